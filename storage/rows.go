@@ -1,0 +1,192 @@
+package storage
+
+import (
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/internal/oci"
+)
+
+// Kind says what a stored blob is, which decides how it may be evicted.
+type Kind string
+
+// Evictable are KindBlob and KindSpan; the rest is small and kept while what it
+// describes is known.
+const (
+	KindBlob     Kind = "blob"     // config, layer, or anything else an image names
+	KindSpan     Kind = "span"     // compressed bytes of one span of a layer
+	KindManifest Kind = "manifest" // image manifest or index from upstream
+	KindZTOC     Kind = "ztoc"     // made here, of a layer
+	KindIndex    Kind = "index"    // SOCI index manifest, made here, of an image
+)
+
+// BlobRow says that bytes are here, verified and synced.
+type BlobRow struct {
+	Digest   digest.Digest `json:"digest"`
+	Size     int64         `json:"size"`
+	Kind     Kind          `json:"kind"`
+	Of       digest.Digest `json:"of,omitempty"` // what a zTOC, index or span was made from
+	Created  time.Time     `json:"created"`
+	Accessed time.Time     `json:"accessed"`
+}
+
+// PartialRow says which bytes of an unfinished blob are synced. They are
+// unverified. Have is sorted, disjoint and non-adjacent.
+type PartialRow struct {
+	Digest  digest.Digest `json:"digest"`
+	Size    int64         `json:"size"` // -1 while unknown
+	Have    []oci.Range   `json:"have"`
+	Touched time.Time     `json:"touched"`
+}
+
+// TagRow is a tag as its upstream last answered for it.
+type TagRow struct {
+	Repo    oci.Repo      `json:"repo"`
+	Tag     string        `json:"tag"`
+	Digest  digest.Digest `json:"digest"`
+	Checked time.Time     `json:"checked"` // when upstream last confirmed it
+}
+
+// ManifestRow is a manifest whose bytes are a blob of KindManifest or KindIndex.
+type ManifestRow struct {
+	Digest   digest.Digest `json:"digest"`
+	Size     int64         `json:"size"`
+	Manifest oci.Manifest  `json:"manifest"`
+}
+
+// ReferrerRow is a manifest made here that refers to a subject.
+type ReferrerRow struct {
+	Subject    digest.Digest `json:"subject"`
+	Descriptor v1.Descriptor `json:"descriptor"` // with artifactType
+}
+
+// LayerState is how far indexing a layer has come.
+type LayerState string
+
+// A layer is wanted until it is indexed or skipped, for good.
+const (
+	LayerWanted  LayerState = "wanted"  // a rule wants it; not built yet
+	LayerIndexed LayerState = "indexed" // its zTOC is stored, made here from verified bytes
+	LayerSkipped LayerState = "skipped" // never to be built; Reason says why
+)
+
+// LayerRow is what is known of one layer at one span size.
+type LayerRow struct {
+	Digest    digest.Digest `json:"digest"`
+	SpanSize  int64         `json:"span_size"` // bytes of uncompressed data asked for
+	Size      int64         `json:"size"`      // compressed bytes
+	State     LayerState    `json:"state"`
+	Reason    string        `json:"reason,omitempty"`
+	ZTOC      digest.Digest `json:"ztoc,omitempty"`
+	ZTOCSize  int64         `json:"ztoc_size,omitempty"`
+	Spans     int           `json:"spans,omitempty"`
+	DiffID    digest.Digest `json:"diff_id,omitempty"`
+	Head      []byte        `json:"head,omitempty"` // the layer's first bytes: at least 512, and all before span 0
+	Built     time.Time     `json:"built,omitzero"`
+	BuildTime time.Duration `json:"build_time,omitempty"`
+}
+
+// ImageRow is the SOCI v1 index of one image manifest, or the way to it.
+type ImageRow struct {
+	Manifest  v1.Descriptor `json:"manifest"` // mediaType, digest, size: the index's subject
+	Repos     []oci.Repo    `json:"repos"`    // where it was seen, first first
+	Layers    []ImageLayer  `json:"layers"`   // in the manifest's order
+	Index     digest.Digest `json:"index,omitempty"`
+	IndexSize int64         `json:"index_size,omitempty"`
+	Published time.Time     `json:"published,omitzero"`
+}
+
+// ImageLayer is one layer of an image as the rule that applied saw it.
+type ImageLayer struct {
+	Descriptor v1.Descriptor `json:"descriptor"`
+	SpanSize   int64         `json:"span_size,omitempty"` // key of the LayerRow; 0 where a rule skips it
+	Skip       string        `json:"skip,omitempty"`      // reason, where a rule skips it
+}
+
+// JobRow is a layer that waits to be indexed from the store.
+type JobRow struct {
+	Layer     oci.Layer `json:"layer"`
+	SpanSize  int64     `json:"span_size"`
+	Attempts  int       `json:"attempts"`
+	NotBefore time.Time `json:"not_before"`
+	LastError string    `json:"last_error,omitempty"`
+	Created   time.Time `json:"created"`
+}
+
+// RightTx holds which repository has which blob or manifest: written only after
+// the upstream answered for it in that repository.
+type RightTx interface {
+	PutRight(repo oci.Repo, d digest.Digest) error
+	HasRight(repo oci.Repo, d digest.Digest) (bool, error)
+	DeleteRight(repo oci.Repo, d digest.Digest) error
+	// RightRepos calls fn for each repository that has d, by name.
+	RightRepos(d digest.Digest, fn func(oci.Repo) error) error
+}
+
+// BlobTx holds what is stored.
+type BlobTx interface {
+	PutBlob(BlobRow) error
+	Blob(d digest.Digest) (BlobRow, error)
+	DeleteBlob(d digest.Digest) error
+	// Touch sets Accessed of blobs that have a row and ignores the others.
+	Touch(at map[digest.Digest]time.Time) error
+	// Blobs calls fn for each row, by digest.
+	Blobs(fn func(BlobRow) error) error
+
+	PutPartial(PartialRow) error
+	Partial(d digest.Digest) (PartialRow, error)
+	DeletePartial(d digest.Digest) error
+	Partials(fn func(PartialRow) error) error
+}
+
+// ManifestTx holds tags, manifests and what refers to them.
+type ManifestTx interface {
+	PutTag(TagRow) error
+	Tag(repo oci.Repo, tag string) (TagRow, error)
+	DeleteTag(repo oci.Repo, tag string) error
+	// Tags calls fn for each tag of repo after last, by name.
+	Tags(repo oci.Repo, last string, fn func(TagRow) error) error
+
+	PutManifest(ManifestRow) error
+	Manifest(d digest.Digest) (ManifestRow, error)
+	DeleteManifest(d digest.Digest) error
+
+	PutReferrer(ReferrerRow) error
+	DeleteReferrer(subject, d digest.Digest) error
+	// Referrers calls fn for each referrer of subject, by digest.
+	Referrers(subject digest.Digest, fn func(ReferrerRow) error) error
+}
+
+// LayerTx holds what indexing knows.
+type LayerTx interface {
+	PutLayer(LayerRow) error
+	Layer(d digest.Digest, spanSize int64) (LayerRow, error)
+	// Layers calls fn for each row of layer d, by span size.
+	Layers(d digest.Digest, fn func(LayerRow) error) error
+	DeleteLayer(d digest.Digest, spanSize int64) error
+
+	// PutSpans stores a span table as ztoc.SpanTable marshals it; only one
+	// that was built here may ever be put.
+	PutSpans(d digest.Digest, spanSize int64, table []byte) error
+	Spans(d digest.Digest, spanSize int64) ([]byte, error)
+
+	// PutImage also files the image under each layer that has a SpanSize.
+	PutImage(ImageRow) error
+	Image(manifest digest.Digest) (ImageRow, error)
+	DeleteImage(manifest digest.Digest) error
+	// Images calls fn for each image, by manifest digest.
+	Images(fn func(ImageRow) error) error
+	// ImagesOf calls fn for each image that has the layer, by manifest digest.
+	ImagesOf(layer digest.Digest, fn func(ImageRow) error) error
+}
+
+// JobTx is the durable queue of layers to index.
+type JobTx interface {
+	PutJob(JobRow) error
+	Job(layer digest.Digest, spanSize int64) (JobRow, error)
+	DeleteJob(layer digest.Digest, spanSize int64) error
+	// Jobs calls fn for each job, oldest first.
+	Jobs(fn func(JobRow) error) error
+}

@@ -1,0 +1,110 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Sentinel errors. They come wrapped with what was being done and to which
+// digest or key; test with errors.Is.
+var (
+	ErrNotFound = errors.New("not found")              // no such row, or no such bytes
+	ErrDigest   = errors.New("digest does not match")  // bytes are not what their name says; nothing was kept
+	ErrFull     = errors.New("storage is full")        // no room, and nothing left to evict
+	ErrLocked   = errors.New("store is in use")        // another process owns it
+	ErrSchema   = errors.New("unknown schema version") // written by a newer program
+)
+
+// Blob is an open, verified, immutable blob. ReadAt may be called from many
+// goroutines. Removing the blob from the store does not disturb it. The caller
+// closes it.
+type Blob interface {
+	io.ReaderAt
+	io.Closer
+	Size() int64
+	// File is the local file that holds exactly the blob, for sendfile; nil
+	// where the bytes are not in one. Its offset belongs to the caller.
+	File() *os.File
+}
+
+// Blobs keeps bytes, by digest once they are verified and by key while they
+// arrive. It decides nothing: what is present is what Meta has a row for.
+// All methods are safe for concurrent use; no lock is held across I/O.
+type Blobs interface {
+	// Open opens the bytes under d. ErrNotFound.
+	Open(ctx context.Context, d digest.Digest) (Blob, error)
+	// Create starts a blob of which the digest may not be known yet.
+	Create(ctx context.Context) (Writer, error)
+	// Sync makes committed blobs and their names durable. ErrNotFound when
+	// one of them was removed meanwhile; the others are durable all the same.
+	Sync(ctx context.Context, ds ...digest.Digest) error
+	// Remove deletes the bytes under d. Removing what is not there is success.
+	Remove(ctx context.Context, d digest.Digest) error
+	// Walk calls fn for every committed blob, in no order. fn's error ends it.
+	Walk(ctx context.Context, fn func(d digest.Digest, size int64) error) error
+
+	// OpenPartial opens, or makes, the file of a blob that is still arriving.
+	// key is the blob's digest, or an upload's id. There is one open Partial a
+	// key at most; the caller sees to that.
+	OpenPartial(ctx context.Context, key string) (Partial, error)
+	// WalkPartials calls fn for every key with a partial file.
+	WalkPartials(ctx context.Context, fn func(key string, size int64) error) error
+	// Free is the number of bytes that the medium still has room for, and its
+	// size; both -1 where it has no such limit.
+	Free(ctx context.Context) (free, total int64, err error)
+}
+
+// Writer takes a blob's bytes in order and hashes them on the way (sha256, and
+// sha512 where Commit asks for it). Not safe for concurrent use.
+type Writer interface {
+	io.Writer
+	// Commit checks the bytes against d and gives them their name: from then
+	// on Open finds them. They are not durable until Blobs.Sync. ErrDigest
+	// when they differ: the bytes are gone then. Bytes already there under d
+	// are success.
+	Commit(ctx context.Context, d digest.Digest) error
+	// Close drops what was not committed. It is called always, once.
+	Close() error
+}
+
+// Partial is a file with holes. ReadAt and WriteAt may be called from many
+// goroutines; reading a hole gives zero bytes or io.EOF, so the caller keeps
+// account of what is there.
+type Partial interface {
+	io.ReaderAt
+	io.WriterAt
+	File() *os.File // nil where there is none
+	// Sync makes all that was written durable.
+	Sync() error
+	// Commit gives the first size bytes the name d, without checking: the
+	// caller has hashed every byte. Like Writer.Commit it is not durable until
+	// Blobs.Sync. The Partial stays readable until it is closed.
+	Commit(ctx context.Context, d digest.Digest, size int64) error
+	// Remove deletes the file; open readers keep what they have.
+	Remove() error
+	Close() error
+}
+
+// Meta keeps the rows. Every transaction is atomic and isolated; a committed
+// Update is durable when it returns. fn must not do I/O or wait.
+type Meta interface {
+	View(ctx context.Context, fn func(Tx) error) error
+	Update(ctx context.Context, fn func(Tx) error) error
+	Close() error
+}
+
+// Tx is one transaction over the rows. Getters return ErrNotFound for an absent
+// row; deleting an absent row is success. Put replaces. Iterators go in the
+// order that their comment gives, stop at fn's error and return it; fn must not
+// write. Everything returned is the caller's own.
+type Tx interface {
+	RightTx
+	BlobTx
+	ManifestTx
+	LayerTx
+	JobTx
+}
