@@ -1,0 +1,151 @@
+package main
+
+import (
+	"crypto/x509"
+	"time"
+)
+
+// Config is everything that can be configured: the defaults, overlaid by
+// config.yml, by SOCIABLE_ environment variables and by flags, in that order.
+// The yaml tags are the keys of config.yml, which says more about each; the
+// enum tags list the values that a string may have. Paths are relative to the
+// working directory.
+type Config struct {
+	Listen          string                     `yaml:"listen"`           // host:port of the registry
+	Admin           AdminConfig                `yaml:"admin"`            //
+	ShutdownTimeout time.Duration              `yaml:"shutdown_timeout"` // for open responses to finish; then they are cut
+	Log             LogConfig                  `yaml:"log"`              //
+	Storage         StorageConfig              `yaml:"storage"`          //
+	Access          string                     `yaml:"access" enum:",open"`
+	DefaultUpstream string                     `yaml:"default_upstream"` // a key of Upstreams, or "" for none
+	Upstreams       map[string]*UpstreamConfig `yaml:"upstreams"`        // by name; nothing else is ever dialled
+	Index           IndexConfig                `yaml:"index"`            //
+	Referrers       ReferrersConfig            `yaml:"referrers"`        //
+
+	origins map[string]origin // where a key's value comes from, by its dotted path; absent: the default
+}
+
+// AdminConfig is the second listener: metrics and health.
+type AdminConfig struct {
+	Listen string `yaml:"listen"` // host:port
+}
+
+// LogConfig is how the log reads.
+type LogConfig struct {
+	Level  string `yaml:"level" enum:"debug,info,warn,error"`
+	Format string `yaml:"format" enum:"text,json"`
+}
+
+// StorageConfig is where and how much is kept.
+type StorageConfig struct {
+	Path         string `yaml:"path"`      // folder; made when absent
+	MaxBytes     Room   `yaml:"max_bytes"` // at most this is stored
+	MinFree      Room   `yaml:"min_free"`  // and this is left free on the file system
+	OnDisconnect string `yaml:"on_disconnect" enum:"finish,stop"`
+}
+
+// FinishOnDisconnect reports whether a fetch goes on after its last client left.
+func (s StorageConfig) FinishOnDisconnect() bool { return s.OnDisconnect == "finish" }
+
+// UpstreamConfig is one registry that is proxied.
+type UpstreamConfig struct {
+	URL                string        `yaml:"url"`                    // scheme://host[:port], nothing behind it
+	Aliases            []string      `yaml:"aliases"`                // further first path segments that mean it
+	Hosts              []string      `yaml:"hosts"`                  // virtual hosts bound to it: host names without port, lower case
+	Username           string        `yaml:"username"`               //
+	Password           string        `yaml:"password" secret:"true"` // as configured: see Credentials
+	PasswordFile       string        `yaml:"password_file"`          //
+	TokenRealms        []string      `yaml:"token_realms"`           // hosts that may see the credentials besides the upstream's own domain
+	TagTTL             time.Duration `yaml:"tag_ttl"`                // a tag is not checked again for so long; 0: always checked
+	TagTimeout         time.Duration `yaml:"tag_timeout"`            // then a cached tag is served as it is
+	StallTimeout       time.Duration `yaml:"stall_timeout"`          // without a byte for so long, the transfer is taken up anew
+	MaxConnections     int           `yaml:"max_connections"`        // at once
+	CAFile             string        `yaml:"ca_file"`                // PEM: see RootCAs
+	InsecureSkipVerify bool          `yaml:"insecure_skip_verify"`   //
+	Access             string        `yaml:"access" enum:",open"`    // "" leaves it to Config.Access
+
+	password string         // Password, or what PasswordFile holds
+	rootCAs  *x509.CertPool // what CAFile holds
+}
+
+// Credentials are the upstream's user and password, from wherever they were
+// configured. ok is false for an upstream that is read anonymously.
+func (u *UpstreamConfig) Credentials() (username, password string, ok bool) {
+	return u.Username, u.password, u.Username != ""
+}
+
+// RootCAs are the certificates of ca_file, or nil for the system's own.
+func (u *UpstreamConfig) RootCAs() *x509.CertPool { return u.rootCAs }
+
+// IndexConfig is what is indexed.
+type IndexConfig struct {
+	Enabled bool        `yaml:"enabled"`
+	Workers int         `yaml:"workers"` // layers indexed from the store at once
+	Rules   []IndexRule `yaml:"rules"`   // the first that matches an image decides; none: not indexed
+}
+
+// IndexRule says how the images of some repositories are indexed. Patterns
+// match the canonical repository, "docker.io/library/redis": * is any run of
+// characters within a segment, ** any number of segments.
+type IndexRule struct {
+	Repositories []string `yaml:"repositories"`
+	Exclude      []string `yaml:"exclude"`
+	MinLayerSize Bytes    `yaml:"min_layer_size"` // compressed
+	SpanSize     Bytes    `yaml:"span_size"`      // uncompressed
+	Publish      string   `yaml:"publish" enum:"v1,none"`
+}
+
+// ReferrersConfig is how referrers are answered.
+type ReferrersConfig struct {
+	UpstreamTimeout time.Duration `yaml:"upstream_timeout"` // then the list holds ours alone
+}
+
+// Default is the configuration where nothing is configured: the well-known
+// registries, read anonymously, on loopback.
+func Default() *Config {
+	c := &Config{
+		Listen:          "127.0.0.1:5000",
+		Admin:           AdminConfig{Listen: "127.0.0.1:5001"},
+		ShutdownTimeout: 30 * time.Second,
+		Log:             LogConfig{Level: "info", Format: "text"},
+		Storage: StorageConfig{
+			Path: "./data", MaxBytes: Room{Percent: 80}, MinFree: Room{Percent: 5}, OnDisconnect: "finish",
+		},
+		DefaultUpstream: dockerHub,
+		Upstreams:       map[string]*UpstreamConfig{},
+		Index:           IndexConfig{Enabled: true, Workers: 1, Rules: []IndexRule{defaultRule()}},
+		Referrers:       ReferrersConfig{UpstreamTimeout: time.Second},
+		origins:         map[string]origin{},
+	}
+	for _, name := range wellKnown {
+		c.Upstreams[name] = defaultUpstream(name)
+	}
+	return c
+}
+
+// dockerHub is what unprefixed names mean to every client.
+const dockerHub = "docker.io"
+
+// wellKnown are the upstreams of a configuration that names none.
+var wellKnown = []string{
+	dockerHub, "ghcr.io", "quay.io", "registry.k8s.io", "public.ecr.aws", "gcr.io", "mcr.microsoft.com",
+}
+
+// defaultUpstream is what an upstream's name alone says about it: the URL is
+// "" when the name is no host name.
+func defaultUpstream(name string) *UpstreamConfig {
+	u := &UpstreamConfig{
+		TagTTL: 5 * time.Minute, TagTimeout: time.Second, StallTimeout: 5 * time.Second, MaxConnections: 64,
+	}
+	switch {
+	case name == dockerHub: // its registry and its tokens are served from other hosts
+		u.URL, u.TokenRealms = "https://registry-1.docker.io", []string{"auth.docker.io"}
+	case isHostName(name):
+		u.URL = "https://" + name
+	}
+	return u
+}
+
+func defaultRule() IndexRule {
+	return IndexRule{Repositories: []string{"**"}, MinLayerSize: 10 << 20, SpanSize: 4 << 20, Publish: "v1"}
+}
