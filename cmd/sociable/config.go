@@ -27,7 +27,7 @@ type Config struct {
 
 // AdminConfig is the second listener: metrics and health.
 type AdminConfig struct {
-	Listen string `yaml:"listen"` // host:port
+	Listen string `yaml:"listen"` // host:port, or "" for none
 }
 
 // LogConfig is how the log reads.
@@ -84,9 +84,8 @@ type IndexConfig struct {
 	Rules   []IndexRule `yaml:"rules"`   // the first that matches an image decides; none: not indexed
 }
 
-// IndexRule says how the images of some repositories are indexed. Patterns
-// match the canonical repository, "docker.io/library/redis": * is any run of
-// characters within a segment, ** any number of segments.
+// IndexRule says how the images of some repositories are indexed. Its patterns
+// are those of indexer.Rule.
 type IndexRule struct {
 	Repositories []string `yaml:"repositories"`
 	Exclude      []string `yaml:"exclude"`

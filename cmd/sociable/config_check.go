@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// check finds what is wrong with a complete configuration, and what is merely
+// doubtful.
+func (c *Config) check(bad, doubts *findings) {
+	c.checkListeners(bad)
+	c.checkAmounts(bad)
+	names := slices.Sorted(maps.Keys(c.Upstreams))
+	if len(names) == 0 {
+		bad.add(c.origin("upstreams"), "upstreams: names none, so nothing could be pulled; without the key there are the well-known registries")
+	}
+	if d := c.DefaultUpstream; d != "" && c.Upstreams[d] == nil && len(names) > 0 {
+		near, _ := nearest(d, names)
+		bad.add(c.origin("default_upstream"), "default_upstream: no upstream is named %q; did you mean %q?", d, near)
+	}
+	for _, name := range names {
+		c.checkUpstream(name, bad, doubts)
+	}
+	c.checkNames(names, bad, doubts)
+	c.checkRules(bad, doubts)
+	c.checkExposure(context.Background(), net.DefaultResolver, bad)
+}
+
+func (c *Config) checkListeners(bad *findings) {
+	for _, l := range []struct{ path, addr string }{{"listen", c.Listen}, {"admin.listen", c.Admin.Listen}} {
+		path, addr := l.path, l.addr
+		host, port, err := net.SplitHostPort(addr)
+		n, nerr := strconv.ParseUint(port, 10, 16)
+		ip, _ := netip.ParseAddr(host)
+		switch {
+		case path == "admin.listen" && addr == "": // none
+		case err != nil || nerr != nil:
+			bad.add(c.origin(path), "%s: %q is not an address; write host:port, such as 127.0.0.1:5000", path, addr)
+		case host != "" && !ip.IsValid() && !isHost(strings.ToLower(host)):
+			bad.add(c.origin(path), "%s: %q is neither an IP address nor a host name", path, host)
+		case path == "admin.listen" && addr == c.Listen && n != 0:
+			bad.add(c.origin(path), "admin.listen: %s is the registry's own address; take another port", addr)
+		}
+	}
+}
+
+// checkAmounts looks at numbers that may not be zero or out of bounds.
+func (c *Config) checkAmounts(bad *findings) {
+	if c.Storage.Path == "" {
+		bad.add(c.origin("storage.path"), "storage.path: names no folder")
+	}
+	if c.Storage.MaxBytes == (Room{}) {
+		bad.add(c.origin("storage.max_bytes"), "storage.max_bytes: nothing could be stored in 0 bytes")
+	}
+	if c.Storage.MinFree.Percent >= 100 {
+		bad.add(c.origin("storage.min_free"), "storage.min_free: nothing could be stored with 100%% left free")
+	}
+	if c.Index.Workers < 1 {
+		bad.add(c.origin("index.workers"), "index.workers: want at least 1; to index nothing write enabled: false")
+	}
+	c.checkPositive("referrers.upstream_timeout", c.Referrers.UpstreamTimeout, bad)
+}
+
+func (c *Config) checkPositive(path string, d time.Duration, bad *findings) {
+	if d <= 0 {
+		bad.add(c.origin(path), "%s: want more than 0", path)
+	}
+}
+
+// nameGrammar is that of one path segment of a repository name, which an
+// upstream's name and aliases are in every request (distribution
+// specification, "Pulling manifests").
+var nameGrammar = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`)
+
+func (c *Config) checkUpstream(name string, bad, doubts *findings) {
+	u, path := c.Upstreams[name], "upstreams."+name
+	if !nameGrammar.MatchString(name) {
+		bad.add(c.origin(path), "upstreams: %q can't stand first in a repository's name; use lower-case letters, digits, and single . _ or - between them", name)
+	}
+	c.checkURL(name, bad, doubts)
+	switch {
+	case u.Password != "" && u.PasswordFile != "":
+		bad.add(c.origin(path+".password_file"), "%s: has both password and password_file; keep one", path)
+	case u.Username == "" && (u.Password != "" || u.PasswordFile != ""):
+		key := ".password"
+		if u.PasswordFile != "" {
+			key = ".password_file"
+		}
+		bad.add(c.origin(path+key), "%s: has a password but no username", path)
+	case u.Username != "" && u.Password == "" && u.PasswordFile == "":
+		bad.add(c.origin(path+".username"), "%s: has a username but no password; set password_file, or %s in the environment", path, envName(path+".password"))
+	case u.Username != "" && u.password == "" && u.PasswordFile != "" && !c.unreadable(path, bad):
+		bad.add(c.origin(path+".password_file"), "%s.password_file: %s is empty", path, u.PasswordFile)
+	}
+	for i, realm := range u.TokenRealms {
+		if !isAuthority(realm) {
+			bad.add(c.origin(fmt.Sprintf("%s.token_realms[%d]", path, i)), "%s.token_realms: %q is not a host; write it as in auth.docker.io, without scheme or path", path, realm)
+		}
+	}
+	c.checkPositive(path+".tag_timeout", u.TagTimeout, bad)
+	c.checkPositive(path+".stall_timeout", u.StallTimeout, bad)
+	if u.MaxConnections < 1 {
+		bad.add(c.origin(path+".max_connections"), "%s.max_connections: want at least 1", path)
+	}
+}
+
+// unreadable reports whether an upstream's password file was found wrong already.
+func (c *Config) unreadable(path string, bad *findings) bool {
+	return slices.ContainsFunc(bad.list, func(f finding) bool { return strings.HasPrefix(f.text, path+".password_file: ") })
+}
+
+// checkURL looks at an upstream's url, and drops a slash at its end. It quotes
+// none that could hold a password.
+func (c *Config) checkURL(name string, bad, doubts *findings) {
+	u, path := c.Upstreams[name], "upstreams."+name+".url"
+	at := c.origin(path)
+	u.URL = strings.TrimSuffix(u.URL, "/")
+	p, err := url.Parse(u.URL)
+	switch {
+	case u.URL == "":
+		bad.add(at, "%s: is missing, and %q is no host name that it could be made from", path, name)
+	case strings.Contains(u.URL, "@"):
+		bad.add(at, "%s: must not hold a user or password; use username and password_file", path)
+	case err != nil || p.Host == "" || (p.Scheme != "https" && p.Scheme != "http"):
+		bad.add(at, "%s: %q is not a registry's address; write https://host or http://host:port", path, u.URL)
+	case p.Path != "" || p.RawQuery != "" || p.ForceQuery || p.Fragment != "" || strings.HasSuffix(u.URL, "#"):
+		bad.add(at, "%s: %q must end after the host and port", path, u.URL)
+	case !isAuthority(strings.ToLower(p.Host)):
+		bad.add(at, "%s: %q is not a host, or not a host and a port", path, p.Host)
+	case p.Scheme == "http":
+		c.doubtPlain(name, p.Hostname(), doubts)
+	case u.InsecureSkipVerify:
+		doubts.add(c.origin("upstreams."+name+".insecure_skip_verify"), "upstreams.%s: any machine on the way could pose as it, since its certificate is not checked", name)
+	}
+}
+
+func (c *Config) doubtPlain(name, host string, doubts *findings) {
+	u, path := c.Upstreams[name], "upstreams."+name
+	if ip, err := netip.ParseAddr(host); u.Username != "" && !(err == nil && ip.Unmap().IsLoopback()) && host != "localhost" {
+		doubts.add(c.origin(path+".url"), "%s: its password crosses the network readable, over http", path)
+	}
+	if u.CAFile != "" {
+		doubts.add(c.origin(path+".ca_file"), "%s.ca_file: has no effect over http", path)
+	}
+	if u.InsecureSkipVerify {
+		doubts.add(c.origin(path+".insecure_skip_verify"), "%s.insecure_skip_verify: has no effect over http", path)
+	}
+}
+
+// checkNames finds names, aliases and virtual hosts that mean two upstreams.
+func (c *Config) checkNames(names []string, bad, doubts *findings) {
+	segments, hosts := map[string]string{}, map[string]string{} // to the path that has them
+	for _, name := range names {
+		segments[name] = "upstreams." + name
+		c.doubtShadow(name, "upstreams."+name, doubts)
+	}
+	for _, name := range names {
+		for i, alias := range c.Upstreams[name].Aliases {
+			path := fmt.Sprintf("upstreams.%s.aliases[%d]", name, i)
+			switch other, taken := segments[alias]; {
+			case !nameGrammar.MatchString(alias):
+				bad.add(c.origin(path), "%s: %q can't stand first in a repository's name", path, alias)
+			case taken:
+				bad.add(c.origin(path), "%s: %q is taken by %s", path, alias, c.where(other))
+			default:
+				segments[alias] = path
+				c.doubtShadow(alias, path, doubts)
+			}
+		}
+		for i, host := range c.Upstreams[name].Hosts {
+			path := fmt.Sprintf("upstreams.%s.hosts[%d]", name, i)
+			switch other, taken := hosts[host]; {
+			case !isHost(host):
+				bad.add(c.origin(path), "%s: %q is not a host name; write it in lower case, without a port", path, host)
+			case taken:
+				bad.add(c.origin(path), "%s: %q is taken by %s", path, host, c.where(other))
+			default:
+				hosts[host] = path
+			}
+		}
+	}
+}
+
+// where names a path and, if it was given in a file, its line.
+func (c *Config) where(path string) string {
+	if o, ok := c.origins[path]; ok {
+		return fmt.Sprintf("%s (%s)", path, o)
+	}
+	return path
+}
+
+// doubtShadow warns of a first segment that Docker Hub could have as a user.
+func (c *Config) doubtShadow(segment, path string, doubts *findings) {
+	if c.DefaultUpstream == dockerHub && !strings.Contains(segment, ".") {
+		doubts.add(c.origin(path), "%s: hides Docker Hub's own %q from clients that use this as a mirror; a name with a dot would not", path, segment+"/…")
+	}
+}
+
+var patternGrammar = regexp.MustCompile(`^([a-z0-9._*-]+/)*[a-z0-9._*-]+$`)
+
+func (c *Config) checkRules(bad, doubts *findings) {
+	for i, r := range c.Index.Rules {
+		path := fmt.Sprintf("index.rules[%d]", i)
+		if len(r.Repositories) == 0 {
+			bad.add(c.origin(path+".repositories"), "%s.repositories: matches nothing; write [\"**\"] for all", path)
+		}
+		c.checkPatterns(path+".repositories", r.Repositories, bad, doubts)
+		c.checkPatterns(path+".exclude", r.Exclude, bad, doubts)
+		if r.SpanSize < minSpan || r.SpanSize > maxSpan {
+			bad.add(c.origin(path+".span_size"), "%s.span_size: want %s to %s, got %s", path, minSpan, maxSpan, r.SpanSize)
+		}
+	}
+}
+
+// Below minSpan a zTOC outgrows its layer; above maxSpan a read of one byte
+// fetches too much to be called lazy.
+const (
+	minSpan = Bytes(4 << 10)
+	maxSpan = Bytes(1 << 30)
+)
+
+func (c *Config) checkPatterns(path string, patterns []string, bad, doubts *findings) {
+	for i, p := range patterns {
+		at := c.origin(fmt.Sprintf("%s[%d]", path, i))
+		first, _, slash := strings.Cut(p, "/")
+		if !slash && p != "**" { // as docker pull reads it
+			first = dockerHub
+		}
+		switch {
+		case !patternGrammar.MatchString(p) || slices.ContainsFunc(strings.Split(p, "/"), tooManyStars):
+			bad.add(at, "%s: %q is not a pattern; write docker.io/library/*, ghcr.io/** or **", path, p)
+		case !strings.Contains(first, "*") && c.Upstreams[first] == nil:
+			near, _ := nearest(first, slices.Collect(maps.Keys(c.Upstreams)))
+			doubts.add(at, "%s: %q matches nothing, because no upstream is named %q; did you mean %q?", path, p, first, near)
+		}
+	}
+}
+
+// tooManyStars reports ** that is not a whole segment.
+func tooManyStars(segment string) bool { return strings.Contains(segment, "**") && segment != "**" }
+
+// isHost reports a host name in lower case, with or without dots.
+func isHost(s string) bool { return isHostName(s) || isHostName(s+".x") }
+
+// isAuthority reports host or host:port, where host may be an IP address.
+func isAuthority(s string) bool {
+	host := s
+	if h, port, err := net.SplitHostPort(s); err == nil {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return false
+		}
+		host = h
+	} else {
+		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	}
+	_, err := netip.ParseAddr(host)
+	return err == nil || isHost(host)
+}

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestMistakes: each mistake is named once, with its line and what to write.
+func TestMistakes(t *testing.T) {
+	tests := []struct {
+		name, file string
+		want       []string // lines of the error, without "config.yml:"
+	}{
+		{"nothing", "# all defaults\n", nil},
+		{"sections without keys", "log:\nstorage:\nupstreams: {ghcr.io: }\n", nil},
+		{"unknown keys", "upstrems: {}\nstorage:\n  max_byte: 1GB\nmax_bytes: 1GB\nlog: {colour: red}\n", []string{
+			`1: unknown key "upstrems"; did you mean "upstreams"?`,
+			`3: unknown key "max_byte"; did you mean "max_bytes"?`,
+			`4: unknown key "max_bytes"; did you mean storage.max_bytes?`,
+			`5: unknown key "colour"; known in log: level, format`,
+		}},
+		{"unknown key of an upstream and of a rule", "upstreams:\n  ghcr.io:\n    pasword: hunter2\nindex:\n  rules:\n    - min_layersize: 1\n", []string{
+			`3: unknown key "pasword"; did you mean "password"?`,
+			`6: unknown key "min_layersize"; did you mean "min_layer_size"?`,
+		}},
+		{"duplicate keys", "listen: 127.0.0.1:1\nlog: {level: info,\n  level: warn}\nlisten: 127.0.0.1:2\n", []string{
+			"3: log.level: given twice, first in line 2",
+			"4: listen: given twice, first in line 1",
+		}},
+		{"wrong types", "listen: [a]\nadmin: x\nstorage: {max_bytes: {}}\nindex: {enabled: yes, workers: many, rules: {}}\nupstreams: []\naccess:\nshutdown_timeout: 30\n", []string{
+			"1: listen: want a string, got a list",
+			"2: admin: want keys and values, got a single value",
+			"3: storage.max_bytes: want a size such as 10GB or 80%, got keys and values",
+			`4: index.enabled: want true or false, got "yes"`,
+			`4: index.workers: want a whole number, got "many"`,
+			"4: index.rules: want a list, got keys and values",
+			"5: upstreams: want keys and values, got a list",
+			"6: access: has no value; write a string or remove the line",
+			`7: shutdown_timeout: "30" is not a duration: write 500ms, 30s, 5m or 24h`,
+		}},
+		{"not a mapping", "- a\n", []string{"1: want keys and values, got a list"}},
+		{"syntax", "listen: 127.0.0.1:1\n\tx: 1\n", []string{"2: found a tab character that violates indentation"}},
+		{"secret taken for an anchor", "upstreams: {ghcr.io: {username: u, password: *hunter2}}\n", []string{
+			"unknown anchor; quote a value that begins with *",
+		}},
+		{"two documents", "listen: 127.0.0.1:1\n---\nlisten: 127.0.0.1:2\n", []string{"2: a second document begins here; there can be only one"}},
+		{"merge", "log: &l {level: info}\nadmin: {<<: *l}\n", []string{"2: merging (<<) is not supported; write the keys out"}},
+		{"sizes and shares", "storage: {max_bytes: 4 parsecs,\n min_free: 101%}\nindex: {rules: [{span_size: 1KiB,\n  min_layer_size: -1}]}\n", []string{
+			`1: storage.max_bytes: "4 parsecs" is not a size: write 10GB, 4GiB, a number of bytes, or 80% of the file system`,
+			`2: storage.min_free: "101%" is not a share: write a percentage from 0% to 100%`,
+			`3: index.rules[0].span_size: want 4KiB to 1GiB, got 1KiB`,
+			`4: index.rules[0].min_layer_size: "-1" is not a size: write 4MiB, 10GB or a number of bytes`,
+		}},
+		{"amounts", "storage: {path: '', max_bytes: 0, min_free: 100%}\nindex: {workers: 0}\nreferrers: {upstream_timeout: 0s}\nupstreams: {a.b: {max_connections: 0, tag_timeout: 0s, stall_timeout: -1s}}\n", []string{
+			"1: storage.path: names no folder",
+			"1: storage.max_bytes: nothing could be stored in 0 bytes",
+			"1: storage.min_free: nothing could be stored with 100% left free",
+			"2: index.workers: want at least 1; to index nothing write enabled: false",
+			"3: referrers.upstream_timeout: want more than 0",
+			"4: upstreams.a.b.stall_timeout: a duration can't be negative",
+			"4: upstreams.a.b.tag_timeout: want more than 0",
+			"4: upstreams.a.b.max_connections: want at least 1",
+		}},
+		{"values outside their set", "log: {level: verbose, format: xml}\nstorage: {on_disconnect: go}\naccess: opn\nindex: {rules: [{publish: v2}]}\n", []string{
+			`1: log.level: want "debug", "info", "warn" or "error", got "verbose"`,
+			`1: log.format: want "text" or "json", got "xml"`,
+			`2: storage.on_disconnect: want "finish" or "stop", got "go"`,
+			`3: access: want "" or "open", got "opn"`,
+			`4: index.rules[0].publish: want "v1" or "none", got "v2"`,
+		}},
+		{"addresses", "listen: 5000\nadmin: {listen: \"a b:1\"}\n", []string{
+			`1: listen: "5000" is not an address; write host:port, such as 127.0.0.1:5000`,
+			`2: admin.listen: "a b" is neither an IP address nor a host name`,
+		}},
+		{"one address twice", "listen: 127.0.0.1:1\nadmin: {listen: 127.0.0.1:1}\n", []string{
+			"2: admin.listen: 127.0.0.1:1 is the registry's own address; take another port",
+		}},
+		{"no upstream", "upstreams: {}\n", []string{
+			"1: upstreams: names none, so nothing could be pulled; without the key there are the well-known registries",
+		}},
+		{"default upstream", "default_upstream: dokcer.io\n", []string{
+			`1: default_upstream: no upstream is named "dokcer.io"; did you mean "docker.io"?`,
+		}},
+		{"urls", `upstreams:
+  a: {}
+  b: {url: "https://u:hunter2@b"}
+  c: {url: ftp://c}
+  d: {url: https://d/v2}
+  e: {url: "https://e:99999"}
+  f: {url: "https://f?x"}
+  g: {url: ghcr.io}
+  h: {url: "https://h/"}
+`, []string{
+			`2: upstreams.a.url: is missing, and "a" is no host name that it could be made from`,
+			"3: upstreams.b.url: must not hold a user or password; use username and password_file",
+			`4: upstreams.c.url: "ftp://c" is not a registry's address; write https://host or http://host:port`,
+			`5: upstreams.d.url: "https://d/v2" must end after the host and port`,
+			`6: upstreams.e.url: "e:99999" is not a host, or not a host and a port`,
+			`7: upstreams.f.url: "https://f?x" must end after the host and port`,
+			`8: upstreams.g.url: "ghcr.io" is not a registry's address; write https://host or http://host:port`,
+		}},
+		{"names", `upstreams:
+  Upper.io: {url: "https://upper.io"}
+  a.io:
+    aliases: [x.y, b.io, "a/b"]
+    hosts: [h.example, "h:1", H.example]
+    token_realms: [ok.io, "https://a.io/token"]
+  b.io: {aliases: [x.y],
+    hosts: [h.example]}
+`, []string{
+			`2: upstreams: "Upper.io" can't stand first in a repository's name; use lower-case letters, digits, and single . _ or - between them`,
+			`4: upstreams.a.io.aliases[1]: "b.io" is taken by upstreams.b.io (config.yml:7)`,
+			`4: upstreams.a.io.aliases[2]: "a/b" can't stand first in a repository's name`,
+			`5: upstreams.a.io.hosts[1]: "h:1" is not a host name; write it in lower case, without a port`,
+			`5: upstreams.a.io.hosts[2]: "H.example" is not a host name; write it in lower case, without a port`,
+			`6: upstreams.a.io.token_realms: "https://a.io/token" is not a host; write it as in auth.docker.io, without scheme or path`,
+			`7: upstreams.b.io.aliases[0]: "x.y" is taken by upstreams.a.io.aliases[0] (config.yml:4)`,
+			`8: upstreams.b.io.hosts[0]: "h.example" is taken by upstreams.a.io.hosts[0] (config.yml:5)`,
+		}},
+		{"credentials", `upstreams:
+  a.io: {username: u}
+  b.io: {password: p}
+  c.io: {username: u, password: p, password_file: empty}
+  d.io: {username: u, password_file: absent}
+  e.io: {username: u, password_file: empty}
+  f.io: {ca_file: absent}
+  g.io: {ca_file: empty}
+`, []string{
+			"2: upstreams.a.io: has a username but no password; set password_file, or SOCIABLE_UPSTREAMS_A_IO_PASSWORD in the environment",
+			"3: upstreams.b.io: has a password but no username",
+			"4: upstreams.c.io: has both password and password_file; keep one",
+			"5: upstreams.d.io.password_file: open absent: no such file or directory",
+			"6: upstreams.e.io.password_file: empty is empty",
+			"7: upstreams.f.io.ca_file: open absent: no such file or directory",
+			"8: upstreams.g.io.ca_file: empty holds no PEM certificate",
+		}},
+		{"patterns", "index: {rules: [{repositories: [], exclude: [\"a/**b\", \"Q\", \"/x\"]}]}\n", []string{
+			`1: index.rules[0].repositories: matches nothing; write ["**"] for all`,
+			`1: index.rules[0].exclude: "a/**b" is not a pattern; write docker.io/library/*, ghcr.io/** or **`,
+			`1: index.rules[0].exclude: "Q" is not a pattern; write docker.io/library/*, ghcr.io/** or **`,
+			`1: index.rules[0].exclude: "/x" is not a pattern; write docker.io/library/*, ghcr.io/** or **`,
+		}},
+		{"exposure", "listen: :5000\nupstreams:\n  a.io: {username: u, password: p}\n  b.io: {username: u, password: p, access: open}\n  c.io: {}\n", []string{
+			"3: upstreams.a.io: :5000 is reachable from other machines, and whoever reaches it could pull what this upstream's credentials can; " +
+				`if that is wanted, add the line "access: open" to upstreams.a.io in config.yml; if not, listen on 127.0.0.1`,
+		}},
+		{"exposure allowed", "listen: :5000\naccess: open\nupstreams: {a.io: {username: u, password: p}}\n", nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			for name, text := range map[string]string{"config.yml": tt.file, "empty": ""} {
+				if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, _, err := load(sources{File: "config.yml"})
+			if err != nil && strings.Contains(err.Error(), "hunter2") {
+				t.Error("a secret is in the error")
+			}
+			if diff := cmp.Diff(tt.want, mistakesOf(err)); diff != "" {
+				t.Errorf("mistakes (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func mistakesOf(err error) []string {
+	if err == nil {
+		return nil
+	}
+	var lines []string
+	for _, l := range strings.Split(err.Error(), "\n") {
+		lines = append(lines, strings.TrimPrefix(strings.TrimPrefix(l, "config.yml:"), " "))
+	}
+	return lines
+}
+
+func TestOverrideMistakes(t *testing.T) {
+	_, _, err := load(sources{
+		Environ: []string{
+			"SOCIABLE_STORAGE_MAXBYTES=1GB", "SOCIABLE_LOG_LEVEL=loud", "SOCIABLE_UPSTREAMS_GHCR_IO_PASWORD=hunter2",
+			"SOCIABLE_UPSTREAMS_GHCR_IO_ALIASES=a", "SOCIABLE_UPSTREAMS_A_B_TAG_TTL=1s",
+		},
+		Upstreams: []string{"a.b=https://a.b", "a-b=https://a.b", "nourl", "c.d=https://u:hunter2@c.d"},
+		Flags:     []override{{"--listen", "listen", "nowhere"}},
+	})
+	want := []string{
+		`--listen: listen: "nowhere" is not an address; write host:port, such as 127.0.0.1:5000`,
+		"--upstream: want NAME=URL, such as mirror=http://127.0.0.1:5005",
+		"--upstream: upstreams.c.d.url: must not hold a user or password; use username and password_file",
+		`SOCIABLE_LOG_LEVEL: want "debug", "info", "warn" or "error", got "loud"`,
+		"SOCIABLE_STORAGE_MAXBYTES: no such setting; did you mean SOCIABLE_STORAGE_MAX_BYTES?",
+		"SOCIABLE_UPSTREAMS_A_B_TAG_TTL: could be upstreams.a-b.tag_ttl as well as upstreams.a.b.tag_ttl; set it in the file",
+		"SOCIABLE_UPSTREAMS_GHCR_IO_ALIASES: upstreams.ghcr.io.aliases is a list; set it in the file",
+		"SOCIABLE_UPSTREAMS_GHCR_IO_PASWORD: no such setting; did you mean SOCIABLE_UPSTREAMS_GHCR_IO_PASSWORD?",
+	}
+	if diff := cmp.Diff(want, mistakesOf(err)); diff != "" {
+		t.Errorf("mistakes (-want +got):\n%s", diff)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yml")
+	text := `upstreams:
+  docker.io: {}
+  bitnami: {url: "https://registry.example"}
+  ghcr.io: {aliases: [github, gh.example]}
+  a.io: {url: "http://a.io", username: u, password: p, insecure_skip_verify: true}
+  b.io: {url: "http://127.0.0.1:1", username: u, password: p}
+  c.io: {insecure_skip_verify: true}
+index: {rules: [{repositories: ["dokcer.io/**", "*/x", "ghcr.io/a/*"]}]}
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, got, err := load(sources{File: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		`3: upstreams.bitnami: hides Docker Hub's own "bitnami/…" from clients that use this as a mirror; a name with a dot would not`,
+		`4: upstreams.ghcr.io.aliases[0]: hides Docker Hub's own "github/…" from clients that use this as a mirror; a name with a dot would not`,
+		"5: upstreams.a.io: its password crosses the network readable, over http",
+		"5: upstreams.a.io.insecure_skip_verify: has no effect over http",
+		"7: upstreams.c.io: any machine on the way could pose as it, since its certificate is not checked",
+		`8: index.rules[0].repositories: "dokcer.io/**" matches nothing, because no upstream is named "dokcer.io"; did you mean "docker.io"?`,
+	}
+	for i := range got {
+		got[i] = strings.TrimPrefix(got[i], file+":")
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
+// FuzzDecode: no file makes the loader panic, and every one that is accepted
+// means the same after it was shown.
+func FuzzDecode(f *testing.F) {
+	committed, err := os.ReadFile("../../config.yml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(committed)
+	f.Add([]byte("upstreams: {a.b: &x {aliases: [c]}, d.e: *x}\nindex: {rules: [{}, {publish: none}]}\n"))
+	f.Add([]byte("log: &l {level: info}\nadmin: {<<: *l}\n? [a]\n: b\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		bad := &findings{}
+		c := Default()
+		c.decode("fuzz", bytes.NewReader(text), bad)
+		if bad.err() != nil {
+			return
+		}
+		for _, u := range c.Upstreams {
+			u.Password = "" // the one thing that is not shown
+		}
+		shown, err := c.show(false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := Default()
+		again.decode("shown", bytes.NewReader(shown), bad)
+		if diff := cmp.Diff(c, again, sameValues); diff != "" || bad.err() != nil {
+			t.Errorf("%v\n%s\n%s", bad.err(), diff, shown)
+		}
+	})
+}

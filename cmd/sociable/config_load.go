@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// sources are what a configuration is read from, the later over the earlier.
+type sources struct {
+	File      string     // path of config.yml, "" for none
+	Environ   []string   // as os.Environ has it
+	Upstreams []string   // NAME=URL, added to or replacing the URL of what is configured
+	Flags     []override // those that were given
+}
+
+// override is one value given from outside the file.
+type override struct{ flag, path, value string }
+
+// load reads, completes and checks a configuration. Warnings are for people
+// who ask whether it is sound; the error has a line for each mistake.
+func load(src sources) (c *Config, warnings []string, err error) {
+	c = Default()
+	bad, doubts := &findings{}, &findings{}
+	if src.File != "" {
+		body, err := os.ReadFile(src.File)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read the configuration: %w", err)
+		}
+		c.decode(src.File, bytes.NewReader(body), bad)
+	}
+	for _, arg := range src.Upstreams {
+		c.addUpstream(arg, bad)
+	}
+	c.applyEnviron(src.Environ, bad)
+	for _, o := range src.Flags {
+		at := origin{source: o.flag}
+		for _, l := range c.leaves() {
+			if l.path == o.path {
+				c.set(l, o.value, at, bad)
+			}
+		}
+	}
+	c.complete(bad)
+	c.check(bad, doubts)
+	return c, doubts.lines(), bad.err()
+}
+
+// set gives one key a value from outside the file.
+func (c *Config) set(l leaf, value string, at origin, bad *findings) {
+	c.origins[l.path] = at
+	if err := setScalar(l.v, l.enum, value); err != nil {
+		bad.add(at, "%v", err)
+	}
+}
+
+// addUpstream takes the argument of --upstream.
+func (c *Config) addUpstream(arg string, bad *findings) {
+	at := origin{source: "--upstream"}
+	name, url, ok := strings.Cut(arg, "=")
+	if !ok || name == "" || url == "" {
+		bad.add(at, "want NAME=URL, such as mirror=http://127.0.0.1:5005")
+		return
+	}
+	if c.Upstreams[name] == nil {
+		c.Upstreams[name] = defaultUpstream(name)
+		c.origins["upstreams."+name] = at
+	}
+	c.Upstreams[name].URL = url
+	c.origins["upstreams."+name+".url"] = at
+}
+
+const envPrefix = "SOCIABLE_"
+
+// envName is the variable that overrides the key at path.
+func envName(path string) string {
+	return envPrefix + strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z':
+			return r - 'a' + 'A'
+		case r >= '0' && r <= '9', r >= 'A' && r <= 'Z':
+			return r
+		default:
+			return '_'
+		}
+	}, path)
+}
+
+// applyEnviron takes every SOCIABLE_ variable.
+func (c *Config) applyEnviron(environ []string, bad *findings) {
+	byName := map[string][]leaf{}
+	var names []string
+	for _, l := range c.leaves() {
+		name := envName(l.path)
+		if byName[name] = append(byName[name], l); len(byName[name]) == 1 && isScalar(l.v.Type()) {
+			names = append(names, name)
+		}
+	}
+	for _, kv := range slices.Sorted(slices.Values(environ)) {
+		name, value, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, envPrefix) {
+			continue
+		}
+		at, ls := origin{source: name}, byName[name]
+		switch {
+		case len(ls) == 0:
+			near, _ := nearest(name, names)
+			bad.add(at, "no such setting; did you mean %s?", near)
+		case len(ls) > 1:
+			bad.add(at, "could be %s as well as %s; set it in the file", ls[0].path, ls[1].path)
+		case !isScalar(ls[0].v.Type()):
+			bad.add(at, "%s is a list; set it in the file", ls[0].path)
+		default:
+			c.set(ls[0], value, at, bad)
+		}
+	}
+}
+
+// complete settles what depends on several keys or on other files.
+func (c *Config) complete(bad *findings) {
+	if _, given := c.origins["default_upstream"]; !given && c.Upstreams[c.DefaultUpstream] == nil {
+		c.DefaultUpstream = "" // a closed world without Docker Hub has no default unless it says so
+	}
+	for name, u := range c.Upstreams {
+		path := "upstreams." + name
+		u.password = u.Password
+		if u.PasswordFile != "" {
+			secret, err := os.ReadFile(u.PasswordFile)
+			if err != nil {
+				bad.add(c.origin(path+".password_file"), "%s.password_file: %v", path, err)
+			}
+			u.password = strings.TrimRight(string(secret), "\r\n")
+		}
+		if u.CAFile != "" {
+			pem, err := os.ReadFile(u.CAFile)
+			u.rootCAs = x509.NewCertPool()
+			if err != nil {
+				bad.add(c.origin(path+".ca_file"), "%s.ca_file: %v", path, err)
+			} else if !u.rootCAs.AppendCertsFromPEM(pem) {
+				bad.add(c.origin(path+".ca_file"), "%s.ca_file: %s holds no PEM certificate", path, u.CAFile)
+			}
+		}
+	}
+}
