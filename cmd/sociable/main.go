@@ -2,4 +2,54 @@
 // for lazy loading while they pass.
 package main
 
-func main() {}
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes, as the help of the root command documents them.
+const (
+	exitOK     = 0
+	exitFailed = 1 // what was asked for could not be done
+	exitUsage  = 2 // the command line or the configuration is wrong
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run executes one command line and reports its error on stderr.
+func run(args []string, stdout, stderr io.Writer) int {
+	started := false
+	root := newRootCommand()
+	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.Execute()
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage) && usage.configuration:
+		fmt.Fprintln(stderr, err) // a line for each mistake, file:line first
+		return exitUsage
+	}
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	fmt.Fprintln(stderr, "sociable:", line)
+	if errors.As(err, &usage) || !started { // cobra itself refused the command line
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// usageError is a mistake in the command line or in the configuration.
+type usageError struct {
+	error
+	configuration bool
+}
+
+func (e usageError) Unwrap() error { return e.error }

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/storage"
+)
+
+// adminAPI is what the commands ask of a store, be it through the running
+// server's socket or by opening it themselves.
+type adminAPI interface {
+	// Indexes lists every image that is indexed or on the way to it.
+	Indexes(ctx context.Context) ([]IndexInfo, error)
+	// Index is that of one image manifest. storage.ErrNotFound.
+	Index(ctx context.Context, manifest digest.Digest) (IndexInfo, error)
+	// Purge drops what is stored under d and what was made of it, and gives
+	// the number of bytes freed. storage.ErrNotFound.
+	Purge(ctx context.Context, d digest.Digest) (freed int64, err error)
+	Close() error
+}
+
+// IndexInfo is the SOCI index of one image manifest as the admin API shows it.
+type IndexInfo struct {
+	Repository string        `json:"repository"`       // canonical, where the image was first seen
+	Tags       []string      `json:"tags,omitempty"`   // known to lead to it
+	Manifest   digest.Digest `json:"manifest"`         // of the image
+	Index      digest.Digest `json:"index,omitempty"`  // of the index manifest; "" until it is published
+	Size       int64         `json:"size"`             // of the index manifest, bytes
+	Layers     []LayerInfo   `json:"layers"`           // in the image's order
+	Created    time.Time     `json:"created,omitzero"` // when the index was published
+}
+
+// LayerInfo is one layer of it.
+type LayerInfo struct {
+	Digest    digest.Digest      `json:"digest"`
+	Size      int64              `json:"size"` // compressed bytes
+	MediaType string             `json:"media_type"`
+	State     storage.LayerState `json:"state"`
+	Reason    string             `json:"reason,omitempty"` // why it was skipped
+	ZTOC      digest.Digest      `json:"ztoc,omitempty"`
+	ZTOCSize  int64              `json:"ztoc_size,omitempty"`
+	Spans     int                `json:"spans,omitempty"`
+}
+
+// adminSocket is the server's socket in the data folder, for its own user only.
+const adminSocket = "admin.sock"
+
+// connect reaches the store in dataDir: through the server that owns it, or, if
+// none answers, by opening it.
+func connect(ctx context.Context, dataDir string) (adminAPI, error) {
+	if _, err := os.Stat(dataDir); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no store in %s: name its folder with --data", dataDir)
+	}
+	path := filepath.Join(dataDir, adminSocket)
+	probe, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path)
+	switch {
+	case err == nil:
+		probe.Close()
+		return newAdminClient(path), nil
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		api, err := openOffline(dataDir)
+		if errors.Is(err, storage.ErrLocked) {
+			return nil, fmt.Errorf("the store in %s is in use by a process that does not answer at %s: %w", dataDir, path, err)
+		}
+		return api, err
+	default:
+		return nil, fmt.Errorf("reach the running server: %w", err)
+	}
+}
+
+// withStore connects, calls fn and closes.
+func withStore(ctx context.Context, dataDir string, fn func(adminAPI) error) error {
+	api, err := connect(ctx, dataDir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(api), api.Close())
+}
+
+// defaultDataDir is the folder of serve where nothing else was said.
+func defaultDataDir() string {
+	if dir := os.Getenv(envName("storage.path")); dir != "" {
+		return dir
+	}
+	return Default().Storage.Path
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// configFlags are the flags of every command that needs the whole configuration.
+type configFlags struct {
+	file      string
+	upstreams []string
+}
+
+// flagPaths are the flags that set one key each.
+var flagPaths = []struct{ flag, path, usage string }{
+	{"listen", "listen", "`HOST:PORT` to serve the registry on (127.0.0.1:5000)"},
+	{"admin", "admin.listen", "`HOST:PORT` to serve metrics and health on (127.0.0.1:5001)"},
+	{"data", "storage.path", "keep everything in `FOLDER` (./data)"},
+	{"log-level", "log.level", "log from `LEVEL` on: debug, info, warn or error (info)"},
+}
+
+func (f *configFlags) register(cmd *cobra.Command) {
+	cmd.Flags().SortFlags = false
+	cmd.Flags().StringVarP(&f.file, "config", "c", "", "read `FILE`, such as config.yml")
+	for _, p := range flagPaths {
+		cmd.Flags().String(p.flag, "", p.usage)
+	}
+	cmd.Flags().StringArrayVar(&f.upstreams, "upstream", nil, "add a registry, or replace its URL: `NAME=URL`; repeatable")
+}
+
+// load reads the configuration that cmd was started with.
+func (f *configFlags) load(cmd *cobra.Command) (*Config, []string, error) {
+	src := sources{File: f.file, Environ: os.Environ(), Upstreams: f.upstreams}
+	for _, p := range flagPaths {
+		if fl := cmd.Flags().Lookup(p.flag); fl != nil && fl.Changed {
+			src.Flags = append(src.Flags, override{"--" + p.flag, p.path, fl.Value.String()})
+		}
+	}
+	cfg, warnings, err := load(src)
+	if err != nil {
+		return nil, warnings, usageError{err, true}
+	}
+	return cfg, warnings, nil
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+)
+
+func newIndexCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "index",
+		Short: "Look at what has been indexed",
+		Args:  subcommandOnly,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newIndexListCommand(), newIndexInfoCommand())
+	return cmd
+}
+
+// storeFlags are the flags of commands that look into a store.
+type storeFlags struct {
+	dataDir string
+	json    bool
+}
+
+func (f *storeFlags) register(cmd *cobra.Command) {
+	cmd.Flags().SortFlags = false
+	cmd.Flags().StringVar(&f.dataDir, "data", "", "look into the store in `FOLDER` ($SOCIABLE_STORAGE_PATH, or else ./data)")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	cmd.PreRun = func(*cobra.Command, []string) {
+		if f.dataDir == "" {
+			f.dataDir = defaultDataDir()
+		}
+	}
+}
+
+// shortDigest is enough of a digest for people, and for index info.
+func shortDigest(d digest.Digest) string {
+	const hex = 12
+	if d.Validate() != nil {
+		return "-"
+	}
+	return d.Algorithm().String() + ":" + d.Encoded()[:hex]
+}
+
+// indexedLayers counts an image's layers that have a zTOC.
+func indexedLayers(x IndexInfo) (n int) {
+	for _, l := range x.Layers {
+		if l.ZTOC != "" {
+			n++
+		}
+	}
+	return n
+}

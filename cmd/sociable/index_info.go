@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+)
+
+func newIndexInfoCommand() *cobra.Command {
+	var flags storeFlags
+	cmd := &cobra.Command{
+		Use:   "info IMAGE|DIGEST",
+		Short: "Show one image's index, layer by layer",
+		Long: `Show one image's index, layer by layer: its zTOC, or why it has none. The image
+is named by its reference, or by the digest of its manifest or of the index, of
+which the first characters suffice.`,
+		Example: `  sociable index info redis:7
+  sociable index info sha256:9f3c1a`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
+				x, err := findIndex(cmd.Context(), api, args[0])
+				if err != nil {
+					return err
+				}
+				if flags.json {
+					return printJSON(cmd.OutOrStdout(), x)
+				}
+				return printIndex(cmd.OutOrStdout(), x)
+			})
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}
+
+// findIndex finds the one image that word means.
+func findIndex(ctx context.Context, api adminAPI, word string) (IndexInfo, error) {
+	list, err := api.Indexes(ctx)
+	if err != nil {
+		return IndexInfo{}, err
+	}
+	matches := matcher(word)
+	list = slices.DeleteFunc(list, func(x IndexInfo) bool { return !matches(x) })
+	switch len(list) {
+	case 0:
+		return IndexInfo{}, fmt.Errorf("no indexed image is meant by %q; sociable index list shows what there is", word)
+	case 1:
+		return api.Index(ctx, list[0].Manifest)
+	default:
+		return IndexInfo{}, fmt.Errorf("%q could mean %s or %s, of %d; name it by its digest",
+			word, shortDigest(list[0].Manifest), shortDigest(list[1].Manifest), len(list))
+	}
+}
+
+// matcher reads word as the beginning of a digest, or as a reference in any of
+// the spellings that lead to an image through the proxy.
+func matcher(word string) func(IndexInfo) bool {
+	if alg, hex, ok := strings.Cut(word, ":"); ok && (alg == "sha256" || alg == "sha512") && hex != "" {
+		return func(x IndexInfo) bool {
+			return strings.HasPrefix(x.Manifest.String(), word) || strings.HasPrefix(x.Index.String(), word)
+		}
+	}
+	spellings := []string{word}
+	if first, rest, ok := strings.Cut(word, "/"); ok && (strings.Contains(first, ":") || first == "localhost") {
+		spellings = append(spellings, rest) // the proxy's own address before it
+	}
+	return func(x IndexInfo) bool {
+		return slices.ContainsFunc(spellings, func(s string) bool { return isReferenceTo(s, x) })
+	}
+}
+
+// isReferenceTo reports whether the reference s, with Docker's defaults or
+// without, leads to x. A reference without tag or digest means any.
+func isReferenceTo(s string, x IndexInfo) bool {
+	ref, err := reference.ParseNormalizedNamed(s)
+	if err != nil {
+		return false
+	}
+	if ref.Name() != x.Repository && !strings.HasPrefix(s, x.Repository) {
+		return false
+	}
+	if d, ok := ref.(reference.Digested); ok {
+		return d.Digest() == x.Manifest
+	}
+	if t, ok := ref.(reference.Tagged); ok {
+		return slices.Contains(x.Tags, t.Tag())
+	}
+	return ref.Name() == x.Repository || s == x.Repository
+}
+
+func printIndex(w io.Writer, x IndexInfo) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "repository\t%s\n", x.Repository)
+	if len(x.Tags) > 0 {
+		fmt.Fprintf(t, "tags\t%s\n", strings.Join(x.Tags, ", "))
+	}
+	fmt.Fprintf(t, "manifest\t%s\n", x.Manifest)
+	if x.Index == "" {
+		fmt.Fprintf(t, "index\tnot published yet\n")
+	} else {
+		fmt.Fprintf(t, "index\t%s\n", x.Index)
+		fmt.Fprintf(t, "size\t%s\n", humanize.IBytes(uint64(x.Size)))
+		fmt.Fprintf(t, "created\t%s\n", x.Created.Format(time.RFC3339))
+	}
+	fmt.Fprintf(t, "layers\t%d of %d indexed\n\n", indexedLayers(x), len(x.Layers))
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(t, "LAYER\tSIZE\tSTATE\tSPANS\tZTOC\tZTOC SIZE")
+	for _, l := range x.Layers {
+		fmt.Fprintf(t, "%s\t%s\t%s\t", shortDigest(l.Digest), humanize.IBytes(uint64(l.Size)), l.State)
+		if l.ZTOC == "" {
+			fmt.Fprintf(t, "%s\n", l.Reason)
+		} else {
+			fmt.Fprintf(t, "%d\t%s\t%s\n", l.Spans, shortDigest(l.ZTOC), humanize.IBytes(uint64(l.ZTOCSize)))
+		}
+	}
+	return t.Flush()
+}

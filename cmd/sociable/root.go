@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func newRootCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "sociable",
+		Short: "A pull-through registry proxy that makes images load lazily",
+		Long: `sociable stands between container hosts and registries. It keeps what is pulled
+through it, indexes large layers (SOCI) while they pass, and so lets containers
+start before their image has arrived.`,
+		Example: `  sociable serve                                  docker.io, ghcr.io, quay.io and more on 127.0.0.1:5000
+  docker pull 127.0.0.1:5000/docker.io/library/redis:7
+  sociable index list                             what has been indexed`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          subcommandOnly,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.CompletionOptions.HiddenDefaultCmd = true
+	cmd.SetHelpCommand(&cobra.Command{Hidden: true})
+	cmd.SetUsageTemplate(usageTemplate)
+	cmd.AddCommand(newServeCommand(), newConfigCommand(), newIndexCommand(), newPurgeCommand(), newVersionCommand())
+	return cmd
+}
+
+// subcommandOnly refuses a word that is no subcommand.
+func subcommandOnly(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	if near, ok := similar(args[0], names); ok {
+		return fmt.Errorf("%s has no command %q; did you mean %q?", cmd.CommandPath(), args[0], near)
+	}
+	return fmt.Errorf("%s has no command %q; it has %s", cmd.CommandPath(), args[0], strings.Join(names, ", "))
+}
+
+const usageTemplate = `Usage:
+  {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{else}}{{.UseLine}}{{end}}
+{{- if .HasExample}}
+
+Examples:
+{{.Example}}
+{{- end}}
+{{- if .HasAvailableSubCommands}}
+
+Commands:
+{{- range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}
+
+Each command explains itself with --help. Exit codes: 0 done, 1 failed,
+2 wrong command line or configuration.
+{{- else}}
+{{- if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
+{{- end}}
+{{- end}}
+`
