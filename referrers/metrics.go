@@ -1,0 +1,58 @@
+package referrers
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// How asking the upstream ended.
+const (
+	resultOK      = "ok"
+	resultTimeout = "timeout"
+	resultError   = "error"
+)
+
+// Whose SOCI index a list had.
+const (
+	sociOurs     = "ours"
+	sociUpstream = "upstream"
+	sociNone     = "none"
+)
+
+type metrics struct {
+	lists    *prometheus.CounterVec
+	upstream *prometheus.CounterVec
+}
+
+// newMetrics registers with reg, if there is one.
+func newMetrics(reg prometheus.Registerer) *metrics {
+	const ns, sub = "sociable", "referrers"
+	m := &metrics{
+		lists: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "lists_total",
+			Help: "Lists of referrers that were served, by whose SOCI index they had.",
+		}, []string{"soci"}),
+		upstream: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "upstream_requests_total",
+			Help: "Questions to upstreams for referrers, by how they ended.",
+		}, []string{"result"}),
+	}
+	for _, v := range []string{sociOurs, sociUpstream, sociNone} {
+		m.lists.WithLabelValues(v)
+	}
+	for _, v := range []string{resultOK, resultTimeout, resultError} {
+		m.upstream.WithLabelValues(v)
+	}
+	if reg != nil {
+		reg.MustRegister(m.lists, m.upstream)
+	}
+	return m
+}
+
+func (s *Referrers) count(soci, ours bool) {
+	v := sociNone
+	switch {
+	case soci && ours:
+		v = sociOurs
+	case soci:
+		v = sociUpstream
+	}
+	s.m.lists.WithLabelValues(v).Inc()
+}
