@@ -1,0 +1,182 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Options describe one upstream. A zero field means what its comment says.
+type Options struct {
+	Name string   // as configured: for errors, logs and metrics
+	URL  *url.URL // http or https, host and port; nothing behind it
+
+	Username, Password string   // "": the upstream is read anonymously
+	TokenRealms        []string // hosts, or host:port, that may see them besides the upstream's own registrable domain
+
+	MaxConnections int           // requests at once, transfers included; 0: 64
+	DialTimeout    time.Duration // to make a connection; 0: 5 s
+	HeaderTimeout  time.Duration // from a request to the headers of its answer, redirects included; 0: 10 s
+	StallTimeout   time.Duration // a transfer without a byte for so long is dead; 0: 5 s
+
+	// A request without a usable answer is repeated Retries times (0: 3; < 0:
+	// never). The first pause is Backoff (0: 100 ms) and the pauses double up
+	// to MaxBackoff (0: 5 s), each less a random part up to its half. An
+	// upstream that asks for a longer pause than MaxBackoff is not asked again.
+	Retries    int
+	Backoff    time.Duration
+	MaxBackoff time.Duration
+
+	RootCAs            *x509.CertPool // nil: the system's
+	InsecureSkipVerify bool
+	Proxy              func(*http.Request) (*url.URL, error) // nil: HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment
+	UserAgent          string                                // "": sociable
+
+	Logger     *slog.Logger          // nil: nothing is logged
+	Registerer prometheus.Registerer // nil: nothing is exported
+}
+
+// Client asks one upstream registry. Its methods may be called from many
+// goroutines. Repository names are checked against the specification's grammar
+// before they become part of a URL.
+//
+// Every error of its methods but a caller's cancelled context and a mistake in
+// the arguments can be told by IsNotFound, IsDenied, IsUnavailable, ErrDigest
+// and RangeError.
+type Client struct {
+	opt     Options
+	root    url.URL
+	log     *slog.Logger
+	metrics *metrics
+
+	transport *http.Transport
+	guard     *guard // in front of transport
+	http      *http.Client
+	auth      *authorizer
+
+	all  chan struct{} // one slot for each request under way
+	bulk chan struct{} // of which so many may be transfers of blobs; taken before all
+}
+
+// New makes a client. It dials nothing: an upstream may be down, and the client
+// finds out by itself when it is back.
+func New(o Options) (*Client, error) {
+	o = o.withDefaults()
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("upstream %s: %w", o.Name, err)
+	}
+	m, err := newMetrics(o.Registerer, o.Name)
+	if err != nil {
+		return nil, fmt.Errorf("upstream %s: %w", o.Name, err)
+	}
+	c := &Client{
+		opt: o, root: url.URL{Scheme: o.URL.Scheme, Host: o.URL.Host}, log: o.Logger.With("upstream", o.Name), metrics: m,
+		all: make(chan struct{}, o.MaxConnections),
+		// An eighth is left for small requests: the check of a tag must not
+		// wait until a layer has passed.
+		bulk: make(chan struct{}, max(1, o.MaxConnections-o.MaxConnections/8)),
+	}
+	c.guard = newGuard(o)
+	c.transport = newTransport(o, c.guard)
+	c.guard.base = c.transport
+	c.http = &http.Client{
+		Transport:     c.guard,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return nil }, // the guard's task
+	}
+	c.auth = newAuthorizer(o, c.guard, m)
+	return c, nil
+}
+
+// Name is the upstream's configured name.
+func (c *Client) Name() string { return c.opt.Name }
+
+// HasCredentials reports whether the upstream is asked in somebody's name.
+func (c *Client) HasCredentials() bool { return c.opt.Username != "" }
+
+// Close gives idle connections back. Transfers under way go on.
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+func (o Options) withDefaults() Options {
+	for _, d := range []struct {
+		v    *time.Duration
+		dflt time.Duration
+	}{
+		{&o.DialTimeout, 5 * time.Second}, {&o.HeaderTimeout, 10 * time.Second}, {&o.StallTimeout, 5 * time.Second},
+		{&o.Backoff, 100 * time.Millisecond}, {&o.MaxBackoff, 5 * time.Second},
+	} {
+		if *d.v <= 0 {
+			*d.v = d.dflt
+		}
+	}
+	if o.MaxConnections <= 0 {
+		o.MaxConnections = 64
+	}
+	if o.Retries == 0 {
+		o.Retries = 3
+	}
+	if o.Proxy == nil {
+		o.Proxy = http.ProxyFromEnvironment
+	}
+	if o.UserAgent == "" {
+		o.UserAgent = "sociable"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+func (o Options) check() error {
+	switch u := o.URL; {
+	case u == nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
+		return errors.New("its URL is not http:// or https:// and a host")
+	case u.User != nil:
+		return errors.New("credentials don't belong into its URL")
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		return errors.New("its URL must end behind the host")
+	case (o.Username == "") != (o.Password == ""):
+		return errors.New("a user name needs a password and a password a user name")
+	}
+	return nil
+}
+
+// credentials are what the upstream is asked with. Other kinds of key chains
+// fit in here.
+func (o Options) credentials() authn.Authenticator {
+	if o.Username == "" {
+		return authn.Anonymous
+	}
+	return &authn.Basic{Username: o.Username, Password: o.Password}
+}
+
+func newTransport(o Options, g *guard) *http.Transport {
+	// A connection that died silently under HTTP/2 must be found out, or every
+	// resumption would be sent along the same dead connection.
+	ping := max(o.StallTimeout/2, time.Second)
+	return &http.Transport{
+		Proxy:       g.proxyFor,
+		DialContext: g.dial,
+		TLSClientConfig: &tls.Config{
+			MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs,
+			InsecureSkipVerify: o.InsecureSkipVerify, // only where the operator said so
+		},
+		TLSHandshakeTimeout:    o.HeaderTimeout,
+		ForceAttemptHTTP2:      true,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: ping, PingTimeout: ping},
+		DisableCompression:     true, // blobs are wanted as their digest has them
+		MaxIdleConns:           o.MaxConnections,
+		MaxIdleConnsPerHost:    o.MaxConnections,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		ReadBufferSize:         64 << 10,
+	}
+}
