@@ -1,0 +1,5 @@
+//go:build !race
+
+package ztoc
+
+const raceEnabled = false

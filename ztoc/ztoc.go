@@ -1,0 +1,79 @@
+package ztoc
+
+import "fmt"
+
+// What a zTOC says of itself, and how it is listed in an index.
+const (
+	Version         = "0.9"
+	BuildTool       = "AWS SOCI CLI v0.2"
+	MediaType       = "application/octet-stream"
+	DefaultSpanSize = 4 << 20 // bytes of uncompressed data
+)
+
+const (
+	windowSize     = 32 << 10
+	checkpointSize = 8 + 8 + 1 + windowSize // packed: in, out, bits, window
+	zinfoHeader    = 4 + 8                  // packed: count, span size
+	maxZTOC        = 1<<31 - 1              // offsets in a zTOC have 31 bits
+)
+
+// Compression is how a layer is compressed, as its media type says it.
+type Compression int8
+
+// The numbers are those in a zTOC, but for the zero value, which is Gzip.
+const (
+	Gzip         Compression = 0
+	Uncompressed Compression = 2
+)
+
+// String is the name that the soci tools use.
+func (c Compression) String() string {
+	switch c {
+	case Gzip:
+		return "gzip"
+	case Uncompressed:
+		return "uncompressed"
+	}
+	return fmt.Sprintf("compression(%d)", int8(c))
+}
+
+// Options are what a Builder may be told. The zero value is what the official
+// builder does with a gzip layer.
+type Options struct {
+	Compression Compression
+	// SpillDir is where checkpoints and long tables of contents go when they
+	// would take more memory than a few MiB. "" is os.TempDir().
+	SpillDir string
+	// DiffID also computes the digest of the uncompressed stream.
+	DiffID bool
+	// EarlyRefusal makes Write return a fault of the archive when it is met.
+	// Otherwise the compressed stream is checked to its end first, because a
+	// fault of it is what the official builder reports when there are both.
+	EarlyRefusal bool
+	// MaxEntries bounds the number of files. 0 is 10 million.
+	MaxEntries int
+	// MaxTOCBytes bounds what is kept of all files: names, links, owners, PAX
+	// records. 0 is 1 GiB.
+	MaxTOCBytes int64
+	// MaxSize bounds the zTOC, and so the disk space that checkpoints take
+	// while it is built. 0, and anything larger, is the format's 2 GiB.
+	MaxSize int64
+	// MaxUncompressed bounds the uncompressed stream. 0 is no bound.
+	MaxUncompressed int64
+}
+
+func (o Options) withDefaults() Options {
+	if o.MaxEntries <= 0 {
+		o.MaxEntries = 10_000_000
+	}
+	if o.MaxTOCBytes <= 0 {
+		o.MaxTOCBytes = 1 << 30
+	}
+	if o.MaxSize <= 0 || o.MaxSize > maxZTOC {
+		o.MaxSize = maxZTOC
+	}
+	if o.MaxUncompressed <= 0 {
+		o.MaxUncompressed = 1<<63 - 1
+	}
+	return o
+}
