@@ -145,7 +145,9 @@ func (c *Config) checkURL(name string, bad, doubts *findings) {
 
 func (c *Config) doubtPlain(name, host string, doubts *findings) {
 	u, path := c.Upstreams[name], "upstreams."+name
-	if ip, err := netip.ParseAddr(host); u.Username != "" && !(err == nil && ip.Unmap().IsLoopback()) && host != "localhost" {
+	ip, err := netip.ParseAddr(host)
+	loopback := host == "localhost" || (err == nil && ip.Unmap().IsLoopback())
+	if u.Username != "" && !loopback {
 		doubts.add(c.origin(path+".url"), "%s: its password crosses the network readable, over http", path)
 	}
 	if u.CAFile != "" {

@@ -1,0 +1,83 @@
+# make            build bin/sociable
+# make test       everything that must pass; at most 15 minutes on two cores
+# make help       the other targets
+
+GO ?= go
+ENGINE ?= docker
+VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),(devel))
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
+PROM := github.com/prometheus/common/version
+LDFLAGS := -s -w -X 'main.buildVersion=$(VERSION)' -X 'main.buildCommit=$(COMMIT)' \
+	-X '$(PROM).Version=$(VERSION)' -X '$(PROM).Revision=$(COMMIT)'
+
+# What the tests run or link that is no Go module. docker-registry is the real
+# upstream, skopeo a real client; zlib is what the official indexer is built on.
+PACKAGES := gcc zlib1g-dev ca-certificates skopeo docker-registry apt dpkg
+
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+FUZZTIME ?= 10s
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := build
+.PHONY: help build test packages vet unit static e2e bench bench-ztoc fuzz lint image clean
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## build       bin/sociable, static, stamped with version and commit
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o bin/sociable ./cmd/sociable
+
+## test        packages, vet, unit, static, e2e
+test: packages vet unit static e2e
+
+## packages    the Debian packages that the tests need: installed, or named
+packages:
+	.ci/packages $(PACKAGES)
+
+## vet         go vet of both modules
+vet:
+	$(GO) vet ./...
+	cd e2e && $(GO) vet ./...
+
+## unit        the product's own tests, under the race detector
+unit:
+	CGO_ENABLED=1 $(GO) test -race -timeout 10m ./...
+
+## static      the product builds without cgo, and into a static binary
+static: build
+	$(GO) version -m bin/sociable | grep -q 'CGO_ENABLED=0'
+	! readelf -d bin/sociable | grep NEEDED
+
+## e2e         whole-binary tests: real images, registries and clients, the official indexer as judge
+e2e:
+	cd e2e && $(GO) test -timeout 12m ./...
+
+## bench       benchmarks, with direct transfers or the official builder beside ours in the same run
+bench:
+	cd e2e && $(GO) test -timeout 30m -run '^$$' -bench . -benchtime 1x ./...
+
+## bench-ztoc  the zTOC engine alone against the official builder
+bench-ztoc:
+	$(GO) test -timeout 30m -run '^$$' -bench . ./ztoc/...
+
+## fuzz        each fuzz test for FUZZTIME (10s)
+fuzz:
+	@set -e; for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+## lint        gofmt, and golangci-lint with .golangci.yml
+lint:
+	@test -z "$$(gofmt -l . | tee /dev/stderr)"
+	$(GO) run $(GOLANGCI) run ./...
+
+## image       a container image, sociable:VERSION
+image:
+	$(ENGINE) build --build-arg VERSION='$(VERSION)' --build-arg COMMIT='$(COMMIT)' -t 'sociable:$(VERSION)' .
+
+## clean       what was built
+clean:
+	rm -rf bin
