@@ -98,8 +98,6 @@ func (c *Config) checkUpstream(name string, bad, doubts *findings) {
 		bad.add(c.origin(path+key), "%s: has a password but no username", path)
 	case u.Username != "" && u.Password == "" && u.PasswordFile == "":
 		bad.add(c.origin(path+".username"), "%s: has a username but no password; set password_file, or %s in the environment", path, envName(path+".password"))
-	case u.Username != "" && u.password == "" && u.PasswordFile != "" && !c.unreadable(path, bad):
-		bad.add(c.origin(path+".password_file"), "%s.password_file: %s is empty", path, u.PasswordFile)
 	}
 	for i, realm := range u.TokenRealms {
 		if !isAuthority(realm) {
@@ -111,11 +109,6 @@ func (c *Config) checkUpstream(name string, bad, doubts *findings) {
 	if u.MaxConnections < 1 {
 		bad.add(c.origin(path+".max_connections"), "%s.max_connections: want at least 1", path)
 	}
-}
-
-// unreadable reports whether an upstream's password file was found wrong already.
-func (c *Config) unreadable(path string, bad *findings) bool {
-	return slices.ContainsFunc(bad.list, func(f finding) bool { return strings.HasPrefix(f.text, path+".password_file: ") })
 }
 
 // checkURL looks at an upstream's url, and drops a slash at its end. It quotes

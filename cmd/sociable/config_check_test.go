@@ -133,6 +133,7 @@ func TestMistakes(t *testing.T) {
 `, []string{
 			"2: upstreams.a.io: has a username but no password; set password_file, or SOCIABLE_UPSTREAMS_A_IO_PASSWORD in the environment",
 			"3: upstreams.b.io: has a password but no username",
+			"4: upstreams.c.io.password_file: empty is empty",
 			"4: upstreams.c.io: has both password and password_file; keep one",
 			"5: upstreams.d.io.password_file: open absent: no such file or directory",
 			"6: upstreams.e.io.password_file: empty is empty",

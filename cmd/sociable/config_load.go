@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -124,24 +125,41 @@ func (c *Config) complete(bad *findings) {
 	if _, given := c.origins["default_upstream"]; !given && c.Upstreams[c.DefaultUpstream] == nil {
 		c.DefaultUpstream = "" // a closed world without Docker Hub has no default unless it says so
 	}
-	for name, u := range c.Upstreams {
-		path := "upstreams." + name
-		u.password = u.Password
-		if u.PasswordFile != "" {
-			secret, err := os.ReadFile(u.PasswordFile)
-			if err != nil {
-				bad.add(c.origin(path+".password_file"), "%s.password_file: %v", path, err)
-			}
-			u.password = strings.TrimRight(string(secret), "\r\n")
-		}
-		if u.CAFile != "" {
-			pem, err := os.ReadFile(u.CAFile)
-			u.rootCAs = x509.NewCertPool()
-			if err != nil {
-				bad.add(c.origin(path+".ca_file"), "%s.ca_file: %v", path, err)
-			} else if !u.rootCAs.AppendCertsFromPEM(pem) {
-				bad.add(c.origin(path+".ca_file"), "%s.ca_file: %s holds no PEM certificate", path, u.CAFile)
-			}
+	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
+		if err := c.Upstreams[name].readFiles(); err != nil {
+			path := "upstreams." + name + "." + err.key
+			bad.add(c.origin(path), "%s: %v", path, err.error)
 		}
 	}
+}
+
+// fileError is what is wrong with the file that a key names.
+type fileError struct {
+	key string
+	error
+}
+
+// readFiles takes in the files that an upstream's keys name.
+func (u *UpstreamConfig) readFiles() *fileError {
+	u.password = u.Password
+	if u.PasswordFile != "" {
+		secret, err := os.ReadFile(u.PasswordFile)
+		if u.password = strings.TrimRight(string(secret), "\r\n"); err == nil && u.password == "" {
+			err = fmt.Errorf("%s is empty", u.PasswordFile)
+		}
+		if err != nil {
+			return &fileError{"password_file", err}
+		}
+	}
+	if u.CAFile != "" {
+		pem, err := os.ReadFile(u.CAFile)
+		u.rootCAs = x509.NewCertPool()
+		if !u.rootCAs.AppendCertsFromPEM(pem) && err == nil {
+			err = fmt.Errorf("%s holds no PEM certificate", u.CAFile)
+		}
+		if err != nil {
+			return &fileError{"ca_file", err}
+		}
+	}
+	return nil
 }
