@@ -1,0 +1,170 @@
+// Package e2e tests sociable as it is used: the real program between real
+// registries and real clients, over images of real files. See README.md.
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/sociable/sociable/e2e/harness"
+	"github.com/sociable/sociable/e2e/link"
+	"github.com/sociable/sociable/e2e/realimage"
+)
+
+// suite is what all tests share. Only registry's content, which nobody changes
+// after TestMain, outlives a run.
+var suite struct {
+	ctx      context.Context // the life of shared processes
+	cache    string
+	programs *harness.Programs
+	set      *realimage.Set
+	registry *harness.Registry // distribution 3, holding every image
+	debian   *harness.Registry // Debian's docker-registry over the same files
+}
+
+// suiteTimeout is more than any run takes.
+const suiteTimeout = 15 * time.Minute
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	ctx, cancel := context.WithTimeout(context.Background(), suiteTimeout)
+	defer cancel()
+	time.Local = time.UTC // the official builder writes times in the zone of the machine
+	stop, err := prepare(ctx)
+	defer stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+func prepare(ctx context.Context) (stop func(), err error) {
+	s := &suite
+	stop = func() {
+		for _, r := range []*harness.Registry{s.debian, s.registry} {
+			if r != nil {
+				_ = r.Stop() // killed with ctx otherwise
+			}
+		}
+	}
+	s.ctx = ctx
+	if s.cache, err = filepath.Abs(".cache"); err != nil {
+		return stop, err
+	}
+	if s.programs, err = harness.Build(ctx, ".", filepath.Join(s.cache, "bin")); err != nil {
+		return stop, err
+	}
+	if s.set, err = realimage.Prepare(ctx, s.cache); err != nil {
+		return stop, err
+	}
+	root := filepath.Join(s.cache, "registry")
+	if s.registry, err = harness.StartRegistry(ctx, s.programs.Registry, root); err != nil {
+		return stop, err
+	}
+	if err := s.set.Push(ctx, s.registry.Addr); err != nil {
+		return stop, err
+	}
+	s.debian, err = harness.StartRegistry(ctx, s.programs.DockerRegistry, root)
+	return stop, err
+}
+
+// upstream is the name of the upstream in most tests.
+const upstream = "up"
+
+// proxy is a sociable of one test, with a link between it and its upstream.
+type proxy struct {
+	*harness.Proxy
+	link *link.Link
+}
+
+// startProxy runs sociable over an empty store, with the suite's registry as
+// upstream "up" behind a link.
+func startProxy(t *testing.T, opt link.Options, args ...string) *proxy {
+	t.Helper()
+	return startProxyTo(t, suite.registry.URL(), opt, args...)
+}
+
+// startProxyTo is startProxy with another upstream.
+func startProxyTo(t *testing.T, url string, opt link.Options, args ...string) *proxy {
+	t.Helper()
+	l := startLink(t, url, opt)
+	x, err := harness.NewProxy(suite.programs, t.TempDir(), []string{upstream + "=" + l.URL()}, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{x, l}
+	p.start(t)
+	t.Cleanup(func() {
+		if err := x.Stop(); err != nil {
+			t.Errorf("stop sociable: %v", err)
+		}
+		if t.Failed() {
+			t.Logf("sociable's log:\n%s", tail(x.Log(), 8<<10))
+		}
+	})
+	return p
+}
+
+func startLink(t *testing.T, url string, opt link.Options) *link.Link {
+	t.Helper()
+	l, err := link.Start(url, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Errorf("close the link: %v", err)
+		}
+	})
+	return l
+}
+
+// start runs the proxy, again after its end.
+func (p *proxy) start(t *testing.T) {
+	t.Helper()
+	if err := p.Start(suite.ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ref is how clients name an image through the proxy.
+func (p *proxy) ref(i realimage.Image) string { return p.Addr + "/" + upstream + "/" + i.Ref() }
+
+func tail(s string, n int) string {
+	if len(s) > n {
+		return "…" + s[len(s)-n:]
+	}
+	return s
+}
+
+// image gives one of the set's images.
+func image(t *testing.T, name string) realimage.Image {
+	t.Helper()
+	i, ok := suite.set.Images[name]
+	if !ok {
+		t.Fatalf("there is no image %q", name)
+	}
+	return i
+}
+
+// eventually polls until done, at most for d.
+func eventually(t *testing.T, d time.Duration, what string, done func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("not within %v: %s", d, what)
+		}
+	}
+}
