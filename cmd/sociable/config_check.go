@@ -194,8 +194,9 @@ func (c *Config) where(path string) string {
 }
 
 // doubtShadow warns of a first segment that Docker Hub could have as a user.
+// One that was just typed, on the command line, is wanted.
 func (c *Config) doubtShadow(segment, path string, doubts *findings) {
-	if c.DefaultUpstream == dockerHub && !strings.Contains(segment, ".") {
+	if typed := strings.HasPrefix(c.origin(path).source, "--"); !typed && c.DefaultUpstream == dockerHub && !strings.Contains(segment, ".") {
 		doubts.add(c.origin(path), "%s: hides Docker Hub's own %q from clients that use this as a mirror; a name with a dot would not", path, segment+"/…")
 	}
 }

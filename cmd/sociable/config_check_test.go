@@ -220,7 +220,7 @@ index: {rules: [{repositories: ["dokcer.io/**", "*/x", "ghcr.io/a/*"]}]}
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, got, err := load(sources{File: file})
+	_, got, err := load(sources{File: file, Upstreams: []string{"lab=http://127.0.0.1:5005"}})
 	if err != nil {
 		t.Fatal(err)
 	}
