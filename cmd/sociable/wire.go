@@ -3,10 +3,149 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/url"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/collectors/version"
+
+	"github.com/sociable/sociable/indexer"
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
+	"github.com/sociable/sociable/proxy"
+	"github.com/sociable/sociable/referrers"
+	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/storage/bolt"
+	"github.com/sociable/sociable/storage/disk"
+	"github.com/sociable/sociable/web"
 )
 
-// runServer serves cfg until ctx ends, then stops within cfg.ShutdownTimeout.
-func runServer(ctx context.Context, cfg *Config, logger *slog.Logger) error {
-	return errors.New("serving is not wired yet")
+// metaFile and socketFile stand in the data folder beside the blobs.
+const (
+	metaFile   = "meta.db"
+	socketFile = "admin.sock"
+)
+
+// runServer builds every part, wires them, serves until ctx ends, and stops
+// them in order: listeners, transfers, indexer, store.
+func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		version.NewCollector("sociable"))
+	store, err := openStore(ctx, cfg, log, reg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.close()) }()
+	ups, clients, err := buildUpstreams(cfg, log, reg)
+	if err != nil {
+		return err
+	}
+	doors, err := openDoors(cfg)
+	if err != nil {
+		return err
+	}
+	defer doors.close()
+
+	ix := indexer.New(indexer.Options{
+		Store: store.Store, Rules: rules(cfg), Disabled: !cfg.Index.Enabled, Workers: cfg.Index.Workers,
+		SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: log, Registerer: reg,
+	})
+	rf := referrers.New(referrers.Options{
+		Store: store.Store, Timeout: cfg.Referrers.UpstreamTimeout, Logger: log, Registerer: reg,
+		Upstream: func(ctx context.Context, repo oci.Repo, subject digest.Digest) ([]v1.Descriptor, error) {
+			return clients[repo.Upstream].Referrers(ctx, repo.Name, subject, "")
+		},
+	})
+	// What outlives a request ends after the listeners, not with them.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	px, err := proxy.New(life, proxy.Options{
+		Store: store.Store, Upstreams: ups, Default: cfg.DefaultUpstream, Indexer: ix, Referrers: rf,
+		StopOnDisconnect: !cfg.Storage.FinishOnDisconnect(), Logger: log, Registerer: reg,
+	})
+	if err != nil {
+		return err
+	}
+	admin := web.New(web.Options{Store: store.Store, Gatherer: reg, Logger: log})
+
+	stage := newStages(life)
+	stage.start("store", store.Run)
+	stage.start("indexer", ix.Run)
+	stage.start("proxy", px.Run)
+	stage.start("listeners", func(ctx context.Context) error {
+		return doors.serve(ctx, cfg, log, px, admin)
+	})
+	return stage.wait(ctx)
+}
+
+// openedStore is the store with what has to be closed behind it.
+type openedStore struct {
+	*storage.Store
+	close func() error
+}
+
+func openStore(ctx context.Context, cfg *Config, log *slog.Logger, reg prometheus.Registerer) (*openedStore, error) {
+	blobs, err := disk.New(cfg.Storage.Path)
+	if err != nil {
+		return nil, fmt.Errorf("open storage %s: %w", cfg.Storage.Path, err)
+	}
+	meta, err := bolt.Open(filepath.Join(cfg.Storage.Path, metaFile), bolt.Options{})
+	if err != nil {
+		if errors.Is(err, storage.ErrLocked) {
+			return nil, fmt.Errorf("%w: is another sociable serving from %s?", err, cfg.Storage.Path)
+		}
+		return nil, fmt.Errorf("open storage %s: %w", cfg.Storage.Path, err)
+	}
+	_, total, err := blobs.Free(ctx)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("measure storage %s: %w", cfg.Storage.Path, err), meta.Close())
+	}
+	st := storage.New(storage.Options{
+		Blobs: blobs, Meta: meta, MaxBytes: cfg.Storage.MaxBytes.Of(total), MinFree: cfg.Storage.MinFree.Of(total),
+		Logger: log, Registerer: reg,
+	})
+	return &openedStore{st, meta.Close}, nil
+}
+
+func buildUpstreams(cfg *Config, log *slog.Logger, reg prometheus.Registerer) ([]*proxy.Upstream, map[string]*upstream.Client, error) {
+	var ups []*proxy.Upstream
+	clients := map[string]*upstream.Client{}
+	for name, c := range cfg.Upstreams {
+		u, err := url.Parse(c.URL)
+		if err != nil {
+			return nil, nil, fmt.Errorf("upstream %s: %w", name, err)
+		}
+		user, password, _ := c.Credentials()
+		client, err := upstream.New(upstream.Options{
+			Name: name, URL: u, Username: user, Password: password, TokenRealms: c.TokenRealms,
+			MaxConnections: c.MaxConnections, StallTimeout: c.StallTimeout, RootCAs: c.RootCAs(),
+			InsecureSkipVerify: c.InsecureSkipVerify, UserAgent: "sociable/"+buildInfo().Version, Logger: log, Registerer: reg,
+		})
+		if err != nil {
+			return nil, nil, fmt.Errorf("upstream %s: %w", name, err)
+		}
+		clients[name] = client
+		ups = append(ups, &proxy.Upstream{
+			Name: name, Aliases: c.Aliases, Hosts: c.Hosts, Library: name == dockerHub || u.Host == "registry-1.docker.io",
+			Registry: client, TagTTL: c.TagTTL, TagTimeout: c.TagTimeout,
+		})
+	}
+	return ups, clients, nil
+}
+
+func rules(cfg *Config) []indexer.Rule {
+	var out []indexer.Rule
+	for _, r := range cfg.Index.Rules {
+		out = append(out, indexer.Rule{
+			Repositories: r.Repositories, Exclude: r.Exclude,
+			MinLayerSize: int64(r.MinLayerSize), SpanSize: int64(r.SpanSize), Publish: r.Publish,
+		})
+	}
+	return out
 }

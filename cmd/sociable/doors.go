@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sociable/sociable/web"
+)
+
+// doors are the listeners: the registry, the admin one, and the socket.
+type doors struct{ registry, admin, socket net.Listener }
+
+func openDoors(cfg *Config) (d *doors, err error) {
+	d = &doors{}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	if d.registry, err = net.Listen("tcp", cfg.Listen); err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if cfg.Admin.Listen != "" {
+		if d.admin, err = net.Listen("tcp", cfg.Admin.Listen); err != nil {
+			return nil, fmt.Errorf("listen for admin: %w", err)
+		}
+	}
+	d.socket, err = listenSocket(filepath.Join(cfg.Storage.Path, socketFile))
+	return d, err
+}
+
+// listenSocket takes over the path: the store's lock says that no other
+// process serves it, so what is there was left by one that died.
+func listenSocket(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("listen on socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen on socket: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+func (d *doors) close() {
+	for _, l := range []net.Listener{d.registry, d.admin, d.socket} {
+		if l != nil {
+			_ = l.Close() // closed already, where it was served
+		}
+	}
+}
+
+// serve answers on all doors until ctx ends; then open responses get
+// shutdown_timeout to finish.
+func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px http.Handler, admin *web.Web) error {
+	g, gctx := errgroup.WithContext(ctx)
+	door := func(l net.Listener, h http.Handler) {
+		if l == nil {
+			return
+		}
+		srv := &http.Server{
+			Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		}
+		g.Go(func() error {
+			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+		g.Go(func() error {
+			<-gctx.Done()
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownTimeout)
+			defer cancel()
+			if err := srv.Shutdown(ctx); err != nil {
+				log.Warn("open responses were cut", "after", cfg.ShutdownTimeout)
+				return srv.Close()
+			}
+			return nil
+		})
+	}
+	door(d.registry, px)
+	door(d.admin, admin.Public())
+	door(d.socket, admin.Local())
+	log.Info("listening: try the command in try", "registry", d.registry.Addr().String(), "admin", cfg.Admin.Listen,
+		"data", cfg.Storage.Path, "try", tryCommand(cfg, d.registry.Addr().String()))
+	return g.Wait()
+}
+
+// tryCommand is what to type next.
+func tryCommand(cfg *Config, addr string) string {
+	if _, ok := cfg.Upstreams[dockerHub]; ok {
+		return "docker pull " + addr + "/docker.io/library/redis:7"
+	}
+	return "curl http://" + addr + "/v2/"
+}

@@ -1,0 +1,227 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/gorilla/mux"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
+	"github.com/sociable/sociable/storage"
+)
+
+// source is one blob's bytes, wherever they are. prepare does what can still
+// fail with an answer; after copyRange began, a fault can only cut the body.
+type source interface {
+	size() int64 // -1 only from a fill that is read whole
+	prepare(ctx context.Context, r oci.Range) (outcome, error)
+	copyRange(ctx context.Context, w io.Writer, r oci.Range) error
+	close()
+}
+
+// blob answers GET and HEAD of a blob (distribution specification, "Pulling blobs").
+func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
+	up, repo, err := p.route(r)
+	if err != nil {
+		return err
+	}
+	d, err := oci.ParseDigest(mux.Vars(r)["digest"])
+	if err != nil {
+		return err
+	}
+	note(r).digest = d.String()
+	ctx := r.Context()
+	st, err := p.lookup(ctx, up, repo, d)
+	if err != nil {
+		return blobError(d, err)
+	}
+	if r.Method == http.MethodHead {
+		return p.headBlob(w, r, up, repo, d, st)
+	}
+	specs := oci.ParseRange(r.Header.Get("Range"))
+	if ir := r.Header.Get("If-Range"); ir != "" && ir != etag(d) {
+		specs = nil
+	}
+	if match(r.Header.Get("If-None-Match"), d) {
+		blobHeaders(w, d)
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	src, err := p.source(ctx, up, repo, d, st, specs)
+	if err != nil {
+		return blobError(d, err)
+	}
+	defer src.close()
+	if specs != nil {
+		return p.serveRanges(w, r, src, d, specs)
+	}
+	return p.serveWhole(w, r, src, d)
+}
+
+// stored is what is known here of a blob that a repository has.
+type stored struct {
+	entitled bool
+	row      *storage.BlobRow  // whole here
+	layer    *storage.LayerRow // indexed here
+	part     *storage.PartialRow
+	of       digest.Digest // what a blob made here was made from
+}
+
+// lookup finds, in one transaction, whether repo has d and what is here of it.
+// What is here and was not proven for repo is asked upstream; what is not here
+// is proven by the transfer itself.
+func (p *Proxy) lookup(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest) (stored, error) {
+	st, err := p.known(ctx, repo, d)
+	if err != nil || st.entitled {
+		return st, err
+	}
+	at, filling := p.filling(d)
+	if st.row == nil && st.layer == nil && st.part == nil && (!filling || at == repo) {
+		return st, nil
+	}
+	if err := p.prove(ctx, up, repo, d, st); err != nil {
+		return st, err
+	}
+	st.entitled = true
+	return st, nil
+}
+
+func (p *Proxy) known(ctx context.Context, repo oci.Repo, d digest.Digest) (st stored, err error) {
+	err = p.store.View(ctx, func(tx storage.Tx) error {
+		row, err := tx.Blob(d)
+		switch {
+		case err == nil:
+			st.row, st.of = &row, derivedFrom(row)
+		case !errors.Is(err, storage.ErrNotFound):
+			return err
+		}
+		if st.entitled, err = p.has(tx, repo, d, st.of); err != nil || st.row != nil {
+			return err
+		}
+		if part, err := tx.Partial(d); err == nil {
+			st.part = &part
+		}
+		return tx.Layers(d, func(l storage.LayerRow) error {
+			if l.State == storage.LayerIndexed && st.layer == nil {
+				st.layer = &l
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return st, fmt.Errorf("look up %s: %w", d, err)
+	}
+	if st.row == nil { // promoted, and its row not yet written
+		if row, serr := p.store.Stat(ctx, d); serr == nil {
+			st.row = &row
+		}
+	}
+	return st, nil
+}
+
+// source opens d where it is best had from.
+func (p *Proxy) source(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, st stored, specs []oci.RangeSpec) (source, error) {
+	if st.row != nil {
+		b, err := p.store.Open(ctx, d)
+		if err == nil {
+			return &fileSource{p, b}, nil
+		}
+		if !errors.Is(err, storage.ErrNotFound) {
+			return nil, fmt.Errorf("open %s: %w", d, err)
+		}
+	}
+	_, filling := p.filling(d)
+	if specs != nil && st.layer != nil && !filling {
+		if table := p.table(ctx, *st.layer); table != nil {
+			return &spanSource{p: p, up: up, repo: repo, layer: *st.layer, table: table}, nil
+		}
+	}
+	src, err := p.fillSource(ctx, up, repo, d, st, specs)
+	if e, ok := errors.AsType[keepError](err); ok {
+		return p.passSource(ctx, up, repo, d, e)
+	}
+	return src, err
+}
+
+func (p *Proxy) headBlob(w http.ResponseWriter, r *http.Request, up *Upstream, repo oci.Repo, d digest.Digest, st stored) error {
+	size, out := int64(-1), outcomeHit
+	switch {
+	case st.row != nil:
+		size = st.row.Size
+	case st.layer != nil:
+		size = st.layer.Size
+	case st.part != nil:
+		size = st.part.Size
+	}
+	if size < 0 {
+		n, err := up.Registry.HeadBlob(r.Context(), repo.Name, d)
+		if err != nil {
+			return blobError(d, err)
+		}
+		p.grant(repo, d)
+		size, out = n, outcomeMiss
+	}
+	blobHeaders(w, d)
+	p.outcome(w, r, out)
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// serveWhole sends the blob from its first byte to its last.
+func (p *Proxy) serveWhole(w http.ResponseWriter, r *http.Request, src source, d digest.Digest) error {
+	all := oci.Range{Off: 0, End: src.size()}
+	out, err := src.prepare(r.Context(), all)
+	if err != nil {
+		return blobError(d, err)
+	}
+	blobHeaders(w, d)
+	p.outcome(w, r, out)
+	if n := src.size(); n >= 0 {
+		w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
+	}
+	w.WriteHeader(http.StatusOK)
+	p.cut(r, src.copyRange(r.Context(), w, oci.Range{Off: 0, End: src.size()}))
+	return nil
+}
+
+// cut ends a response whose body came to a fault half-way: the connection
+// breaks, so that no client takes it for a whole one.
+func (p *Proxy) cut(r *http.Request, err error) {
+	if err == nil {
+		return
+	}
+	note(r).err = err
+	panic(http.ErrAbortHandler)
+}
+
+func blobHeaders(w http.ResponseWriter, d digest.Digest) {
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Docker-Content-Digest", d.String())
+	h.Set("Etag", etag(d))
+	h.Set("Accept-Ranges", "bytes")
+	h.Set("Cache-Control", "max-age=31536000, immutable")
+}
+
+func etag(d digest.Digest) string { return `"` + d.String() + `"` }
+
+// clientError is a client that went away.
+type clientError struct{ error }
+
+func (e clientError) Unwrap() error { return e.error }
+
+// blobError gives a fault the code that fits a blob.
+func blobError(d digest.Digest, err error) error {
+	if upstream.IsNotFound(err) || errors.Is(err, storage.ErrNotFound) {
+		return &oci.Error{Code: errcode.ErrorCodeBlobUnknown, Message: fmt.Sprintf("blob %s is not known to this repository", d), Err: err}
+	}
+	return edge(fmt.Sprintf("blob %s", d), err)
+}

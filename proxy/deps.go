@@ -1,0 +1,54 @@
+package proxy
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
+	"github.com/sociable/sociable/storage"
+)
+
+// Registry is what the proxy asks of one upstream; *upstream.Client is one.
+// Errors are told apart by upstream.IsNotFound, IsDenied and IsUnavailable.
+type Registry interface {
+	Manifest(ctx context.Context, repo string, ref oci.Reference) (*upstream.Manifest, error)
+	HeadManifest(ctx context.Context, repo string, ref oci.Reference) (v1.Descriptor, error)
+	HeadBlob(ctx context.Context, repo string, d digest.Digest) (int64, error)
+	Blob(ctx context.Context, repo string, d digest.Digest, r oci.Range) (*upstream.Body, error)
+	Tags(ctx context.Context, repo string, n int, last string) (tags []string, more bool, err error)
+}
+
+// Indexer is told what passes. None of its methods waits for an index.
+type Indexer interface {
+	// Manifest is called after a manifest was stored, and may be again.
+	Manifest(ctx context.Context, repo oci.Repo, row storage.ManifestRow) error
+	// Tap is called when the blob d of size bytes (-1: unknown) begins to
+	// arrive whole. open gives the bytes as they come; its io.EOF means that
+	// they matched d.
+	Tap(d digest.Digest, size int64, open func() (io.ReadCloser, error))
+	// Whole is called when d is complete in the store.
+	Whole(d digest.Digest)
+}
+
+// Referrers answers the referrers request of a caller who may read subject.
+type Referrers interface {
+	Serve(w http.ResponseWriter, r *http.Request, repo oci.Repo, subject digest.Digest) error
+}
+
+// Upstream is one configured registry and the ways to spell it.
+type Upstream struct {
+	Name     string
+	Aliases  []string // first path segments and ns= values that mean it too
+	Hosts    []string // virtual hosts bound to it
+	Library  bool     // one-segment names live under library/, as on Docker Hub
+	Registry Registry
+	// TagTTL is how long a tag is served without asking again; TagTimeout how
+	// long a caller waits for that question before the tag as known is served.
+	TagTTL, TagTimeout time.Duration
+}

@@ -1,0 +1,41 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
+	"github.com/sociable/sociable/storage"
+)
+
+// edge gives a fault that is not about one missing thing the code and status
+// that a client can act on; what names the thing. The upstream's own words are
+// logged, never forwarded.
+func edge(what string, err error) error {
+	if known, ok := errors.AsType[*oci.Error](err); ok {
+		return known
+	}
+	var retryAfter time.Duration
+	if e, ok := errors.AsType[*upstream.StatusError](err); ok {
+		retryAfter = e.RetryAfter
+	}
+	switch {
+	case upstream.IsThrottled(err):
+		return &oci.Error{Code: errcode.ErrorCodeTooManyRequests, Message: what + ": the upstream asks to slow down", RetryAfter: retryAfter, Err: err}
+	case upstream.IsDenied(err):
+		return &oci.Error{Code: errcode.ErrorCodeDenied, Message: what + ": the upstream refuses this proxy access: check the repository's name and the upstream's credentials", Err: err}
+	case errors.Is(err, upstream.ErrDigest), errors.Is(err, storage.ErrDigest):
+		return &oci.Error{Code: errcode.ErrorCodeUnavailable, Status: http.StatusBadGateway, Message: what + ": the upstream sent bytes that do not match the digest", Err: err}
+	case upstream.IsUnavailable(err):
+		return &oci.Error{Code: errcode.ErrorCodeUnavailable, Message: what + ": the upstream is not available", RetryAfter: max(retryAfter, time.Second), Err: err}
+	case errors.Is(err, errStopped), errors.Is(err, context.Canceled):
+		return &oci.Error{Code: errcode.ErrorCodeUnavailable, Message: what + ": given up; ask again", RetryAfter: time.Second, Err: err}
+	default:
+		return &oci.Error{Code: errcode.ErrorCodeUnknown, Message: what + ": internal error", Err: err}
+	}
+}

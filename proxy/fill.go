@@ -1,0 +1,302 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
+	"github.com/sociable/sociable/storage"
+)
+
+const (
+	// cell is the grid of ranged reads into a blob that has no index: small,
+	// because runs of cells are one request anyway and lazy clients read tens
+	// of small places.
+	cell = 256 << 10
+	// chunk is what one read from upstream may bring at most.
+	chunk = 128 << 10
+	// holdBack is how much of a blob's end waits for the digest, so that no
+	// client ever has a complete wrong body.
+	holdBack = 64 << 10
+	// maxRuns bounds one fill's ranged transfers; what is wanted meanwhile
+	// merges with its neighbours, so that a crowd costs a handful of requests.
+	maxRuns = 4
+	// maxRunBytes bounds one ranged transfer.
+	maxRunBytes = 16 << 20
+	// syncEvery is how much a pump may write before it is synced and filed.
+	syncEvery = 32 << 20
+)
+
+// errStopped ends transfers that nobody waits for any more.
+var errStopped = errors.New("nobody waits for this blob any more")
+
+// fill is one blob that is not whole here, while anybody cares: a file with
+// holes, transfers that write into it and readers behind them. Every byte is
+// written once, by whoever claimed it in busy, so what was hashed is what the
+// file holds.
+type fill struct {
+	p    *Proxy
+	d    digest.Digest
+	up   *Upstream
+	repo oci.Repo // the right to which the transfers prove
+
+	opened chan struct{} // closed when part is usable, or err says why not
+	closed chan struct{} // closed when the last trace is gone
+	part   *storage.Partial
+
+	mu       sync.Mutex
+	err      error // of opening
+	size     int64 // -1: not known yet
+	have     extents
+	busy     extents // claimed by a transfer
+	wanted   extents // to be claimed, not overlapping have or busy
+	faults   []fault
+	runs     map[*run]struct{}
+	pump     *pump // nil: none at work
+	pumpErr  error // of the last pump
+	pumpAt   int64 // where the pump is
+	verified bool  // whole, and the digest matched
+	answered bool  // upstream answered: the repository has the blob
+	found    bool  // bytes were here before any answer
+	refs     int   // requests
+	taps     int   // the indexer's readers: they keep the fill, and stop nothing
+	closing  bool
+	wake     chan struct{} // closed at the next change; nil: nobody waits
+}
+
+// keepError is a store that does not take bytes, which is no reason to refuse
+// them to a client.
+type keepError struct{ error }
+
+func (e keepError) Unwrap() error { return e.error }
+
+// fault is a ranged transfer that failed.
+type fault struct {
+	oci.Range
+	err error
+}
+
+// errUnproven refuses a fill whose bytes may be another repository's.
+var errUnproven = errors.New("this repository was not found to have the blob")
+
+// acquire joins or makes the fill of d. A caller who was not found to have the
+// right gets only one that proves it: of its own repository, and with no bytes
+// before upstream answered; otherwise errUnproven. The caller releases it.
+func (p *Proxy) acquire(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, entitled bool) (*fill, error) {
+	for {
+		p.mu.Lock()
+		f := p.fills[d]
+		if f == nil {
+			f = &fill{
+				p: p, d: d, up: up, repo: repo, size: -1, refs: 1,
+				opened: make(chan struct{}), closed: make(chan struct{}), runs: map[*run]struct{}{},
+			}
+			p.fills[d] = f
+			p.mu.Unlock()
+			f.open()
+			return f.usable(repo, entitled)
+		}
+		p.mu.Unlock()
+		if f.join() {
+			select {
+			case <-f.opened:
+				return f.usable(repo, entitled)
+			case <-ctx.Done():
+				f.release()
+				return nil, context.Cause(ctx)
+			}
+		}
+		select { // it is being put away: wait, then look again
+		case <-f.closed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// filling reports the repository of a fill of d that is at work.
+func (p *Proxy) filling(d digest.Digest) (oci.Repo, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f := p.fills[d]
+	if f == nil {
+		return oci.Repo{}, false
+	}
+	return f.repo, true
+}
+
+func (f *fill) join() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closing {
+		return false
+	}
+	f.refs++
+	return true
+}
+
+// open finds what an earlier process or fill left of the blob.
+func (f *fill) open() {
+	defer close(f.opened)
+	part, err := f.p.store.OpenPartial(f.p.life, f.d)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil {
+		f.err = keepError{fmt.Errorf("open partial %s: %w", f.d, err)}
+		return
+	}
+	f.part = part
+	f.size = part.Size()
+	for _, r := range part.Have() {
+		f.have = f.have.add(r)
+	}
+	f.found = len(f.have) > 0
+}
+
+func (f *fill) usable(repo oci.Repo, entitled bool) (*fill, error) {
+	f.mu.Lock()
+	err := f.err
+	if err == nil && !entitled && (f.repo != repo || f.found) {
+		err = errUnproven
+	}
+	f.mu.Unlock()
+	if err != nil {
+		f.release()
+		return nil, err
+	}
+	return f, nil
+}
+
+// release gives the fill back. The last one out stops what nobody waits for
+// and, when nothing is at work any more, puts the fill away.
+func (f *fill) release() {
+	f.mu.Lock()
+	f.refs--
+	if f.refs == 0 {
+		f.wanted = nil
+		for r := range f.runs {
+			r.cancel(errStopped)
+		}
+		if f.pump != nil && f.p.opt.StopOnDisconnect {
+			f.pump.cancel(errStopped)
+		}
+	}
+	last := f.idleLocked()
+	f.mu.Unlock()
+	if last {
+		f.putAway()
+	}
+}
+
+// idleLocked reports, once, that the fill is to be put away.
+func (f *fill) idleLocked() bool {
+	if f.refs+f.taps > 0 || f.pump != nil || len(f.runs) > 0 || f.closing {
+		return false
+	}
+	f.closing = true
+	return true
+}
+
+// putAway files what is here of the blob and forgets the fill.
+func (f *fill) putAway() {
+	defer close(f.closed)
+	if f.part != nil {
+		f.mu.Lock()
+		size, have, keep := f.size, append(extents(nil), f.have...), !f.verified && len(f.have) > 0
+		f.mu.Unlock()
+		if keep {
+			if err := f.part.Checkpoint(context.WithoutCancel(f.p.life), size, have); err != nil {
+				f.p.log.Warn("partial blob not filed", "digest", f.d, "err", err)
+			}
+		}
+		if err := f.part.Close(); err != nil {
+			f.p.log.Warn("partial blob not closed", "digest", f.d, "err", err)
+		}
+	}
+	f.p.mu.Lock()
+	delete(f.p.fills, f.d)
+	f.p.mu.Unlock()
+}
+
+// changedLocked wakes everybody who waits.
+func (f *fill) changedLocked() {
+	if f.wake != nil {
+		close(f.wake)
+		f.wake = nil
+	}
+}
+
+func (f *fill) waitLocked() <-chan struct{} {
+	if f.wake == nil {
+		f.wake = make(chan struct{})
+	}
+	return f.wake
+}
+
+// learnSize takes the size that upstream named; a second, different one is an
+// upstream that cannot be trusted with this blob.
+func (f *fill) learnSize(size int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.answered {
+		f.answered = true
+		f.changedLocked()
+	}
+	switch {
+	case size < 0 || f.size == size:
+		return nil
+	case f.size >= 0:
+		return fmt.Errorf("%w: upstream %s changed the size of %s from %d to %d",
+			upstream.ErrDigest, f.up.Name, f.d, f.size, size)
+	}
+	f.size = size
+	f.changedLocked()
+	return nil
+}
+
+// claim takes the bytes of r that nobody has or brings; only the first run of
+// them, so that the caller goes on behind it. state says what is at r.Off.
+func (f *fill) claim(r oci.Range) (got oci.Range, state claimState, wait <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if end := f.have.at(r.Off); end > r.Off {
+		return oci.Range{Off: r.Off, End: min(end, r.End)}, claimHave, nil
+	}
+	if end := f.busy.at(r.Off); end > r.Off {
+		return oci.Range{Off: r.Off, End: min(end, r.End)}, claimBusy, f.waitLocked()
+	}
+	got = oci.Range{Off: r.Off, End: min(f.have.next(r.Off, r.End), f.busy.next(r.Off, r.End))}
+	f.busy = f.busy.add(got)
+	f.wanted = f.wanted.sub(got)
+	return got, claimOurs, nil
+}
+
+type claimState int
+
+const (
+	claimOurs claimState = iota // claimed: write it, then landed
+	claimHave                   // in the file
+	claimBusy                   // another transfer brings it: wait
+)
+
+// landed turns claimed bytes into bytes that readers may have.
+func (f *fill) landed(r oci.Range) {
+	f.mu.Lock()
+	f.busy = f.busy.sub(r)
+	f.have = f.have.add(r)
+	f.changedLocked()
+	f.mu.Unlock()
+}
+
+// unclaim gives up claimed bytes that did not come.
+func (f *fill) unclaim(r oci.Range) {
+	f.mu.Lock()
+	f.busy = f.busy.sub(r)
+	f.changedLocked()
+	f.mu.Unlock()
+}

@@ -1,0 +1,185 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/gorilla/mux"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
+	"github.com/sociable/sociable/storage"
+)
+
+// manifest answers GET and HEAD of a manifest (distribution specification,
+// "Pulling manifests").
+func (p *Proxy) manifest(w http.ResponseWriter, r *http.Request) error {
+	up, repo, err := p.route(r)
+	if err != nil {
+		return err
+	}
+	ref, err := oci.ParseReference(mux.Vars(r)["reference"])
+	if err != nil {
+		return err
+	}
+	note(r).reference = ref.String()
+	head := r.Method == http.MethodHead
+	got := found{out: outcomeHit}
+	if ref.Digest != "" {
+		got, err = p.manifestByDigest(r.Context(), up, repo, ref.Digest, head)
+	} else {
+		got, err = p.manifestByTag(r.Context(), up, repo, ref.Tag, head)
+	}
+	if err != nil {
+		return manifestError(repo, ref, err)
+	}
+	note(r).digest = got.desc.Digest.String()
+	return p.sendManifest(w, r, repo, ref, got)
+}
+
+// found is the manifest that a reference led to.
+type found struct {
+	desc  v1.Descriptor
+	out   outcome
+	stale error // why a cached tag was served unchecked
+}
+
+func (p *Proxy) sendManifest(w http.ResponseWriter, r *http.Request, repo oci.Repo, ref oci.Reference, got found) error {
+	h := w.Header()
+	d := got.desc.Digest
+	var body storage.Blob
+	if r.Method != http.MethodHead {
+		var err error
+		if body, err = p.store.Open(r.Context(), d); err != nil {
+			return manifestError(repo, ref, fmt.Errorf("open manifest %s: %w", d, err))
+		}
+		defer body.Close()
+	}
+	h.Set("Docker-Content-Digest", d.String())
+	h.Set("Etag", etag(d))
+	h.Set("Vary", "Accept")
+	p.outcome(w, r, got.out)
+	if got.stale != nil {
+		// The form that the specification gives warnings ("Warnings").
+		h.Set("Warning", `299 - "stale: the upstream could not be asked whether this tag has moved"`)
+		p.log.WarnContext(r.Context(), "cached tag served unchecked", "repo", repo, "ref", ref, "err", got.stale)
+	}
+	if match(r.Header.Get("If-None-Match"), d) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	h.Set("Content-Type", got.desc.MediaType)
+	h.Set("Content-Length", strconv.FormatInt(got.desc.Size, 10))
+	w.WriteHeader(http.StatusOK)
+	if body != nil {
+		p.cut(r, p.send(w, body, oci.Range{Off: 0, End: body.Size()}))
+	}
+	return nil
+}
+
+// manifestByDigest finds a manifest that never changes: upstream is asked for
+// it once, and once for each further repository that wants it.
+func (p *Proxy) manifestByDigest(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, head bool) (found, error) {
+	var row storage.ManifestRow
+	var st stored
+	err := p.store.View(ctx, func(tx storage.Tx) (err error) {
+		if row, err = tx.Manifest(d); err != nil {
+			return err
+		}
+		blob, err := tx.Blob(d)
+		if err != nil {
+			return err
+		}
+		st.row, st.of = &blob, derivedFrom(blob)
+		st.entitled, err = p.has(tx, repo, d, st.of)
+		return err
+	})
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		if head {
+			desc, err := up.Registry.HeadManifest(ctx, repo.Name, oci.Reference{Digest: d})
+			return found{desc: desc, out: outcomeMiss}, err
+		}
+		return p.fetchManifest(ctx, up, repo, oci.Reference{Digest: d})
+	case err != nil:
+		return found{}, fmt.Errorf("look up manifest %s: %w", d, err)
+	}
+	out := outcomeHit
+	if !st.entitled {
+		if err := p.prove(ctx, up, repo, d, st); err != nil {
+			return found{}, err
+		}
+		out = outcomeMiss
+		if err := p.index.Manifest(ctx, repo, row); err != nil {
+			p.log.ErrorContext(ctx, "manifest not given to the indexer", "digest", d, "err", err)
+		}
+	}
+	return found{desc: descriptor(row), out: out}, nil
+}
+
+func descriptor(row storage.ManifestRow) v1.Descriptor {
+	return v1.Descriptor{MediaType: row.Manifest.MediaType, Digest: row.Digest, Size: row.Size}
+}
+
+// fetchManifest gets a manifest, stores it and tells the indexer. Callers who
+// want the same one at the same time share the request.
+func (p *Proxy) fetchManifest(ctx context.Context, up *Upstream, repo oci.Repo, ref oci.Reference) (found, error) {
+	return p.manifests.do(ctx, repo.String()+"@"+ref.String(), func(ctx context.Context) (found, error) {
+		m, err := up.Registry.Manifest(ctx, repo.Name, ref)
+		if err != nil {
+			return found{}, err
+		}
+		row, err := p.keepManifest(ctx, repo, ref, m)
+		if err != nil {
+			return found{}, err
+		}
+		if err := p.index.Manifest(ctx, repo, row); err != nil {
+			p.log.ErrorContext(ctx, "manifest not given to the indexer", "digest", row.Digest, "err", err)
+		}
+		return found{desc: descriptor(row), out: outcomeMiss}, nil
+	})
+}
+
+// keepManifest stores the bytes, what they say, the repository's right and,
+// when it came by one, the tag, all in one transaction.
+func (p *Proxy) keepManifest(ctx context.Context, repo oci.Repo, ref oci.Reference, m *upstream.Manifest) (storage.ManifestRow, error) {
+	d := m.Descriptor.Digest
+	parsed, err := oci.ParseManifest(m.Body, m.Descriptor.MediaType)
+	if err != nil {
+		return storage.ManifestRow{}, &oci.Error{
+			Code: errcode.ErrorCodeManifestInvalid, Status: http.StatusBadGateway, Err: err,
+			Message: fmt.Sprintf("the upstream's manifest %s in %s is not valid", d, repo),
+		}
+	}
+	row := storage.ManifestRow{Digest: d, Size: int64(len(m.Body)), Manifest: *parsed}
+	blob := storage.BlobRow{Digest: d, Size: row.Size, Kind: storage.KindManifest, Created: p.now(), Accessed: p.now()}
+	err = p.store.Put(ctx, blob, m.Body, func(tx storage.Tx) error {
+		if err := tx.PutManifest(row); err != nil {
+			return err
+		}
+		if err := tx.PutRight(repo, d); err != nil {
+			return err
+		}
+		if ref.Tag == "" {
+			return nil
+		}
+		return tx.PutTag(storage.TagRow{Repo: repo, Tag: ref.Tag, Digest: d, Checked: p.now()})
+	})
+	if err != nil {
+		return row, fmt.Errorf("store manifest %s: %w", d, err)
+	}
+	return row, nil
+}
+
+func manifestError(repo oci.Repo, ref oci.Reference, err error) error {
+	if upstream.IsNotFound(err) || errors.Is(err, storage.ErrNotFound) {
+		return &oci.Error{Code: errcode.ErrorCodeManifestUnknown, Message: fmt.Sprintf("%s is not known in %s", ref, repo), Err: err}
+	}
+	return edge(fmt.Sprintf("manifest %s of %s", ref, repo), err)
+}

@@ -1,0 +1,43 @@
+package proxy
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// metrics of the /v2 surface. Labels are closed sets: route names, methods,
+// status classes, cache outcomes, configured upstreams.
+type metrics struct {
+	requests      *prometheus.CounterVec
+	duration      *prometheus.HistogramVec
+	sent          *prometheus.CounterVec
+	upstreamBytes prometheus.Counter
+	mismatches    *prometheus.CounterVec
+	passed        prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	return &metrics{
+		requests: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "sociable_proxy_requests_total", Help: "Requests by route, method, status class and cache outcome.",
+		}, []string{"route", "method", "code", "cache"}),
+		duration: f.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "sociable_proxy_request_duration_seconds", Help: "Time from request to the end of the answer.",
+			Buckets:                     prometheus.ExponentialBuckets(0.0005, 4, 9),
+			NativeHistogramBucketFactor: 1.1,
+		}, []string{"route"}),
+		sent: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "sociable_proxy_sent_bytes_total", Help: "Body bytes sent to clients, by where they came from.",
+		}, []string{"route", "cache"}),
+		upstreamBytes: f.NewCounter(prometheus.CounterOpts{
+			Name: "sociable_proxy_upstream_bytes_total", Help: "Blob bytes taken from upstreams.",
+		}),
+		mismatches: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "sociable_proxy_digest_mismatches_total", Help: "Blobs or spans whose bytes did not match their digest.",
+		}, []string{"upstream"}),
+		passed: f.NewCounter(prometheus.CounterOpts{
+			Name: "sociable_proxy_passed_through_total", Help: "Blobs sent without being kept, because the store had no room or failed.",
+		}),
+	}
+}

@@ -1,0 +1,109 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
+)
+
+// passSource is a blob that cannot be kept, because the store has no room or
+// does not take it: its bytes go from upstream to the one client, verified but
+// shared with nobody.
+type passSource struct {
+	p    *Proxy
+	up   *Upstream
+	repo oci.Repo
+	d    digest.Digest
+	n    int64
+	body *upstream.Body // of the whole blob, opened by prepare
+}
+
+// passSource asks upstream for the size, which proves the right as well.
+func (p *Proxy) passSource(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, cause error) (source, error) {
+	n, err := up.Registry.HeadBlob(ctx, repo.Name, d)
+	if err != nil {
+		return nil, err
+	}
+	p.grant(repo, d)
+	p.metrics.passed.Inc()
+	p.log.ErrorContext(ctx, "blob is passed on without being kept", "digest", d, "repo", repo, "err", cause)
+	return &passSource{p: p, up: up, repo: repo, d: d, n: n}, nil
+}
+
+func (s *passSource) size() int64 { return s.n }
+
+func (s *passSource) prepare(ctx context.Context, r oci.Range) (outcome, error) {
+	if r.Off == 0 && r.End == s.n {
+		r.End = -1
+	}
+	body, err := s.up.Registry.Blob(ctx, s.repo.Name, s.d, r)
+	if err != nil {
+		return outcomeMiss, fmt.Errorf("fetch %s: %w", s.d, err)
+	}
+	s.body = body
+	return outcomeMiss, nil
+}
+
+// copyRange sends r. The last bytes of a whole blob wait for its digest.
+func (s *passSource) copyRange(ctx context.Context, w io.Writer, r oci.Range) error {
+	if s.body == nil { // a further part of several
+		if _, err := s.prepare(ctx, r); err != nil {
+			return err
+		}
+	}
+	defer s.close()
+	if r.Off > 0 || r.End < s.n {
+		return s.copyPart(w, r.Len())
+	}
+	verify := s.d.Verifier()
+	buf := s.p.bufs.get()
+	defer s.p.bufs.put(buf)
+	held := 0 // bytes at the front of buf that were not sent
+	for {
+		n, err := s.body.Read(buf[held:])
+		_, _ = verify.Write(buf[held : held+n]) // a hash never fails
+		s.p.metrics.upstreamBytes.Add(float64(n))
+		held += n
+		if err == io.EOF { //nolint:errorlint // io.Reader's own
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("fetch %s: %w", s.d, err)
+		}
+		if send := held - holdBack; send > 0 {
+			if _, err := w.Write(buf[:send]); err != nil {
+				return clientError{err}
+			}
+			held = copy(buf, buf[send:held])
+		}
+	}
+	if !verify.Verified() {
+		s.p.metrics.mismatches.WithLabelValues(s.up.Name).Inc()
+		return fmt.Errorf("%w: %s from %s", upstream.ErrDigest, s.d, s.up.Name)
+	}
+	if _, err := w.Write(buf[:held]); err != nil {
+		return clientError{err}
+	}
+	return nil
+}
+
+func (s *passSource) copyPart(w io.Writer, n int64) error {
+	got, err := io.CopyN(w, s.body, n)
+	s.p.metrics.upstreamBytes.Add(float64(got))
+	if err != nil {
+		return fmt.Errorf("fetch %s: %w", s.d, err)
+	}
+	return nil
+}
+
+func (s *passSource) close() {
+	if s.body != nil {
+		_ = s.body.Close() // read to its end, or given up
+		s.body = nil
+	}
+}

@@ -1,0 +1,331 @@
+package proxy
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/internal/oci"
+)
+
+func TestPullThroughOnce(t *testing.T) {
+	g := newRegistry(t)
+	s := newServer(t, g, nil)
+	layer := random(3<<20, 1)
+	d := g.addBlob("lib/app", layer)
+	body := image(oci.EmptyDigest, d, len(layer))
+	m := g.addManifest("lib/app", "v1", v1.MediaTypeImageManifest, body)
+
+	paths := []string{"/v2/up/lib/app/manifests/v1", "/v2/lib/app/manifests/" + m.String() + "?ns=up", "/v2/up/lib/app/blobs/" + d.String()}
+	for _, round := range []string{"miss", "hit"} {
+		for _, path := range paths {
+			a := s.do(t, "GET", path)
+			want := []byte(body)
+			if strings.Contains(path, "/blobs/") {
+				want = layer
+			} else if got := a.header.Get("Content-Type"); got != v1.MediaTypeImageManifest {
+				t.Errorf("%s: Content-Type %q", path, got)
+			}
+			if a.status != 200 || a.err != nil || !bytes.Equal(a.body, want) {
+				t.Fatalf("%s: status %d, %d bytes, %v", path, a.status, len(a.body), a.err)
+			}
+			if got := a.header.Get("X-Cache"); got != round && !strings.Contains(path, "sha256:"+m.Encoded()) {
+				t.Errorf("%s: X-Cache %q, want %q", path, got, round)
+			}
+			h := s.do(t, "HEAD", path)
+			if h.status != 200 || len(h.body) != 0 || h.header.Get("Content-Length") != a.header.Get("Content-Length") ||
+				h.header.Get("Docker-Content-Digest") != a.header.Get("Docker-Content-Digest") {
+				t.Errorf("HEAD %s: status %d, headers %v", path, h.status, h.header)
+			}
+		}
+		want := []string{"GET manifests", "GET blobs"}
+		if round == "hit" {
+			want = nil
+		}
+		if diff := cmp.Diff(want, g.take()); diff != "" {
+			t.Errorf("upstream requests of the %s round (-want +got):\n%s", round, diff)
+		}
+	}
+}
+
+func TestManyClientsOneFetch(t *testing.T) {
+	g := newRegistry(t)
+	s := newServer(t, g, nil)
+	layer := random(5<<20, 2)
+	d := g.addBlob("a", layer)
+	release := make(chan struct{})
+	var waiting atomic.Int32
+	g.serve = func(w http.ResponseWriter, r *http.Request, body []byte) bool {
+		if r.Method == http.MethodGet {
+			waiting.Add(1)
+			<-release
+		}
+		return false
+	}
+	var wg sync.WaitGroup
+	for range 32 {
+		wg.Go(func() {
+			a := s.do(t, "GET", "/v2/up/a/blobs/"+d.String())
+			if a.status != 200 || a.err != nil || !bytes.Equal(a.body, layer) {
+				t.Errorf("status %d, %d bytes, %v", a.status, len(a.body), a.err)
+			}
+		})
+	}
+	waitFor(t, func() bool { return waiting.Load() > 0 })
+	close(release)
+	wg.Wait()
+	if diff := cmp.Diff([]string{"GET blobs"}, g.take()); diff != "" {
+		t.Errorf("upstream requests (-want +got):\n%s", diff)
+	}
+}
+
+// waitFor polls without a fixed pause; the test's own deadline bounds it.
+func waitFor(t *testing.T, ok func() bool) {
+	t.Helper()
+	for !ok() {
+		select {
+		case <-t.Context().Done():
+			t.Fatal("never became true")
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// TestWrongBytes holds that no client gets a complete body that is not what
+// its digest says, that nothing is kept of it, and that the next try is clean.
+func TestWrongBytes(t *testing.T) {
+	for _, size := range []int{100, 70_000, 2 << 20} {
+		g := newRegistry(t)
+		s := newServer(t, g, nil)
+		layer := random(size, 3)
+		d := g.addBlob("a", layer)
+		wrong := bytes.Clone(layer)
+		wrong[0] ^= 1
+		g.serve = func(w http.ResponseWriter, r *http.Request, body []byte) bool {
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(wrong))
+			return true
+		}
+		a := s.do(t, "GET", "/v2/up/a/blobs/"+d.String())
+		if a.status == 200 && (a.err == nil || len(a.body) >= size) {
+			t.Errorf("size %d: a complete wrong body: %d bytes, %v", size, len(a.body), a.err)
+		}
+		g.mu.Lock()
+		g.serve = nil
+		g.mu.Unlock()
+		waitFor(t, func() bool { _, filling := s.p.filling(d); return !filling })
+		a = s.do(t, "GET", "/v2/up/a/blobs/"+d.String())
+		if a.status != 200 || a.err != nil || !bytes.Equal(a.body, layer) {
+			t.Errorf("size %d: second try: status %d, %d bytes, %v", size, a.status, len(a.body), a.err)
+		}
+	}
+}
+
+// TestRangesLikeServeContent holds every answer to a Range against net/http's
+// on the same bytes: of a blob that is whole here, and of one that is not. Two
+// things are done otherwise: a malformed header counts as absent, which RFC 9110
+// §14.2 leaves to the server and §14.1.1 asks for with a unit that is not known,
+// and a suffix of no bytes is unsatisfiable (§14.1.2).
+func TestRangesLikeServeContent(t *testing.T) {
+	g := newRegistry(t)
+	layer := random(1<<20+37, 4)
+	size := len(layer)
+	headers := []string{
+		"", "bytes=0-0", "bytes=0-1", "bytes=5-99", "bytes=-1", "bytes=-500", "bytes=0-", "bytes=1048000-", "bytes=300000-800000",
+		"bytes=1048612-", "bytes=1048613-", "bytes=9999999-", "bytes=5-2", "bytes=a-b", "chars=0-5", "bytes=", "bytes=0-9,20-29",
+		"bytes=0-9, 500000-500009 ,-5", "bytes=9999999-,0-1", "bytes=-0", "bytes=0-99999999", "bytes=262143-262144", "bytes=-99999999",
+	}
+	for _, kind := range []string{"cold", "whole"} {
+		for _, h := range headers {
+			t.Run(kind+" "+h, func(t *testing.T) {
+				s := newServer(t, g, nil)
+				d := g.addBlob("a", layer)
+				path := "/v2/up/a/blobs/" + d.String()
+				if kind == "whole" {
+					s.do(t, "GET", path)
+				}
+				want := httptest.NewRecorder()
+				want.Header().Set("Etag", etag(d))
+				want.Header().Set("Content-Type", "application/octet-stream")
+				r := httptest.NewRequest("GET", path, nil)
+				switch h {
+				case "bytes=5-2", "bytes=a-b", "chars=0-5":
+				case "bytes=-0":
+					r.Header.Set("Range", "bytes=9999999-")
+				default:
+					r.Header.Set("Range", h)
+				}
+				http.ServeContent(want, r, "", time.Time{}, bytes.NewReader(layer))
+				got := s.do(t, "GET", path, "Range", h)
+				compareAnswers(t, got, want, size)
+			})
+		}
+	}
+}
+
+func compareAnswers(t *testing.T, got answer, want *httptest.ResponseRecorder, size int) {
+	t.Helper()
+	if got.status != want.Code || got.err != nil {
+		t.Fatalf("status %d, %v, want %d", got.status, got.err, want.Code)
+	}
+	if g, w := got.header.Get("Content-Range"), want.Header().Get("Content-Range"); g != w {
+		t.Errorf("Content-Range %q, want %q", g, w)
+	}
+	if got.header.Get("Accept-Ranges") != "bytes" {
+		t.Error("no Accept-Ranges")
+	}
+	if got.status == http.StatusRequestedRangeNotSatisfiable {
+		return // the body is the specification's error, not net/http's text
+	}
+	g, w := got.body, want.Body.Bytes()
+	if b := boundary(got.header); b != "" {
+		g = bytes.ReplaceAll(g, []byte(b), []byte("B"))
+		w = bytes.ReplaceAll(w, []byte(boundary(want.Header())), []byte("B"))
+	}
+	if !bytes.Equal(g, w) {
+		t.Errorf("body of %d bytes differs from net/http's %d", len(g), len(w))
+	}
+}
+
+func boundary(h http.Header) string {
+	_, b, _ := strings.Cut(h.Get("Content-Type"), "boundary=")
+	return b
+}
+
+// TestOnlyOwnRepository holds that cached bytes of one repository are not read
+// through another that does not have them: whole, in flight, or by range.
+func TestOnlyOwnRepository(t *testing.T) {
+	g := newRegistry(t)
+	s := newServer(t, g, nil)
+	layer := random(1<<20, 5)
+	d := g.addBlob("private", layer)
+	m := g.addManifest("private", "v1", v1.MediaTypeImageManifest, image(oci.EmptyDigest, d, len(layer)))
+	s.do(t, "GET", "/v2/up/private/blobs/"+d.String())
+	s.do(t, "GET", "/v2/up/private/manifests/v1")
+	for _, header := range [][]string{nil, {"Range", "bytes=0-9"}} {
+		for _, path := range []string{"blobs/" + d.String(), "manifests/" + m.String()} {
+			for _, method := range []string{"GET", "HEAD"} {
+				if a := s.do(t, method, "/v2/up/other/"+path, header...); a.status != 404 {
+					t.Errorf("%s %s: status %d", method, path, a.status)
+				}
+			}
+		}
+	}
+	// the same bytes under a repository that does have them cost one HEAD
+	g.addBlob("fork", layer)
+	g.take()
+	if a := s.do(t, "GET", "/v2/up/fork/blobs/"+d.String()); a.status != 200 || !bytes.Equal(a.body, layer) {
+		t.Errorf("fork: status %d", a.status)
+	}
+	if diff := cmp.Diff([]string{"HEAD blobs"}, g.take()); diff != "" {
+		t.Errorf("upstream requests (-want +got):\n%s", diff)
+	}
+}
+
+func TestInFlightBelongsToItsRepository(t *testing.T) {
+	g := newRegistry(t)
+	s := newServer(t, g, nil)
+	layer := random(1<<20, 6)
+	d := g.addBlob("private", layer)
+	release, began := make(chan struct{}), make(chan struct{})
+	g.serve = func(w http.ResponseWriter, r *http.Request, body []byte) bool {
+		if r.Method == http.MethodGet {
+			close(began)
+			<-release
+		}
+		return false
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { s.do(t, "GET", "/v2/up/private/blobs/"+d.String()) })
+	<-began
+	if a := s.do(t, "GET", "/v2/up/other/blobs/"+d.String()); a.status != 404 {
+		t.Errorf("joined another repository's transfer: status %d", a.status)
+	}
+	close(release)
+	wg.Wait()
+}
+
+func TestTagWhenUpstreamIsAway(t *testing.T) {
+	g := newRegistry(t)
+	now := time.Now()
+	var mu sync.Mutex
+	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
+	s := newServer(t, g, func(o *Options) { o.Now = clock; o.Upstreams[0].TagTTL = time.Minute })
+	body := image(oci.EmptyDigest, oci.EmptyDigest, 2)
+	g.addManifest("a", "v1", v1.MediaTypeImageManifest, body)
+	s.do(t, "GET", "/v2/up/a/manifests/v1")
+	g.take()
+	later := func() { mu.Lock(); now = now.Add(2 * time.Minute); mu.Unlock() }
+
+	later()
+	if a := s.do(t, "GET", "/v2/up/a/manifests/v1"); a.status != 200 || a.header.Get("Warning") != "" {
+		t.Errorf("unmoved: status %d, Warning %q", a.status, a.header.Get("Warning"))
+	}
+	if diff := cmp.Diff([]string{"HEAD manifests"}, g.take()); diff != "" {
+		t.Errorf("upstream requests (-want +got):\n%s", diff)
+	}
+	moved := image(oci.EmptyDigest, digest.FromString("x"), 1)
+	g.addManifest("a", "v1", v1.MediaTypeImageManifest, moved)
+	later()
+	if a := s.do(t, "GET", "/v2/up/a/manifests/v1"); string(a.body) != moved {
+		t.Errorf("moved: got %s", a.body)
+	}
+	g.CloseClientConnections()
+	g.Close()
+	later()
+	a := s.do(t, "GET", "/v2/up/a/manifests/v1")
+	if a.status != 200 || string(a.body) != moved || !strings.HasPrefix(a.header.Get("Warning"), `299 - "stale: `) {
+		t.Errorf("away: status %d, Warning %q", a.status, a.header.Get("Warning"))
+	}
+}
+
+func TestBadNames(t *testing.T) {
+	g := newRegistry(t)
+	s := newServer(t, g, nil)
+	d := digest.FromString("x").String()
+	tests := []struct {
+		method, path string
+		status       int
+		code         string
+	}{
+		{"GET", "/v2/up/../../etc/passwd/blobs/" + d, 400, "NAME_INVALID"},
+		{"GET", "/v2/up/%2e%2e/%2e%2e/etc/blobs/" + d, 400, "NAME_INVALID"},
+		{"GET", "/v2/up//a/blobs/" + d, 400, "NAME_INVALID"},
+		{"GET", "/v2/UP/a/blobs/" + d, 400, "NAME_INVALID"},
+		{"GET", "/v2/up/a/blobs/sha256:zz", 400, "DIGEST_INVALID"},
+		{"GET", "/v2/up/a/blobs/sha256:" + strings.Repeat("A", 64), 400, "DIGEST_INVALID"},
+		{"GET", "/v2/up/a/blobs/md5:d41d8cd98f00b204e9800998ecf8427e", 400, "DIGEST_INVALID"},
+		{"GET", "/v2/up/a/blobs/..%2f..%2fpasswd", 400, "NAME_INVALID"},
+		{"GET", "/v2/up/a/manifests/" + strings.Repeat("x", 129), 400, "TAG_INVALID"},
+		{"GET", "/v2/up/a/manifests/sha256:12", 400, "DIGEST_INVALID"},
+		{"GET", "/v2/" + strings.Repeat("a/", 200) + "b/manifests/v1", 400, "NAME_INVALID"},
+		{"GET", "/v2/evil.example/a/manifests/v1", 404, "NAME_UNKNOWN"},
+		{"GET", "/v2/a/manifests/v1?ns=evil.example", 404, "NAME_UNKNOWN"},
+		{"PUT", "/v2/up/a/manifests/v1", 405, "UNSUPPORTED"},
+		{"POST", "/v2/up/a/blobs/uploads/", 405, "UNSUPPORTED"},
+		{"DELETE", "/v2/up/a/blobs/" + d, 405, "UNSUPPORTED"},
+		{"GET", "/v2/up/a/blobs/" + d, 404, "BLOB_UNKNOWN"},
+		{"GET", "/v2/up/a/manifests/nope", 404, "MANIFEST_UNKNOWN"},
+		{"GET", "/v2/up/a/tags/list?n=x", 400, "PAGINATION_NUMBER_INVALID"},
+		{"GET", "/nothing", 404, "UNSUPPORTED"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.method+" "+tt.path[:min(40, len(tt.path))], func(t *testing.T) {
+			a := s.do(t, tt.method, tt.path)
+			if a.status != tt.status || !strings.Contains(string(a.body), `"`+tt.code+`"`) {
+				t.Errorf("status %d, body %s; want %d %s", a.status, a.body, tt.status, tt.code)
+			}
+			if ct := a.header.Get("Content-Type"); ct != "application/json" {
+				t.Errorf("Content-Type %q", ct)
+			}
+		})
+	}
+}

@@ -1,0 +1,268 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
+	"github.com/sociable/sociable/storage"
+)
+
+// minSkip is how much must be here already for the pump to leave it out of its
+// request; a shorter run is read over, which is cheaper than another round trip.
+const minSkip = 1 << 20
+
+// pump goes through a fill's blob once, from the first byte to the last, and
+// hashes it: bytes that are here from the file, the others from upstream.
+type pump struct {
+	f      *fill
+	cancel context.CancelCauseFunc
+	hash   hash.Hash
+	pos    int64
+	body   *upstream.Body // open at pos; nil: none
+	synced int64          // pos at the last checkpoint
+	filing chan struct{}  // one checkpoint at a time
+}
+
+// pumpOnce starts the pump unless one is at work or the blob is verified.
+func (f *fill) pumpOnce() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.pump != nil || f.verified || f.closing {
+		return
+	}
+	ctx, cancel := context.WithCancelCause(f.p.life)
+	m := &pump{f: f, cancel: cancel, hash: f.d.Algorithm().Hash(), filing: make(chan struct{}, 1)}
+	f.pump, f.pumpErr, f.pumpAt = m, nil, 0
+	size := f.size
+	f.p.work.Go(func() { m.run(ctx) })
+	f.p.index.Tap(f.d, size, f.tapReader)
+}
+
+// run is the pump's goroutine.
+func (m *pump) run(ctx context.Context) {
+	defer m.cancel(nil)
+	f := m.f
+	err := m.through(ctx)
+	if m.body != nil {
+		_ = m.body.Close() // nothing more is read from it
+	}
+	m.filing <- struct{}{} // the last checkpoint is done
+	if err == nil {
+		err = m.finish(ctx)
+	}
+	if errors.Is(err, upstream.ErrDigest) {
+		m.discard(ctx, err)
+	}
+	f.mu.Lock()
+	f.pump, f.pumpErr = nil, err
+	f.changedLocked()
+	last := f.idleLocked()
+	f.mu.Unlock()
+	if err != nil && context.Cause(ctx) == nil {
+		f.p.log.Warn("blob not fetched", "digest", f.d, "repo", f.repo, "upstream", f.up.Name, "err", err)
+	}
+	if last {
+		f.putAway()
+	}
+}
+
+// through reads and hashes to the end of the blob.
+func (m *pump) through(ctx context.Context) error {
+	f := m.f
+	buf := f.p.bufs.get()
+	defer f.p.bufs.put(buf)
+	for {
+		f.mu.Lock()
+		size, here := f.size, f.have.at(m.pos)
+		f.pumpAt = m.pos
+		f.mu.Unlock()
+		if size >= 0 && m.pos >= size {
+			return nil
+		}
+		if here-m.pos >= minSkip || (here > m.pos && m.body == nil) {
+			m.drop()
+			if err := m.hashFile(oci.Range{Off: m.pos, End: here}, buf); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := m.step(ctx, buf); err != nil {
+			return err
+		}
+	}
+}
+
+// step takes the next bytes from upstream.
+func (m *pump) step(ctx context.Context, buf []byte) error {
+	if err := m.connect(ctx); err != nil {
+		return err
+	}
+	n, err := m.body.Read(buf)
+	if n > 0 {
+		m.f.p.metrics.upstreamBytes.Add(float64(n))
+		if aerr := m.absorb(ctx, buf[:n]); aerr != nil {
+			return aerr
+		}
+		m.checkpoint(ctx)
+	}
+	switch {
+	case errors.Is(err, io.EOF):
+		m.drop()
+		return m.f.learnEnd(m.pos)
+	case err != nil:
+		return fmt.Errorf("fetch %s: %w", m.f.d, err)
+	}
+	return nil
+}
+
+// connect opens upstream at the pump's place, up to the next long run that is
+// here. The first answer proves the repository's right and tells the size.
+func (m *pump) connect(ctx context.Context) error {
+	if m.body != nil {
+		return nil
+	}
+	f := m.f
+	r := oci.Range{Off: m.pos, End: -1}
+	f.mu.Lock()
+	for _, x := range f.have {
+		if x.Off > m.pos && x.Len() >= minSkip {
+			r.End = x.Off
+			break
+		}
+	}
+	f.mu.Unlock()
+	body, err := f.up.Registry.Blob(ctx, f.repo.Name, f.d, r)
+	if err != nil {
+		return fmt.Errorf("fetch %s from %s: %w", f.d, f.repo, err)
+	}
+	m.body = body
+	f.p.grant(f.repo, f.d)
+	return f.learnSize(body.Size())
+}
+
+func (m *pump) drop() {
+	if m.body != nil {
+		_ = m.body.Close() // read to its end, or given up
+		m.body = nil
+	}
+}
+
+// learnEnd settles the size where upstream did not tell it and the body ended.
+func (f *fill) learnEnd(pos int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.size < 0 {
+		f.size = pos
+		f.changedLocked()
+	}
+	return nil
+}
+
+// absorb writes what nobody else has or brings, and hashes all of it. Bytes
+// that another transfer brought are hashed as the file has them.
+func (m *pump) absorb(ctx context.Context, p []byte) error {
+	f := m.f
+	end := m.pos + int64(len(p))
+	for m.pos < end {
+		got, state, wait := f.claim(oci.Range{Off: m.pos, End: end})
+		switch state {
+		case claimOurs:
+			part := p[int64(len(p))-(end-got.Off):][:got.Len()]
+			if _, err := f.part.WriteAt(part, got.Off); err != nil {
+				f.unclaim(got)
+				return keepError{fmt.Errorf("write partial %s: %w", f.d, err)}
+			}
+			f.landed(got)
+			m.hash.Write(part) // never fails
+			m.pos = got.End
+		case claimHave:
+			scratch := f.p.bufs.get()
+			err := m.hashFile(got, scratch)
+			f.p.bufs.put(scratch)
+			if err != nil {
+				return err
+			}
+		case claimBusy:
+			select {
+			case <-wait:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	}
+	return nil
+}
+
+// hashFile hashes r, which is in the file, and moves the pump behind it.
+func (m *pump) hashFile(r oci.Range, buf []byte) error {
+	for m.pos < r.End {
+		n, err := m.f.part.ReadAt(buf[:min(int64(len(buf)), r.End-m.pos)], m.pos)
+		if n == 0 && err != nil {
+			return fmt.Errorf("read partial %s: %w", m.f.d, err)
+		}
+		m.hash.Write(buf[:n])
+		m.pos += int64(n)
+	}
+	return nil
+}
+
+// checkpoint files, beside the transfer, what a restart may go on from.
+func (m *pump) checkpoint(ctx context.Context) {
+	if m.pos-m.synced < syncEvery {
+		return
+	}
+	select {
+	case m.filing <- struct{}{}:
+	default:
+		return // the last one is still at work
+	}
+	m.synced = m.pos
+	f := m.f
+	f.mu.Lock()
+	size, have := f.size, append(extents(nil), f.have...)
+	f.mu.Unlock()
+	f.p.work.Go(func() {
+		defer func() { <-m.filing }()
+		if err := f.part.Checkpoint(ctx, size, have); err != nil && ctx.Err() == nil {
+			f.p.log.Warn("partial blob not filed", "digest", f.d, "err", err)
+		}
+	})
+}
+
+// finish compares the digest and gives the blob its name. Readers get the last
+// bytes only now.
+func (m *pump) finish(ctx context.Context) error {
+	f := m.f
+	if got := fmt.Sprintf("%x", m.hash.Sum(nil)); got != f.d.Encoded() {
+		return fmt.Errorf("%w: want %s, got %s:%s from %s", upstream.ErrDigest, f.d, f.d.Algorithm(), got, f.up.Name)
+	}
+	if err := f.part.Promote(context.WithoutCancel(ctx), storage.KindBlob, m.pos); err != nil {
+		// The bytes are right: whoever reads gets them. They are not kept.
+		f.p.log.Error("blob not kept", "digest", f.d, "err", err)
+	}
+	f.mu.Lock()
+	f.verified = true
+	f.changedLocked()
+	f.mu.Unlock()
+	f.p.index.Whole(f.d)
+	return nil
+}
+
+// discard drops bytes that are not what their digest says.
+func (m *pump) discard(ctx context.Context, err error) {
+	f := m.f
+	f.p.metrics.mismatches.WithLabelValues(f.up.Name).Inc()
+	f.p.log.Error("upstream sent wrong bytes; nothing was kept", "digest", f.d, "repo", f.repo, "upstream", f.up.Name, "err", err)
+	f.mu.Lock()
+	f.have, f.size = nil, -1
+	f.err = err // whoever comes now starts over with a fill of its own
+	f.mu.Unlock()
+	if derr := f.part.Discard(context.WithoutCancel(ctx)); derr != nil {
+		f.p.log.Error("wrong bytes not removed", "digest", f.d, "err", derr)
+	}
+}

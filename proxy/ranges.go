@@ -1,0 +1,119 @@
+package proxy
+
+import (
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+)
+
+// serveRanges answers a Range request (RFC 9110 §14, §15.3.7): one range as it
+// is, several as multipart/byteranges, none that exists as 416.
+func (p *Proxy) serveRanges(w http.ResponseWriter, r *http.Request, src source, d digest.Digest, specs []oci.RangeSpec) error {
+	size := src.size()
+	if size < 0 { // upstream sends it without a length: nothing to count from
+		return p.serveWhole(w, r, src, d)
+	}
+	ranges, ok := oci.ResolveAll(specs, size)
+	switch {
+	case !ok:
+		return p.serveWhole(w, r, src, d)
+	case len(ranges) == 0:
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
+		w.Header().Set("Accept-Ranges", "bytes")
+		return oci.NewError(errcode.ErrorCodeRangeInvalid, "no byte of %q is in this blob of %d bytes", r.Header.Get("Range"), size)
+	case len(ranges) > 1:
+		return p.serveParts(w, r, src, d, ranges)
+	}
+	one := ranges[0]
+	out, err := src.prepare(r.Context(), one)
+	if err != nil {
+		return blobError(d, err)
+	}
+	blobHeaders(w, d)
+	p.outcome(w, r, out)
+	w.Header().Set("Content-Range", one.ContentRange(size))
+	w.Header().Set("Content-Length", strconv.FormatInt(one.Len(), 10))
+	w.WriteHeader(http.StatusPartialContent)
+	p.cut(r, src.copyRange(r.Context(), w, one))
+	return nil
+}
+
+// serveParts sends several ranges, in the order they were asked for.
+func (p *Proxy) serveParts(w http.ResponseWriter, r *http.Request, src source, d digest.Digest, ranges []oci.Range) error {
+	size := src.size()
+	out, err := src.prepare(r.Context(), ranges[0])
+	if err != nil {
+		return blobError(d, err)
+	}
+	var total countingWriter
+	boundary := multipart.NewWriter(&total)
+	for _, rg := range ranges {
+		_, _ = boundary.CreatePart(partHeader(rg, size)) // a counter never fails
+		total += countingWriter(rg.Len())
+	}
+	_ = boundary.Close()
+
+	blobHeaders(w, d)
+	p.outcome(w, r, out)
+	w.Header().Set("Content-Type", "multipart/byteranges; boundary="+boundary.Boundary())
+	w.Header().Set("Content-Length", strconv.FormatInt(int64(total), 10))
+	w.WriteHeader(http.StatusPartialContent)
+	p.cut(r, copyParts(w, r, src, ranges, boundary.Boundary()))
+	return nil
+}
+
+func copyParts(w http.ResponseWriter, r *http.Request, src source, ranges []oci.Range, boundary string) error {
+	parts := multipart.NewWriter(w)
+	if err := parts.SetBoundary(boundary); err != nil {
+		return err
+	}
+	for _, rg := range ranges {
+		if _, err := parts.CreatePart(partHeader(rg, src.size())); err != nil {
+			return clientError{err}
+		}
+		if err := src.copyRange(r.Context(), w, rg); err != nil {
+			return err
+		}
+	}
+	if err := parts.Close(); err != nil {
+		return clientError{err}
+	}
+	return nil
+}
+
+func partHeader(rg oci.Range, size int64) textproto.MIMEHeader {
+	return textproto.MIMEHeader{
+		"Content-Range": {rg.ContentRange(size)},
+		"Content-Type":  {"application/octet-stream"},
+	}
+}
+
+// countingWriter measures what multipart's own lines take.
+type countingWriter int64
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	*c += countingWriter(len(p))
+	return len(p), nil
+}
+
+var _ io.Writer = (*countingWriter)(nil)
+
+// match applies If-None-Match (RFC 9110 §13.1.2) to a digest's entity tag.
+func match(header string, d digest.Digest) bool {
+	for _, t := range strings.Split(header, ",") {
+		t = strings.TrimPrefix(strings.TrimSpace(t), "W/")
+		if t == "*" || t == etag(d) {
+			return header != ""
+		}
+	}
+	return false
+}

@@ -1,0 +1,142 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+// right is a repository that was found to have a digest.
+type right struct {
+	repo oci.Repo
+	d    digest.Digest
+}
+
+// rights holds what was proven and is not yet a row. Losing it costs one
+// question to upstream, so it is written in batches, behind the answers.
+type rights struct {
+	mu      sync.Mutex
+	pending map[right]struct{}
+	wake    chan struct{}
+}
+
+func newRights() *rights {
+	return &rights{pending: map[right]struct{}{}, wake: make(chan struct{}, 1)}
+}
+
+// grant remembers that upstream answered for d in repo.
+func (p *Proxy) grant(repo oci.Repo, d digest.Digest) {
+	p.rights.mu.Lock()
+	p.rights.pending[right{repo, d}] = struct{}{}
+	p.rights.mu.Unlock()
+	select {
+	case p.rights.wake <- struct{}{}:
+	default:
+	}
+}
+
+// has reports whether repo has d, or what d was made from here.
+func (p *Proxy) has(tx storage.RightTx, repo oci.Repo, d, of digest.Digest) (bool, error) {
+	if d == oci.EmptyDigest { // the two bytes {} are nobody's secret
+		return true, nil
+	}
+	for _, x := range []digest.Digest{d, of} {
+		if x == "" {
+			continue
+		}
+		p.rights.mu.Lock()
+		_, ok := p.rights.pending[right{repo, x}]
+		p.rights.mu.Unlock()
+		if ok {
+			return true, nil
+		}
+		if ok, err := tx.HasRight(repo, x); ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, nil
+}
+
+// derivedFrom is the digest whose right gives the right to a blob made here.
+func derivedFrom(row storage.BlobRow) digest.Digest {
+	if row.Kind == storage.KindZTOC || row.Kind == storage.KindIndex {
+		return row.Of
+	}
+	return ""
+}
+
+// prove asks upstream whether repo has d, before anything cached, or anything
+// that others fetch, is given to a caller of repo. A manifest that names d
+// proves nothing: anybody may write one.
+func (p *Proxy) prove(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, st stored) error {
+	var err error
+	switch {
+	case st.row != nil && st.row.Kind == storage.KindIndex:
+		d = st.of
+		_, err = up.Registry.HeadManifest(ctx, repo.Name, oci.Reference{Digest: d})
+	case st.row != nil && st.row.Kind == storage.KindManifest:
+		_, err = up.Registry.HeadManifest(ctx, repo.Name, oci.Reference{Digest: d})
+	default:
+		if st.of != "" {
+			d = st.of
+		}
+		_, err = up.Registry.HeadBlob(ctx, repo.Name, d)
+	}
+	if err != nil {
+		return fmt.Errorf("ask %s for %s: %w", repo, d, err)
+	}
+	p.grant(repo, d)
+	return nil
+}
+
+// writeRights turns what was proven into rows until ctx ends.
+func (p *Proxy) writeRights(ctx context.Context) {
+	for {
+		select {
+		case <-p.rights.wake:
+		case <-ctx.Done():
+			p.flushRights(context.WithoutCancel(ctx))
+			return
+		}
+		p.flushRights(ctx)
+		select { // gather: one transaction for a burst
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (p *Proxy) flushRights(ctx context.Context) {
+	p.rights.mu.Lock()
+	batch := make([]right, 0, len(p.rights.pending))
+	for r := range p.rights.pending {
+		batch = append(batch, r)
+	}
+	p.rights.mu.Unlock()
+	if len(batch) == 0 {
+		return
+	}
+	err := p.store.Update(ctx, func(tx storage.Tx) error {
+		for _, r := range batch {
+			if err := tx.PutRight(r.repo, r.d); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil { // kept in memory, and tried again with the next one
+		p.log.Error("rights not written", "err", err)
+		return
+	}
+	p.rights.mu.Lock()
+	for _, r := range batch {
+		delete(p.rights.pending, r)
+	}
+	p.rights.mu.Unlock()
+}

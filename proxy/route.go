@@ -1,0 +1,100 @@
+package proxy
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+
+	"github.com/sociable/sociable/internal/oci"
+)
+
+// routes finds the upstream and repository that a request means. The world is
+// closed: what is not configured is NAME_UNKNOWN and never dialled.
+type routes struct {
+	byName map[string]*Upstream // names and aliases
+	byHost map[string]*Upstream
+	def    *Upstream // nil: none
+}
+
+func newRoutes(ups []*Upstream, def string) (*routes, error) {
+	t := &routes{byName: map[string]*Upstream{}, byHost: map[string]*Upstream{}}
+	for _, u := range ups {
+		for _, n := range append([]string{u.Name}, u.Aliases...) {
+			if other := t.byName[n]; other != nil {
+				return nil, fmt.Errorf("upstreams %s and %s are both named %q", other.Name, u.Name, n)
+			}
+			t.byName[n] = u
+		}
+		for _, h := range u.Hosts {
+			h = strings.ToLower(h)
+			if other := t.byHost[h]; other != nil {
+				return nil, fmt.Errorf("host %q is bound to both %s and %s", h, other.Name, u.Name)
+			}
+			t.byHost[h] = u
+		}
+	}
+	if def != "" {
+		if t.def = t.byName[def]; t.def == nil {
+			return nil, fmt.Errorf("default upstream %q is not configured", def)
+		}
+	}
+	return t, nil
+}
+
+// resolve applies the routing order; name is the repository name as it stands
+// in the path, and was checked against the grammar.
+//
+//	ns= names an upstream > first segment names one > other ns=: unknown
+//	> virtual host > default upstream
+//
+// An unknown ns= never falls through to the default upstream: an internal name
+// would be looked up at a public registry, where anybody may have taken it.
+func (t *routes) resolve(r *http.Request, name string) (*Upstream, oci.Repo, error) {
+	first, rest, _ := strings.Cut(name, "/")
+	ns := r.URL.Query().Get("ns")
+	if u := t.byName[ns]; u != nil && ns != "" {
+		if t.byName[first] == u { // containerd adds ns= under override_path, too
+			name = rest
+		}
+		return t.within(u, name)
+	}
+	if u := t.byName[first]; u != nil {
+		return t.within(u, rest)
+	}
+	if ns != "" {
+		return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeNameUnknown,
+			"no upstream %q is configured here (ns=%s)", ns, ns)
+	}
+	host := strings.ToLower(r.Host)
+	if u := t.byHost[host]; u != nil {
+		return t.within(u, name)
+	}
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		if u := t.byHost[h]; u != nil {
+			return t.within(u, name)
+		}
+	}
+	if strings.ContainsAny(first, ".:") && rest != "" {
+		return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeNameUnknown,
+			"no upstream %q is configured here", first)
+	}
+	if t.def == nil {
+		return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeNameUnknown,
+			"%q names no upstream, and there is no default upstream", first)
+	}
+	return t.within(t.def, name)
+}
+
+func (t *routes) within(u *Upstream, name string) (*Upstream, oci.Repo, error) {
+	if name == "" {
+		return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeNameUnknown,
+			"%s is an upstream: name a repository in it, as in %s/REPOSITORY", u.Name, u.Name)
+	}
+	if u.Library && !strings.Contains(name, "/") {
+		name = "library/" + name
+	}
+	return u, oci.Repo{Upstream: u.Name, Name: name}, nil
+}

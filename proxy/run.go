@@ -1,0 +1,110 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
+)
+
+// run is one ranged transfer into a fill.
+type run struct {
+	oci.Range
+	cancel context.CancelCauseFunc
+}
+
+// want asks for the cells that cover r, as far as nobody has or brings them.
+func (f *fill) want(r oci.Range) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r.Off -= r.Off % cell
+	r.End += (cell - r.End%cell) % cell
+	if f.size >= 0 {
+		r.End = min(r.End, f.size)
+	}
+	for _, m := range f.have.missing(r) {
+		for _, n := range f.busy.missing(m) {
+			f.wanted = f.wanted.add(n)
+		}
+	}
+	f.scheduleLocked()
+}
+
+// scheduleLocked starts transfers for what is wanted, within maxRuns. What
+// became wanted while they were at work has merged into few runs.
+func (f *fill) scheduleLocked() {
+	for len(f.runs) < maxRuns && len(f.wanted) > 0 && !f.closing && f.refs > 0 {
+		r := f.wanted[0]
+		r.End = min(r.End, r.Off+maxRunBytes)
+		f.wanted = f.wanted.sub(r)
+		f.busy = f.busy.add(r)
+		ctx, cancel := context.WithCancelCause(f.p.life)
+		t := &run{Range: r, cancel: cancel}
+		f.runs[t] = struct{}{}
+		f.p.work.Go(func() { f.transfer(ctx, t) })
+	}
+}
+
+// transfer brings one run; it is the run's goroutine.
+func (f *fill) transfer(ctx context.Context, t *run) {
+	defer t.cancel(nil)
+	rest, err := f.bring(ctx, t.Range)
+	f.mu.Lock()
+	f.busy = f.busy.sub(rest)
+	delete(f.runs, t)
+	if err != nil && context.Cause(ctx) != errStopped { //nolint:errorlint // the very value
+		f.faults = append(f.faults, fault{rest, err})
+	}
+	f.scheduleLocked()
+	f.changedLocked()
+	last := f.idleLocked()
+	f.mu.Unlock()
+	if last {
+		f.putAway()
+	}
+}
+
+// bring copies r from upstream into the file and returns what of it did not
+// come. A blob that turns out to end before r does is no error.
+func (f *fill) bring(ctx context.Context, r oci.Range) (rest oci.Range, err error) {
+	body, err := f.up.Registry.Blob(ctx, f.repo.Name, f.d, r)
+	if err != nil {
+		var short *upstream.RangeError
+		if errors.As(err, &short) && short.Size >= 0 {
+			f.p.grant(f.repo, f.d)
+			if serr := f.learnSize(short.Size); serr != nil {
+				return r, serr
+			}
+			return r, nil
+		}
+		return r, fmt.Errorf("fetch bytes %d-%d of %s: %w", r.Off, r.End-1, f.d, err)
+	}
+	defer body.Close()
+	f.p.grant(f.repo, f.d)
+	if err := f.learnSize(body.Size()); err != nil {
+		return r, err
+	}
+	buf := f.p.bufs.get()
+	defer f.p.bufs.put(buf)
+	for r.Off < r.End {
+		n, err := body.Read(buf[:min(int64(len(buf)), r.Len())])
+		if n > 0 {
+			if _, werr := f.part.WriteAt(buf[:n], r.Off); werr != nil {
+				return r, keepError{fmt.Errorf("write partial %s: %w", f.d, werr)}
+			}
+			f.p.metrics.upstreamBytes.Add(float64(n))
+			f.landed(oci.Range{Off: r.Off, End: r.Off + int64(n)})
+			r.Off += int64(n)
+		}
+		if errors.Is(err, io.EOF) {
+			return r, nil
+		}
+		if err != nil {
+			return r, fmt.Errorf("fetch bytes %d-%d of %s: %w", r.Off, r.End-1, f.d, err)
+		}
+	}
+	return r, nil
+}

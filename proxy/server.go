@@ -1,0 +1,197 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	v2 "github.com/distribution/distribution/v3/registry/api/v2"
+	"github.com/gorilla/mux"
+	"github.com/opencontainers/go-digest"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+// Options are what a Proxy is made of. Store is required; a nil or zero field
+// means what its comment says.
+type Options struct {
+	Store     *storage.Store
+	Upstreams []*Upstream
+	Default   string    // the upstream of names that name none; "": none
+	Indexer   Indexer   // nil: nothing is indexed
+	Referrers Referrers // nil: every list is empty
+	// StopOnDisconnect ends a transfer when its last client leaves; otherwise
+	// it goes on, and the next client finds the blob here.
+	StopOnDisconnect bool
+	Logger           *slog.Logger          // nil: nothing is logged
+	Registerer       prometheus.Registerer // nil: nothing is exported
+	Now              func() time.Time      // nil: time.Now
+}
+
+// Proxy answers the /v2 API. It is safe for concurrent use.
+type Proxy struct {
+	opt       Options
+	store     *storage.Store
+	routes    *routes
+	index     Indexer
+	log       *slog.Logger
+	now       func() time.Time
+	metrics   *metrics
+	bufs      *buffers
+	router    *mux.Router
+	rights    *rights
+	silent    silence
+	tables    *tables
+	manifests *share[found]
+
+	life context.Context // of everything that outlives a request
+	end  context.CancelCauseFunc
+	work sync.WaitGroup
+
+	mu    sync.Mutex // held for map access only, never across I/O
+	fills map[digest.Digest]*fill
+	spans map[digest.Digest]*spanFlight
+}
+
+// New makes a Proxy; errors are about names that clash or are missing. life is
+// the life of all that outlives a request. Run must be called once, and ends it.
+func New(life context.Context, o Options) (*Proxy, error) {
+	t, err := newRoutes(o.Upstreams, o.Default)
+	if err != nil {
+		return nil, fmt.Errorf("routes: %w", err)
+	}
+	p := &Proxy{
+		opt: o, store: o.Store, routes: t, index: o.Indexer, log: o.Logger, now: o.Now,
+		metrics: newMetrics(o.Registerer), bufs: newBuffers(chunk), rights: newRights(),
+		silent: silence{until: map[string]time.Time{}}, tables: newTables(),
+		fills: map[digest.Digest]*fill{}, spans: map[digest.Digest]*spanFlight{},
+	}
+	if p.index == nil {
+		p.index = noIndexer{}
+	}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	if p.now == nil {
+		p.now = time.Now
+	}
+	p.life, p.end = context.WithCancelCause(life)
+	p.manifests = newShare[found](p.life, &p.work)
+	p.router = p.newRouter()
+	return p, nil
+}
+
+// errShutdown is the cause of what the end of the process cut short.
+var errShutdown = errors.New("the proxy is shutting down")
+
+// Run owns everything that outlives a request, until ctx ends; then it stops
+// the transfers, files what they brought, and returns when all have ended. The
+// listener must have been shut down before.
+func (p *Proxy) Run(ctx context.Context) error {
+	p.work.Go(func() { p.writeRights(p.life) })
+	<-ctx.Done()
+	p.end(errShutdown)
+	p.work.Wait()
+	return nil
+}
+
+// newRouter takes any name and reference, so that a wrong one is answered with
+// the code that says what is wrong, and not with a bare 404 or a redirect.
+func (p *Proxy) newRouter() *mux.Router {
+	m := mux.NewRouter().SkipClean(true)
+	route := func(name, path string, h oci.Handler) {
+		m.Path(path).Methods(http.MethodGet, http.MethodHead).Name(name).Handler(
+			oci.Handler(func(w http.ResponseWriter, r *http.Request) error {
+				note(r).route = name
+				return h(w, r)
+			}))
+		m.Path(path).Handler(oci.Handler(readOnly))
+	}
+	route(v2.RouteNameBase, "/v2/", p.base)
+	m.Path("/v2").Methods(http.MethodGet, http.MethodHead).Handler(oci.Handler(p.base))
+	route(v2.RouteNameManifest, "/v2/{name:.*}/manifests/{reference:[^/]*}", p.manifest)
+	route("referrers", "/v2/{name:.*}/referrers/{digest:[^/]*}", p.referrers)
+	route(v2.RouteNameTags, "/v2/{name:.*}/tags/list", p.tags)
+	m.PathPrefix("/v2/{name:.*}/blobs/uploads").Handler(oci.Handler(readOnly))
+	route(v2.RouteNameBlob, "/v2/{name:.*}/blobs/{digest:[^/]*}", p.blob)
+	m.NotFoundHandler = oci.Handler(unknownPath)
+	return m
+}
+
+// ServeHTTP answers one request; see newRouter.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.observe(w, r, p.router) }
+
+// base tells clients that this is a registry (distribution specification,
+// "Determining Support").
+func (p *Proxy) base(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", "2")
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(oci.EmptyJSON) // a client that left is nobody's loss
+	}
+	return nil
+}
+
+// referrers checks the right and leaves the answer to those who know it.
+func (p *Proxy) referrers(w http.ResponseWriter, r *http.Request) error {
+	up, repo, err := p.route(r)
+	if err != nil {
+		return err
+	}
+	d, err := oci.ParseDigest(mux.Vars(r)["digest"])
+	if err != nil {
+		return err
+	}
+	note(r).digest = d.String()
+	if p.opt.Referrers == nil {
+		return oci.NewError(errcode.ErrorCodeUnsupported, "referrers are not served here")
+	}
+	if err := p.mayList(r.Context(), up, repo, d); err != nil {
+		return manifestError(repo, oci.Reference{Digest: d}, err)
+	}
+	return p.opt.Referrers.Serve(w, r, repo, d)
+}
+
+// mayList proves, where something is known here of the subject, that repo has
+// it. Of a subject that is not known there is nothing to keep from anybody.
+func (p *Proxy) mayList(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest) error {
+	st, err := p.known(ctx, repo, d)
+	if err != nil || st.entitled || st.row == nil {
+		return err
+	}
+	return p.prove(ctx, up, repo, d, st)
+}
+
+// route finds what the request's name means, after its grammar was checked.
+func (p *Proxy) route(r *http.Request) (*Upstream, oci.Repo, error) {
+	name := mux.Vars(r)["name"]
+	if err := oci.CheckName(name); err != nil {
+		return nil, oci.Repo{}, err
+	}
+	up, repo, err := p.routes.resolve(r, name)
+	if err == nil {
+		note(r).repo, note(r).upstream = repo.String(), up.Name
+	}
+	return up, repo, err
+}
+
+func readOnly(_ http.ResponseWriter, r *http.Request) error {
+	return oci.NewError(errcode.ErrorCodeUnsupported,
+		"%s is not supported: this is a pull-through proxy; push to the upstream registry", r.Method)
+}
+
+func unknownPath(_ http.ResponseWriter, r *http.Request) error {
+	if strings.HasPrefix(r.URL.Path, "/v2/") && strings.Contains(r.URL.Path, "..") {
+		return oci.NewError(errcode.ErrorCodeNameInvalid, "invalid path")
+	}
+	return &oci.Error{Code: errcode.ErrorCodeUnsupported, Status: http.StatusNotFound,
+		Message: "no such endpoint: this is a registry, its API is under /v2/"}
+}

@@ -1,0 +1,166 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+// fileSource is a blob that is whole here.
+type fileSource struct {
+	p *Proxy
+	b storage.Blob
+}
+
+func (s *fileSource) size() int64 { return s.b.Size() }
+
+func (s *fileSource) prepare(context.Context, oci.Range) (outcome, error) { return outcomeHit, nil }
+
+func (s *fileSource) copyRange(_ context.Context, w io.Writer, r oci.Range) error {
+	return s.p.send(w, s.b, r)
+}
+
+func (s *fileSource) close() { _ = s.b.Close() } // only read from
+
+// bigSend is the size from which the kernel's copy beats one pread and write.
+const bigSend = 256 << 10
+
+// send writes r of an open blob: a large run by the kernel's own copy, which
+// needs the *os.File under nothing but a LimitedReader, a small one through a
+// pooled buffer.
+func (p *Proxy) send(w io.Writer, b storage.Blob, r oci.Range) error {
+	if f := b.File(); f != nil && r.Len() >= bigSend {
+		if _, err := f.Seek(r.Off, io.SeekStart); err != nil {
+			return fmt.Errorf("seek in blob: %w", err)
+		}
+		n, err := io.Copy(w, &io.LimitedReader{R: f, N: r.Len()})
+		if err != nil {
+			return clientError{err}
+		}
+		if n < r.Len() {
+			return fmt.Errorf("blob ends %d bytes early: %w", r.Len()-n, io.ErrUnexpectedEOF)
+		}
+		return nil
+	}
+	buf := p.bufs.get()
+	defer p.bufs.put(buf)
+	for r.Len() > 0 {
+		n, err := b.ReadAt(buf[:min(int64(len(buf)), r.Len())], r.Off)
+		if n == 0 && err != nil {
+			return fmt.Errorf("read blob: %w", err)
+		}
+		if _, err := w.Write(buf[:n]); err != nil {
+			return clientError{err}
+		}
+		r.Off += int64(n)
+	}
+	return nil
+}
+
+func (s *spanSource) close() {}
+
+// fillSource is a blob that is not whole here, read while it comes.
+type fillSource struct {
+	f    *fill
+	made bool    // by this request
+	t    *reader // of the first range, or of the whole
+	n    int64
+}
+
+// fillSource joins the blob's fill. A whole read starts its pump; a ranged one
+// asks for its first bytes, and the answer tells the size.
+func (p *Proxy) fillSource(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, st stored, specs []oci.RangeSpec) (source, error) {
+	_, follow := p.filling(d)
+	f, err := p.acquire(ctx, up, repo, d, st.entitled)
+	if errors.Is(err, errUnproven) { // it came up since we looked
+		if err := p.prove(ctx, up, repo, d, st); err != nil {
+			return nil, err
+		}
+		f, err = p.acquire(ctx, up, repo, d, true)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &fillSource{f: f, made: !follow, n: -1}
+	switch {
+	case specs == nil, specs[0].First == 0 && specs[0].Last < 0:
+		s.t = f.newReader(oci.Range{Off: 0, End: -1}, true, false)
+	case specs[0].First < 0:
+		if err := f.headSize(ctx); err != nil {
+			f.release()
+			return nil, err
+		}
+		s.t = f.newReader(oci.Range{Off: 0, End: 0}, false, false)
+	default:
+		end := int64(-1)
+		if specs[0].Last >= 0 {
+			end = min(specs[0].Last, 1<<62) + 1
+		}
+		s.t = f.newReader(oci.Range{Off: specs[0].First, End: end}, false, end < 0)
+	}
+	if s.n, err = f.sizeFor(ctx, s.t); err != nil {
+		f.release()
+		return nil, err
+	}
+	return s, nil
+}
+
+// headSize asks upstream for the size, for a range that counts from the end.
+func (f *fill) headSize(ctx context.Context) error {
+	f.mu.Lock()
+	known := f.size >= 0
+	f.mu.Unlock()
+	if known {
+		return nil
+	}
+	n, err := f.up.Registry.HeadBlob(ctx, f.repo.Name, f.d)
+	if err != nil {
+		return err
+	}
+	f.p.grant(f.repo, f.d)
+	return f.learnSize(n)
+}
+
+func (s *fillSource) size() int64 { return s.n }
+
+// prepare waits for the first byte of r.
+func (s *fillSource) prepare(ctx context.Context, r oci.Range) (outcome, error) {
+	out := outcomeFollow
+	if s.made {
+		out = outcomeMiss
+	}
+	t := s.readerFor(r)
+	if end, _, err := t.look(); err == nil && end >= r.End && r.End >= 0 && !t.whole {
+		return outcomeHit, nil
+	}
+	if _, err := t.ready(ctx); err != nil && err != io.EOF { //nolint:errorlint // ready gives it bare
+		return out, err
+	}
+	return out, nil
+}
+
+// readerFor gives a reader of r: the first one again where it is the same.
+func (s *fillSource) readerFor(r oci.Range) *reader {
+	switch {
+	case s.t.whole && r.Off == 0:
+	case r.Off == 0 && r.End == s.n: // all of it, however it was asked for
+		s.t = s.f.newReader(oci.Range{Off: 0, End: -1}, true, false)
+	case s.t.pos == r.Off && !s.t.whole && (s.t.end == r.End || (s.t.end < 0 && r.End == s.n)):
+		s.t.end = r.End
+	default:
+		s.t = s.f.newReader(r, false, false)
+	}
+	return s.t
+}
+
+func (s *fillSource) copyRange(ctx context.Context, w io.Writer, r oci.Range) error {
+	return s.readerFor(r).copy(ctx, w)
+}
+
+func (s *fillSource) close() { s.f.release() }

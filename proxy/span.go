@@ -1,0 +1,283 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
+	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/ztoc"
+)
+
+const (
+	// maxSpan is the largest span that is fetched and verified as one; larger
+	// ones, of layers that are one deflate block, are read by the grid.
+	maxSpan = 16 << 20
+	// maxSpanRun bounds one upstream request for neighbouring spans.
+	maxSpanRun = 32 << 20
+)
+
+// spanSource answers ranges of an indexed layer that is not whole here.
+type spanSource struct {
+	p     *Proxy
+	up    *Upstream
+	repo  oci.Repo
+	layer storage.LayerRow
+	table *ztoc.SpanTable
+}
+
+// spanFlight is one fetch of one span, for everybody who wants it.
+type spanFlight struct {
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+func (s *spanSource) size() int64 { return s.layer.Size }
+
+// spans gives the first and the last span (inclusive) of r, without the bytes
+// that stand in the layer's row; ok is false where the row has all of r.
+func (s *spanSource) spans(r oci.Range) (first, last int, ok bool) {
+	r.Off = max(r.Off, min(int64(len(s.layer.Head)), r.End))
+	if r.Len() <= 0 {
+		return 0, 0, false
+	}
+	first, last = s.table.Cover(r.Off, r.End)
+	return first, last, first <= last
+}
+
+// prepare starts fetching what is missing of r and waits for its first span,
+// so that a failure is still an answer. It tells how the bytes were had.
+func (s *spanSource) prepare(ctx context.Context, r oci.Range) (outcome, error) {
+	first, last, ok := s.spans(r)
+	if !ok {
+		return outcomeHit, nil
+	}
+	out := s.start(ctx, first, last)
+	return out, s.wait(ctx, first)
+}
+
+// start sends off one request for each run of spans that nobody has or brings.
+func (s *spanSource) start(ctx context.Context, first, last int) outcome {
+	out := outcomeHit
+	for i := first; i <= last; i++ {
+		sp := s.table.Span(i)
+		if _, err := s.p.store.Stat(ctx, sp.Digest); err == nil {
+			continue
+		}
+		fl, ours := s.p.spanFlight(sp.Digest)
+		if !ours {
+			out = max(out, outcomeFollow)
+			continue
+		}
+		run, flights := []ztoc.Span{sp}, []*spanFlight{fl}
+		for i < last && s.table.Span(i+1).End-sp.Off <= maxSpanRun {
+			next := s.table.Span(i + 1)
+			if _, err := s.p.store.Stat(ctx, next.Digest); err == nil {
+				break
+			}
+			nf, ours := s.p.spanFlight(next.Digest)
+			if !ours {
+				break
+			}
+			run, flights = append(run, next), append(flights, nf)
+			i++
+		}
+		out = outcomeSpan
+		s.p.work.Go(func() { s.fetch(run, flights) })
+	}
+	return out
+}
+
+// spanFlight joins or makes the flight of one span.
+func (p *Proxy) spanFlight(d digest.Digest) (fl *spanFlight, ours bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if fl := p.spans[d]; fl != nil {
+		return fl, false
+	}
+	fl = &spanFlight{done: make(chan struct{})}
+	p.spans[d] = fl
+	return fl, true
+}
+
+func (p *Proxy) landSpan(d digest.Digest, fl *spanFlight, err error) {
+	fl.err = err
+	p.mu.Lock()
+	delete(p.spans, d)
+	p.mu.Unlock()
+	close(fl.done)
+}
+
+// fetch brings neighbouring spans by one upstream request. A span that is
+// wrong is asked for once more, alone.
+func (s *spanSource) fetch(run []ztoc.Span, flights []*spanFlight) {
+	ctx := s.p.life
+	done := 0
+	err := s.fetchRun(ctx, run, func(i int, err error) {
+		if errors.Is(err, storage.ErrDigest) {
+			s.p.metrics.mismatches.WithLabelValues(s.up.Name).Inc()
+			s.p.log.Warn("upstream sent a wrong span; asking again", "digest", s.layer.Digest,
+				"span", run[i].Digest, "off", run[i].Off, "upstream", s.up.Name)
+			err = s.fetchRun(ctx, run[i:i+1], nil)
+		}
+		s.p.landSpan(run[i].Digest, flights[i], err)
+		done = i + 1
+	})
+	for ; done < len(run); done++ {
+		s.p.landSpan(run[done].Digest, flights[done], err)
+	}
+}
+
+// fetchRun reads spans in order from one ranged answer and stores each of them.
+// Neighbours may share a byte. landed hears of each span; nil: its error ends
+// the run.
+func (s *spanSource) fetchRun(ctx context.Context, run []ztoc.Span, landed func(i int, err error)) error {
+	r := oci.Range{Off: run[0].Off, End: run[len(run)-1].End}
+	body, err := s.up.Registry.Blob(ctx, s.repo.Name, s.layer.Digest, r)
+	if err != nil {
+		return fmt.Errorf("fetch spans of %s: %w", s.layer.Digest, err)
+	}
+	defer body.Close()
+	if n := body.Size(); n >= 0 && n != s.layer.Size {
+		return fmt.Errorf("%w: upstream %s changed the size of %s from %d to %d",
+			upstream.ErrDigest, s.up.Name, s.layer.Digest, s.layer.Size, n)
+	}
+	in := &shared{r: body, pos: r.Off}
+	for i, sp := range run {
+		err := s.keep(ctx, in, sp)
+		s.p.metrics.upstreamBytes.Add(float64(in.take()))
+		if landed != nil {
+			if err != nil && !errors.Is(err, storage.ErrDigest) {
+				return err
+			}
+			landed(i, err)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keep stores one span as the blob it is.
+func (s *spanSource) keep(ctx context.Context, in *shared, sp ztoc.Span) error {
+	w, err := s.p.store.Create(ctx)
+	if err != nil {
+		return fmt.Errorf("store span %s: %w", sp.Digest, err)
+	}
+	defer w.Close()
+	if err := in.copyTo(w, sp, s.p.bufs); err != nil {
+		return err
+	}
+	row := storage.BlobRow{Digest: sp.Digest, Size: sp.End - sp.Off, Kind: storage.KindSpan, Of: s.layer.Digest}
+	if err := w.Commit(ctx, row, storage.Cached); err != nil {
+		return fmt.Errorf("store span %s: %w", sp.Digest, err)
+	}
+	return nil
+}
+
+// shared reads spans out of a body in which neighbours may share one byte.
+type shared struct {
+	r    io.Reader
+	pos  int64
+	last byte // the byte before pos
+	got  int64
+}
+
+func (in *shared) copyTo(w io.Writer, sp ztoc.Span, bufs *buffers) error {
+	off := sp.Off
+	if off == in.pos-1 {
+		if _, err := w.Write([]byte{in.last}); err != nil {
+			return err
+		}
+		off++
+	}
+	if off != in.pos {
+		return fmt.Errorf("span at %d does not follow byte %d", sp.Off, in.pos)
+	}
+	buf := bufs.get()
+	defer bufs.put(buf)
+	for in.pos < sp.End {
+		n, err := io.ReadFull(in.r, buf[:min(int64(len(buf)), sp.End-in.pos)])
+		if n > 0 {
+			in.last = buf[n-1]
+			in.pos += int64(n)
+			in.got += int64(n)
+			if _, werr := w.Write(buf[:n]); werr != nil {
+				return werr
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("fetch span at %d: %w", sp.Off, err)
+		}
+	}
+	return nil
+}
+
+// take gives the bytes read since it was last asked.
+func (in *shared) take() int64 {
+	n := in.got
+	in.got = 0
+	return n
+}
+
+// wait waits for span i, if it is on its way.
+func (s *spanSource) wait(ctx context.Context, i int) error {
+	d := s.table.Span(i).Digest
+	s.p.mu.Lock()
+	fl := s.p.spans[d]
+	s.p.mu.Unlock()
+	if fl == nil {
+		return nil
+	}
+	select {
+	case <-fl.done:
+		return fl.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// open gives span i, fetching it again when it was evicted since.
+func (s *spanSource) open(ctx context.Context, i int) (storage.Blob, error) {
+	for try := 0; ; try++ {
+		if err := s.wait(ctx, i); err != nil {
+			return nil, err
+		}
+		b, err := s.p.store.Open(ctx, s.table.Span(i).Digest)
+		if err == nil || try == 2 || !errors.Is(err, storage.ErrNotFound) {
+			return b, err
+		}
+		s.start(ctx, i, i)
+	}
+}
+
+// copyRange writes r, trimmed out of its spans.
+func (s *spanSource) copyRange(ctx context.Context, w io.Writer, r oci.Range) error {
+	if n := min(int64(len(s.layer.Head)), r.End); r.Off < n {
+		if _, err := w.Write(s.layer.Head[r.Off:n]); err != nil {
+			return clientError{err}
+		}
+		r.Off = n
+	}
+	first, last, ok := s.spans(r)
+	for i := first; ok && i <= last && r.Len() > 0; i++ {
+		b, err := s.open(ctx, i)
+		if err != nil {
+			return err
+		}
+		sp := s.table.Span(i)
+		end := min(r.End, sp.End)
+		err = s.p.send(w, b, oci.Range{Off: r.Off - sp.Off, End: end - sp.Off})
+		_ = b.Close() // only read from
+		if err != nil {
+			return err
+		}
+		r.Off = end
+	}
+	return nil
+}

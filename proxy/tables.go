@@ -1,0 +1,104 @@
+package proxy
+
+import (
+	"container/list"
+	"context"
+	"io"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/ztoc"
+)
+
+// maxTables bounds the span tables kept in memory: a 10 GB layer's has some
+// 2,500 spans and takes about 200 KB.
+const maxTables = 256
+
+// tables keeps recently used span tables unpacked.
+type tables struct {
+	mu  sync.Mutex
+	lru *list.List // of *tableEntry, last used first
+	by  map[digest.Digest]*list.Element
+}
+
+type tableEntry struct {
+	ztoc  digest.Digest
+	table *ztoc.SpanTable
+}
+
+func newTables() *tables {
+	return &tables{lru: list.New(), by: map[digest.Digest]*list.Element{}}
+}
+
+func (t *tables) get(z digest.Digest) *ztoc.SpanTable {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.by[z]
+	if e == nil {
+		return nil
+	}
+	t.lru.MoveToFront(e)
+	return e.Value.(*tableEntry).table
+}
+
+func (t *tables) put(z digest.Digest, table *ztoc.SpanTable) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.by[z] != nil {
+		return
+	}
+	t.by[z] = t.lru.PushFront(&tableEntry{z, table})
+	if t.lru.Len() > maxTables {
+		old := t.lru.Remove(t.lru.Back()).(*tableEntry)
+		delete(t.by, old.ztoc)
+	}
+}
+
+// table gives the span table of a layer that was indexed here; nil where it
+// cannot address ranges: the layer is read by the grid then.
+func (p *Proxy) table(ctx context.Context, l storage.LayerRow) *ztoc.SpanTable {
+	if t := p.tables.get(l.ZTOC); t != nil {
+		return t
+	}
+	var raw []byte
+	err := p.store.View(ctx, func(tx storage.Tx) (err error) {
+		raw, err = tx.Spans(l.Digest, l.SpanSize)
+		return err
+	})
+	t := new(ztoc.SpanTable)
+	if err == nil {
+		err = t.UnmarshalBinary(raw)
+	}
+	if err != nil {
+		p.log.ErrorContext(ctx, "span table not readable; the layer is read by the grid", "digest", l.Digest, "err", err)
+		return nil
+	}
+	for i := range t.Len() {
+		if s := t.Span(i); s.End-s.Off > maxSpan {
+			return nil // one block, one span: a span is no small thing to fetch
+		}
+	}
+	p.tables.put(l.ZTOC, t)
+	return t
+}
+
+// buffers are reused for copying.
+type buffers struct{ pool sync.Pool }
+
+func newBuffers(size int) *buffers {
+	return &buffers{sync.Pool{New: func() any { b := make([]byte, size); return &b }}}
+}
+
+func (b *buffers) get() []byte { return *b.pool.Get().(*[]byte) }
+
+func (b *buffers) put(p []byte) { b.pool.Put(&p) }
+
+// noIndexer is what a proxy without one tells.
+type noIndexer struct{}
+
+func (noIndexer) Manifest(context.Context, oci.Repo, storage.ManifestRow) error { return nil }
+func (noIndexer) Tap(digest.Digest, int64, func() (io.ReadCloser, error))       {}
+func (noIndexer) Whole(digest.Digest)                                           {}

@@ -1,0 +1,171 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/gorilla/mux"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
+	"github.com/sociable/sociable/storage"
+)
+
+// holdOff is how long an upstream that did not answer a tag check in time is
+// not asked again: the next callers are spared the wait.
+const holdOff = 10 * time.Second
+
+// silence remembers upstreams that did not answer.
+type silence struct {
+	mu    sync.Mutex
+	until map[string]time.Time
+}
+
+func (s *silence) silent(up string, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return now.Before(s.until[up])
+}
+
+func (s *silence) set(up string, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.until[up] = until
+}
+
+// manifestByTag finds what a tag means now. Within its TTL a known tag is
+// served as it is; after that one HEAD for all who ask says whether it moved.
+// Where that cannot be said in time, the tag as known is served, with a warning.
+func (p *Proxy) manifestByTag(ctx context.Context, up *Upstream, repo oci.Repo, tag string, head bool) (found, error) {
+	row, desc, err := p.knownTag(ctx, repo, tag)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return found{}, fmt.Errorf("look up tag %s of %s: %w", tag, repo, err)
+	}
+	ref := oci.Reference{Tag: tag}
+	if err != nil { // never seen, or its manifest is gone
+		if head {
+			d, err := up.Registry.HeadManifest(ctx, repo.Name, ref)
+			return found{desc: d, out: outcomeMiss}, err
+		}
+		return p.fetchManifest(ctx, up, repo, ref)
+	}
+	if p.now().Sub(row.Checked) < up.TagTTL {
+		return found{desc: desc, out: outcomeHit}, nil
+	}
+	if p.silent.silent(up.Name, p.now()) {
+		return found{desc: desc, out: outcomeHit, stale: errSilent}, nil
+	}
+	now, err := p.checkTag(ctx, up, repo, row)
+	switch {
+	case err == nil && now.Digest == row.Digest:
+		return found{desc: desc, out: outcomeHit}, nil
+	case err == nil && head:
+		return found{desc: now, out: outcomeMiss}, nil
+	case err == nil:
+		got, err := p.fetchManifest(ctx, up, repo, ref)
+		if err == nil || upstream.IsNotFound(err) {
+			return got, err
+		}
+		return found{desc: desc, out: outcomeHit, stale: err}, nil
+	case upstream.IsNotFound(err):
+		return found{}, err
+	case ctx.Err() != nil:
+		return found{}, context.Cause(ctx)
+	}
+	// No answer, 429, 5xx, or our own credentials refused: an expired robot
+	// password must not stop a cluster.
+	return found{desc: desc, out: outcomeHit, stale: err}, nil
+}
+
+var errSilent = errors.New("the upstream did not answer a moment ago")
+
+// knownTag gives the tag's row and the manifest that it leads to here.
+func (p *Proxy) knownTag(ctx context.Context, repo oci.Repo, tag string) (row storage.TagRow, desc v1.Descriptor, err error) {
+	err = p.store.View(ctx, func(tx storage.Tx) error {
+		if row, err = tx.Tag(repo, tag); err != nil {
+			return err
+		}
+		m, err := tx.Manifest(row.Digest)
+		if err != nil {
+			return err
+		}
+		desc = descriptor(m)
+		_, err = tx.Blob(row.Digest)
+		return err
+	})
+	return row, desc, err
+}
+
+// checkTag asks upstream what the tag means, once for everybody, and files an
+// answer that it has not moved. A caller waits for TagTimeout at most.
+func (p *Proxy) checkTag(ctx context.Context, up *Upstream, repo oci.Repo, row storage.TagRow) (v1.Descriptor, error) {
+	got, err := p.manifests.do(ctx, "check "+repo.String()+":"+row.Tag, func(ctx context.Context) (found, error) {
+		ctx, cancel := context.WithTimeout(ctx, up.TagTimeout)
+		defer cancel()
+		desc, err := up.Registry.HeadManifest(ctx, repo.Name, oci.Reference{Tag: row.Tag})
+		switch {
+		case err == nil && desc.Digest == row.Digest:
+			row.Checked = p.now()
+			err = p.store.Update(ctx, func(tx storage.Tx) error { return tx.PutTag(row) })
+		case upstream.IsNotFound(err):
+			err = errors.Join(err, p.store.Update(ctx, func(tx storage.Tx) error { return tx.DeleteTag(repo, row.Tag) }))
+		case errors.Is(err, context.DeadlineExceeded), upstream.IsUnavailable(err):
+			p.silent.set(up.Name, p.now().Add(holdOff))
+		}
+		return found{desc: desc}, err
+	})
+	return got.desc, err
+}
+
+// tags answers GET of a repository's tags (distribution specification,
+// "Listing Tags"), as the upstream lists them.
+func (p *Proxy) tags(w http.ResponseWriter, r *http.Request) error {
+	up, repo, err := p.route(r)
+	if err != nil {
+		return err
+	}
+	n := -1
+	if s := r.URL.Query().Get("n"); s != "" {
+		if n, err = strconv.Atoi(s); err != nil || n < 0 {
+			return oci.NewError(errcode.ErrorCodePaginationNumberInvalid, "n=%q is not a number of tags", s)
+		}
+	}
+	list, more, err := up.Registry.Tags(r.Context(), repo.Name, n, r.URL.Query().Get("last"))
+	if upstream.IsNotFound(err) {
+		return &oci.Error{Code: errcode.ErrorCodeNameUnknown, Message: fmt.Sprintf("repository %s is not known", repo), Err: err}
+	}
+	if err != nil {
+		return edge("tags of "+repo.String(), err)
+	}
+	name := mux.Vars(r)["name"]
+	if list == nil {
+		list = []string{}
+	}
+	body, err := json.Marshal(map[string]any{"name": name, "tags": list})
+	if err != nil {
+		return fmt.Errorf("encode tags of %s: %w", repo, err)
+	}
+	if more && len(list) > 0 {
+		q := url.Values{"n": {strconv.Itoa(len(list))}, "last": {list[len(list)-1]}}
+		if ns := r.URL.Query().Get("ns"); ns != "" {
+			q.Set("ns", ns)
+		}
+		w.Header().Set("Link", fmt.Sprintf("</v2/%s/tags/list?%s>; rel=\"next\"", name, q.Encode()))
+	}
+	p.outcome(w, r, outcomeMiss)
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body) // a client that left is nobody's loss
+	}
+	return nil
+}

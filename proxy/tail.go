@@ -1,0 +1,242 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
+)
+
+const (
+	// firstAhead and maxAhead bound how far an open-ended range is fetched
+	// ahead of its reader, who may hang up at any time.
+	firstAhead = 512 << 10
+	maxAhead   = 16 << 20
+	// nearPump is how far in front of the pump a ranged reader waits for it
+	// instead of asking upstream.
+	nearPump = 4 << 20
+)
+
+// reader follows a fill from pos on. It is one client's, and not safe for
+// concurrent use.
+type reader struct {
+	f     *fill
+	pos   int64
+	end   int64 // -1: the end of the blob, not known yet
+	whole bool  // follows the pump and never gets its last bytes unverified
+	open  bool  // an open-ended range: fetched little by little
+	ahead int64 // of an open-ended range
+	asked int64 // up to where it wanted
+	seen  int   // faults it has looked at
+}
+
+// newReader reads r. A whole reader starts the pump.
+func (f *fill) newReader(r oci.Range, whole, open bool) *reader {
+	f.mu.Lock()
+	t := &reader{f: f, pos: r.Off, end: r.End, whole: whole, open: open, ahead: firstAhead, asked: r.Off, seen: len(f.faults)}
+	f.mu.Unlock()
+	if whole {
+		f.pumpOnce()
+	}
+	return t
+}
+
+// ready waits until some bytes at the reader's place may be read and returns
+// where they end; io.EOF behind the last.
+func (t *reader) ready(ctx context.Context) (int64, error) {
+	for {
+		end, wait, err := t.look()
+		if err != nil || end > t.pos {
+			return end, err
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// look says how far the reader may read now; at its own place: not yet.
+func (t *reader) look() (int64, <-chan struct{}, error) {
+	f := t.f
+	f.mu.Lock()
+	if t.end < 0 && f.size >= 0 {
+		t.end = f.size
+	}
+	if t.end >= 0 && t.pos >= t.end && (!t.whole || f.verified) {
+		f.mu.Unlock()
+		return 0, nil, io.EOF
+	}
+	end := t.limitLocked(f.have.at(t.pos))
+	if end > t.pos {
+		f.mu.Unlock()
+		t.readAhead()
+		return end, nil, nil
+	}
+	wait := f.waitLocked()
+	err := t.brokenLocked()
+	pumped := f.pump != nil && (t.whole || t.pos < f.pumpAt+nearPump)
+	f.mu.Unlock()
+	if err == nil && !pumped && !t.whole {
+		t.wantMore()
+	}
+	return t.pos, wait, err
+}
+
+// limitLocked keeps the end of an unverified blob back from a reader that
+// would then have all of it.
+func (t *reader) limitLocked(end int64) int64 {
+	f := t.f
+	if t.end >= 0 {
+		end = min(end, t.end)
+	}
+	if f.verified || (!t.whole && (f.pump == nil || f.size < 0 || t.end < f.size)) {
+		return end
+	}
+	last := f.size
+	if last < 0 {
+		last = f.pumpAt
+	}
+	return max(t.pos, min(end, last-holdBack))
+}
+
+// brokenLocked says why the bytes at the reader's place will not come.
+func (t *reader) brokenLocked() error {
+	f := t.f
+	if f.err != nil {
+		return f.err
+	}
+	if t.whole {
+		if f.pump == nil && !f.verified {
+			if f.pumpErr == nil {
+				return errStopped
+			}
+			return f.pumpErr
+		}
+		return nil
+	}
+	for ; t.seen < len(f.faults); t.seen++ {
+		if x := f.faults[t.seen]; x.Off <= t.pos && t.pos < x.End {
+			return x.err
+		}
+	}
+	return nil
+}
+
+// wantMore asks for what the reader waits for: all of a closed range, the next
+// piece of an open-ended one.
+func (t *reader) wantMore() {
+	end := t.end
+	if t.open || end < 0 {
+		end = t.pos + t.ahead
+		if t.end >= 0 {
+			end = min(end, t.end)
+		}
+	}
+	t.asked = max(t.asked, end)
+	t.f.want(oci.Range{Off: t.pos, End: end})
+}
+
+// readAhead keeps an open-ended range's transfers in front of its reader.
+func (t *reader) readAhead() {
+	if t.whole || !t.open || t.end < 0 || t.asked >= t.end || t.asked == 0 || t.asked-t.pos > t.ahead/2 {
+		return
+	}
+	t.ahead = min(2*t.ahead, maxAhead)
+	from := t.asked
+	t.asked = min(t.end, t.asked+t.ahead)
+	t.f.want(oci.Range{Off: from, End: t.asked})
+}
+
+// copy writes everything up to the reader's end to w, behind the marks of
+// those who fetch it. On a fault w has had less than the range.
+func (t *reader) copy(ctx context.Context, w io.Writer) error {
+	buf := t.f.p.bufs.get()
+	defer t.f.p.bufs.put(buf)
+	for {
+		n, err := t.read(ctx, buf)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(buf[:n]); err != nil {
+			return clientError{err}
+		}
+	}
+}
+
+func (t *reader) read(ctx context.Context, buf []byte) (int, error) {
+	end, err := t.ready(ctx)
+	if err != nil {
+		return 0, err
+	}
+	n, err := t.f.part.ReadAt(buf[:min(int64(len(buf)), end-t.pos)], t.pos)
+	t.pos += int64(n)
+	if n > 0 {
+		return n, nil
+	}
+	return 0, err
+}
+
+// sizeFor waits until upstream answered or the size is known, asking for the
+// reader's first bytes on the way: the answer to them tells it. -1: upstream
+// sends the blob without a length.
+func (f *fill) sizeFor(ctx context.Context, t *reader) (int64, error) {
+	for {
+		f.mu.Lock()
+		size, answered, wait := f.size, f.answered, f.waitLocked()
+		err := t.brokenLocked()
+		f.mu.Unlock()
+		if size >= 0 || answered || err != nil {
+			return size, err
+		}
+		if !t.whole {
+			t.wantMore()
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// tapReader gives the indexer the blob as it arrives; io.EOF means verified.
+func (f *fill) tapReader() (io.ReadCloser, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closing || (f.pump == nil && !f.verified) {
+		return nil, upstream.ErrDigest
+	}
+	f.taps++
+	ctx, cancel := context.WithCancel(f.p.life)
+	return &tap{reader: &reader{f: f, end: -1, whole: true}, ctx: ctx, cancel: cancel}, nil
+}
+
+// tap is a reader of the whole blob as an io.ReadCloser.
+type tap struct {
+	*reader
+	ctx    context.Context // the tap's life: until it is closed
+	cancel context.CancelFunc
+}
+
+func (t *tap) Read(p []byte) (int, error) { return t.read(t.ctx, p) }
+
+// Close gives the fill back.
+func (t *tap) Close() error {
+	t.cancel()
+	f := t.f
+	f.mu.Lock()
+	f.taps--
+	last := f.idleLocked()
+	f.mu.Unlock()
+	if last {
+		f.putAway()
+	}
+	return nil
+}

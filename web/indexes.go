@@ -1,0 +1,101 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/storage"
+)
+
+// Index is one image manifest that passed and how far its SOCI index is.
+type Index struct {
+	Repository string        `json:"repository"`       // canonical; the first that it was seen in
+	Tags       []string      `json:"tags,omitempty"`   // in it, known to lead to the manifest
+	Manifest   digest.Digest `json:"manifest"`         // of the image
+	Index      digest.Digest `json:"index,omitempty"`  // of the index manifest; absent until it is published
+	Size       int64         `json:"size"`             // of the index manifest, bytes; 0 until then
+	Layers     []Layer       `json:"layers"`           // in the image's order
+	Created    time.Time     `json:"created,omitzero"` // when the index was published
+}
+
+// Layer is one layer of it.
+type Layer struct {
+	Digest    digest.Digest      `json:"digest"`
+	Size      int64              `json:"size"` // compressed bytes
+	MediaType string             `json:"media_type"`
+	State     storage.LayerState `json:"state"`
+	Reason    string             `json:"reason,omitempty"` // why it was skipped
+	ZTOC      digest.Digest      `json:"ztoc,omitempty"`
+	ZTOCSize  int64              `json:"ztoc_size,omitempty"`
+	Spans     int                `json:"spans,omitempty"`
+}
+
+// Indexes lists every image, by manifest digest.
+func Indexes(ctx context.Context, v Viewer) ([]Index, error) {
+	list := []Index{}
+	err := v.View(ctx, func(tx storage.Tx) error {
+		return tx.Images(func(row storage.ImageRow) error {
+			one, err := indexOf(tx, row)
+			list = append(list, one)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list indexes: %w", err)
+	}
+	return list, nil
+}
+
+// IndexOf gives one image; storage.ErrNotFound.
+func IndexOf(ctx context.Context, v Viewer, manifest digest.Digest) (one Index, err error) {
+	err = v.View(ctx, func(tx storage.Tx) error {
+		row, err := tx.Image(manifest)
+		if err != nil {
+			return err
+		}
+		one, err = indexOf(tx, row)
+		return err
+	})
+	return one, err
+}
+
+func indexOf(tx storage.Tx, row storage.ImageRow) (Index, error) {
+	out := Index{
+		Manifest: row.Manifest.Digest, Index: row.Index, Size: row.IndexSize, Created: row.Published, Layers: []Layer{},
+	}
+	if len(row.Repos) > 0 {
+		out.Repository = row.Repos[0].String()
+		err := tx.Tags(row.Repos[0], "", func(t storage.TagRow) error {
+			if t.Digest == row.Manifest.Digest {
+				out.Tags = append(out.Tags, t.Tag)
+			}
+			return nil
+		})
+		if err != nil {
+			return out, err
+		}
+	}
+	for _, il := range row.Layers {
+		l := Layer{
+			Digest: il.Descriptor.Digest, Size: il.Descriptor.Size, MediaType: il.Descriptor.MediaType,
+			State: storage.LayerSkipped, Reason: il.Skip,
+		}
+		if il.SpanSize > 0 {
+			lr, err := tx.Layer(l.Digest, il.SpanSize)
+			switch {
+			case errors.Is(err, storage.ErrNotFound):
+				l.State = storage.LayerWanted
+			case err != nil:
+				return out, err
+			default:
+				l.State, l.Reason, l.ZTOC, l.ZTOCSize, l.Spans = lr.State, lr.Reason, lr.ZTOC, lr.ZTOCSize, lr.Spans
+			}
+		}
+		out.Layers = append(out.Layers, l)
+	}
+	return out, nil
+}
