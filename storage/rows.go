@@ -121,7 +121,7 @@ type RightTx interface {
 	PutRight(repo oci.Repo, d digest.Digest) error
 	HasRight(repo oci.Repo, d digest.Digest) (bool, error)
 	DeleteRight(repo oci.Repo, d digest.Digest) error
-	// RightRepos calls fn for each repository that has d, by name.
+	// RightRepos calls fn for each repository that has d, by upstream, then name.
 	RightRepos(d digest.Digest, fn func(oci.Repo) error) error
 }
 

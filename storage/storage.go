@@ -3,8 +3,11 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -16,6 +19,7 @@ var (
 	ErrDigest   = errors.New("digest does not match")  // bytes are not what their name says; nothing was kept
 	ErrFull     = errors.New("storage is full")        // no room, and nothing left to evict
 	ErrLocked   = errors.New("store is in use")        // another process owns it
+	ErrBusy     = errors.New("partial is in use")      // another caller has it open
 	ErrSchema   = errors.New("unknown schema version") // written by a newer program
 )
 
@@ -38,9 +42,10 @@ type Blobs interface {
 	// Open opens the bytes under d. ErrNotFound.
 	Open(ctx context.Context, d digest.Digest) (Blob, error)
 	// Create starts a blob of which the digest may not be known yet.
-	Create(ctx context.Context) (Writer, error)
-	// Sync makes committed blobs and their names durable. ErrNotFound when
-	// one of them was removed meanwhile; the others are durable all the same.
+	Create(ctx context.Context) (BlobWriter, error)
+	// Sync makes committed blobs and their names durable. It returns nil, or a
+	// *SyncError: the blobs that it does not name are durable all the same; or
+	// ctx's cause where that ended before.
 	Sync(ctx context.Context, ds ...digest.Digest) error
 	// Remove deletes the bytes under d. Removing what is not there is success.
 	Remove(ctx context.Context, d digest.Digest) error
@@ -50,7 +55,7 @@ type Blobs interface {
 	// OpenPartial opens, or makes, the file of a blob that is still arriving.
 	// key is the blob's digest, or an upload's id. There is one open Partial a
 	// key at most; the caller sees to that.
-	OpenPartial(ctx context.Context, key string) (Partial, error)
+	OpenPartial(ctx context.Context, key string) (PartialFile, error)
 	// WalkPartials calls fn for every key with a partial file.
 	WalkPartials(ctx context.Context, fn func(key string, size int64) error) error
 	// Free is the number of bytes that the medium still has room for, and its
@@ -58,42 +63,73 @@ type Blobs interface {
 	Free(ctx context.Context) (free, total int64, err error)
 }
 
-// Writer takes a blob's bytes in order and hashes them on the way (sha256, and
-// sha512 where Commit asks for it). Not safe for concurrent use.
-type Writer interface {
+// SyncError names the blobs that Blobs.Sync could not make durable. Apart from
+// ErrNotFound, for one that was removed meanwhile, such a blob is lost: after a
+// failed sync neither its bytes nor a second attempt's success can be trusted.
+type SyncError struct {
+	Errs map[digest.Digest]error // never empty
+}
+
+func (e *SyncError) Error() string {
+	for d, err := range e.Errs {
+		if len(e.Errs) == 1 {
+			return fmt.Sprintf("sync %s: %v", d, err)
+		}
+		return fmt.Sprintf("sync %s and %d more: %v", d, len(e.Errs)-1, err)
+	}
+	return "sync"
+}
+
+// Unwrap gives every cause, in no order.
+func (e *SyncError) Unwrap() []error { return slices.Collect(maps.Values(e.Errs)) }
+
+// BlobWriter takes a blob's bytes in order and hashes them on the way (sha256;
+// for sha512 Commit reads them again). Not safe for concurrent use.
+type BlobWriter interface {
 	io.Writer
 	// Commit checks the bytes against d and gives them their name: from then
 	// on Open finds them. They are not durable until Blobs.Sync. ErrDigest
 	// when they differ: the bytes are gone then. Bytes already there under d
-	// are success.
+	// stay, and that is success; two Commits of one digest at once are the
+	// caller's to prevent.
 	Commit(ctx context.Context, d digest.Digest) error
 	// Close drops what was not committed. It is called always, once.
 	Close() error
 }
 
-// Partial is a file with holes. ReadAt and WriteAt may be called from many
+// PartialFile is a file with holes. ReadAt and WriteAt may be called from many
 // goroutines; reading a hole gives zero bytes or io.EOF, so the caller keeps
 // account of what is there.
-type Partial interface {
+type PartialFile interface {
 	io.ReaderAt
 	io.WriterAt
 	File() *os.File // nil where there is none
-	// Sync makes all that was written durable.
+	// Sync makes all that was written durable, and the file's name.
 	Sync() error
 	// Commit gives the first size bytes the name d, without checking: the
-	// caller has hashed every byte. Like Writer.Commit it is not durable until
-	// Blobs.Sync. The Partial stays readable until it is closed.
+	// caller has hashed every byte. It fails when there are fewer. Like
+	// BlobWriter.Commit it leaves bytes already there, and is not durable
+	// until Blobs.Sync. The file stays readable, and no longer writable,
+	// until it is closed.
 	Commit(ctx context.Context, d digest.Digest, size int64) error
-	// Remove deletes the file; open readers keep what they have.
+	// Remove deletes the file; readers keep what they have. After Commit it
+	// does nothing.
 	Remove() error
 	Close() error
 }
 
-// Meta keeps the rows. Every transaction is atomic and isolated; a committed
-// Update is durable when it returns. fn must not do I/O or wait.
+// Meta keeps the rows. Every transaction is atomic and isolated. fn must not do
+// I/O, wait, or begin another transaction, and its Tx is void once it returned.
 type Meta interface {
+	// View runs fn over one consistent state.
 	View(ctx context.Context, fn func(Tx) error) error
+	// Update runs fn and makes what it wrote durable before it returns; when
+	// fn fails nothing of it is kept, and its error is returned. Updates that
+	// wait for each other share one write: fn may run more than once, and on
+	// another goroutine, so it sets what it gives back rather than adds to it.
+	// A ctx that ends before fn was begun gives its cause.
 	Update(ctx context.Context, fn func(Tx) error) error
+	// Close waits for transactions that are under way; later ones fail.
 	Close() error
 }
 

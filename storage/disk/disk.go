@@ -1,0 +1,208 @@
+package disk
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/storage"
+)
+
+// Disk is a storage.Blobs over a folder.
+type Disk struct {
+	root string
+	fs   FS
+}
+
+var _ storage.Blobs = (*Disk)(nil)
+
+// New opens the folder dir, which it makes where it is missing, and removes
+// what writers of an earlier process left behind unnamed.
+func New(dir string) (*Disk, error) { return NewFS(dir, OS{}) }
+
+// NewFS is New over another file system.
+func NewFS(dir string, fsys FS) (*Disk, error) {
+	d := &Disk{root: dir, fs: fsys}
+	if err := d.makeFolders(); err != nil {
+		return nil, fmt.Errorf("make blob folder %s: %w", dir, err)
+	}
+	if err := d.removeStale(); err != nil {
+		return nil, fmt.Errorf("remove stale files in %s: %w", d.path("tmp"), err)
+	}
+	return d, nil
+}
+
+// makeFolders makes every folder that will ever be needed, and durable, so that
+// a commit never has to.
+func (d *Disk) makeFolders() error {
+	if err := d.mkdirAll(d.root); err != nil {
+		return err
+	}
+	if err := d.mkdirs(d.root, "blobs", "partial", "tmp"); err != nil {
+		return err
+	}
+	if err := d.mkdirs(d.path("blobs"), "sha256", "sha512"); err != nil {
+		return err
+	}
+	prefixes := make([]string, 256)
+	for i := range prefixes {
+		prefixes[i] = fmt.Sprintf("%02x", i)
+	}
+	for algorithm := range hashSize {
+		if err := d.mkdirs(d.path("blobs", algorithm), prefixes...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mkdirAll makes dir and its parents.
+func (d *Disk) mkdirAll(dir string) error {
+	if _, err := d.fs.Stat(dir); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	if err := d.mkdirAll(parent); err != nil {
+		return err
+	}
+	return d.mkdirs(parent, filepath.Base(dir))
+}
+
+// mkdirs makes folders in parent. It syncs parent even where all are there: the
+// process that made them may not have come so far.
+func (d *Disk) mkdirs(parent string, names ...string) error {
+	for _, name := range names {
+		if err := d.fs.Mkdir(filepath.Join(parent, name), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return d.syncFile(parent)
+}
+
+func (d *Disk) removeStale() error {
+	entries, err := d.fs.ReadDir(d.path("tmp"))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := d.remove(d.path("tmp", e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Disk) path(elem ...string) string {
+	p := d.root
+	for _, e := range elem {
+		p += string(filepath.Separator) + e
+	}
+	return p
+}
+
+// blobPath refuses every digest that is not of a supported algorithm in
+// canonical form, so that none can point out of its folder.
+func (d *Disk) blobPath(dgst digest.Digest) (dir, file string, err error) {
+	algorithm, hex, err := split(dgst)
+	if err != nil {
+		return "", "", err
+	}
+	dir = d.path("blobs", algorithm, hex[:2])
+	return dir, dir + string(filepath.Separator) + hex, nil
+}
+
+func split(dgst digest.Digest) (algorithm, hex string, err error) {
+	algorithm, hex, _ = strings.Cut(string(dgst), ":")
+	ok := len(hex) == 2*hashSize[algorithm] && hex != ""
+	for i := 0; ok && i < len(hex); i++ {
+		ok = '0' <= hex[i] && hex[i] <= '9' || 'a' <= hex[i] && hex[i] <= 'f'
+	}
+	if !ok {
+		return "", "", fmt.Errorf("%w: unsupported digest %.100q", errName, string(dgst))
+	}
+	return algorithm, hex, nil
+}
+
+// hashSize holds the supported algorithms.
+var hashSize = map[string]int{"sha256": sha256.Size, "sha512": sha512.Size}
+
+// errName refuses what must not become a file name.
+var errName = errors.New("invalid name")
+
+// blob is an open file under blobs/.
+type blob struct {
+	f    File
+	size int64
+}
+
+func (b *blob) ReadAt(p []byte, off int64) (int, error) { return b.f.ReadAt(p, off) }
+func (b *blob) Close() error                            { return b.f.Close() }
+func (b *blob) Size() int64                             { return b.size }
+func (b *blob) File() *os.File                          { return b.f.OS() }
+
+// Open opens the file of dgst.
+func (d *Disk) Open(ctx context.Context, dgst digest.Digest) (storage.Blob, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	_, name, err := d.blobPath(dgst)
+	if err != nil {
+		return nil, err
+	}
+	f, err := d.fs.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open blob %s: %w", dgst, tell(err))
+	}
+	st, err := f.Stat()
+	if err != nil {
+		_ = f.Close() // nothing was written
+		return nil, fmt.Errorf("open blob %s: %w", dgst, err)
+	}
+	return &blob{f: f, size: st.Size()}, nil
+}
+
+// Remove deletes the file of dgst.
+func (d *Disk) Remove(ctx context.Context, dgst digest.Digest) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	_, name, err := d.blobPath(dgst)
+	if err != nil {
+		return err
+	}
+	if err := d.remove(name); err != nil {
+		return fmt.Errorf("remove blob %s: %w", dgst, err)
+	}
+	return nil
+}
+
+// Free is the room left on the folder's file system.
+func (d *Disk) Free(ctx context.Context) (free, total int64, err error) {
+	if ctx.Err() != nil {
+		return -1, -1, context.Cause(ctx)
+	}
+	if free, total, err = d.fs.Free(d.root); err != nil {
+		return -1, -1, fmt.Errorf("ask for free space in %s: %w", d.root, err)
+	}
+	return free, total, nil
+}
+
+// tell turns the operating system's errors into those of the contract.
+func tell(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return storage.ErrNotFound
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w: %w", storage.ErrFull, err)
+	}
+	return err
+}

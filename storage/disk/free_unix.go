@@ -1,0 +1,14 @@
+//go:build linux || darwin
+
+package disk
+
+import "syscall"
+
+// Free asks statfs(2).
+func (OS) Free(name string) (free, total int64, err error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(name, &st); err != nil {
+		return -1, -1, err
+	}
+	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), nil
+}

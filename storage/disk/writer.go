@@ -1,0 +1,187 @@
+package disk
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/storage"
+)
+
+// writer is a file under tmp/ that has no name yet.
+type writer struct {
+	d    *Disk
+	f    File // nil once committed or closed
+	name string
+	hash hash.Hash
+}
+
+// Create makes a file under tmp/.
+func (d *Disk) Create(ctx context.Context) (storage.BlobWriter, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	name := d.path("tmp", rand.Text())
+	f, err := d.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("create blob: %w", tell(err))
+	}
+	return &writer{d: d, f: f, name: name, hash: sha256.New()}, nil
+}
+
+// Write appends p.
+func (w *writer) Write(p []byte) (int, error) {
+	if w.f == nil {
+		return 0, fmt.Errorf("write blob: %w", fs.ErrClosed)
+	}
+	n, err := w.f.Write(p)
+	w.hash.Write(p[:n]) // never fails
+	if err != nil {
+		return n, fmt.Errorf("write blob: %w", tell(err))
+	}
+	return n, nil
+}
+
+// Commit renames the file to its digest.
+func (w *writer) Commit(ctx context.Context, dgst digest.Digest) error {
+	if w.f == nil {
+		return fmt.Errorf("commit blob %s: %w", dgst, fs.ErrClosed)
+	}
+	_, name, err := w.d.blobPath(dgst)
+	if err != nil {
+		return err
+	}
+	got, err := w.digest(ctx, dgst.Algorithm())
+	if err != nil {
+		return fmt.Errorf("commit blob %s: %w", dgst, err)
+	}
+	if got != dgst {
+		err = fmt.Errorf("%w: they are %s", storage.ErrDigest, got)
+		return fmt.Errorf("commit blob %s: %w", dgst, errors.Join(err, w.drop()))
+	}
+	err = w.f.Chmod(0o400)
+	if cerr := w.f.Close(); err == nil {
+		err = cerr // some file systems tell only now that a write was lost
+	}
+	w.f = nil
+	if err == nil {
+		err = w.d.name(w.name, name)
+	}
+	if err != nil {
+		return fmt.Errorf("commit blob %s: %w", dgst, errors.Join(tell(err), w.d.remove(w.name)))
+	}
+	return nil
+}
+
+// digest has sha256 at hand, and reads the file again for another algorithm:
+// to hash each blob twice would cost more than the few that come by sha512.
+func (w *writer) digest(ctx context.Context, a digest.Algorithm) (digest.Digest, error) {
+	if a == digest.SHA256 {
+		return digest.NewDigest(a, w.hash), nil
+	}
+	st, err := w.f.Stat()
+	if err != nil {
+		return "", err
+	}
+	h := a.Hash()
+	buf := make([]byte, 256<<10)
+	for off := int64(0); off < st.Size(); {
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		n, err := w.f.ReadAt(buf[:min(int64(len(buf)), st.Size()-off)], off)
+		if n == 0 {
+			return "", errors.Join(io.ErrUnexpectedEOF, err)
+		}
+		h.Write(buf[:n])
+		off += int64(n)
+	}
+	return digest.NewDigest(a, h), nil
+}
+
+// Close drops the file unless it was committed.
+func (w *writer) Close() error {
+	if w.f == nil {
+		return nil
+	}
+	return w.drop()
+}
+
+func (w *writer) drop() error {
+	_ = w.f.Close() // what could not be written was not wanted either
+	w.f = nil
+	if err := w.d.remove(w.name); err != nil {
+		return fmt.Errorf("drop unfinished blob: %w", err)
+	}
+	return nil
+}
+
+// remove deletes a file; that there is none is success.
+func (d *Disk) remove(name string) error {
+	if err := d.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// name renames from to to. What is already under to stays.
+func (d *Disk) name(from, to string) error {
+	if _, err := d.fs.Stat(to); err == nil {
+		return d.fs.Remove(from)
+	}
+	return d.fs.Rename(from, to)
+}
+
+// Sync makes each file and then each folder durable, a folder once.
+func (d *Disk) Sync(ctx context.Context, ds ...digest.Digest) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	failed := map[digest.Digest]error{}
+	folders := map[string][]digest.Digest{}
+	for _, dgst := range ds {
+		dir, name, err := d.blobPath(dgst)
+		if err == nil {
+			err = d.syncFile(name)
+		}
+		if err != nil {
+			failed[dgst] = tell(err)
+			continue
+		}
+		folders[dir] = append(folders[dir], dgst)
+	}
+	for dir, inside := range folders {
+		if err := d.syncFile(dir); err != nil {
+			for _, dgst := range inside {
+				failed[dgst] = tell(err)
+			}
+		}
+	}
+	if len(failed) > 0 {
+		return &storage.SyncError{Errs: failed}
+	}
+	return nil
+}
+
+// syncFile syncs a file or folder by its name. A write that failed after its
+// writer closed the file is still reported: the kernel keeps it for the next
+// one who opens it.
+func (d *Disk) syncFile(name string) error {
+	f, err := d.fs.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
