@@ -1,0 +1,91 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/sociable/sociable/storage"
+)
+
+// Options of Open; the zero value is right for a server.
+type Options struct {
+	// LockTimeout is how long to wait for another process to let go of the
+	// file: 1 s when 0.
+	LockTimeout time.Duration
+	// NoSync leaves durability to chance: for tests and generators only.
+	NoSync bool
+}
+
+// initialMap is the address space, not memory, that is mapped at first: to map
+// more, a write has to wait until no transaction reads.
+const initialMap = 256 << 20
+
+// DB is a storage.Meta in a bbolt file.
+type DB struct {
+	db      *bbolt.DB
+	updates *group
+}
+
+var _ storage.Meta = (*DB)(nil)
+
+// Open opens the file path or makes it, and brings its schema up to date.
+// storage.ErrLocked when another process has it open, storage.ErrSchema when a
+// newer program wrote it. The caller closes the DB.
+func Open(path string, o Options) (*DB, error) {
+	if o.LockTimeout == 0 {
+		o.LockTimeout = time.Second
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout:         o.LockTimeout,
+		FreelistType:    bbolt.FreelistMapType,
+		InitialMmapSize: initialMap,
+		NoSync:          o.NoSync,
+		NoStatistics:    true,
+	})
+	if errors.Is(err, berrors.ErrTimeout) {
+		return nil, fmt.Errorf("open %s: %w by another process", path, storage.ErrLocked)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	if err := migrate(db); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+	}
+	return &DB{db: db, updates: newGroup(db)}, nil
+}
+
+// View runs fn over the last committed state. It waits for no Update.
+func (d *DB) View(ctx context.Context, fn func(storage.Tx) error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	t, err := d.db.Begin(false)
+	if err != nil {
+		return fmt.Errorf("read rows: %w", err)
+	}
+	defer func() { _ = t.Rollback() }() // fails only for a transaction that is over
+	return fn(tx{t})
+}
+
+// Update runs fn, maybe with those of other callers, in one durable write.
+func (d *DB) Update(ctx context.Context, fn func(storage.Tx) error) error {
+	return d.updates.run(ctx, fn)
+}
+
+// Close waits for transactions and gives the file free.
+func (d *DB) Close() error {
+	if err := d.db.Close(); err != nil {
+		return fmt.Errorf("close rows: %w", err)
+	}
+	return nil
+}
+
+// tx is a storage.Tx over a bbolt transaction.
+type tx struct{ t *bbolt.Tx }
+
+var _ storage.Tx = tx{}

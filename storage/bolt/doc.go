@@ -1,0 +1,40 @@
+// Package bolt keeps rows in one bbolt file, which one process at a time owns.
+//
+// The file, as a tree of buckets:
+//
+//	schema
+//	  version                        -> uint32, big endian
+//	blobs
+//	  D                              -> row of a blob, see blobrow.go
+//	partials
+//	  D                              -> JSON of storage.PartialRow
+//	rights
+//	  D UPSTREAM 00 NAME             -> nothing
+//	tags
+//	  UPSTREAM 00 NAME 00 TAG        -> JSON of storage.TagRow
+//	manifests
+//	  D                              -> JSON of storage.ManifestRow
+//	referrers
+//	  D(subject) D                   -> JSON of storage.ReferrerRow
+//	layers
+//	  D S                            -> JSON of storage.LayerRow
+//	spans
+//	  D S                            -> span table, as it was put
+//	images
+//	  D                              -> JSON of storage.ImageRow
+//	images-by-layer
+//	  D(layer) D(manifest)           -> nothing
+//	jobs
+//	  D S                            -> JSON of storage.JobRow
+//	jobs-by-age
+//	  T D S                          -> nothing
+//
+// D is a digest: a byte for the algorithm (1 sha256, 2 sha512), then the hash
+// itself, so that its length is known from its first byte. S is a span size, 8
+// bytes, big endian. T is a time: seconds since 1970, 8 bytes, big endian, sign
+// flipped, then 4 bytes of nanoseconds. 00 ends a name, which can't hold it.
+// Keys therefore sort as they are listed, and no key runs into another.
+//
+// Updates that arrive while another one is being written share the next write
+// and its fsync; see group.go.
+package bolt

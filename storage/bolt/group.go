@@ -1,0 +1,128 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/sociable/sociable/storage"
+)
+
+// group lets concurrent updates share a write and its fsync. It has no timer
+// and no goroutine: whoever gets the lead commits all that queued up while the
+// one before was writing, so a lone update never waits and a crowd pays once.
+// (bbolt's own Batch delays every update by up to 10 ms.)
+type group struct {
+	db   *bbolt.DB
+	lead chan struct{} // cap 1; whoever's token is in it writes
+
+	mu    sync.Mutex
+	queue []*update
+}
+
+// maxGroup bounds one transaction, and so the wait of the first in it.
+const maxGroup = 256
+
+type update struct {
+	fn   func(storage.Tx) error
+	done chan error // cap 1: the leader waits for nobody
+}
+
+func newGroup(db *bbolt.DB) *group {
+	return &group{db: db, lead: make(chan struct{}, 1)}
+}
+
+// run returns when fn's writes are durable, or fn failed.
+func (g *group) run(ctx context.Context, fn func(storage.Tx) error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	u := &update{fn: fn, done: make(chan error, 1)}
+	g.mu.Lock()
+	g.queue = append(g.queue, u)
+	g.mu.Unlock()
+	for {
+		select {
+		case err := <-u.done:
+			return err
+		case g.lead <- struct{}{}:
+			g.commitNext()
+		case <-ctx.Done():
+			if g.withdraw(u) {
+				return context.Cause(ctx)
+			}
+			return <-u.done // a leader has it: soon
+		}
+	}
+}
+
+// withdraw takes u off the queue; false when a leader was faster.
+func (g *group) withdraw(u *update) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i := slices.Index(g.queue, u)
+	if i >= 0 {
+		g.queue = slices.Delete(g.queue, i, i+1)
+	}
+	return i >= 0
+}
+
+// commitNext is the leader's work: one group, then the lead goes to the next.
+func (g *group) commitNext() {
+	defer func() { <-g.lead }()
+	g.mu.Lock()
+	n := min(len(g.queue), maxGroup)
+	us := slices.Clone(g.queue[:n])
+	g.queue = slices.Delete(g.queue, 0, n)
+	g.mu.Unlock()
+	for len(us) > 0 {
+		us = g.commit(us)
+	}
+}
+
+// errAborted is what the others of a group get when one ended its goroutine.
+var errAborted = errors.New("update rows: another update of the same group panicked")
+
+// commit tries us in one transaction. One that fails is told so and the others,
+// which may have seen its writes, are returned to be tried again without it.
+func (g *group) commit(us []*update) (again []*update) {
+	if len(us) == 0 {
+		return nil
+	}
+	settled := false
+	settle := func(err error) {
+		settled = true
+		for _, u := range us {
+			u.done <- err
+		}
+	}
+	defer func() {
+		if !settled { // a fn panicked: that goes on up, but strands nobody
+			settle(errAborted)
+		}
+	}()
+	t, err := g.db.Begin(true)
+	if err != nil {
+		settle(fmt.Errorf("update rows: %w", err))
+		return nil
+	}
+	defer func() { _ = t.Rollback() }() // fails only for a transaction that is over
+	for i, u := range us {
+		if err := u.fn(tx{t}); err != nil {
+			settled = true
+			u.done <- err
+			return slices.Delete(us, i, i+1)
+		}
+	}
+	if err := t.Commit(); err != nil {
+		err = fmt.Errorf("update rows: %w", err)
+		settle(err)
+		return nil
+	}
+	settle(nil)
+	return nil
+}

@@ -1,0 +1,97 @@
+package bolt
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/sociable/sociable/storage"
+)
+
+// Names of the buckets.
+var (
+	bucketSchema        = []byte("schema")
+	bucketBlobs         = []byte("blobs")
+	bucketPartials      = []byte("partials")
+	bucketRights        = []byte("rights")
+	bucketTags          = []byte("tags")
+	bucketManifests     = []byte("manifests")
+	bucketReferrers     = []byte("referrers")
+	bucketLayers        = []byte("layers")
+	bucketSpans         = []byte("spans")
+	bucketImages        = []byte("images")
+	bucketImagesByLayer = []byte("images-by-layer")
+	bucketJobs          = []byte("jobs")
+	bucketJobsByAge     = []byte("jobs-by-age")
+
+	keyVersion = []byte("version")
+)
+
+// migrations lead from each version to the next: the first makes an empty file
+// one of version 1. They are only ever added to, at the end, and there is no
+// way back; a release's notes name those that it brings.
+var migrations = []func(*bbolt.Tx) error{
+	createBuckets,
+}
+
+func createBuckets(t *bbolt.Tx) error {
+	for _, name := range [][]byte{
+		bucketBlobs, bucketPartials, bucketRights, bucketTags, bucketManifests, bucketReferrers,
+		bucketLayers, bucketSpans, bucketImages, bucketImagesByLayer, bucketJobs, bucketJobsByAge,
+	} {
+		if _, err := t.CreateBucket(name); err != nil {
+			return fmt.Errorf("create bucket %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// migrate brings the file to the newest version, all in one transaction.
+func migrate(db *bbolt.DB) error {
+	newest := uint32(len(migrations))
+	current := false
+	err := db.View(func(t *bbolt.Tx) error {
+		version, err := schemaVersion(t)
+		if err == nil && version > newest {
+			err = fmt.Errorf("%w: it is %d, this program knows up to %d", storage.ErrSchema, version, newest)
+		}
+		current = version == newest
+		return err
+	})
+	if err != nil || current {
+		return err
+	}
+	return db.Update(func(t *bbolt.Tx) error {
+		version, err := schemaVersion(t)
+		if err != nil {
+			return err
+		}
+		for ; version < newest; version++ {
+			if err := migrations[version](t); err != nil {
+				return fmt.Errorf("migrate schema to version %d: %w", version+1, err)
+			}
+		}
+		b, err := t.CreateBucketIfNotExists(bucketSchema)
+		if err != nil {
+			return err
+		}
+		return b.Put(keyVersion, binary.BigEndian.AppendUint32(nil, version))
+	})
+}
+
+// schemaVersion is 0 for an empty file.
+func schemaVersion(t *bbolt.Tx) (uint32, error) {
+	b := t.Bucket(bucketSchema)
+	if b == nil {
+		if name, _ := t.Cursor().First(); name != nil {
+			return 0, fmt.Errorf("%w: it has none, but a bucket %q", storage.ErrSchema, name)
+		}
+		return 0, nil
+	}
+	v := b.Get(keyVersion)
+	if len(v) != 4 {
+		return 0, fmt.Errorf("%w: %q", storage.ErrSchema, v)
+	}
+	return binary.BigEndian.Uint32(v), nil
+}
