@@ -1,0 +1,132 @@
+package storage
+
+import (
+	"context"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// digests is what this process knows of blobs beyond their rows: who has one
+// open, who is changing it, and which are committed but not durable yet.
+type digests struct {
+	mu sync.Mutex
+	m  map[digest.Digest]*entry
+}
+
+// entry exists while there is anything to know. Its fields are guarded by
+// digests.mu.
+type entry struct {
+	d       digest.Digest
+	users   int           // who holds the entry; it goes with the last, unless pending
+	open    int           // of them, open blobs
+	lock    chan struct{} // cap 1; whoever's token is in it changes the bytes or rows of d
+	pending *pending
+}
+
+// pending is a blob that has its name but no row yet, or not this row.
+type pending struct {
+	row         BlobRow
+	rowed       bool // it has a row already, which is to be replaced
+	dropPartial bool // the partial's row goes when the blob's comes
+}
+
+func (ds *digests) hold(d digest.Digest) *entry {
+	e := ds.m[d]
+	if e == nil {
+		if ds.m == nil {
+			ds.m = map[digest.Digest]*entry{}
+		}
+		e = &entry{d: d}
+		ds.m[d] = e
+	}
+	e.users++
+	return e
+}
+
+func (ds *digests) leave(e *entry) {
+	e.users--
+	if e.users == 0 && e.pending == nil {
+		delete(ds.m, e.d)
+	}
+}
+
+// opened counts an open blob, which is not evicted until closed is called.
+func (ds *digests) opened(d digest.Digest) *entry {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	e := ds.hold(d)
+	e.open++
+	return e
+}
+
+func (ds *digests) closed(e *entry) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	e.open--
+	ds.leave(e)
+}
+
+// lock waits for the right to change bytes or rows of d; unlock gives it back.
+func (ds *digests) lock(ctx context.Context, d digest.Digest) (*entry, error) {
+	ds.mu.Lock()
+	e := ds.hold(d)
+	if e.lock == nil {
+		e.lock = make(chan struct{}, 1)
+	}
+	ds.mu.Unlock()
+	select {
+	case e.lock <- struct{}{}:
+		return e, nil
+	case <-ctx.Done():
+		ds.mu.Lock()
+		ds.leave(e)
+		ds.mu.Unlock()
+		return nil, context.Cause(ctx)
+	}
+}
+
+// lockIdle is lock for a blob that nobody reads, changes or waits for, and that
+// is not pending; nil for any other.
+func (ds *digests) lockIdle(d digest.Digest) *entry {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if ds.m[d] != nil {
+		return nil
+	}
+	e := ds.hold(d)
+	e.lock = make(chan struct{}, 1)
+	e.lock <- struct{}{}
+	return e
+}
+
+func (ds *digests) unlock(e *entry) {
+	<-e.lock
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	ds.leave(e)
+}
+
+// idle reports whether lockIdle could succeed.
+func (ds *digests) idle(d digest.Digest) bool {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	return ds.m[d] == nil
+}
+
+// pendingOf gives the pending row of d, nil where there is none.
+func (ds *digests) pendingOf(d digest.Digest) *pending {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if e := ds.m[d]; e != nil {
+		return e.pending
+	}
+	return nil
+}
+
+// setPending replaces e's pending row; the caller has e locked.
+func (ds *digests) setPending(e *entry, p *pending) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	e.pending = p
+}

@@ -1,0 +1,24 @@
+// Package storage keeps what the proxy knows: bytes, and rows about them.
+//
+// Two seams hold them, Blobs and Meta; packages disk and bolt are the first
+// implementations and storagetest has the contract that every one passes. Store
+// composes the two and is what the rest of the program uses. It keeps one order
+// above all: bytes, then sync, then the row; and to remove, the row, then the
+// bytes. A row therefore always means "whole, verified and on the medium", and
+// whatever a crash leaves behind is bytes without a row: garbage that nobody is
+// served and that a sweep deletes.
+//
+// Between the bytes and the row a blob that may be fetched again (Cached) is
+// pending: served already, known only to this process. A background commit
+// makes a batch of them durable. What must survive (Durable, and Put) is synced
+// and has its row before the call returns.
+//
+// Room is promised before it is written to, so the limit is never overshot; who
+// finds no room evicts what was read longest ago. Blobs that are open, pending
+// or arriving stay, and so do manifests, zTOCs and indexes.
+//
+// Locks, in the order in which they may be taken: a Partial's own, a digest's
+// (digests.lock; one at a time, except by the background commit, which holds
+// many and waits for none that needs another), the evictor's. The small mutexes
+// inside digests, space and accesses are leaves, and never held across I/O.
+package storage

@@ -1,0 +1,99 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Stat gives the row of d, or of a blob that is committed and not yet durable.
+// ErrNotFound. It does not look at the bytes.
+func (s *Store) Stat(ctx context.Context, d digest.Digest) (row BlobRow, err error) {
+	if p := s.digests.pendingOf(d); p != nil {
+		return p.row, nil
+	}
+	err = s.meta.View(ctx, func(tx Tx) (err error) {
+		row, err = tx.Blob(d)
+		return err
+	})
+	return row, err
+}
+
+// Open opens a blob that has a row, or is committed and not yet durable.
+// ErrNotFound for all others. A row whose bytes are gone, or have another size,
+// is deleted with a warning and counts as absent. The read is noted in memory
+// and filed later. Until the Blob is closed it is not evicted.
+func (s *Store) Open(ctx context.Context, d digest.Digest) (Blob, error) {
+	e := s.digests.opened(d)
+	b, row, err := s.openRow(ctx, d)
+	if errors.Is(err, errDamaged) {
+		b, row, err = s.repair(ctx, d)
+	}
+	if err != nil {
+		s.digests.closed(e)
+		return nil, err
+	}
+	s.accesses.note(d, row.Accessed, s.now())
+	return &openBlob{Blob: b, s: s, e: e}, nil
+}
+
+// errDamaged means that the bytes are not what the row says.
+var errDamaged = errors.New("bytes are gone or have another size")
+
+func (s *Store) openRow(ctx context.Context, d digest.Digest) (Blob, BlobRow, error) {
+	row, err := s.Stat(ctx, d)
+	if err != nil {
+		return nil, row, err
+	}
+	b, err := s.blobs.Open(ctx, d)
+	if errors.Is(err, ErrNotFound) {
+		return nil, row, fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	if err != nil {
+		return nil, row, err
+	}
+	if b.Size() != row.Size {
+		err := fmt.Errorf("%w: blob %s has %d bytes, its row says %d", errDamaged, d, b.Size(), row.Size)
+		return nil, row, errors.Join(err, b.Close())
+	}
+	return b, row, nil
+}
+
+// repair looks again where nobody else changes d, since it may have been
+// removed between row and bytes, and else forgets it.
+func (s *Store) repair(ctx context.Context, d digest.Digest) (Blob, BlobRow, error) {
+	e, err := s.digests.lock(ctx, d)
+	if err != nil {
+		return nil, BlobRow{}, err
+	}
+	defer s.digests.unlock(e)
+	b, row, err := s.openRow(ctx, d)
+	if !errors.Is(err, errDamaged) {
+		return b, row, err
+	}
+	s.metrics.failed(opRepair)
+	s.log.WarnContext(ctx, "blob is damaged, forgotten", "digest", d, "bytes", row.Size, "err", err)
+	if _, err := s.removeLocked(ctx, e); err != nil {
+		return nil, row, err
+	}
+	return nil, row, fmt.Errorf("blob %s: %w", d, ErrNotFound)
+}
+
+// openBlob tells the Store when it is closed.
+type openBlob struct {
+	Blob
+	s      *Store
+	e      *entry
+	closed atomic.Bool
+}
+
+func (b *openBlob) Close() error {
+	if b.closed.Swap(true) {
+		return nil
+	}
+	b.s.digests.closed(b.e)
+	return b.Blob.Close()
+}

@@ -1,0 +1,180 @@
+package storage
+
+import (
+	"context"
+	"sync"
+)
+
+// tally counts blobs of one kind.
+type tally struct{ bytes, blobs int64 }
+
+// space is the account of bytes. What is stored, what lies in partials that
+// nobody has open, and what was promised to writers together stay below limit.
+type space struct {
+	limit int64 // 0: none
+
+	mu       sync.Mutex
+	kinds    map[Kind]tally
+	parked   int64 // in partials that nobody has open
+	promised int64 // to writers and open partials
+	written  int64 // of promised, there already
+	open     int64 // of written, in open partials
+}
+
+func (a *space) load(kinds map[Kind]tally, parked int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.kinds, a.parked = kinds, parked
+}
+
+func (a *space) usage() Usage {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	u := Usage{
+		Bytes: make(map[Kind]int64, len(a.kinds)), Blobs: make(map[Kind]int64, len(a.kinds)),
+		Partial: a.parked + a.open, Limit: a.limit,
+	}
+	for k, t := range a.kinds {
+		u.Bytes[k], u.Blobs[k] = t.bytes, t.blobs
+	}
+	return u
+}
+
+func (a *space) totalLocked() int64 {
+	sum := a.parked + a.promised
+	for _, t := range a.kinds {
+		sum += t.bytes
+	}
+	return sum
+}
+
+// take promises n bytes if they are below the limit.
+func (a *space) take(n int64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.limit > 0 && a.totalLocked()+n > a.limit {
+		return false
+	}
+	a.promised += n
+	return true
+}
+
+// giveBack undoes take.
+func (a *space) giveBack(n int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.promised -= n
+}
+
+// excess is how much has to go before n more bytes fit, down to 95 % of the
+// limit, so that not every write has to evict; 0 when they fit.
+func (a *space) excess(n int64) int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	sum := a.totalLocked() + n
+	if a.limit == 0 || sum <= a.limit {
+		return 0
+	}
+	return sum - (a.limit - a.limit/20)
+}
+
+// unwritten is how much of what was promised is not on the medium yet.
+func (a *space) unwritten() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.promised - a.written
+}
+
+// add counts a blob, or with blobs -1 uncounts one.
+func (a *space) add(k Kind, bytes, blobs int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.kinds == nil {
+		a.kinds = map[Kind]tally{}
+	}
+	t := a.kinds[k]
+	a.kinds[k] = tally{t.bytes + bytes, t.blobs + blobs}
+}
+
+func (a *space) park(n int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.parked += n
+}
+
+// allotment is the room that one writer was promised. Its methods are not safe
+// for concurrent use.
+type allotment struct {
+	s       *Store
+	partial bool
+	size    int64 // promised
+	used    int64 // written
+}
+
+// step is how much room a writer takes at once.
+const step = 1 << 20
+
+// reserve makes room for size bytes in all.
+func (a *allotment) reserve(ctx context.Context, size int64) error {
+	n := size - a.size
+	if n <= 0 {
+		return nil
+	}
+	if err := a.s.take(ctx, n); err != nil {
+		return err
+	}
+	a.size += n
+	return nil
+}
+
+// write counts n bytes before they are written, and makes room for them.
+func (a *allotment) write(ctx context.Context, n int64) error {
+	if missing := a.used + n - a.size; missing > 0 {
+		more := max(missing, step)
+		ok, err := a.s.tryTake(ctx, more)
+		if err == nil && !ok {
+			more = missing
+			err = a.s.take(ctx, more)
+		}
+		if err != nil {
+			return err
+		}
+		a.size += more
+	}
+	a.count(n)
+	return nil
+}
+
+// adopt takes over n bytes that were parked.
+func (a *allotment) adopt(n int64) {
+	a.size += n
+	a.s.space.mu.Lock()
+	a.s.space.parked -= n
+	a.s.space.promised += n
+	a.s.space.mu.Unlock()
+	a.count(n)
+}
+
+// count notes that n more bytes of the room are used.
+func (a *allotment) count(n int64) {
+	a.used += n
+	a.s.space.mu.Lock()
+	defer a.s.space.mu.Unlock()
+	a.s.space.written += n
+	if a.partial {
+		a.s.space.open += n
+	}
+}
+
+// release gives everything back: what was written is counted elsewhere by now,
+// or gone.
+func (a *allotment) release() {
+	a.s.space.mu.Lock()
+	defer a.s.space.mu.Unlock()
+	a.s.space.promised -= a.size
+	a.s.space.written -= a.used
+	if a.partial {
+		a.s.space.open -= a.used
+	}
+	a.size, a.used = 0, 0
+}

@@ -1,0 +1,164 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// sweepGrace is how long bytes without a row are left alone after the start.
+// Locks keep apart what this process does; the grace is for a medium that
+// several share, where a row may be about to follow.
+const sweepGrace = time.Minute
+
+// orphan is a file without a row.
+type orphan struct {
+	d       digest.Digest
+	key     string // of a partial, "" for a blob
+	size    int64
+	removed bool
+}
+
+// sweepOnce removes what a crash left: bytes without a row, files of partials
+// without a row, and rows of partials without their bytes. It ends with ctx.
+func (s *Store) sweepOnce(ctx context.Context) {
+	found, err := s.orphans(ctx)
+	if err == nil && len(found) > 0 {
+		sleep(ctx, sweepGrace)
+	}
+	if err == nil {
+		err = s.checkPartials(ctx)
+	}
+	var files int
+	var bytes int64
+	for i := 0; err == nil && i < len(found); i++ {
+		o := &found[i]
+		if err = s.sweep(ctx, o); o.removed {
+			files++
+			bytes += o.size
+		}
+	}
+	if files > 0 {
+		s.log.InfoContext(ctx, "removed what was never filed", "files", files, "bytes", bytes)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.metrics.failed(opSweep)
+		s.log.ErrorContext(ctx, "sweep failed", "err", err)
+	}
+}
+
+// orphans finds files without a row.
+func (s *Store) orphans(ctx context.Context) (found []orphan, err error) {
+	err = s.blobs.Walk(ctx, func(d digest.Digest, size int64) error {
+		_, err := s.Stat(ctx, d)
+		if errors.Is(err, ErrNotFound) {
+			found = append(found, orphan{d: d, size: size})
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("walk blobs: %w", err)
+	}
+	err = s.blobs.WalkPartials(ctx, func(key string, size int64) error {
+		d := digest.Digest(key)
+		if d.Validate() != nil {
+			return nil // an upload's, which is not the Store's
+		}
+		_, err := s.partialRow(ctx, d)
+		if errors.Is(err, ErrNotFound) {
+			found = append(found, orphan{d: d, key: key, size: size})
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("walk partials: %w", err)
+	}
+	return found, nil
+}
+
+func (s *Store) partialRow(ctx context.Context, d digest.Digest) (row PartialRow, err error) {
+	err = s.meta.View(ctx, func(tx Tx) (err error) {
+		row, err = tx.Partial(d)
+		return err
+	})
+	return row, err
+}
+
+// sweep removes o if it still has no row and nobody is about to give it one.
+func (s *Store) sweep(ctx context.Context, o *orphan) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	e := s.digests.lockIdle(o.d)
+	if e == nil {
+		return nil
+	}
+	defer s.digests.unlock(e)
+	var err error
+	if o.key == "" {
+		_, err = s.Stat(ctx, o.d)
+	} else if s.partials.isOpen(o.d) {
+		return nil
+	} else {
+		_, err = s.partialRow(ctx, o.d)
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return err // nil: it has got a row
+	}
+	if o.key == "" {
+		err = s.blobs.Remove(ctx, o.d)
+	} else {
+		err = s.removePartialFile(ctx, o.d)
+	}
+	o.removed = err == nil
+	return err
+}
+
+// checkPartials deletes rows of partials whose bytes are gone.
+func (s *Store) checkPartials(ctx context.Context) error {
+	var ds []digest.Digest
+	err := s.meta.View(ctx, func(tx Tx) error {
+		ds = nil
+		return tx.Partials(func(row PartialRow) error {
+			ds = append(ds, row.Digest)
+			return nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("read partials: %w", err)
+	}
+	for _, d := range ds {
+		if err := s.checkPartial(ctx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) checkPartial(ctx context.Context, d digest.Digest) error {
+	e, err := s.digests.lock(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer s.digests.unlock(e)
+	row, err := s.partialRow(ctx, d)
+	if errors.Is(err, ErrNotFound) || s.partials.isOpen(d) {
+		return nil // promoted meanwhile, or checked when it was opened
+	}
+	if err != nil {
+		return err
+	}
+	f, err := s.blobs.OpenPartial(ctx, d.String())
+	if err != nil {
+		return err
+	}
+	if !reaches(f, row.Have) {
+		err = errors.Join(s.dropPartialRow(ctx, row), f.Remove())
+	}
+	return errors.Join(err, f.Close())
+}
