@@ -1,0 +1,58 @@
+package indexer
+
+import (
+	"context"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/storage"
+)
+
+// Store is what the indexer needs of the store.
+type Store interface {
+	View(ctx context.Context, fn func(storage.Tx) error) error
+	Update(ctx context.Context, fn func(storage.Tx) error) error
+	// Open opens a blob that has a row. storage.ErrNotFound.
+	Open(ctx context.Context, d digest.Digest) (storage.Blob, error)
+	// Stat finds a blob that can be opened, with or without a row yet.
+	// storage.ErrNotFound.
+	Stat(ctx context.Context, d digest.Digest) (storage.BlobRow, error)
+	// Create starts a blob; committing it as storage.Durable makes it so.
+	Create(ctx context.Context) (*storage.Writer, error)
+	// Put stores body durably, then its row together with what more puts, in
+	// one transaction. A blob that is there already is success.
+	Put(ctx context.Context, row storage.BlobRow, body []byte, more func(storage.Tx) error) error
+}
+
+// builder turns a layer's bytes, written in order, into a zTOC. A *refusal is
+// a verdict about the bytes, for good; any other error is of this attempt
+// alone. One of finish and abort is called, abort also after finish.
+type builder interface {
+	io.Writer
+	finish() (*built, error)
+	abort()
+}
+
+// built is a finished zTOC and what was learnt on the way.
+type built struct {
+	digest    digest.Digest // of the zTOC
+	size      int64
+	layer     digest.Digest // of the bytes that were written
+	layerSize int64
+	diffID    digest.Digest
+	spans     int
+	firstSpan int64  // where span 0 begins in the layer
+	table     []byte // the span table as rows keep it
+	rejected  string // why clients would refuse the zTOC; "" when they would not
+	body      interface {
+		io.WriterTo
+		io.Closer
+	}
+}
+
+// refusal says why a layer can't have a zTOC: at which stage, where, and how.
+type refusal struct{ err error }
+
+func (r *refusal) Error() string { return r.err.Error() }
+func (r *refusal) Unwrap() error { return r.err }

@@ -1,0 +1,175 @@
+package indexer
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+)
+
+// Options are what New needs. Only Store is required.
+type Options struct {
+	Store      Store
+	Rules      []Rule                // the first that matches an image decides; none: the image is not indexed
+	Disabled   bool                  // nothing new is indexed or listed; what is there stays
+	Workers    int                   // layers indexed from the store at once; 0: 1
+	MaxTaps    int                   // layers indexed from streams at once; 0: 8
+	SpillDir   string                // for builds too big for memory; "": os.TempDir
+	Logger     *slog.Logger          // nil: nothing is logged
+	Registerer prometheus.Registerer // nil: nothing is measured
+	Now        func() time.Time      // nil: time.Now
+}
+
+// Indexer makes SOCI indexes of images as they pass. All methods are safe for
+// concurrent use. Manifest, Tap and Whole may be called before Run begins and
+// after it has ended: what they ask for is then done by the next Run.
+type Indexer struct {
+	opt        Options
+	store      Store
+	log        *slog.Logger
+	m          *metrics
+	now        func() time.Time
+	newBuilder func(spanSize int64, c compression) (builder, error)
+
+	slots   chan struct{} // one held by each running tap
+	toDo    chan struct{} // wakes dispatch
+	toLease chan struct{} // wakes a worker
+	toRetry chan struct{} // wakes republish
+
+	mu      sync.Mutex
+	taps    []tapRequest               // not looked at yet
+	whole   map[digest.Digest]struct{} // not looked at yet
+	retry   map[digest.Digest]struct{} // image manifests whose publication went wrong
+	claimed map[key]struct{}           // being built by this process
+}
+
+// key names one layer at one span size, the unit of work.
+type key struct {
+	layer    digest.Digest
+	spanSize int64
+}
+
+// New makes an Indexer. It does nothing by itself until Run.
+func New(o Options) *Indexer {
+	if o.Workers <= 0 {
+		o.Workers = 1
+	}
+	if o.MaxTaps <= 0 {
+		o.MaxTaps = 8
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	x := &Indexer{
+		opt: o, store: o.Store, log: o.Logger, m: newMetrics(o.Registerer), now: o.Now,
+		slots: make(chan struct{}, o.MaxTaps),
+		toDo:  make(chan struct{}, 1), toLease: make(chan struct{}, 1), toRetry: make(chan struct{}, 1),
+		whole:   map[digest.Digest]struct{}{},
+		retry:   map[digest.Digest]struct{}{},
+		claimed: map[key]struct{}{},
+	}
+	x.newBuilder = x.zTOCBuilder
+	return x
+}
+
+// Run does the work until ctx ends, and returns nil when all of it has
+// stopped. It begins with what the rows say was left undone: images that the
+// rules of today see differently, layers that are wanted and whole in the
+// store, images of which all layers are through. It is called once.
+func (x *Indexer) Run(ctx context.Context) error {
+	if x.opt.Disabled {
+		<-ctx.Done()
+		return nil
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return x.dispatch(ctx) })
+	g.Go(func() error { return x.resume(ctx) })
+	g.Go(func() error { return x.republish(ctx) })
+	for range x.opt.Workers {
+		g.Go(func() error { return x.worker(ctx) })
+	}
+	return g.Wait()
+}
+
+// dispatch starts the taps that were asked for and files jobs for blobs that
+// became whole. It owns the taps.
+func (x *Indexer) dispatch(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	for {
+		taps, whole := x.pending()
+		for _, t := range taps {
+			x.startTaps(ctx, &running, t)
+		}
+		x.enqueue(ctx, whole)
+		select {
+		case <-x.toDo:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (x *Indexer) pending() ([]tapRequest, []digest.Digest) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	taps := x.taps
+	x.taps = nil
+	whole := make([]digest.Digest, 0, len(x.whole))
+	for d := range x.whole {
+		whole = append(whole, d)
+	}
+	clear(x.whole)
+	return taps, whole
+}
+
+// claim takes k for the caller, unless somebody has it.
+func (x *Indexer) claim(k key) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if _, taken := x.claimed[k]; taken {
+		return false
+	}
+	x.claimed[k] = struct{}{}
+	return true
+}
+
+// release gives k back; a job that waited behind it can go on.
+func (x *Indexer) release(k key) {
+	x.mu.Lock()
+	delete(x.claimed, k)
+	x.mu.Unlock()
+	wake(x.toLease)
+}
+
+func (x *Indexer) isClaimed(k key) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, taken := x.claimed[k]
+	return taken
+}
+
+// wake leaves a note in a channel of one place; one note is enough.
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// pause waits for d, or for ctx to end.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

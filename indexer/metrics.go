@@ -1,0 +1,75 @@
+package indexer
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// What became of a build.
+const (
+	resultIndexed = "indexed" // the layer has a zTOC
+	resultSkipped = "skipped" // it never will
+	resultFailed  = "failed"  // a job that is tried again
+	resultDropped = "dropped" // a tap whose stream broke off
+)
+
+type metrics struct {
+	builds       *prometheus.CounterVec
+	skipped      *prometheus.CounterVec
+	published    prometheus.Counter
+	buildSeconds prometheus.Histogram
+	buildBytes   prometheus.Counter
+	queued       prometheus.Gauge
+	tapsRunning  prometheus.Gauge
+	tapsDropped  prometheus.Counter
+}
+
+// newMetrics registers with reg, if there is one.
+func newMetrics(reg prometheus.Registerer) *metrics {
+	const ns, sub = "sociable", "indexer"
+	m := &metrics{
+		builds: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "builds_total",
+			Help: "Attempts to index a layer, by how they ended.",
+		}, []string{"result"}),
+		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "skipped_total",
+			Help: "Layers of images that get no zTOC, by reason.",
+		}, []string{"reason"}),
+		published: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "published_total",
+			Help: "SOCI indexes listed.",
+		}),
+		buildSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: ns, Subsystem: sub, Name: "build_duration_seconds",
+			Help:    "Time spent in building a layer's zTOC, without waiting for its bytes.",
+			Buckets: prometheus.ExponentialBuckets(0.01, 4, 8), NativeHistogramBucketFactor: 1.1,
+		}),
+		buildBytes: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "build_bytes_total",
+			Help: "Compressed bytes of layers that were read for indexing.",
+		}),
+		queued: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: ns, Subsystem: sub, Name: "queue_jobs",
+			Help: "Layers that wait to be indexed from the store, running ones included.",
+		}),
+		tapsRunning: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: ns, Subsystem: sub, Name: "taps_running",
+			Help: "Layers that are being indexed while they are fetched.",
+		}),
+		tapsDropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "taps_dropped_total",
+			Help: "Fetches of wanted layers that were not indexed on the way because too many were.",
+		}),
+	}
+	for _, r := range []string{resultIndexed, resultSkipped, resultFailed, resultDropped} {
+		m.builds.WithLabelValues(r)
+	}
+	for _, r := range Reasons {
+		m.skipped.WithLabelValues(r)
+	}
+	if reg != nil {
+		reg.MustRegister(m.builds, m.skipped, m.published, m.buildSeconds, m.buildBytes,
+			m.queued, m.tapsRunning, m.tapsDropped)
+	}
+	return m
+}

@@ -1,0 +1,184 @@
+package indexer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+// A job that went wrong waits backoffMin, then twice as long each time.
+const (
+	backoffMin = 5 * time.Second
+	backoffMax = time.Hour
+)
+
+func backoff(attempts int) time.Duration {
+	d := backoffMin
+	for range attempts - 1 {
+		d = min(2*d, backoffMax)
+	}
+	return d
+}
+
+// Whole says that blob d is whole in the store. If d is a layer that is wanted
+// and no tap has it, it goes to the durable queue. It never blocks.
+func (x *Indexer) Whole(d digest.Digest) {
+	if x.opt.Disabled {
+		return
+	}
+	x.mu.Lock()
+	x.whole[d] = struct{}{}
+	x.mu.Unlock()
+	wake(x.toDo)
+}
+
+// enqueue files the jobs that are due for ds. Most blobs are no wanted layers:
+// so it looks before it writes.
+func (x *Indexer) enqueue(ctx context.Context, ds []digest.Digest) {
+	due, err := x.whichAreDue(ctx, ds)
+	if err == nil && len(due) > 0 {
+		err = x.putJobs(ctx, due)
+	}
+	if err != nil && ctx.Err() == nil {
+		x.log.WarnContext(ctx, "jobs not queued, trying again", "layers", len(ds), "err", err)
+		pause(ctx, time.Second)
+		for _, d := range ds {
+			x.Whole(d)
+		}
+	}
+}
+
+// whichAreDue gives those of ds that lack a job and are whole in the store. A
+// blob that comes after this look is announced by its own call of Whole.
+func (x *Indexer) whichAreDue(ctx context.Context, ds []digest.Digest) ([]digest.Digest, error) {
+	var lack []digest.Digest
+	err := x.store.View(ctx, func(tx storage.Tx) error {
+		for _, d := range ds {
+			jobs, err := x.missingJobs(tx, d)
+			if err != nil {
+				return err
+			}
+			if len(jobs) > 0 {
+				lack = append(lack, d)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	due := lack[:0]
+	for _, d := range lack {
+		_, err := x.store.Stat(ctx, d)
+		switch {
+		case err == nil:
+			due = append(due, d)
+		case !errors.Is(err, storage.ErrNotFound):
+			return nil, err
+		}
+	}
+	return due, nil
+}
+
+func (x *Indexer) putJobs(ctx context.Context, ds []digest.Digest) error {
+	var n int
+	err := x.store.Update(ctx, func(tx storage.Tx) error {
+		n = 0
+		for _, d := range ds {
+			jobs, err := x.missingJobs(tx, d)
+			if err != nil {
+				return err
+			}
+			for _, j := range jobs {
+				if err := tx.PutJob(j); err != nil {
+					return err
+				}
+			}
+			n += len(jobs)
+		}
+		return nil
+	})
+	if err == nil && n > 0 {
+		x.m.queued.Add(float64(n))
+		wake(x.toLease)
+	}
+	return err
+}
+
+// missingJobs makes the jobs that d lacks: it is wanted, it is not queued, and
+// nobody builds it at this moment.
+func (x *Indexer) missingJobs(tx storage.Tx, d digest.Digest) ([]storage.JobRow, error) {
+	var spanSizes []int64
+	err := tx.Layers(d, func(row storage.LayerRow) error {
+		if row.State == storage.LayerWanted && !x.isClaimed(key{d, row.SpanSize}) {
+			spanSizes = append(spanSizes, row.SpanSize)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var jobs []storage.JobRow
+	for _, spanSize := range spanSizes {
+		_, err := tx.Job(d, spanSize)
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, storage.ErrNotFound) {
+			return nil, err
+		}
+		l, found, err := layerOf(tx, key{d, spanSize})
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			jobs = append(jobs, storage.JobRow{Layer: l, SpanSize: spanSize, Created: x.now().UTC()})
+		}
+	}
+	return jobs, nil
+}
+
+// layerOf finds k in the first image, by digest, that has it.
+func layerOf(tx storage.Tx, k key) (l oci.Layer, found bool, err error) {
+	err = eachUse(tx, k, func(img *storage.ImageRow, u *storage.ImageLayer) {
+		if !found && len(img.Repos) > 0 {
+			l, found = oci.Layer{Repo: img.Repos[0], Descriptor: u.Descriptor}, true
+		}
+	})
+	return l, found, err
+}
+
+// untried gives the compression of the first image, by digest, that has k with
+// one that reason does not name as tried; "" when there is none.
+func untried(tx storage.Tx, k key, reason string) (first compression, err error) {
+	err = eachUse(tx, k, func(_ *storage.ImageRow, u *storage.ImageLayer) {
+		if c, _ := classify(u.Descriptor.MediaType); first == "" && c != "" && !wasTried(reason, c) {
+			first = c
+		}
+	})
+	return first, err
+}
+
+// eachUse calls fn for each place where an image has k.
+func eachUse(tx storage.Tx, k key, fn func(*storage.ImageRow, *storage.ImageLayer)) error {
+	return tx.ImagesOf(k.layer, func(img storage.ImageRow) error {
+		for i := range img.Layers {
+			if u := &img.Layers[i]; u.Descriptor.Digest == k.layer && u.SpanSize == k.spanSize {
+				fn(&img, u)
+			}
+		}
+		return nil
+	})
+}
+
+func ignoreNotFound(err error) error {
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	return err
+}

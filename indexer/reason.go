@@ -1,0 +1,28 @@
+package indexer
+
+import "strings"
+
+// Why a layer has no zTOC. A reason in a row is one of these words, alone or
+// followed by ": " and a detail for people; ReasonWord tells them apart.
+const (
+	ReasonTooSmall        = "too-small"        // smaller than the rule's MinLayerSize
+	ReasonZstd            = "zstd"             // compressed with zstd, which SOCI has no format for
+	ReasonEncrypted       = "encrypted"        // media type says so
+	ReasonForeign         = "foreign"          // not distributable, and of no known compression
+	ReasonUnsupportedType = "unsupported-type" // not a layer's media type, or one nobody knows
+	ReasonMalformed       = "malformed"        // the builder refused its bytes; the detail says what and where
+	ReasonClientRejects   = "client-rejects"   // clients would refuse the zTOC
+	ReasonRule            = "rule"             // no rule wants the image
+)
+
+// Reasons are all the words that a reason can begin with.
+var Reasons = []string{
+	ReasonTooSmall, ReasonZstd, ReasonEncrypted, ReasonForeign,
+	ReasonUnsupportedType, ReasonMalformed, ReasonClientRejects, ReasonRule,
+}
+
+// ReasonWord cuts the detail off a reason: "malformed: as gzip, …" is "malformed".
+func ReasonWord(reason string) string {
+	word, _, _ := strings.Cut(reason, ":")
+	return word
+}

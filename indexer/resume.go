@@ -1,0 +1,47 @@
+package indexer
+
+import (
+	"context"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/storage"
+)
+
+// resume looks at every image once, as if its manifest came by again: the
+// rules may have changed, a build may have been cut short, an index may wait
+// to be listed.
+func (x *Indexer) resume(ctx context.Context) error {
+	var images []digest.Digest
+	var jobs int
+	err := x.store.View(ctx, func(tx storage.Tx) error {
+		err := tx.Jobs(func(storage.JobRow) error { jobs++; return nil })
+		if err != nil {
+			return err
+		}
+		return tx.Images(func(img storage.ImageRow) error {
+			images = append(images, img.Manifest.Digest)
+			return nil
+		})
+	})
+	x.m.queued.Add(float64(jobs))
+	for _, d := range images {
+		if err != nil || ctx.Err() != nil {
+			break
+		}
+		err = x.note(ctx, d, layersOf)
+	}
+	if err != nil && ctx.Err() == nil {
+		x.log.ErrorContext(ctx, "what was left undone is not known", "err", err)
+	}
+	return nil
+}
+
+func layersOf(img *storage.ImageRow) []v1.Descriptor {
+	out := make([]v1.Descriptor, 0, len(img.Layers))
+	for i := range img.Layers {
+		out = append(out, img.Layers[i].Descriptor)
+	}
+	return out
+}

@@ -1,0 +1,146 @@
+package indexer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/storage"
+)
+
+// worker takes jobs off the queue, oldest first, and does them.
+func (x *Indexer) worker(ctx context.Context) error {
+	for ctx.Err() == nil {
+		job, wait, err := x.lease(ctx)
+		switch {
+		case err != nil:
+			x.log.WarnContext(ctx, "queue not read", "err", err)
+			pause(ctx, time.Second)
+		case job != nil:
+			wake(x.toLease) // there may be another one, for another worker
+			x.work(ctx, job)
+		default:
+			x.awaitJob(ctx, wait)
+		}
+	}
+	return nil
+}
+
+// awaitJob waits for news, or for the first job to come out of its backoff.
+func (x *Indexer) awaitJob(ctx context.Context, wait time.Duration) {
+	var due <-chan time.Time
+	if wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		due = t.C
+	}
+	select {
+	case <-x.toLease:
+	case <-due:
+	case <-ctx.Done():
+	}
+}
+
+var errStop = errors.New("found")
+
+// lease claims the oldest job that may be done now. Without one, wait is the
+// time until there is, 0 when nothing waits.
+func (x *Indexer) lease(ctx context.Context) (job *storage.JobRow, wait time.Duration, err error) {
+	now := x.now()
+	err = x.store.View(ctx, func(tx storage.Tx) error {
+		job, wait = nil, 0
+		return tx.Jobs(func(j storage.JobRow) error {
+			if d := j.NotBefore.Sub(now); d > 0 {
+				if wait == 0 || d < wait {
+					wait = d
+				}
+				return nil
+			}
+			if !x.claim(jobKey(&j)) {
+				return nil
+			}
+			job = &j
+			return errStop
+		})
+	})
+	if err != nil && !errors.Is(err, errStop) {
+		return nil, 0, err
+	}
+	return job, wait, nil
+}
+
+func jobKey(j *storage.JobRow) key { return key{j.Layer.Digest, j.SpanSize} }
+
+// work does one job, which the caller has claimed.
+func (x *Indexer) work(ctx context.Context, job *storage.JobRow) {
+	k := jobKey(job)
+	defer x.release(k)
+	err := x.index(ctx, k, source{verified: true, open: func() (io.ReadCloser, error) { return x.openStored(ctx, k.layer) }})
+	if err == nil || errors.Is(err, errAgain) || ctx.Err() != nil {
+		return // done, or still queued
+	}
+	if errors.Is(err, errNotWanted) || errors.Is(err, errGone) {
+		x.log.DebugContext(ctx, "job dropped", "digest", k.layer, "err", err)
+		err = x.dropJob(ctx, k)
+	} else {
+		x.m.builds.WithLabelValues(resultFailed).Inc()
+		x.log.WarnContext(ctx, "layer not indexed, trying again", "digest", k.layer, "attempts", job.Attempts+1, "err", err)
+		err = x.postpone(ctx, *job, err)
+	}
+	if err != nil {
+		x.log.WarnContext(ctx, "queue not written", "digest", k.layer, "err", err)
+		pause(ctx, time.Second)
+	}
+}
+
+// openStored reads a blob of the store from its first byte to its last.
+func (x *Indexer) openStored(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
+	b, err := x.store.Open(ctx, d)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, fmt.Errorf("%w: %w", errGone, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.NewSectionReader(b, 0, b.Size()), b}, nil
+}
+
+func (x *Indexer) dropJob(ctx context.Context, k key) error {
+	var had bool
+	err := x.store.Update(ctx, func(tx storage.Tx) (err error) {
+		had, err = deleteJob(tx, k)
+		return err
+	})
+	if err == nil && had {
+		x.m.queued.Dec()
+	}
+	return err
+}
+
+// deleteJob reports whether there was one.
+func deleteJob(tx storage.Tx, k key) (bool, error) {
+	_, err := tx.Job(k.layer, k.spanSize)
+	if err != nil {
+		return false, ignoreNotFound(err)
+	}
+	return true, tx.DeleteJob(k.layer, k.spanSize)
+}
+
+func (x *Indexer) postpone(ctx context.Context, job storage.JobRow, cause error) error {
+	job.Attempts++
+	job.NotBefore = x.now().Add(backoff(job.Attempts)).UTC()
+	job.LastError = cause.Error()
+	return x.store.Update(ctx, func(tx storage.Tx) error {
+		if _, err := tx.Job(job.Layer.Digest, job.SpanSize); err != nil {
+			return ignoreNotFound(err) // cancelled meanwhile
+		}
+		return tx.PutJob(job)
+	})
+}

@@ -1,0 +1,61 @@
+package indexer
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sociable/sociable/ztoc"
+)
+
+// zTOCBuilder starts a build by package ztoc.
+func (x *Indexer) zTOCBuilder(spanSize int64, c compression) (builder, error) {
+	o := ztoc.Options{SpillDir: x.opt.SpillDir, DiffID: true}
+	switch c {
+	case compressionGzip:
+		o.Compression = ztoc.Gzip
+	case compressionUncompressed:
+		o.Compression = ztoc.Uncompressed
+	}
+	b, err := ztoc.NewBuilder(spanSize, o)
+	if err != nil {
+		return nil, verdict(err)
+	}
+	return zTOCBuild{b}, nil
+}
+
+type zTOCBuild struct{ b *ztoc.Builder }
+
+func (z zTOCBuild) Write(p []byte) (int, error) {
+	n, err := z.b.Write(p)
+	return n, verdict(err)
+}
+
+func (z zTOCBuild) abort() { z.b.Abort() }
+
+func (z zTOCBuild) finish() (*built, error) {
+	r, err := z.b.Finish()
+	if err != nil {
+		return nil, verdict(err)
+	}
+	table, err := r.Table.MarshalBinary()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("marshal span table: %w", err), r.Close())
+	}
+	out := &built{
+		digest: r.Digest, size: r.Size, layer: r.LayerDigest, layerSize: r.LayerSize, diffID: r.DiffID,
+		spans: r.Table.Len(), firstSpan: r.Table.HeadEnd(), table: table, body: r,
+	}
+	if r.ClientVerdict != nil {
+		out.rejected = r.ClientVerdict.Error()
+	}
+	return out, nil
+}
+
+// verdict marks an error that is one about the layer.
+func verdict(err error) error {
+	var refused *ztoc.Error
+	if errors.As(err, &refused) {
+		return &refusal{err}
+	}
+	return err
+}
