@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/web"
 )
 
 // adminAPI is what the commands ask of a store, be it through the running
@@ -29,31 +30,11 @@ type adminAPI interface {
 	Close() error
 }
 
-// IndexInfo is the SOCI index of one image manifest as the admin API shows it.
-type IndexInfo struct {
-	Repository string        `json:"repository"`       // canonical, where the image was first seen
-	Tags       []string      `json:"tags,omitempty"`   // known to lead to it
-	Manifest   digest.Digest `json:"manifest"`         // of the image
-	Index      digest.Digest `json:"index,omitempty"`  // of the index manifest; "" until it is published
-	Size       int64         `json:"size"`             // of the index manifest, bytes
-	Layers     []LayerInfo   `json:"layers"`           // in the image's order
-	Created    time.Time     `json:"created,omitzero"` // when the index was published
-}
-
-// LayerInfo is one layer of it.
-type LayerInfo struct {
-	Digest    digest.Digest      `json:"digest"`
-	Size      int64              `json:"size"` // compressed bytes
-	MediaType string             `json:"media_type"`
-	State     storage.LayerState `json:"state"`
-	Reason    string             `json:"reason,omitempty"` // why it was skipped
-	ZTOC      digest.Digest      `json:"ztoc,omitempty"`
-	ZTOCSize  int64              `json:"ztoc_size,omitempty"`
-	Spans     int                `json:"spans,omitempty"`
-}
-
-// adminSocket is the server's socket in the data folder, for its own user only.
-const adminSocket = "admin.sock"
+// IndexInfo and LayerInfo are what the API shows of an image and its layers.
+type (
+	IndexInfo = web.Index
+	LayerInfo = web.Layer
+)
 
 // connect reaches the store in dataDir: through the server that owns it, or, if
 // none answers, by opening it.

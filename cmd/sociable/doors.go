@@ -34,7 +34,7 @@ func openDoors(cfg *Config) (d *doors, err error) {
 			return nil, fmt.Errorf("listen for admin: %w", err)
 		}
 	}
-	d.socket, err = listenSocket(filepath.Join(cfg.Storage.Path, socketFile))
+	d.socket, err = listenSocket(filepath.Join(cfg.Storage.Path, adminSocket))
 	return d, err
 }
 
@@ -94,8 +94,8 @@ func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px htt
 	door(d.registry, px)
 	door(d.admin, admin.Public())
 	door(d.socket, admin.Local())
-	log.Info("listening: try the command in try", "registry", d.registry.Addr().String(), "admin", cfg.Admin.Listen,
-		"data", cfg.Storage.Path, "try", tryCommand(cfg, d.registry.Addr().String()))
+	log.Info("listening", "registry", d.registry.Addr().String(), "admin", cfg.Admin.Listen,
+		"data", cfg.Storage.Path, "next", tryCommand(cfg, d.registry.Addr().String()))
 	return g.Wait()
 }
 

@@ -12,7 +12,6 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/collectors/version"
 
 	"github.com/sociable/sociable/indexer"
 	"github.com/sociable/sociable/internal/oci"
@@ -25,10 +24,11 @@ import (
 	"github.com/sociable/sociable/web"
 )
 
-// metaFile and socketFile stand in the data folder beside the blobs.
+// metaFile and adminSocket stand in the data folder beside the blobs; the socket
+// is for its own user only.
 const (
-	metaFile   = "meta.db"
-	socketFile = "admin.sock"
+	metaFile    = "meta.db"
+	adminSocket = "admin.sock"
 )
 
 // runServer builds every part, wires them, serves until ctx ends, and stops
@@ -36,7 +36,7 @@ const (
 func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		version.NewCollector("sociable"))
+		buildGauge(buildInfo()))
 	store, err := openStore(ctx, cfg, log, reg)
 	if err != nil {
 		return err
@@ -125,7 +125,7 @@ func buildUpstreams(cfg *Config, log *slog.Logger, reg prometheus.Registerer) ([
 		client, err := upstream.New(upstream.Options{
 			Name: name, URL: u, Username: user, Password: password, TokenRealms: c.TokenRealms,
 			MaxConnections: c.MaxConnections, StallTimeout: c.StallTimeout, RootCAs: c.RootCAs(),
-			InsecureSkipVerify: c.InsecureSkipVerify, UserAgent: "sociable/"+buildInfo().Version, Logger: log, Registerer: reg,
+			InsecureSkipVerify: c.InsecureSkipVerify, UserAgent: "sociable/" + buildInfo().Version, Logger: log, Registerer: reg,
 		})
 		if err != nil {
 			return nil, nil, fmt.Errorf("upstream %s: %w", name, err)
@@ -148,4 +148,12 @@ func rules(cfg *Config) []indexer.Rule {
 		})
 	}
 	return out
+}
+
+// buildGauge is the metric that tells which build runs.
+func buildGauge(b BuildInfo) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "sociable_build_info", Help: "Always 1; the labels tell which build this is.",
+		ConstLabels: prometheus.Labels{"version": b.Version, "commit": b.Commit, "goversion": b.Go, "platform": b.Platform},
+	}, func() float64 { return 1 })
 }
