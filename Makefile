@@ -6,9 +6,7 @@ GO ?= go
 ENGINE ?= docker
 VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),(devel))
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
-PROM := github.com/prometheus/common/version
-LDFLAGS := -s -w -X 'main.buildVersion=$(VERSION)' -X 'main.buildCommit=$(COMMIT)' \
-	-X '$(PROM).Version=$(VERSION)' -X '$(PROM).Revision=$(COMMIT)'
+LDFLAGS := -s -w -X 'main.buildVersion=$(VERSION)' -X 'main.buildCommit=$(COMMIT)'
 
 # What the tests run or link that is no Go module. docker-registry is the real
 # upstream, skopeo a real client; zlib is what the official indexer is built on.
