@@ -104,7 +104,7 @@ func (a *authorizer) reauthorize(ctx context.Context, repo string, g grant, h ht
 			return grant{}, false, nil // the same question would be answered the same
 		}
 		a.learn(ch)
-		a.drop(repo, g.header)
+		a.expire(repo, g.header)
 		g, err = a.bearer(ctx, repo, ch, scope)
 		return g, err == nil, err
 	default:
@@ -123,11 +123,19 @@ func (a *authorizer) learn(ch *transport.Challenge) (news bool) {
 		old.Parameters["realm"] != ch.Parameters["realm"] || old.Parameters["service"] != ch.Parameters["service"]
 }
 
-func (a *authorizer) drop(repo, header string) {
+func (a *authorizer) learned() *transport.Challenge {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.challenge
+}
+
+// expire has the token for repo renewed. What it was for is remembered.
+func (a *authorizer) expire(repo, header string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if t, ok := a.tokens[repo]; ok && t.header == header { // else somebody has renewed it already
-		delete(a.tokens, repo)
+		t.until = time.Time{}
+		a.tokens[repo] = t
 	}
 }
 
@@ -148,18 +156,20 @@ func pullScope(repo string) string { return "repository:" + repo + ":pull" }
 // upstream asked for beyond the usual one, "" for nothing.
 func (a *authorizer) bearer(ctx context.Context, repo string, ch *transport.Challenge, scope string) (grant, error) {
 	a.mu.Lock()
-	t, ok := a.tokens[repo]
+	scopes := a.tokens[repo].scopes
 	a.mu.Unlock()
-	scopes := []string{pullScope(repo)}
-	if scope != "" && scope != scopes[0] {
-		scopes = []string{scope, scopes[0]} // some services look at the first one alone
-	} else if ok && scope == "" {
-		scopes = t.scopes
+	if usual := pullScope(repo); scope != "" && scope != usual {
+		scopes = []string{scope, usual} // some services look at the first one alone
+	} else if scope != "" || scopes == nil {
+		scopes = []string{usual}
 	}
-	if ok && slices.Equal(scopes, t.scopes) && time.Now().Before(t.until) {
+	if t, ok := a.known(repo, scopes); ok {
 		return grant{header: t.header}, nil
 	}
 	t, err := a.exchanges.do(ctx, repo+"\n"+strings.Join(scopes, "\n"), func(ctx context.Context) (token, error) {
+		if t, ok := a.known(repo, scopes); ok { // another exchange has just ended
+			return t, nil
+		}
 		t, err := a.exchange(ctx, ch, scopes)
 		if err == nil {
 			a.keep(repo, t)
@@ -167,6 +177,14 @@ func (a *authorizer) bearer(ctx context.Context, repo string, ch *transport.Chal
 		return t, err
 	})
 	return grant{header: t.header, fresh: true}, err
+}
+
+// known is the token for repo and scopes, if there is a good one.
+func (a *authorizer) known(repo string, scopes []string) (token, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t, ok := a.tokens[repo]
+	return t, ok && slices.Equal(scopes, t.scopes) && time.Now().Before(t.until)
 }
 
 func (a *authorizer) keep(repo string, t token) {
@@ -188,13 +206,13 @@ func (a *authorizer) keep(repo string, t token) {
 
 // discover asks the upstream how it wants to be asked, until it has answered.
 func (a *authorizer) discover(ctx context.Context) (*transport.Challenge, error) {
-	a.mu.Lock()
-	ch := a.challenge
-	a.mu.Unlock()
-	if ch != nil {
+	if ch := a.learned(); ch != nil {
 		return ch, nil
 	}
 	return a.pings.do(ctx, "", func(ctx context.Context) (*transport.Challenge, error) {
+		if ch := a.learned(); ch != nil { // another ping has just ended
+			return ch, nil
+		}
 		ch, err := a.ping(ctx)
 		if err == nil {
 			a.learn(ch)

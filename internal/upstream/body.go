@@ -169,7 +169,7 @@ func (b *Body) failed(err error) error {
 	b.drop()
 	if b.off > b.rng.Off {
 		r, ok := errors.AsType[*RangeError](err)
-		if ok && r.Size == b.off && b.end() < 0 {
+		if ok && r.Size == b.off && b.until < 0 {
 			return io.EOF // it broke between the last byte and the end
 		}
 		if ok || is[*ProtocolError](err) {

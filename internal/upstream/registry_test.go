@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/json"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -86,7 +87,11 @@ func (reg *registry) serveManifest(w http.ResponseWriter, r *http.Request, ref s
 		refuse(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "manifest unknown")
 		return
 	}
-	w.Header().Set("Content-Type", v1.MediaTypeImageManifest)
+	var doc struct{ MediaType string }
+	if json.Unmarshal(b, &doc) != nil || doc.MediaType == "" {
+		doc.MediaType = v1.MediaTypeImageManifest
+	}
+	w.Header().Set("Content-Type", doc.MediaType)
 	w.Header().Set("Docker-Content-Digest", digest.FromBytes(b).String())
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b))
 }

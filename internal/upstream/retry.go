@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"math/rand/v2"
 	"net/http"
@@ -26,8 +27,8 @@ func retryable(err error) (wait time.Duration, ok bool) {
 	if s, is := errors.AsType[*StatusError](err); is {
 		return s.RetryAfter, retryStatus[s.Status]
 	}
-	_, ok = errors.AsType[*UnreachableError](err)
-	return 0, ok
+	// A wrong certificate won't be a right one in a moment.
+	return 0, is[*UnreachableError](err) && !is[*tls.CertificateVerificationError](err)
 }
 
 // retrier counts the failures of one request.
