@@ -54,15 +54,40 @@ func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	src, err := p.source(ctx, up, repo, d, st, specs)
-	if err != nil {
+	a := &ask{up: up, repo: repo, d: d}
+	if a.src, err = p.source(ctx, up, repo, d, st, specs); err != nil {
 		return blobError(d, err)
 	}
-	defer src.close()
+	defer func() { a.src.close() }()
 	if specs != nil {
-		return p.serveRanges(w, r, src, d, specs)
+		return p.serveRanges(w, r, a, specs)
 	}
-	return p.serveWhole(w, r, src, d)
+	return p.serveWhole(w, r, a)
+}
+
+// ask is a GET of a blob that has found where its bytes come from.
+type ask struct {
+	up   *Upstream
+	repo oci.Repo
+	d    digest.Digest
+	src  source
+}
+
+// prepare waits until r can be sent. A store that does not take the bytes is no
+// reason to refuse them: they are passed on then, without being kept.
+func (p *Proxy) prepare(ctx context.Context, a *ask, r oci.Range) (outcome, error) {
+	out, err := a.src.prepare(ctx, r)
+	var e keepError
+	if !errors.As(err, &e) {
+		return out, err
+	}
+	pass, err := p.passSource(ctx, a.up, a.repo, a.d, e)
+	if err != nil {
+		return out, err
+	}
+	a.src.close()
+	a.src = pass
+	return pass.prepare(ctx, r)
 }
 
 // stored is what is known here of a blob that a repository has.
@@ -176,20 +201,29 @@ func (p *Proxy) headBlob(w http.ResponseWriter, r *http.Request, up *Upstream, r
 }
 
 // serveWhole sends the blob from its first byte to its last.
-func (p *Proxy) serveWhole(w http.ResponseWriter, r *http.Request, src source, d digest.Digest) error {
-	all := oci.Range{Off: 0, End: src.size()}
-	out, err := src.prepare(r.Context(), all)
+func (p *Proxy) serveWhole(w http.ResponseWriter, r *http.Request, a *ask) error {
+	out, err := p.prepare(r.Context(), a, oci.Range{Off: 0, End: a.src.size()})
 	if err != nil {
-		return blobError(d, err)
+		return blobError(a.d, err)
 	}
-	blobHeaders(w, d)
+	src := a.src
+	blobHeaders(w, a.d)
 	p.outcome(w, r, out)
 	if n := src.size(); n >= 0 {
 		w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
 	}
 	w.WriteHeader(http.StatusOK)
-	p.cut(r, src.copyRange(r.Context(), w, oci.Range{Off: 0, End: src.size()}))
+	p.body(w, r, func(out io.Writer) error {
+		return src.copyRange(r.Context(), out, oci.Range{Off: 0, End: src.size()})
+	})
 	return nil
+}
+
+// body sends a response's body, once its header is out.
+func (p *Proxy) body(w http.ResponseWriter, r *http.Request, send func(io.Writer) error) {
+	out := newPatient(w)
+	defer out.done()
+	p.cut(r, send(out))
 }
 
 // cut ends a response whose body came to a fault half-way: the connection

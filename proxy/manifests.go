@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 
@@ -78,7 +79,7 @@ func (p *Proxy) sendManifest(w http.ResponseWriter, r *http.Request, repo oci.Re
 	h.Set("Content-Length", strconv.FormatInt(got.desc.Size, 10))
 	w.WriteHeader(http.StatusOK)
 	if body != nil {
-		p.cut(r, p.send(w, body, oci.Range{Off: 0, End: body.Size()}))
+		p.body(w, r, func(out io.Writer) error { return p.send(out, body, oci.Range{Off: 0, End: body.Size()}) })
 	}
 	return nil
 }

@@ -142,6 +142,11 @@ func (m *pump) connect(ctx context.Context) error {
 	}
 	m.body = body
 	f.p.grant(f.repo, f.d)
+	if size := body.Size(); size >= 0 { // before the first byte, while it can still be passed on
+		if err := f.part.Reserve(ctx, size); err != nil {
+			return keepError{fmt.Errorf("make room for %s: %w", f.d, err)}
+		}
+	}
 	return f.learnSize(body.Size())
 }
 

@@ -17,42 +17,42 @@ import (
 
 // serveRanges answers a Range request (RFC 9110 §14, §15.3.7): one range as it
 // is, several as multipart/byteranges, none that exists as 416.
-func (p *Proxy) serveRanges(w http.ResponseWriter, r *http.Request, src source, d digest.Digest, specs []oci.RangeSpec) error {
-	size := src.size()
+func (p *Proxy) serveRanges(w http.ResponseWriter, r *http.Request, a *ask, specs []oci.RangeSpec) error {
+	size := a.src.size()
 	if size < 0 { // upstream sends it without a length: nothing to count from
-		return p.serveWhole(w, r, src, d)
+		return p.serveWhole(w, r, a)
 	}
 	ranges, ok := oci.ResolveAll(specs, size)
 	switch {
 	case !ok:
-		return p.serveWhole(w, r, src, d)
+		return p.serveWhole(w, r, a)
 	case len(ranges) == 0:
 		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
 		w.Header().Set("Accept-Ranges", "bytes")
 		return oci.NewError(errcode.ErrorCodeRangeInvalid, "no byte of %q is in this blob of %d bytes", r.Header.Get("Range"), size)
 	case len(ranges) > 1:
-		return p.serveParts(w, r, src, d, ranges)
+		return p.serveParts(w, r, a, ranges)
 	}
 	one := ranges[0]
-	out, err := src.prepare(r.Context(), one)
+	out, err := p.prepare(r.Context(), a, one)
 	if err != nil {
-		return blobError(d, err)
+		return blobError(a.d, err)
 	}
-	blobHeaders(w, d)
+	blobHeaders(w, a.d)
 	p.outcome(w, r, out)
 	w.Header().Set("Content-Range", one.ContentRange(size))
 	w.Header().Set("Content-Length", strconv.FormatInt(one.Len(), 10))
 	w.WriteHeader(http.StatusPartialContent)
-	p.cut(r, src.copyRange(r.Context(), w, one))
+	p.body(w, r, func(out io.Writer) error { return a.src.copyRange(r.Context(), out, one) })
 	return nil
 }
 
 // serveParts sends several ranges, in the order they were asked for.
-func (p *Proxy) serveParts(w http.ResponseWriter, r *http.Request, src source, d digest.Digest, ranges []oci.Range) error {
-	size := src.size()
-	out, err := src.prepare(r.Context(), ranges[0])
+func (p *Proxy) serveParts(w http.ResponseWriter, r *http.Request, a *ask, ranges []oci.Range) error {
+	size := a.src.size()
+	out, err := p.prepare(r.Context(), a, ranges[0])
 	if err != nil {
-		return blobError(d, err)
+		return blobError(a.d, err)
 	}
 	var total countingWriter
 	boundary := multipart.NewWriter(&total)
@@ -62,16 +62,16 @@ func (p *Proxy) serveParts(w http.ResponseWriter, r *http.Request, src source, d
 	}
 	_ = boundary.Close()
 
-	blobHeaders(w, d)
+	blobHeaders(w, a.d)
 	p.outcome(w, r, out)
 	w.Header().Set("Content-Type", "multipart/byteranges; boundary="+boundary.Boundary())
 	w.Header().Set("Content-Length", strconv.FormatInt(int64(total), 10))
 	w.WriteHeader(http.StatusPartialContent)
-	p.cut(r, copyParts(w, r, src, ranges, boundary.Boundary()))
+	p.body(w, r, func(out io.Writer) error { return copyParts(out, r, a.src, ranges, boundary.Boundary()) })
 	return nil
 }
 
-func copyParts(w http.ResponseWriter, r *http.Request, src source, ranges []oci.Range, boundary string) error {
+func copyParts(w io.Writer, r *http.Request, src source, ranges []oci.Range, boundary string) error {
 	parts := multipart.NewWriter(w)
 	if err := parts.SetBoundary(boundary); err != nil {
 		return err

@@ -140,11 +140,11 @@ type server struct {
 
 func newServer(t *testing.T, reg *registry, change func(*Options)) *server {
 	t.Helper()
-	return newServerAt(t, t.TempDir(), reg, change)
+	return newServerAt(t, t.TempDir(), reg, change, nil)
 }
 
 // newServerAt opens, or opens again, the store in dir.
-func newServerAt(t *testing.T, dir string, reg *registry, change func(*Options)) *server {
+func newServerAt(t *testing.T, dir string, reg *registry, change func(*Options), limit func(*storage.Options)) *server {
 	t.Helper()
 	blobs, err := disk.New(dir)
 	if err != nil {
@@ -158,7 +158,11 @@ func newServerAt(t *testing.T, dir string, reg *registry, change func(*Options))
 	if os.Getenv("PROXY_TEST_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	store := storage.New(storage.Options{Blobs: blobs, Meta: meta, Logger: log})
+	so := storage.Options{Blobs: blobs, Meta: meta, Logger: log}
+	if limit != nil {
+		limit(&so)
+	}
+	store := storage.New(so)
 	u, err := url.Parse(reg.URL)
 	if err != nil {
 		t.Fatal(err)

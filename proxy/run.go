@@ -87,6 +87,12 @@ func (f *fill) bring(ctx context.Context, r oci.Range) (rest oci.Range, err erro
 	if err := f.learnSize(body.Size()); err != nil {
 		return r, err
 	}
+	f.mu.Lock()
+	room := f.have.bytes() + f.busy.bytes()
+	f.mu.Unlock()
+	if err := f.part.Reserve(ctx, room); err != nil {
+		return r, keepError{fmt.Errorf("make room for %s: %w", f.d, err)}
+	}
 	buf := f.p.bufs.get()
 	defer f.p.bufs.put(buf)
 	for r.Off < r.End {

@@ -167,9 +167,12 @@ func (s *spanSource) fetchRun(ctx context.Context, run []ztoc.Span, landed func(
 func (s *spanSource) keep(ctx context.Context, in *shared, sp ztoc.Span) error {
 	w, err := s.p.store.Create(ctx)
 	if err != nil {
-		return fmt.Errorf("store span %s: %w", sp.Digest, err)
+		return keepError{fmt.Errorf("store span %s: %w", sp.Digest, err)}
 	}
 	defer w.Close()
+	if err := w.Reserve(ctx, sp.End-sp.Off); err != nil {
+		return keepError{fmt.Errorf("store span %s: %w", sp.Digest, err)}
+	}
 	if err := in.copyTo(w, sp, s.p.bufs); err != nil {
 		return err
 	}
@@ -208,7 +211,7 @@ func (in *shared) copyTo(w io.Writer, sp ztoc.Span, bufs *buffers) error {
 			in.pos += int64(n)
 			in.got += int64(n)
 			if _, werr := w.Write(buf[:n]); werr != nil {
-				return werr
+				return keepError{fmt.Errorf("store span at %d: %w", sp.Off, werr)}
 			}
 		}
 		if err != nil {
