@@ -252,7 +252,7 @@ func (b *Builder) result() (*Result, error) {
 	c := contents{
 		compressedSize: a.size, archiveSize: a.tar.archive, compression: b.opt.Compression,
 		entries: a.tar.entries, numEntries: a.tar.count,
-		table: a.table, zinfo: zinfo, zinfoSize: n,
+		table: a.table, zinfo: zinfo, zinfoSize: n, links: linksBack{},
 	}
 	parts, size, err := c.marshal(b.spill, b.opt.MaxSize)
 	if err != nil {
@@ -271,8 +271,10 @@ func (b *Builder) result() (*Result, error) {
 	case b.opt.DiffID:
 		r.DiffID = r.LayerDigest
 	}
-	if r.ClientVerdict = a.tar.reject.err; r.ClientVerdict == nil {
-		r.ClientVerdict = b.codec.verdict()
+	for _, err := range []error{a.tar.reject.err, b.codec.verdict(), c.links.verdict()} {
+		if r.ClientVerdict == nil {
+			r.ClientVerdict = err
+		}
 	}
 	h := digest.SHA256.Digester()
 	if _, err := b.spill.writeTo(h.Hash(), parts); err != nil {

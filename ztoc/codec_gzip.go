@@ -107,7 +107,7 @@ func (c *gzipCodec) checkpoint() error {
 		in, bits = in+1, 8-g.Bit
 	}
 	if c.points.count > 0 && out == c.last && c.reject == nil {
-		c.reject = &RejectError{RejectNonMonotonic, fmt.Sprintf("span %d has no uncompressed bytes", c.points.count-1)}
+		c.reject = nonMonotonic(c.points.count - 1)
 	}
 	if c.points.size()+checkpointSize > c.maxSize {
 		return refuse(ClassLimit, out, fmt.Errorf("%d checkpoints: %w", c.points.count, ErrTooLarge))

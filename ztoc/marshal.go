@@ -15,6 +15,7 @@ type contents struct {
 	table          SpanTable
 	zinfo          []extent // the vector "checkpoints"
 	zinfoSize      int64
+	links          linksBack // filled by marshal
 }
 
 // marshal gives the zTOC's parts in order, and their length. What is written
@@ -88,6 +89,7 @@ func (c *contents) writeEntries(w *fbWriter) (int64, error) {
 	err := c.entries.backward(func(p []byte) error {
 		i--
 		ew.entry.decode(p)
+		c.links.entry(&ew.entry)
 		at[i] = uint32(ew.write())
 		if w.n > maxZTOC {
 			return refuse(ClassLimit, ew.entry.num[0], fmt.Errorf("ztoc: %w", ErrTooLarge))

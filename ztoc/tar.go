@@ -188,7 +188,7 @@ func (t *tarWalk) keep(h *tar.Header) error {
 	if err := t.entries.add(n, e.appendTo); err != nil {
 		return err
 	}
-	t.reject.entry(e.Name, e.Offset, e.Size)
+	t.reject.entry(e.Offset, e.Size)
 	t.count++
 	if t.count > t.maxEntries || t.entries.bytes > t.maxBytes {
 		return refuse(ClassLimit, t.pos, fmt.Errorf("table of contents of %d files: %w", t.count, ErrTooLarge))

@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// vector is a row of testdata/vectors.tsv: what the official builder, v0.15.0,
+// row is one of testdata/vectors.tsv: what the official builder, v0.15.0,
 // makes of a file, and what its client says to that.
-type vector struct {
+type row struct {
 	file, compression string
 	spanSize          int64
 	result            string // digest, or "error:" and a class
@@ -23,22 +23,22 @@ type vector struct {
 	client            string
 }
 
-func (v vector) name() string { return fmt.Sprintf("%s/%s/%d", v.file, v.compression, v.spanSize) }
+func (v row) name() string { return fmt.Sprintf("%s/%s/%d", v.file, v.compression, v.spanSize) }
 
-func readVectors(t testing.TB) []vector {
+func readVectors(t testing.TB) []row {
 	t.Helper()
 	p, err := os.ReadFile("testdata/vectors.tsv")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var vs []vector
+	var vs []row
 	for _, line := range strings.Split(strings.TrimSpace(string(p)), "\n")[1:] {
 		f := strings.Split(line, "\t")
 		span, err := strconv.ParseInt(f[2], 10, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
-		vs = append(vs, vector{f[0], f[1], span, f[3], f[4], f[5], f[6]})
+		vs = append(vs, row{f[0], f[1], span, f[3], f[4], f[5], f[6]})
 	}
 	if len(vs) < 100 {
 		t.Fatalf("only %d vectors", len(vs))
@@ -115,7 +115,7 @@ type onlyWrite struct {
 
 func (o onlyWrite) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), o.n)]) }
 
-func checkVector(t *testing.T, v vector, layer io.Reader) {
+func checkVector(t *testing.T, v row, layer io.Reader) {
 	t.Helper()
 	r, err := build(layer, v.spanSize, Options{Compression: compressionOf(v.compression), SpillDir: t.TempDir()})
 	if err != nil {
@@ -154,7 +154,7 @@ func TestBig(t *testing.T) {
 		return p
 	}
 	head, zeros, tail := part("head.gz"), part("zeros.gz"), part("tail.gz")
-	vs := []vector{
+	vs := []row{
 		{compression: "gzip", spanSize: 4 << 20, result: "sha256:0515dbebebe83b5c142ca096a7bdc874e7c3ea84bce18e5f7aa6b18fa3a76db8", size: "33555672", spans: "1021", client: "ok"},
 		{compression: "gzip", spanSize: 64 << 20, result: "sha256:19b8db899fcbca50cdfcafb00ca6369c223a39df6c76cbe3e9599f74a4227250", size: "2136736", spans: "65", client: "ok"},
 		{compression: "gzip", spanSize: 1 << 30, result: "sha256:3c92b4b4cc6aa4e223922fba796fd8c9d33049f27fcd98f0e858bf99b333c0b8", size: "164832", spans: "5", client: "ok"},

@@ -1,6 +1,12 @@
 package ztoc
 
-import "fmt"
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"path"
+	"sort"
+)
 
 // Reason is why today's clients do not take a zTOC, though it is what the
 // official builder makes.
@@ -25,15 +31,172 @@ func (e *RejectError) Error() string {
 	return fmt.Sprintf("clients reject the ztoc (%s): %s", e.Reason, e.Detail)
 }
 
+// CheckClient says whether today's clients take the zTOC: a *RejectError if not,
+// nil if so. It reads all of it but the windows. Other errors are ErrInvalid or
+// the reader's.
+//
+// Clients also want the layer's bytes before the first span to be a gzip
+// header, which is not looked at here.
+func (z *ZTOC) CheckClient() error {
+	links, err := z.checkEntries()
+	if err != nil {
+		return err
+	}
+	if err := z.checkSpans(); err != nil {
+		return err
+	}
+	if len(links) == 0 {
+		return nil
+	}
+	for e, err := range z.Entries() {
+		if err != nil {
+			return err
+		}
+		if e.Type == TypeHardlink {
+			if err := links.check(e.Name, e.Linkname); err != nil {
+				return err
+			}
+		}
+		links.seen(cleanEntry([]byte(e.Name)))
+	}
+	return nil
+}
+
+// checkEntries sees whether entries lie one behind the other, and gives the
+// targets of all hard links.
+func (z *ZTOC) checkEntries() (linkTargets, error) {
+	var r reject
+	type extentOf struct{ off, size int64 }
+	var all []extentOf
+	sorted := true
+	links := linkTargets{}
+	for e, err := range z.Entries() {
+		if err != nil {
+			return nil, err
+		}
+		if e.Type == TypeHardlink {
+			links[string(cleanEntry([]byte(e.Linkname)))] = false
+		}
+		sorted = sorted && (len(all) == 0 || all[len(all)-1].off <= e.Offset)
+		all = append(all, extentOf{e.Offset, e.Size})
+	}
+	if !sorted {
+		sort.SliceStable(all, func(i, j int) bool { return all[i].off < all[j].off })
+	}
+	for _, e := range all {
+		r.entry(e.off, e.size)
+	}
+	return links, r.err
+}
+
+// checkSpans sees whether spans are as many as they are said to be, and each has
+// bytes in both streams.
+func (z *ZTOC) checkSpans() error {
+	if z.NumSpans == 0 || int64(z.NumSpans) != z.digests.n || int(z.maxSpanID) != z.NumSpans-1 {
+		return &RejectError{RejectSpans, fmt.Sprintf("%d spans, %d digests, largest number %d", z.NumSpans, z.digests.n, z.maxSpanID)}
+	}
+	s, err := z.spans()
+	if errors.Is(err, ErrInvalid) {
+		return &RejectError{RejectSpans, err.Error()}
+	}
+	if err != nil {
+		return err
+	}
+	for i := range z.NumSpans - 1 {
+		if s.out[i] >= s.out[i+1] {
+			return nonMonotonic(int64(i))
+		}
+	}
+	return nil
+}
+
+func nonMonotonic(span int64) *RejectError {
+	return &RejectError{RejectNonMonotonic, fmt.Sprintf("span %d has no uncompressed bytes", span)}
+}
+
 // reject finds out about the table of contents while its entries go by.
 type reject struct {
 	next int64 // where the next entry can begin
 	err  error
 }
 
-func (r *reject) entry(name string, off, size int64) {
+func (r *reject) entry(off, size int64) {
 	if off < r.next && r.err == nil {
-		r.err = &RejectError{RejectTOC, fmt.Sprintf("entry %q begins at %d, before %d", name, off, r.next)}
+		r.err = &RejectError{RejectTOC, fmt.Sprintf("an entry begins at %d, before %d, where the one in front of it ends", off, r.next)}
 	}
 	r.next = (off + size + 511) &^ 511
+}
+
+// linkTargets are the files that hard links name, and whether there is such a
+// file yet: an entry of that name, or one inside a directory of that name.
+type linkTargets map[string]bool
+
+// seen notes an entry by its clean name.
+func (l linkTargets) seen(name []byte) {
+	for i := len(name); i > 0; i = bytes.LastIndexByte(name[:i], '/') {
+		if there, ok := l[string(name[:i])]; ok && !there {
+			l[string(name[:i])] = true
+		}
+	}
+}
+
+// check says whether a link leads to a file seen before it.
+func (l linkTargets) check(name, link string) error {
+	target := string(cleanEntry([]byte(link)))
+	if target == "" || l[target] {
+		return nil
+	}
+	return deadLink(name, link)
+}
+
+func deadLink(name, link string) *RejectError {
+	return &RejectError{RejectHardlink, fmt.Sprintf("%q links to %q, which is not in front of it", name, link)}
+}
+
+// linksBack is the same for entries that come last one first: the targets for
+// which there is no file yet, with the last link to each.
+type linksBack map[string]string
+
+// entry notes an entry, and its target if it is a hard link.
+func (l linksBack) entry(e *rawEntry) {
+	isLink := entryTypes[e.kind] == TypeHardlink
+	if len(l) == 0 && !isLink {
+		return
+	}
+	name := cleanEntry(e.str[0])
+	for i := len(name); i > 0; i = bytes.LastIndexByte(name[:i], '/') {
+		delete(l, string(name[:i]))
+	}
+	if isLink {
+		if target := cleanEntry(e.str[1]); len(target) > 0 {
+			l[string(target)] = string(e.str[0])
+		}
+	}
+}
+
+// verdict is whether any link leads nowhere.
+func (l linksBack) verdict() error {
+	for target, name := range l {
+		return deadLink(name, target)
+	}
+	return nil
+}
+
+// cleanEntry is the path that an entry has in an unpacked layer, without a
+// slash at either end. Names that are nearly clean, as most are, are not copied.
+func cleanEntry(name []byte) []byte {
+	name = bytes.TrimPrefix(name, []byte("./"))
+	name = bytes.TrimSuffix(name, []byte("/"))
+	if len(name) > 0 && name[0] != '/' && name[0] != '.' && !bytes.Contains(name, []byte("//")) && !bytes.Contains(name, []byte("/.")) {
+		return name
+	}
+	return []byte(cleanPath(string(name)))
+}
+
+// cleanPath is cleanEntry for strings.
+func cleanPath(name string) string {
+	if name = path.Clean("/" + name); name == "/" {
+		return ""
+	}
+	return name[1:]
 }
