@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
@@ -21,6 +22,7 @@ import (
 type Disk struct {
 	root string
 	fs   FS
+	kept sync.Map // folders under blobs/<algorithm>/ that are durable: path -> struct{}
 }
 
 var _ storage.Blobs = (*Disk)(nil)
@@ -41,8 +43,8 @@ func NewFS(dir string, fsys FS) (*Disk, error) {
 	return d, nil
 }
 
-// makeFolders makes every folder that will ever be needed, and durable, so that
-// a commit never has to.
+// makeFolders makes all but the folders of the hashes' first digits, which come
+// with the first blob in each.
 func (d *Disk) makeFolders() error {
 	if err := d.mkdirAll(d.root); err != nil {
 		return err
@@ -50,19 +52,7 @@ func (d *Disk) makeFolders() error {
 	if err := d.mkdirs(d.root, "blobs", "partial", "tmp"); err != nil {
 		return err
 	}
-	if err := d.mkdirs(d.path("blobs"), "sha256", "sha512"); err != nil {
-		return err
-	}
-	prefixes := make([]string, 256)
-	for i := range prefixes {
-		prefixes[i] = fmt.Sprintf("%02x", i)
-	}
-	for algorithm := range hashSize {
-		if err := d.mkdirs(d.path("blobs", algorithm), prefixes...); err != nil {
-			return err
-		}
-	}
-	return nil
+	return d.mkdirs(d.path("blobs"), "sha256", "sha512")
 }
 
 // mkdirAll makes dir and its parents.

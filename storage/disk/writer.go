@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 
@@ -137,6 +138,13 @@ func (d *Disk) name(from, to string) error {
 	if _, err := d.fs.Stat(to); err == nil {
 		return d.fs.Remove(from)
 	}
+	err := d.fs.Rename(from, to)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := d.fs.Mkdir(filepath.Dir(to), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
 	return d.fs.Rename(from, to)
 }
 
@@ -159,7 +167,7 @@ func (d *Disk) Sync(ctx context.Context, ds ...digest.Digest) error {
 		folders[dir] = append(folders[dir], dgst)
 	}
 	for dir, inside := range folders {
-		if err := d.syncFile(dir); err != nil {
+		if err := d.syncFolder(dir); err != nil {
 			for _, dgst := range inside {
 				failed[dgst] = tell(err)
 			}
@@ -168,6 +176,22 @@ func (d *Disk) Sync(ctx context.Context, ds ...digest.Digest) error {
 	if len(failed) > 0 {
 		return &storage.SyncError{Errs: failed}
 	}
+	return nil
+}
+
+// syncFolder syncs a folder, and where this process did not yet, the one above
+// it: whoever made the folder leaves that to the first who relies on it.
+func (d *Disk) syncFolder(dir string) error {
+	if err := d.syncFile(dir); err != nil {
+		return err
+	}
+	if _, ok := d.kept.Load(dir); ok {
+		return nil
+	}
+	if err := d.syncFile(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	d.kept.Store(dir, struct{}{})
 	return nil
 }
 
