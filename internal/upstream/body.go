@@ -43,9 +43,9 @@ type Body struct {
 // Size is the size of the whole blob, -1 where the upstream doesn't tell.
 func (b *Body) Size() int64 { return b.size }
 
-// Range is what Read delivers; End is -1 where it isn't known beforehand. An
-// upstream that sends over HTTP/1.0 without announcing the length can't be seen
-// to cut it short.
+// Range is what Read delivers; End is -1 where it isn't known beforehand. Of a
+// length that is announced by nothing but the connection's end (RFC 9112 §6.3,
+// rule 8) nobody can tell whether it was cut short.
 func (b *Body) Range() oci.Range { return b.rng }
 
 // Close ends the transfer without reading the rest.

@@ -13,7 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -122,34 +122,41 @@ func TestTLS(t *testing.T) {
 // The faults of HTTP/1 are got over under HTTP/2 as well.
 func TestResumesOverHTTP2(t *testing.T) {
 	data := randomBytes(faultySize)
-	for _, name := range []string{"cut twice", "stall", "no ranges and cut", "chunked and cut, then ranges"} {
+	for _, name := range []string{"cut twice", "stall", "no ranges and cut", "chunked and cut, then ranges", "connection lost"} {
 		t.Run(name, func(t *testing.T) {
+			conns := make(chan net.Conn, 10)
 			reg := startRegistry(t, func(s *httptest.Server) {
 				s.EnableHTTP2 = true
+				s.Config.ConnState = func(c net.Conn, st http.ConnState) {
+					if st == http.StateNew {
+						conns <- c
+					}
+				}
 				s.StartTLS()
 			})
-			var mu sync.Mutex
-			n := 0
+			var n atomic.Int32
 			reg.hook = func(w http.ResponseWriter, r *http.Request) bool {
 				if !strings.Contains(r.URL.Path, "/blobs/") {
 					return false
 				}
-				mu.Lock()
-				k := n
-				n++
-				mu.Unlock()
-				faultsOvercome[name](w, r, data, k)
+				k := int(n.Add(1)) - 1
+				switch f := faultsOvercome[name]; {
+				case f != nil:
+					f(w, r, data, k)
+				case k == 0:
+					_ = (<-conns).Close()
+				default:
+					proper(w, r, data)
+				}
 				return true
 			}
-			c := newClient(t, reg.URL, func(o *Options) {
-				o.RootCAs, o.StallTimeout = rootCAs(reg.Server), 50*time.Millisecond
-			})
+			c := newClient(t, reg.URL, impatient(name), func(o *Options) { o.RootCAs = rootCAs(reg.Server) })
 			got, err := readBlob(t, c, reg.addBlob(data), oci.Range{Off: 5, End: -1})
 			if err != nil || string(got) != string(data[5:]) {
 				t.Errorf("got %d bytes, %v", len(got), err)
 			}
-			if testutil.ToFloat64(c.metrics.resumes) == 0 {
-				t.Error("nothing was resumed")
+			if testutil.ToFloat64(c.metrics.resumes)+testutil.ToFloat64(c.metrics.retries) == 0 {
+				t.Error("nothing went wrong")
 			}
 		})
 	}

@@ -1,11 +1,14 @@
 package upstream
 
 import (
+	"bytes"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/sociable/sociable/internal/oci"
@@ -139,6 +142,57 @@ func TestRedirectBackLosesCredentials(t *testing.T) {
 	}
 	if reg.count("private") == 0 {
 		t.Error("the redirect back was not followed")
+	}
+}
+
+// Within the upstream a redirect changes nothing.
+func TestRedirectWithinTheUpstream(t *testing.T) {
+	ts, reg := newTokenService(t, (*httptest.Server).Start), newRegistry(t)
+	d := reg.addBlob([]byte("x"))
+	redirecting(reg, func(r *http.Request) string {
+		if r.URL.RawQuery == "" {
+			return r.URL.Path + "?again"
+		}
+		return ""
+	})
+	guarded(reg, ts)
+	if got, err := readBlob(t, newClient(t, reg.URL), d, oci.Range{Off: 0, End: -1}); err != nil || string(got) != "x" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if n := reg.count("/blobs/"); n != 2 {
+		t.Errorf("asked %d times, want twice", n)
+	}
+}
+
+// A token and a signed URL that end in the middle of a blob are renewed.
+func TestResumesWithNewToken(t *testing.T) {
+	data := randomBytes(faultySize)
+	ts, reg, storage := newTokenService(t, (*httptest.Server).Start), newRegistry(t), newRegistry(t)
+	d := storage.addBlob(data)
+	var signatures atomic.Int32
+	redirecting(reg, func(r *http.Request) string {
+		return storage.URL + r.URL.Path + "?signature=" + strconv.Itoa(int(signatures.Add(1)))
+	})
+	guarded(reg, ts)
+	used := map[string]bool{}
+	storage.hook = func(w http.ResponseWriter, r *http.Request) bool {
+		if used[r.URL.RawQuery] {
+			w.WriteHeader(http.StatusForbidden)
+			return true
+		}
+		used[r.URL.RawQuery] = true
+		ts.revoke()
+		if len(used) < 4 {
+			cut(w, r, data, 20_000)
+		}
+		return false
+	}
+	got, err := readBlob(t, newClient(t, reg.URL), d, oci.Range{Off: 0, End: -1})
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+	if n := ts.issued.Load(); n != 4 {
+		t.Errorf("%d tokens, want 4", n)
 	}
 }
 

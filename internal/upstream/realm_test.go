@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
@@ -86,4 +87,32 @@ func TestStrangeRealmGetsNothing(t *testing.T) {
 	if _, err = c.Manifest(t.Context(), repo, tag("v1")); !IsNotFound(err) {
 		t.Errorf("listed, it got %v", err)
 	}
+}
+
+func FuzzCheckRealm(f *testing.F) {
+	f.Add(`Bearer realm="https://auth.quay.io/token",service="quay.io"`, true)
+	f.Add(`Bearer realm="http://quay.io/token",scope="repository:x:pull"`, false)
+	f.Add(`Basic realm="x", Bearer realm="//[::1"`, true)
+	root := &url.URL{Scheme: "https", Host: "quay.io"}
+	f.Fuzz(func(t *testing.T, header string, auth bool) {
+		o := Options{Name: "test", URL: root}
+		if auth {
+			o.Username, o.Password = "robot", "secret"
+		}
+		a := newAuthorizer(o, nil, nil)
+		ch, err := a.parse(t.Context(), http.Header{"Www-Authenticate": {header}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := a.checkRealm(ch.Parameters["realm"])
+		if err != nil {
+			return
+		}
+		if u.Scheme != "https" || u.Host == "" {
+			t.Errorf("%q leads to %s", header, u)
+		}
+		if h := strings.TrimSuffix(strings.ToLower(u.Hostname()), "."); auth && h != "quay.io" && !strings.HasSuffix(h, ".quay.io") {
+			t.Errorf("%q leads the credentials to %s", header, u)
+		}
+	})
 }
