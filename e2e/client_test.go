@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -90,7 +89,9 @@ func open(ctx context.Context, addr, method, path string, header ...string) (*an
 	}
 	req.URL = &url.URL{Scheme: "http", Host: addr, Opaque: path}
 	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
+		if req.Header.Set(header[i], header[i+1]); header[i] == "Host" {
+			req.Host = header[i+1]
+		}
 	}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -201,10 +202,9 @@ func decode[T any](t *testing.T, a *answer) (v T) {
 }
 
 const (
-	sociV1     = "application/vnd.amazon.soci.index.v1+json"
-	emptyJSON  = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a" // of {}
-	ociIndex   = v1.MediaTypeImageIndex
-	ociArtType = "application/vnd.example.unheard-of"
+	sociV1    = "application/vnd.amazon.soci.index.v1+json"
+	emptyJSON = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a" // of {}
+	ociIndex  = v1.MediaTypeImageIndex
 )
 
 // sociEntries are the SOCI v1 indexes of a referrers list.
@@ -273,13 +273,4 @@ func (p *proxy) pull(t *testing.T, name string) time.Time {
 		t.FailNow()
 	}
 	return last
-}
-
-func hasPrefixAny(s string, prefixes ...string) bool {
-	for _, p := range prefixes {
-		if strings.HasPrefix(s, p) {
-			return true
-		}
-	}
-	return false
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ var suite struct {
 	set      *realimage.Set
 	registry *harness.Registry // distribution 3, holding every image
 	debian   *harness.Registry // Debian's docker-registry over the same files
+	cleanup  []func()          // run at the end
 }
 
 // suiteTimeout is more than any run takes.
@@ -47,6 +49,9 @@ func run(m *testing.M) int {
 func prepare(ctx context.Context) (stop func(), err error) {
 	s := &suite
 	stop = func() {
+		for _, f := range s.cleanup {
+			f()
+		}
 		for _, r := range []*harness.Registry{s.debian, s.registry} {
 			if r != nil {
 				_ = r.Stop() // killed with ctx otherwise
@@ -93,11 +98,23 @@ func startProxy(t *testing.T, opt link.Options, args ...string) *proxy {
 // startProxyTo is startProxy with another upstream.
 func startProxyTo(t *testing.T, url string, opt link.Options, args ...string) *proxy {
 	t.Helper()
+	return startProxyWith(t, url, opt, nil, args...)
+}
+
+// setting is the variable that overrides a key of the upstream "up".
+func setting(key, value string) string {
+	return "SOCIABLE_UPSTREAMS_" + strings.ToUpper(upstream+"_"+key) + "=" + value
+}
+
+// startProxyWith is startProxyTo with environment variables.
+func startProxyWith(t *testing.T, url string, opt link.Options, env []string, args ...string) *proxy {
+	t.Helper()
 	l := startLink(t, url, opt)
 	x, err := harness.NewProxy(suite.programs, t.TempDir(), []string{upstream + "=" + l.URL()}, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
+	x.Env = env
 	p := &proxy{x, l}
 	p.start(t)
 	t.Cleanup(func() {

@@ -12,10 +12,11 @@ import (
 // Proxy is sociable as a process that can be restarted at the same addresses
 // over the same data.
 type Proxy struct {
-	*Process        // of the last Start
-	Addr     string // host:port of the registry
-	Admin    string // host:port of health and metrics
-	Data     string // folder
+	*Process          // of the last Start
+	Addr     string   // host:port of the registry
+	Admin    string   // host:port of health and metrics
+	Data     string   // folder
+	Env      []string // KEY=VALUE, over the test's own environment
 
 	programs *Programs
 	args     []string
@@ -42,7 +43,7 @@ func NewProxy(programs *Programs, data string, upstreams []string, args ...strin
 
 // Start runs the proxy and waits until it is ready.
 func (x *Proxy) Start(ctx context.Context) error {
-	p, err := Spawn(ctx, nil, x.programs.Sociable, x.args...)
+	p, err := Spawn(ctx, x.Env, x.programs.Sociable, x.args...)
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,12 @@
 package realimage
 
 import (
+	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"path/filepath"
 	"time"
@@ -30,6 +32,7 @@ const (
 	ImageBad       = "bad"       // base, every bad layer, python: OCI
 	ImageMulti     = "multi"     // OCI index: toolchain for amd64, small for arm64
 	ImageList      = "list"      // Docker manifest list of docker
+	ImageCrumbs    = "crumbs"    // a hundred layers of some kilobytes
 )
 
 // Image is an image or index of the layout.
@@ -55,8 +58,11 @@ func (i Image) Descriptor() v1.Descriptor {
 	return v1.Descriptor{MediaType: i.MediaType, Digest: i.Digest, Size: i.Size}
 }
 
-// Blobs are the config and the layers.
+// Blobs are the config and the layers; an index has none.
 func (i Image) Blobs() []digest.Digest {
+	if i.Config == "" {
+		return nil
+	}
 	ds := []digest.Digest{i.Config}
 	for _, l := range i.Layers {
 		ds = append(ds, l.Digest)
@@ -90,6 +96,10 @@ func (s *Set) makeImages() error {
 	for _, l := range s.BadLayers() {
 		bad = append(bad, l.Name)
 	}
+	crumbs, err := s.makeCrumbs()
+	if err != nil {
+		return err
+	}
 	for _, img := range []struct {
 		name, arch string
 		docker     bool
@@ -100,6 +110,7 @@ func (s *Set) makeImages() error {
 		{ImageBig, "amd64", false, []string{LayerBase, LayerBig, LayerTar}},
 		{ImageSmall, "arm64", false, []string{LayerPython}},
 		{ImageBad, "amd64", false, append(bad, LayerPython)},
+		{ImageCrumbs, "amd64", false, crumbs},
 	} {
 		if err := s.addImage(img.name, img.arch, img.docker, img.layers); err != nil {
 			return fmt.Errorf("image %s: %w", img.name, err)
@@ -155,6 +166,25 @@ func (s *Set) addImage(name, arch string, docker bool, layers []string) error {
 		return err
 	}
 	return s.describe(out, img)
+}
+
+// makeCrumbs makes a hundred small layers and returns their names.
+func (s *Set) makeCrumbs() ([]string, error) {
+	var names []string
+	for n := range 100 {
+		l, err := writeLayer(s.blobs(), fmt.Sprintf("crumb-%d", n), goGzip, func(w io.Writer) (int, error) {
+			size := int64(512 * (n%16 + 1))
+			err := header(w, fmt.Sprintf("crumb/%d", n), tar.TypeReg, size)
+			_, cerr := io.CopyN(w, rand.NewChaCha8([32]byte{byte(n), 1}), size)
+			return 1, errors.Join(err, cerr, end(w))
+		})
+		if err != nil {
+			return nil, err
+		}
+		s.Layers[l.Name] = l
+		names = append(names, l.Name)
+	}
+	return names, nil
 }
 
 func dockerType(t types.MediaType) types.MediaType {
@@ -229,7 +259,7 @@ func (s *Set) Push(ctx context.Context, addr string, names ...string) error {
 		return err
 	}
 	if len(names) == 0 { // images before the indexes that name them
-		names = []string{ImageToolchain, ImageDocker, ImageBig, ImageSmall, ImageBad, ImageMulti, ImageList}
+		names = []string{ImageToolchain, ImageDocker, ImageBig, ImageSmall, ImageBad, ImageCrumbs, ImageMulti, ImageList}
 	}
 	for _, n := range names {
 		if err := s.push(ctx, path, addr, s.Images[n]); err != nil {

@@ -1,0 +1,218 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/e2e/link"
+	"github.com/sociable/sociable/e2e/realimage"
+)
+
+// The tests here end the process by SIGKILL, start it again over the same data,
+// and want it to serve, to go on where it was, and never to serve a wrong byte.
+
+// TestKillInAFill: what was received and synced is not fetched again.
+func TestKillInAFill(t *testing.T) {
+	p := startProxy(t, link.Options{BytesPerSecond: 60e6})
+	i := image(t, realimage.ImageToolchain)
+	layer := suite.set.Layers[realimage.LayerGo]
+	path := blobPath(i.Repo(), layer.Digest)
+	for round, until := range []int64{layer.Size / 3, layer.Size / 3 * 2} {
+		ended := p.fetchInBackground(t, path, layer.Digest)
+		eventually(t, 30*time.Second, "enough bytes from the upstream", func() bool {
+			return p.link.Bytes(link.Blob(layer.Digest)) > until/int64(round+1)
+		})
+		p.Kill()
+		if err := <-ended; err == nil || errors.Is(err, errWrongBody) {
+			t.Errorf("the client of the killed process got %v, want a short body", err)
+		}
+		p.start(t)
+		p.link.Forget()
+	}
+	if _, err := p.download(t.Context(), path, layer.Digest); err != nil {
+		t.Fatal(err)
+	}
+	rs := p.link.Requests(link.Method(http.MethodGet), link.Blob(layer.Digest))
+	if len(rs) != 1 || rs[0].Range == "" || rs[0].Sent >= layer.Size*9/10 {
+		t.Errorf("after two kills, two thirds of %d bytes through: %v; want the rest alone fetched, by range", layer.Size, rs)
+	}
+	p.get(t, manifestPath(i.Repo(), "1"), "Accept", i.MediaType)
+	p.pull(t, i.Name)
+	p.checkIndex(t, i)
+}
+
+// fetchInBackground downloads a blob and tells how that ended.
+func (p *proxy) fetchInBackground(t *testing.T, path string, d digest.Digest) <-chan error {
+	ended := make(chan error, 1)
+	ctx := t.Context()
+	go func() {
+		_, err := p.download(ctx, path, d)
+		ended <- err
+	}()
+	return ended
+}
+
+// checkIndex waits for an image's index, which must be the official one.
+func (p *proxy) checkIndex(t *testing.T, i realimage.Image) {
+	t.Helper()
+	want, _, err := officialIndex(t, i, platformOf(i))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.awaitIndex(t, i.Repo(), i.Digest, time.Minute); got.Digest != want.Digest {
+		t.Errorf("the index of %s is %s, want %s", i.Name, got.Digest, want.Digest)
+	}
+}
+
+// TestKillInAnIndexBuild kills at many moments around a layer's last byte. The
+// next start finishes the index without the client's help and without fetching
+// what it has.
+func TestKillInAnIndexBuild(t *testing.T) {
+	const rounds = 12
+	i := image(t, realimage.ImageSmall)
+	layer := i.Layers[0]
+	for round := range rounds {
+		p := startProxy(t, link.Options{BytesPerSecond: 300e6})
+		if a := p.get(t, manifestPath(i.Repo(), "1"), "Accept", i.MediaType); a.StatusCode != http.StatusOK {
+			t.Fatalf("manifest: %s", a.Status)
+		}
+		if _, err := p.download(t.Context(), blobPath(i.Repo(), i.Config), i.Config); err != nil {
+			t.Fatal(err)
+		}
+		ended := p.fetchInBackground(t, blobPath(i.Repo(), layer.Digest), layer.Digest)
+		if round%3 == 0 { // in the stream
+			eventually(t, 10*time.Second, "some of the layer", func() bool {
+				return p.link.Bytes(link.Blob(layer.Digest)) > layer.Size*int64(round+1)/(rounds+1)
+			})
+		} else { // after it
+			if err := <-ended; err != nil {
+				t.Fatal(err)
+			}
+			pause(t, time.Duration(round)*8*time.Millisecond)
+		}
+		p.Kill()
+		if round%3 == 0 {
+			<-ended
+		}
+		p.start(t)
+		if round%3 == 0 {
+			if _, err := p.download(t.Context(), blobPath(i.Repo(), layer.Digest), layer.Digest); err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+		}
+		p.checkIndex(t, i)
+		if sum := p.link.Bytes(link.Method(http.MethodGet), link.Blob(layer.Digest)); round%3 != 0 && sum > 2*layer.Size {
+			t.Errorf("round %d: %d bytes from the upstream for a layer of %d", round, sum, layer.Size)
+		}
+		if err := p.Stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// pause lets d pass: the moment of a kill is what is tested.
+func pause(t *testing.T, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	<-ctx.Done()
+}
+
+// TestKillAtRandomMoments kills one store's process again and again while blobs
+// arrive, rows are written, and things are purged.
+func TestKillAtRandomMoments(t *testing.T) {
+	const kills = 40
+	p := startProxy(t, link.Options{BytesPerSecond: 150e6})
+	work := crashWork(t)
+	rng := rand.New(rand.NewPCG(3, 14))
+	for kill := range kills {
+		ctx, cancel := context.WithCancel(t.Context())
+		var clients sync.WaitGroup
+		for range 4 {
+			seed := rng.Uint64()
+			clients.Go(func() { p.mixedLoad(ctx, t, work, seed) })
+		}
+		pause(t, time.Duration(rng.IntN(250))*time.Millisecond)
+		p.Kill()
+		cancel()
+		clients.Wait()
+		begin := time.Now()
+		p.start(t)
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("start after kill %d took %v", kill, took)
+		}
+		for range 3 { // what was there before or not, it is right now
+			w := work[rng.IntN(len(work))]
+			if _, err := p.download(t.Context(), w.path, w.digest); err != nil {
+				t.Fatalf("after kill %d: %s: %v", kill, w.path, err)
+			}
+		}
+		if t.Failed() {
+			return
+		}
+	}
+	for _, name := range []string{realimage.ImageSmall, realimage.ImageToolchain, realimage.ImageCrumbs} {
+		p.pull(t, name)
+	}
+	p.checkIndex(t, image(t, realimage.ImageSmall))
+	p.checkIndex(t, image(t, realimage.ImageToolchain))
+	for _, w := range work { // all of it from the store
+		p.link.Forget()
+		if _, err := p.download(t.Context(), w.path, w.digest); err != nil {
+			t.Errorf("at the end: %s: %v", w.path, err)
+		}
+	}
+}
+
+// item is something to ask for, by its digest.
+type item struct {
+	path   string
+	digest digest.Digest
+}
+
+func crashWork(t *testing.T) (work []item) {
+	for _, name := range []string{realimage.ImageSmall, realimage.ImageToolchain, realimage.ImageCrumbs} {
+		i := image(t, name)
+		work = append(work, item{manifestPath(i.Repo(), i.Digest.String()), i.Digest}, item{manifestPath(i.Repo(), "1"), i.Digest})
+		for _, d := range i.Blobs() {
+			work = append(work, item{blobPath(i.Repo(), d), d})
+		}
+	}
+	return work
+}
+
+// mixedLoad asks for things, by range now and then, and purges some, until the
+// process or the context ends.
+func (p *proxy) mixedLoad(ctx context.Context, t *testing.T, work []item, seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	for ctx.Err() == nil {
+		w := work[rng.IntN(len(work))]
+		var err error
+		switch rng.IntN(10) {
+		case 0:
+			err = p.Purge(ctx, w.digest.String())
+			if err != nil && ctx.Err() == nil {
+				continue // it may not be there
+			}
+		case 1:
+			first := rng.IntN(1 << 20)
+			_, err = request(ctx, p.Addr, http.MethodGet, w.path, "Range", fmt.Sprintf("bytes=%d-%d", first, first+rng.IntN(1<<20)))
+		default:
+			_, err = p.download(ctx, w.path, w.digest)
+		}
+		if errors.Is(err, errWrongBody) {
+			t.Errorf("%s: %v", w.path, err)
+		}
+		if err != nil {
+			return // the process was killed
+		}
+	}
+}
