@@ -59,10 +59,13 @@ func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
 		return blobError(d, err)
 	}
 	defer func() { a.src.close() }()
-	if specs != nil {
-		return p.serveRanges(w, r, a, specs)
+	if specs == nil {
+		return p.serveWhole(w, r, a)
 	}
-	return p.serveWhole(w, r, a)
+	if _, whole := a.src.(*fileSource); !whole {
+		p.brought(up, repo, d, 1, 0, a.src.size())
+	}
+	return p.serveRanges(w, r, a, specs)
 }
 
 // ask is a GET of a blob that has found where its bytes come from.

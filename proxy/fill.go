@@ -61,6 +61,7 @@ type fill struct {
 	pumpErr  error // of the last pump
 	pumpAt   int64 // where the pump is
 	verified bool  // whole, and the digest matched
+	kept     bool  // fetched on purpose, whoever leaves
 	answered bool  // upstream answered: the repository has the blob
 	found    bool  // bytes were here before any answer
 	refs     int   // requests
@@ -182,7 +183,7 @@ func (f *fill) release() {
 		for r := range f.runs {
 			r.cancel(errStopped)
 		}
-		if f.pump != nil && f.p.opt.StopOnDisconnect {
+		if f.pump != nil && f.p.opt.StopOnDisconnect && !f.kept {
 			f.pump.cancel(errStopped)
 		}
 	}

@@ -12,10 +12,6 @@ import (
 	"github.com/sociable/sociable/storage"
 )
 
-// minSkip is how much must be here already for the pump to leave it out of its
-// request; a shorter run is read over, which is cheaper than another round trip.
-const minSkip = 1 << 20
-
 // pump goes through a fill's blob once, from the first byte to the last, and
 // hashes it: bytes that are here from the file, the others from upstream.
 type pump struct {
@@ -47,6 +43,9 @@ func (f *fill) pumpOnce() {
 func (m *pump) run(ctx context.Context) {
 	defer m.cancel(nil)
 	f := m.f
+	if err := m.seed(ctx); err != nil {
+		f.p.log.WarnContext(ctx, "cached spans not used for the whole layer", "digest", f.d, "err", err)
+	}
 	err := m.through(ctx)
 	if m.body != nil {
 		_ = m.body.Close() // nothing more is read from it
@@ -79,17 +78,30 @@ func (m *pump) through(ctx context.Context) error {
 	for {
 		f.mu.Lock()
 		size, here := f.size, f.have.at(m.pos)
+		var wait <-chan struct{}
+		if f.busy.at(m.pos) > m.pos {
+			wait = f.waitLocked()
+		}
 		f.pumpAt = m.pos
 		f.mu.Unlock()
 		if size >= 0 && m.pos >= size {
 			return nil
 		}
-		if here-m.pos >= minSkip || (here > m.pos && m.body == nil) {
+		if here > m.pos {
 			m.drop()
 			if err := m.hashFile(oci.Range{Off: m.pos, End: here}, buf); err != nil {
 				return err
 			}
 			continue
+		}
+		if wait != nil { // a ranged transfer brings it
+			m.drop()
+			select {
+			case <-wait:
+				continue
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
 		}
 		if err := m.step(ctx, buf); err != nil {
 			return err
@@ -99,7 +111,7 @@ func (m *pump) through(ctx context.Context) error {
 
 // step takes the next bytes from upstream.
 func (m *pump) step(ctx context.Context, buf []byte) error {
-	if err := m.connect(ctx); err != nil {
+	if err := m.connect(ctx); err != nil || m.body == nil {
 		return err
 	}
 	n, err := m.body.Read(buf)
@@ -120,8 +132,9 @@ func (m *pump) step(ctx context.Context, buf []byte) error {
 	return nil
 }
 
-// connect opens upstream at the pump's place, up to the next long run that is
-// here. The first answer proves the repository's right and tells the size.
+// connect opens upstream at the pump's place, up to the next run that is here
+// or on its way. The first answer proves the repository's right and tells the
+// size.
 func (m *pump) connect(ctx context.Context) error {
 	if m.body != nil {
 		return nil
@@ -129,13 +142,14 @@ func (m *pump) connect(ctx context.Context) error {
 	f := m.f
 	r := oci.Range{Off: m.pos, End: -1}
 	f.mu.Lock()
-	for _, x := range f.have {
-		if x.Off > m.pos && x.Len() >= minSkip {
-			r.End = x.Off
-			break
-		}
+	const never = 1 << 62
+	if next := min(f.have.next(m.pos, never), f.busy.next(m.pos, never)); next < never {
+		r.End = next
 	}
 	f.mu.Unlock()
+	if r.End == m.pos { // claimed since we looked: through waits for it
+		return nil
+	}
 	body, err := f.up.Registry.Blob(ctx, f.repo.Name, f.d, r)
 	if err != nil {
 		return fmt.Errorf("fetch %s from %s: %w", f.d, f.repo, err)

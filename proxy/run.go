@@ -53,6 +53,7 @@ func (f *fill) transfer(ctx context.Context, t *run) {
 	defer t.cancel(nil)
 	rest, err := f.bring(ctx, t.Range)
 	f.mu.Lock()
+	size := f.size
 	f.busy = f.busy.sub(rest)
 	delete(f.runs, t)
 	if err != nil && context.Cause(ctx) != errStopped { //nolint:errorlint // the very value
@@ -62,6 +63,7 @@ func (f *fill) transfer(ctx context.Context, t *run) {
 	f.changedLocked()
 	last := f.idleLocked()
 	f.mu.Unlock()
+	f.p.brought(f.up, f.repo, f.d, 0, rest.Off-t.Off, size)
 	if last {
 		f.putAway()
 	}

@@ -31,9 +31,12 @@ type Options struct {
 	// StopOnDisconnect ends a transfer when its last client leaves; otherwise
 	// it goes on, and the next client finds the blob here.
 	StopOnDisconnect bool
-	Logger           *slog.Logger          // nil: nothing is logged
-	Registerer       prometheus.Registerer // nil: nothing is exported
-	Now              func() time.Time      // nil: time.Now
+	// A blob that is read by ranges is fetched whole after so many ranges, or
+	// once so much of it was brought by them; 0: never for that reason.
+	FillAfterRanges, FillAfterPercent int
+	Logger                            *slog.Logger          // nil: nothing is logged
+	Registerer                        prometheus.Registerer // nil: nothing is exported
+	Now                               func() time.Time      // nil: time.Now
 }
 
 // Proxy answers the /v2 API. It is safe for concurrent use.
@@ -50,6 +53,7 @@ type Proxy struct {
 	rights    *rights
 	silent    silence
 	tables    *tables
+	readings  *readings
 	manifests *share[found]
 
 	life context.Context // of everything that outlives a request
@@ -71,7 +75,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 	p := &Proxy{
 		opt: o, store: o.Store, routes: t, index: o.Indexer, log: o.Logger, now: o.Now,
 		metrics: newMetrics(o.Registerer), bufs: newBuffers(chunk), rights: newRights(),
-		silent: silence{until: map[string]time.Time{}}, tables: newTables(),
+		silent: silence{until: map[string]time.Time{}}, tables: newTables(), readings: newReadings(),
 		fills: map[digest.Digest]*fill{}, spans: map[digest.Digest]*spanFlight{},
 	}
 	if p.index == nil {

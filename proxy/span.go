@@ -128,6 +128,7 @@ func (s *spanSource) fetch(run []ztoc.Span, flights []*spanFlight) {
 		s.p.landSpan(run[i].Digest, flights[i], err)
 		done = i + 1
 	})
+	s.p.brought(s.up, s.repo, s.layer.Digest, 0, run[max(done, 1)-1].End-run[0].Off, s.layer.Size)
 	for ; done < len(run); done++ {
 		s.p.landSpan(run[done].Digest, flights[done], err)
 	}

@@ -42,6 +42,10 @@ type StorageConfig struct {
 	MaxBytes     Room   `yaml:"max_bytes"` // at most this is stored
 	MinFree      Room   `yaml:"min_free"`  // and this is left free on the file system
 	OnDisconnect string `yaml:"on_disconnect" enum:"finish,stop"`
+	// A blob that is read by ranges is fetched whole after so many of them, or
+	// once so many percent of it came; 0: never for that reason.
+	FillAfterRanges  int `yaml:"fill_after_ranges"`
+	FillAfterPercent int `yaml:"fill_after_percent"`
 }
 
 // FinishOnDisconnect reports whether a fetch goes on after its last client left.
@@ -109,6 +113,7 @@ func Default() *Config {
 		Log:             LogConfig{Level: "info", Format: "text"},
 		Storage: StorageConfig{
 			Path: "./data", MaxBytes: Room{Percent: 80}, MinFree: Room{Percent: 5}, OnDisconnect: "finish",
+			FillAfterPercent: 50,
 		},
 		DefaultUpstream: dockerHub,
 		Upstreams:       map[string]*UpstreamConfig{},

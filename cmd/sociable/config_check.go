@@ -64,6 +64,12 @@ func (c *Config) checkAmounts(bad *findings) {
 	if c.Storage.MinFree.Percent >= 100 {
 		bad.add(c.origin("storage.min_free"), "storage.min_free: nothing could be stored with 100%% left free")
 	}
+	if c.Storage.FillAfterRanges < 0 {
+		bad.add(c.origin("storage.fill_after_ranges"), "storage.fill_after_ranges: want a number of ranges, or 0 for never")
+	}
+	if p := c.Storage.FillAfterPercent; p < 0 || p > 100 {
+		bad.add(c.origin("storage.fill_after_percent"), "storage.fill_after_percent: want 1 to 100, or 0 for never")
+	}
 	if c.Index.Workers < 1 {
 		bad.add(c.origin("index.workers"), "index.workers: want at least 1; to index nothing write enabled: false")
 	}

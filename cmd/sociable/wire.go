@@ -67,7 +67,8 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	defer end()
 	px, err := proxy.New(life, proxy.Options{
 		Store: store.Store, Upstreams: ups, Default: cfg.DefaultUpstream, Indexer: ix, Referrers: rf,
-		StopOnDisconnect: !cfg.Storage.FinishOnDisconnect(), Logger: log, Registerer: reg,
+		StopOnDisconnect: !cfg.Storage.FinishOnDisconnect(),
+		FillAfterRanges:  cfg.Storage.FillAfterRanges, FillAfterPercent: cfg.Storage.FillAfterPercent, Logger: log, Registerer: reg,
 	})
 	if err != nil {
 		return err
