@@ -26,7 +26,7 @@ func TestBadLayers(t *testing.T) {
 	good := []string{realimage.LayerBase, realimage.LayerPython}
 	var want []digest.Digest
 	for _, name := range good {
-		want = append(want, suite.set.Layers[name].Digest)
+		want = append(want, suite.Set.Layers[name].Digest)
 	}
 	var got []digest.Digest
 	for _, z := range index.Layers {

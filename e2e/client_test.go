@@ -158,7 +158,7 @@ func sameFile(t *testing.T, path string, d digest.Digest) {
 		t.Fatal(err)
 	}
 	defer got.Close()
-	want, err := suite.set.Open(d)
+	want, err := suite.Set.Open(d)
 	if err != nil {
 		t.Fatal(err)
 	}

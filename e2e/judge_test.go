@@ -107,7 +107,7 @@ func (p *proxy) judgePlatforms(t *testing.T) {
 // TestPlainRegistryLazily is the judge tried on itself: the official client
 // reads a layer through the official zTOC from a plain registry.
 func TestPlainRegistryLazily(t *testing.T) {
-	l := startLink(t, suite.registry.URL(), link.Options{})
+	l := startLink(t, suite.Registry.URL(), link.Options{})
 	i := image(t, realimage.ImageSmall)
 	_, body, err := officialIndex(t, i, platformOf(i))
 	if err != nil {

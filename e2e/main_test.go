@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,16 +15,12 @@ import (
 	"github.com/sociable/sociable/e2e/realimage"
 )
 
-// suite is what all tests share. Only registry's content, which nobody changes
-// after TestMain, outlives a run.
+// suite is what all tests share. Only the registries' content, which nobody
+// changes after TestMain, outlives a run.
 var suite struct {
-	ctx      context.Context // the life of shared processes
-	cache    string
-	programs *harness.Programs
-	set      *realimage.Set
-	registry *harness.Registry // distribution 3, holding every image
-	debian   *harness.Registry // Debian's docker-registry over the same files
-	cleanup  []func()          // run at the end
+	*harness.Suite
+	ctx     context.Context // the life of processes
+	cleanup []func()        // run at the end
 }
 
 // suiteTimeout is more than any run takes.
@@ -37,46 +32,21 @@ func run(m *testing.M) int {
 	ctx, cancel := context.WithTimeout(context.Background(), suiteTimeout)
 	defer cancel()
 	time.Local = time.UTC // the official builder writes times in the zone of the machine
-	stop, err := prepare(ctx)
-	defer stop()
+	s, err := harness.NewSuite(ctx, ".")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
 	}
-	return m.Run()
-}
-
-func prepare(ctx context.Context) (stop func(), err error) {
-	s := &suite
-	stop = func() {
-		for _, f := range s.cleanup {
+	suite.Suite, suite.ctx = s, ctx
+	defer func() {
+		for _, f := range suite.cleanup {
 			f()
 		}
-		for _, r := range []*harness.Registry{s.debian, s.registry} {
-			if r != nil {
-				_ = r.Stop() // killed with ctx otherwise
-			}
+		if err := s.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
 		}
-	}
-	s.ctx = ctx
-	if s.cache, err = filepath.Abs(".cache"); err != nil {
-		return stop, err
-	}
-	if s.programs, err = harness.Build(ctx, ".", filepath.Join(s.cache, "bin")); err != nil {
-		return stop, err
-	}
-	if s.set, err = realimage.Prepare(ctx, s.cache); err != nil {
-		return stop, err
-	}
-	root := filepath.Join(s.cache, "registry")
-	if s.registry, err = harness.StartRegistry(ctx, s.programs.Registry, root); err != nil {
-		return stop, err
-	}
-	if err := s.set.Push(ctx, s.registry.Addr); err != nil {
-		return stop, err
-	}
-	s.debian, err = harness.StartRegistry(ctx, s.programs.DockerRegistry, root)
-	return stop, err
+	}()
+	return m.Run()
 }
 
 // upstream is the name of the upstream in most tests.
@@ -92,7 +62,7 @@ type proxy struct {
 // upstream "up" behind a link.
 func startProxy(t *testing.T, opt link.Options, args ...string) *proxy {
 	t.Helper()
-	return startProxyTo(t, suite.registry.URL(), opt, args...)
+	return startProxyTo(t, suite.Registry.URL(), opt, args...)
 }
 
 // startProxyTo is startProxy with another upstream.
@@ -110,7 +80,7 @@ func setting(key, value string) string {
 func startProxyWith(t *testing.T, url string, opt link.Options, env []string, args ...string) *proxy {
 	t.Helper()
 	l := startLink(t, url, opt)
-	x, err := harness.NewProxy(suite.programs, t.TempDir(), []string{upstream + "=" + l.URL()}, args...)
+	x, err := harness.NewProxy(suite.Programs, t.TempDir(), []string{upstream + "=" + l.URL()}, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +92,7 @@ func startProxyWith(t *testing.T, url string, opt link.Options, env []string, ar
 			t.Errorf("stop sociable: %v", err)
 		}
 		if t.Failed() {
-			t.Logf("sociable's log:\n%s", tail(x.Log(), 8<<10))
+			t.Logf("sociable's log:\n%s", digestLog(x.Log()))
 		}
 	})
 	return p
@@ -153,17 +123,24 @@ func (p *proxy) start(t *testing.T) {
 // ref is how clients name an image through the proxy.
 func (p *proxy) ref(i realimage.Image) string { return p.Addr + "/" + upstream + "/" + i.Ref() }
 
-func tail(s string, n int) string {
-	if len(s) > n {
-		return "…" + s[len(s)-n:]
+// digestLog is what is worth reading of a log: its last lines, and all before
+// them that are no plain requests.
+func digestLog(log string) string {
+	const last = 20
+	lines := strings.SplitAfter(log, "\n")
+	var out strings.Builder
+	for n, line := range lines {
+		if n >= len(lines)-last || !strings.Contains(line, "msg=request ") || !strings.Contains(line, " status=2") {
+			out.WriteString(line)
+		}
 	}
-	return s
+	return out.String()
 }
 
 // image gives one of the set's images.
 func image(t *testing.T, name string) realimage.Image {
 	t.Helper()
-	i, ok := suite.set.Images[name]
+	i, ok := suite.Set.Images[name]
 	if !ok {
 		t.Fatalf("there is no image %q", name)
 	}

@@ -45,13 +45,13 @@ type official struct {
 }
 
 var theOfficial = sync.OnceValues(func() (*official, error) {
-	dir, err := os.MkdirTemp(suite.cache, "official-")
+	dir, err := os.MkdirTemp(suite.Cache, "official-")
 	if err != nil {
 		return nil, err
 	}
 	suite.cleanup = append(suite.cleanup, func() { os.RemoveAll(dir) })
 	// containerd's content store keeps blobs as an image layout does.
-	if err := os.Symlink(filepath.Join(suite.set.Dir, "blobs"), filepath.Join(dir, "blobs")); err != nil {
+	if err := os.Symlink(filepath.Join(suite.Set.Dir, "blobs"), filepath.Join(dir, "blobs")); err != nil {
 		return nil, err
 	}
 	content, err := local.NewStore(dir)
@@ -216,7 +216,7 @@ type tarFile struct {
 // every nth of its regular files.
 func filesOf(t *testing.T, l realimage.Layer, nth int) []tarFile {
 	t.Helper()
-	f, err := suite.set.Open(l.Digest)
+	f, err := suite.Set.Open(l.Digest)
 	if err != nil {
 		t.Fatal(err)
 	}

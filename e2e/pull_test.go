@@ -33,7 +33,7 @@ func craneProgram() puller {
 	return puller{
 		name: "crane",
 		pull: func(ctx context.Context, ref, dir string) error {
-			_, err := harness.Run(ctx, suite.programs.Crane, "pull", "--format=oci", ref, dir)
+			_, err := harness.Run(ctx, suite.Programs.Crane, "pull", "--format=oci", ref, dir)
 			return err
 		},
 		blob: func(dir string, d digest.Digest) string { return filepath.Join(dir, "blobs", "sha256", d.Encoded()) },
@@ -44,7 +44,7 @@ func skopeoProgram() puller {
 	return puller{
 		name: "skopeo",
 		pull: func(ctx context.Context, ref, dir string) error {
-			_, err := harness.Run(ctx, suite.programs.Skopeo, "copy", "--insecure-policy", "--src-tls-verify=false",
+			_, err := harness.Run(ctx, suite.Programs.Skopeo, "copy", "--insecure-policy", "--src-tls-verify=false",
 				"--preserve-digests", "docker://"+ref, "dir:"+dir)
 			return err
 		},
@@ -75,7 +75,7 @@ func pullAndCompare(t *testing.T, c puller, ref string, i realimage.Image) {
 // TestPlainRegistry is the harness tried on itself: what the other tests expect
 // of the proxy is what a registry does.
 func TestPlainRegistry(t *testing.T) {
-	for _, r := range []*harness.Registry{suite.registry, suite.debian} {
+	for _, r := range []*harness.Registry{suite.Registry, suite.Debian} {
 		for _, c := range []puller{craneProgram(), skopeoProgram()} {
 			l := startLink(t, r.URL(), link.Options{})
 			i := image(t, realimage.ImageSmall)
@@ -94,8 +94,8 @@ func TestPullByRealClients(t *testing.T) {
 		client   puller
 		images   []string
 	}{
-		{"distribution", suite.registry.URL(), craneProgram(), []string{realimage.ImageToolchain, realimage.ImageDocker, realimage.ImageBig}},
-		{"docker-registry", suite.debian.URL(), skopeoProgram(), []string{realimage.ImageToolchain, realimage.ImageDocker}},
+		{"distribution", suite.Registry.URL(), craneProgram(), []string{realimage.ImageToolchain, realimage.ImageDocker, realimage.ImageBig}},
+		{"docker-registry", suite.Debian.URL(), skopeoProgram(), []string{realimage.ImageToolchain, realimage.ImageDocker}},
 	} {
 		t.Run(test.client.name+" from "+test.registry, func(t *testing.T) {
 			p := startProxyTo(t, test.url, link.Options{})
@@ -167,7 +167,7 @@ func TestSameHeadersAsUpstream(t *testing.T) {
 			for _, method := range []string{http.MethodHead, http.MethodGet, http.MethodHead} {
 				t.Run(fmt.Sprintf("%s/%s/%.10s", method, name, ref), func(t *testing.T) {
 					path := "/manifests/" + ref
-					want, err := request(t.Context(), suite.registry.Addr, method, "/v2/"+i.Repo()+path, "Accept", i.MediaType)
+					want, err := request(t.Context(), suite.Registry.Addr, method, "/v2/"+i.Repo()+path, "Accept", i.MediaType)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -176,7 +176,7 @@ func TestSameHeadersAsUpstream(t *testing.T) {
 			}
 		}
 		for _, d := range i.Blobs() {
-			want, err := request(t.Context(), suite.registry.Addr, http.MethodHead, "/v2/"+i.Repo()+"/blobs/"+d.String())
+			want, err := request(t.Context(), suite.Registry.Addr, http.MethodHead, "/v2/"+i.Repo()+"/blobs/"+d.String())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -223,7 +223,7 @@ func TestIndexes(t *testing.T) {
 	}
 	multi, small := image(t, realimage.ImageMulti), image(t, realimage.ImageSmall)
 	dir := t.TempDir()
-	if _, err := harness.Run(t.Context(), suite.programs.Crane, "pull", "--format=oci", "--platform=linux/arm64", p.ref(multi), dir); err != nil {
+	if _, err := harness.Run(t.Context(), suite.Programs.Crane, "pull", "--format=oci", "--platform=linux/arm64", p.ref(multi), dir); err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range small.Blobs() {

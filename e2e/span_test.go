@@ -23,7 +23,7 @@ import (
 func TestOneFileCostsItsSpans(t *testing.T) {
 	p := startProxy(t, link.Options{})
 	i := image(t, realimage.ImageBig)
-	layer := suite.set.Layers[realimage.LayerBig]
+	layer := suite.Set.Layers[realimage.LayerBig]
 	p.pull(t, i.Name)
 	entry := p.awaitIndex(t, i.Repo(), i.Digest, time.Minute)
 	index := decode[v1.Manifest](t, p.get(t, manifestPath(i.Repo(), entry.Digest.String())))
@@ -68,7 +68,7 @@ func middleFile(files []tarFile) tarFile {
 // compareRanges reads ranges of all forms out of spans and compares them with
 // the source. near is inside the layer.
 func (p *proxy) compareRanges(t *testing.T, i realimage.Image, layer realimage.Layer, near int64) {
-	src, err := os.Open(suite.set.Path(layer.Digest))
+	src, err := os.Open(suite.Set.Path(layer.Digest))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,8 +141,8 @@ func (p *proxy) compareParts(t *testing.T, path string, src io.ReaderAt, ranges 
 func TestColdRanges(t *testing.T) {
 	p := startProxy(t, link.Options{})
 	i := image(t, realimage.ImageToolchain)
-	layer := suite.set.Layers[realimage.LayerGo]
-	src, err := os.Open(suite.set.Path(layer.Digest))
+	layer := suite.Set.Layers[realimage.LayerGo]
+	src, err := os.Open(suite.Set.Path(layer.Digest))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,7 +83,7 @@ func TestAdmin(t *testing.T) {
 	if a := p.get(t, "/v2/"); a.StatusCode != http.StatusOK {
 		t.Errorf("/v2/: %s", a.Status)
 	}
-	second, err := harness.NewProxy(suite.programs, p.Data, []string{upstream + "=" + p.link.URL()})
+	second, err := harness.NewProxy(suite.Programs, p.Data, []string{upstream + "=" + p.link.URL()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -243,12 +243,12 @@ type image struct {
 const gzipLayer = v1.MediaTypeImageLayerGzip
 
 // newImage makes an image of gzip layers; name tells it from others.
-func newImage(t *testing.T, name string, layers ...[]byte) *image {
+func newImage(t testing.TB, name string, layers ...[]byte) *image {
 	t.Helper()
 	return typedImage(t, name, slices.Repeat([]string{gzipLayer}, len(layers)), layers...)
 }
 
-func typedImage(t *testing.T, name string, types []string, layers ...[]byte) *image {
+func typedImage(t testing.TB, name string, types []string, layers ...[]byte) *image {
 	t.Helper()
 	m := v1.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
@@ -265,7 +265,7 @@ func typedImage(t *testing.T, name string, types []string, layers ...[]byte) *im
 	return parseImage(t, body, v1.MediaTypeImageManifest)
 }
 
-func parseImage(t *testing.T, body []byte, mediaType string) *image {
+func parseImage(t testing.TB, body []byte, mediaType string) *image {
 	t.Helper()
 	m, err := oci.ParseManifest(body, mediaType)
 	if err != nil {
@@ -275,7 +275,7 @@ func parseImage(t *testing.T, body []byte, mediaType string) *image {
 }
 
 // newTar makes a tar of a few files of size bytes together that do not compress.
-func newTar(t *testing.T, seed uint64, size int) []byte {
+func newTar(t testing.TB, seed uint64, size int) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	tw := tar.NewWriter(&out)
@@ -297,7 +297,7 @@ func newTar(t *testing.T, seed uint64, size int) []byte {
 	return out.Bytes()
 }
 
-func compress(t *testing.T, p []byte, head gzip.Header) []byte {
+func compress(t testing.TB, p []byte, head gzip.Header) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	zw := gzip.NewWriter(&out)
@@ -310,7 +310,7 @@ func compress(t *testing.T, p []byte, head gzip.Header) []byte {
 }
 
 // newLayer makes a gzip layer of several spans.
-func newLayer(t *testing.T, seed uint64) []byte {
+func newLayer(t testing.TB, seed uint64) []byte {
 	t.Helper()
 	return compress(t, newTar(t, seed, 300<<10), gzip.Header{})
 }
@@ -319,4 +319,16 @@ func newLayer(t *testing.T, seed uint64) []byte {
 func inBubble(t *testing.T, fn func(t *testing.T)) {
 	t.Helper()
 	synctest.Test(t, fn)
+}
+
+// badLink makes a tar with a hard link to a file that it has not.
+func badLink(t *testing.T) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	tw := tar.NewWriter(&out)
+	err := tw.WriteHeader(&tar.Header{Name: "a", Linkname: "b", Typeflag: tar.TypeLink})
+	if err = errors.Join(err, tw.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
 }

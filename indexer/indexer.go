@@ -82,11 +82,18 @@ func New(o Options) *Indexer {
 // Run does the work until ctx ends, and returns nil when all of it has
 // stopped. It begins with what the rows say was left undone: images that the
 // rules of today see differently, layers that are wanted and whole in the
-// store, images of which all layers are through. It is called once.
+// store, images of which all layers are through. It is called once. An error
+// is one of the rows, at the start.
 func (x *Indexer) Run(ctx context.Context) error {
 	if x.opt.Disabled {
 		<-ctx.Done()
 		return nil
+	}
+	if err := x.countJobs(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return x.dispatch(ctx) })

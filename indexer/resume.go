@@ -2,6 +2,7 @@ package indexer
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -9,23 +10,32 @@ import (
 	"github.com/sociable/sociable/storage"
 )
 
+// countJobs sets the count of jobs, before any are added or done.
+func (x *Indexer) countJobs(ctx context.Context) error {
+	var n int
+	err := x.store.View(ctx, func(tx storage.Tx) error {
+		n = 0
+		return tx.Jobs(func(storage.JobRow) error { n++; return nil })
+	})
+	if err != nil {
+		return fmt.Errorf("count jobs: %w", err)
+	}
+	x.m.queued.Set(float64(n))
+	return nil
+}
+
 // resume looks at every image once, as if its manifest came by again: the
 // rules may have changed, a build may have been cut short, an index may wait
 // to be listed.
 func (x *Indexer) resume(ctx context.Context) error {
 	var images []digest.Digest
-	var jobs int
 	err := x.store.View(ctx, func(tx storage.Tx) error {
-		err := tx.Jobs(func(storage.JobRow) error { jobs++; return nil })
-		if err != nil {
-			return err
-		}
+		images = nil
 		return tx.Images(func(img storage.ImageRow) error {
 			images = append(images, img.Manifest.Digest)
-			return nil
+			return ctx.Err()
 		})
 	})
-	x.m.queued.Add(float64(jobs))
 	for _, d := range images {
 		if err != nil || ctx.Err() != nil {
 			break

@@ -189,13 +189,13 @@ func (t *reader) read(ctx context.Context, buf []byte) (int, error) {
 func (f *fill) sizeFor(ctx context.Context, t *reader) (int64, error) {
 	for {
 		f.mu.Lock()
-		size, answered, wait := f.size, f.answered, f.waitLocked()
+		size, answered, pumped, wait := f.size, f.answered, f.pump != nil, f.waitLocked()
 		err := t.brokenLocked()
 		f.mu.Unlock()
 		if size >= 0 || answered || err != nil {
 			return size, err
 		}
-		if !t.whole {
+		if !t.whole && !pumped { // the pump's first answer will tell
 			t.wantMore()
 		}
 		select {

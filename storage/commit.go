@@ -59,12 +59,12 @@ func (s *Store) commitLoop(ctx context.Context) {
 		case <-ctx.Done():
 		}
 		sleep(ctx, commitDelay)
-		if err := s.commitPending(whole); err != nil {
+		if _, err := s.commitPending(whole); err != nil {
 			s.log.ErrorContext(ctx, "blobs are served but not filed", "err", err)
 			sleep(ctx, commitRetry)
 		}
 	}
-	if err := s.commitPending(whole); err != nil {
+	if _, err := s.commitPending(whole); err != nil {
 		s.log.ErrorContext(ctx, "blobs are lost with this process", "err", err)
 	}
 }
@@ -79,34 +79,37 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// commitPending makes all that is pending durable. When rows can't be written
-// the blobs stay pending, and are served, until a later attempt.
-func (s *Store) commitPending(ctx context.Context) error {
+// commitPending makes all that is pending durable, but for the lost that could
+// not be synced: those are forgotten. When rows can't be written the blobs stay
+// pending, and are served, until a later attempt.
+func (s *Store) commitPending(ctx context.Context) (lost int, err error) {
 	select {
 	case s.queue.busy <- struct{}{}:
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return 0, context.Cause(ctx)
 	}
 	defer func() { <-s.queue.busy }()
 	for {
 		ds := s.queue.take()
 		if len(ds) == 0 {
-			return nil
+			return lost, nil
 		}
-		if err := s.commitBatch(ctx, ds); err != nil {
+		n, err := s.commitBatch(ctx, ds)
+		lost += n
+		if err != nil {
 			s.queue.add(ds...)
-			return err
+			return lost, err
 		}
 	}
 }
 
 // commitBatch holds the locks of all of ds, so that none of them is purged or
 // committed anew between its sync and its row.
-func (s *Store) commitBatch(ctx context.Context, ds []digest.Digest) error {
+func (s *Store) commitBatch(ctx context.Context, ds []digest.Digest) (lost int, err error) {
 	start := s.now()
-	var batch []*entry
+	var locked []*entry
 	defer func() {
-		for _, e := range batch {
+		for _, e := range locked {
 			s.digests.unlock(e)
 		}
 	}()
@@ -115,40 +118,37 @@ func (s *Store) commitBatch(ctx context.Context, ds []digest.Digest) error {
 	for _, d := range ds {
 		e, err := s.digests.lock(ctx, d)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		batch = append(batch, e)
+		locked = append(locked, e)
 		if p := s.digests.pendingOf(d); p != nil { // else purged, or settled meanwhile
 			rows[e] = p
 			names = append(names, d)
 		}
 	}
-	if len(rows) == 0 {
-		return nil
-	}
-	if err := s.syncBatch(ctx, names, rows); err != nil {
-		return err
+	if lost, err = s.syncBatch(ctx, names, rows); err != nil || len(rows) == 0 {
+		return lost, err
 	}
 	if err := s.fileBatch(ctx, rows); err != nil {
-		return err
+		return lost, err
 	}
 	s.metrics.committed(s.now().Sub(start))
-	return nil
+	return lost, nil
 }
 
 // syncBatch syncs names. Those that it loses it forgets, and takes out of rows.
-func (s *Store) syncBatch(ctx context.Context, names []digest.Digest, rows map[*entry]*pending) error {
-	err := s.blobs.Sync(ctx, names...)
-	var lost *SyncError
-	if err == nil || !errors.As(err, &lost) {
-		return err
+func (s *Store) syncBatch(ctx context.Context, names []digest.Digest, rows map[*entry]*pending) (lost int, err error) {
+	var failed *SyncError
+	if err := s.blobs.Sync(ctx, names...); err == nil || !errors.As(err, &failed) {
+		return 0, err
 	}
 	for e, p := range rows {
-		cause, ok := lost.Errs[e.d]
+		cause, ok := failed.Errs[e.d]
 		if !ok {
 			continue
 		}
 		delete(rows, e)
+		lost++
 		s.metrics.failed(opSync)
 		s.log.ErrorContext(ctx, "blob could not be synced, forgotten", "digest", e.d, "bytes", p.row.Size, "err", cause)
 		s.uncount(p.row)
@@ -156,14 +156,11 @@ func (s *Store) syncBatch(ctx context.Context, names []digest.Digest, rows map[*
 			s.log.ErrorContext(ctx, "blob could not be removed", "digest", e.d, "err", err)
 		}
 	}
-	return nil
+	return lost, nil
 }
 
 // fileBatch writes the rows of what is synced.
 func (s *Store) fileBatch(ctx context.Context, rows map[*entry]*pending) error {
-	if len(rows) == 0 {
-		return nil
-	}
 	err := s.meta.Update(ctx, func(tx Tx) error {
 		for _, p := range rows {
 			if err := fileRow(tx, p.row, p.dropPartial); err != nil {

@@ -40,7 +40,7 @@ func (s *Store) take(ctx context.Context, n int64) error {
 			return fmt.Errorf("make room for %d bytes: %w", n, ErrFull)
 		}
 		// What is pending can't be evicted yet. In a small store that may be all.
-		if err := s.commitPending(ctx); err != nil {
+		if _, err := s.commitPending(ctx); err != nil {
 			return fmt.Errorf("make room for %d bytes: %w: %w", n, ErrFull, err)
 		}
 		flushed = true

@@ -103,9 +103,13 @@ func (s *Store) Run(ctx context.Context) error {
 }
 
 // Flush makes everything pending durable and files access times, as Run does
-// when it ends.
+// when it ends. An error means that not all that was pending is durable.
 func (s *Store) Flush(ctx context.Context) error {
-	return errors.Join(s.commitPending(ctx), s.fileAccesses(ctx))
+	lost, err := s.commitPending(ctx)
+	if err == nil && lost > 0 {
+		err = fmt.Errorf("%d blobs could not be synced and are lost", lost)
+	}
+	return errors.Join(err, s.fileAccesses(ctx))
 }
 
 // Usage is what the store holds.

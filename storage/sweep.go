@@ -16,27 +16,35 @@ const sweepGrace = time.Minute
 
 // orphan is a file without a row.
 type orphan struct {
-	d       digest.Digest
-	key     string // of a partial, "" for a blob
-	size    int64
-	removed bool
+	d    digest.Digest
+	key  string // of a partial, "" for a blob
+	size int64
 }
 
 // sweepOnce removes what a crash left: bytes without a row, files of partials
 // without a row, and rows of partials without their bytes. It ends with ctx.
 func (s *Store) sweepOnce(ctx context.Context) {
 	found, err := s.orphans(ctx)
-	if err == nil && len(found) > 0 {
-		sleep(ctx, sweepGrace)
-	}
 	if err == nil {
-		err = s.checkPartials(ctx)
+		sleep(ctx, sweepGrace)
+		err = s.sweepAll(ctx, found)
 	}
+	if err != nil && ctx.Err() == nil {
+		s.metrics.failed(opSweep)
+		s.log.ErrorContext(ctx, "sweep failed", "err", err)
+	}
+}
+
+// sweepAll removes those of found that are orphans still.
+func (s *Store) sweepAll(ctx context.Context, found []orphan) error {
 	var files int
 	var bytes int64
-	for i := 0; err == nil && i < len(found); i++ {
-		o := &found[i]
-		if err = s.sweep(ctx, o); o.removed {
+	for _, o := range found {
+		gone, err := s.sweep(ctx, o)
+		if err != nil {
+			return err
+		}
+		if gone {
 			files++
 			bytes += o.size
 		}
@@ -44,10 +52,7 @@ func (s *Store) sweepOnce(ctx context.Context) {
 	if files > 0 {
 		s.log.InfoContext(ctx, "removed what was never filed", "files", files, "bytes", bytes)
 	}
-	if err != nil && ctx.Err() == nil {
-		s.metrics.failed(opSweep)
-		s.log.ErrorContext(ctx, "sweep failed", "err", err)
-	}
+	return s.checkPartials(ctx)
 }
 
 // orphans finds files without a row.
@@ -90,33 +95,30 @@ func (s *Store) partialRow(ctx context.Context, d digest.Digest) (row PartialRow
 }
 
 // sweep removes o if it still has no row and nobody is about to give it one.
-func (s *Store) sweep(ctx context.Context, o *orphan) error {
+func (s *Store) sweep(ctx context.Context, o orphan) (gone bool, err error) {
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	}
 	e := s.digests.lockIdle(o.d)
 	if e == nil {
-		return nil
+		return false, nil
 	}
 	defer s.digests.unlock(e)
-	var err error
 	if o.key == "" {
-		_, err = s.Stat(ctx, o.d)
-	} else if s.partials.isOpen(o.d) {
-		return nil
-	} else {
-		_, err = s.partialRow(ctx, o.d)
+		if _, err := s.Stat(ctx, o.d); !errors.Is(err, ErrNotFound) {
+			return false, err // nil: it has got a row
+		}
+		err := s.blobs.Remove(ctx, o.d)
+		return err == nil, err
 	}
-	if !errors.Is(err, ErrNotFound) {
-		return err // nil: it has got a row
+	if s.partials.isOpen(o.d) {
+		return false, nil
 	}
-	if o.key == "" {
-		err = s.blobs.Remove(ctx, o.d)
-	} else {
-		err = s.removePartialFile(ctx, o.d)
+	if _, err := s.partialRow(ctx, o.d); !errors.Is(err, ErrNotFound) {
+		return false, err
 	}
-	o.removed = err == nil
-	return err
+	err = s.removePartialFile(ctx, o.d)
+	return err == nil, err
 }
 
 // checkPartials deletes rows of partials whose bytes are gone.

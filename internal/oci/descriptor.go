@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -96,7 +95,7 @@ func ParseManifest(body []byte, mediaType string) (*Manifest, error) {
 		Subject       *v1.Descriptor    `json:"subject"`
 		Annotations   map[string]string `json:"annotations"`
 	}
-	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&doc); err != nil {
+	if err := json.Unmarshal(body, &doc); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrManifest, err)
 	}
 	if doc.SchemaVersion != 2 {
@@ -136,7 +135,7 @@ func ParseManifest(body []byte, mediaType string) (*Manifest, error) {
 // and, where neither says anything usable, its shape.
 func (m *Manifest) settleType(own string) error {
 	got, _, _ := strings.Cut(m.MediaType, ";")
-	got = strings.TrimSpace(got)
+	got = strings.ToLower(strings.TrimSpace(got))
 	switch {
 	case own != "" && IsManifestType(got) && own != got:
 		return fmt.Errorf("%w: Content-Type %q, but mediaType is %q", ErrManifest, got, own)

@@ -81,7 +81,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) int {
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int((e.RetryAfter+time.Second-1)/time.Second)))
 	}
-	for _, k := range []string{"Docker-Content-Digest", "Etag", "Content-Range", "Cache-Control"} {
+	for _, k := range []string{"Docker-Content-Digest", "Etag", "Content-Range", "Content-Encoding", "Cache-Control"} {
 		if k != "Content-Range" || status != http.StatusRequestedRangeNotSatisfiable {
 			h.Del(k)
 		}

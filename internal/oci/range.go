@@ -121,7 +121,7 @@ func ParseContentRange(h string) (r Range, size int64, err error) {
 	}
 	size = -1
 	if total != "*" {
-		if size, ok = parsePos(total); !ok || size < 0 {
+		if size, ok = parsePos(total); !ok || size < 0 || size == 1<<63-1 {
 			return bad()
 		}
 	}

@@ -5,6 +5,7 @@ package storagetest
 
 import (
 	"context"
+	"io/fs"
 	"path/filepath"
 	"testing"
 
@@ -42,7 +43,7 @@ func Open(t testing.TB, dir string, o storage.Options) (s *storage.Store, stop f
 		meta, o.Meta = db, db
 	}
 	if o.Blobs == nil {
-		blobs, err := disk.New(dir)
+		blobs, err := disk.NewFS(dir, NoSync{})
 		if err != nil {
 			t.Fatalf("open blobs: %v", err)
 		}
@@ -65,3 +66,20 @@ func Open(t testing.TB, dir string, o storage.Options) (s *storage.Store, stop f
 		}
 	}
 }
+
+// NoSync is the operating system's file system without the wait for the medium:
+// a crash of the test's machine may take its files along.
+type NoSync struct{ disk.OS }
+
+// OpenFile opens a file whose Sync does nothing.
+func (NoSync) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	f, err := disk.OS{}.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return noSyncFile{f}, nil
+}
+
+type noSyncFile struct{ disk.File }
+
+func (noSyncFile) Sync() error { return nil }
