@@ -181,7 +181,9 @@ func (f *fill) release() {
 	if f.refs == 0 {
 		f.wanted = nil
 		for r := range f.runs {
-			r.cancel(errStopped)
+			if r.End-r.at.Load() > littleLeft {
+				r.cancel(errStopped)
+			}
 		}
 		if f.pump != nil && f.p.opt.StopOnDisconnect && !f.kept {
 			f.pump.cancel(errStopped)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/internal/upstream"
@@ -13,8 +14,13 @@ import (
 // run is one ranged transfer into a fill.
 type run struct {
 	oci.Range
+	at     atomic.Int64 // how far it is
 	cancel context.CancelCauseFunc
 }
+
+// littleLeft is what a transfer may still bring when nobody waits any more: it
+// is on the wire already.
+const littleLeft = 2 * cell
 
 // want asks for the cells that cover r, as far as nobody has or brings them.
 func (f *fill) want(r oci.Range) {
@@ -43,6 +49,7 @@ func (f *fill) scheduleLocked() {
 		f.busy = f.busy.add(r)
 		ctx, cancel := context.WithCancelCause(f.p.life)
 		t := &run{Range: r, cancel: cancel}
+		t.at.Store(r.Off)
 		f.runs[t] = struct{}{}
 		f.p.work.Go(func() { f.transfer(ctx, t) })
 	}
@@ -51,7 +58,7 @@ func (f *fill) scheduleLocked() {
 // transfer brings one run; it is the run's goroutine.
 func (f *fill) transfer(ctx context.Context, t *run) {
 	defer t.cancel(nil)
-	rest, err := f.bring(ctx, t.Range)
+	rest, err := f.bring(ctx, t)
 	f.mu.Lock()
 	size := f.size
 	f.busy = f.busy.sub(rest)
@@ -69,9 +76,10 @@ func (f *fill) transfer(ctx context.Context, t *run) {
 	}
 }
 
-// bring copies r from upstream into the file and returns what of it did not
+// bring copies a run from upstream into the file and returns what of it did not
 // come. A blob that turns out to end before r does is no error.
-func (f *fill) bring(ctx context.Context, r oci.Range) (rest oci.Range, err error) {
+func (f *fill) bring(ctx context.Context, t *run) (rest oci.Range, err error) {
+	r := t.Range
 	body, err := f.up.Registry.Blob(ctx, f.repo.Name, f.d, r)
 	if err != nil {
 		var short *upstream.RangeError
@@ -106,6 +114,7 @@ func (f *fill) bring(ctx context.Context, r oci.Range) (rest oci.Range, err erro
 			f.p.metrics.upstreamBytes.Add(float64(n))
 			f.landed(oci.Range{Off: r.Off, End: r.Off + int64(n)})
 			r.Off += int64(n)
+			t.at.Store(r.Off)
 		}
 		if errors.Is(err, io.EOF) {
 			return r, nil
