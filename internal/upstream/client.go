@@ -68,15 +68,16 @@ type Client struct {
 }
 
 // New makes a client. It dials nothing: an upstream may be down, and the client
-// finds out by itself when it is back.
+// finds out by itself when it is back. An error means wrong Options; naming the
+// upstream is left to the caller.
 func New(o Options) (*Client, error) {
 	o = o.withDefaults()
 	if err := o.check(); err != nil {
-		return nil, fmt.Errorf("upstream %s: %w", o.Name, err)
+		return nil, err
 	}
 	m, err := newMetrics(o.Registerer, o.Name)
 	if err != nil {
-		return nil, fmt.Errorf("upstream %s: %w", o.Name, err)
+		return nil, fmt.Errorf("register the metrics: %w", err)
 	}
 	c := &Client{
 		opt: o, root: url.URL{Scheme: o.URL.Scheme, Host: o.URL.Host}, log: o.Logger.With("upstream", o.Name), metrics: m,
