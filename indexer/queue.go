@@ -145,10 +145,11 @@ func (x *Indexer) missingJobs(tx storage.Tx, d digest.Digest) ([]storage.JobRow,
 
 // layerOf finds k in the first image, by digest, that has it.
 func layerOf(tx storage.Tx, k key) (l oci.Layer, found bool, err error) {
-	err = eachUse(tx, k, func(img *storage.ImageRow, u *storage.ImageLayer) {
-		if !found && len(img.Repos) > 0 {
-			l, found = oci.Layer{Repo: img.Repos[0], Descriptor: u.Descriptor}, true
+	err = eachUse(tx, k, func(img *storage.ImageRow, u *storage.ImageLayer) bool {
+		if found = len(img.Repos) > 0; found {
+			l = oci.Layer{Repo: img.Repos[0], Descriptor: u.Descriptor}
 		}
+		return !found
 	})
 	return l, found, err
 }
@@ -156,24 +157,29 @@ func layerOf(tx storage.Tx, k key) (l oci.Layer, found bool, err error) {
 // untried gives the compression of the first image, by digest, that has k with
 // one that reason does not name as tried; "" when there is none.
 func untried(tx storage.Tx, k key, reason string) (first compression, err error) {
-	err = eachUse(tx, k, func(_ *storage.ImageRow, u *storage.ImageLayer) {
-		if c, _ := classify(u.Descriptor.MediaType); first == "" && c != "" && !wasTried(reason, c) {
+	err = eachUse(tx, k, func(_ *storage.ImageRow, u *storage.ImageLayer) bool {
+		if c, _ := classify(u.Descriptor.MediaType); c != "" && !wasTried(reason, c) {
 			first = c
 		}
+		return first == ""
 	})
 	return first, err
 }
 
-// eachUse calls fn for each place where an image has k.
-func eachUse(tx storage.Tx, k key, fn func(*storage.ImageRow, *storage.ImageLayer)) error {
-	return tx.ImagesOf(k.layer, func(img storage.ImageRow) error {
+// eachUse calls fn for each place where an image has k, while it returns true.
+func eachUse(tx storage.Tx, k key, fn func(*storage.ImageRow, *storage.ImageLayer) bool) error {
+	err := tx.ImagesOf(k.layer, func(img storage.ImageRow) error {
 		for i := range img.Layers {
-			if u := &img.Layers[i]; u.Descriptor.Digest == k.layer && u.SpanSize == k.spanSize {
-				fn(&img, u)
+			if u := &img.Layers[i]; u.Descriptor.Digest == k.layer && u.SpanSize == k.spanSize && !fn(&img, u) {
+				return errStop
 			}
 		}
 		return nil
 	})
+	if errors.Is(err, errStop) {
+		return nil
+	}
+	return err
 }
 
 func ignoreNotFound(err error) error {
