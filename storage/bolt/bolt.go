@@ -45,6 +45,7 @@ func Open(path string, o Options) (*DB, error) {
 		FreelistType:    bbolt.FreelistMapType,
 		InitialMmapSize: initialMap,
 		NoSync:          o.NoSync,
+		NoGrowSync:      o.NoSync,
 		NoStatistics:    true,
 	})
 	if errors.Is(err, berrors.ErrTimeout) {
