@@ -1,0 +1,88 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// table is what a benchmark prints.
+type table struct {
+	heading string // of its section in the document
+	intro   string
+	columns []string
+	rows    [][]string
+}
+
+func (t table) markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "## %s\n\n%s\n\n", t.heading, t.intro)
+	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(t.columns, " | "), " --- |"+strings.Repeat(" ---: |", len(t.columns)-1))
+	for _, r := range t.rows {
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(r, " | "))
+	}
+	return b.String()
+}
+
+// writeSection replaces the section of a Markdown file that has the same
+// heading as text, or puts text at the end. A missing file is made.
+func writeSection(path, text string) error {
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(path, []byte(replaceSection(string(old), text)), 0o644)
+}
+
+func replaceSection(doc, text string) string {
+	heading, _, _ := strings.Cut(text, "\n")
+	text = strings.TrimRight(text, "\n") + "\n"
+	lines := strings.SplitAfter(doc, "\n")
+	start := slices.IndexFunc(lines, func(l string) bool { return strings.TrimRight(l, "\n") == heading })
+	if start < 0 {
+		if doc = strings.TrimRight(doc, "\n"); doc != "" {
+			doc += "\n\n"
+		}
+		return doc + text
+	}
+	end := len(lines)
+	for i := start + 1; i < len(lines); i++ {
+		if strings.HasPrefix(lines[i], "## ") || strings.HasPrefix(lines[i], "# ") {
+			end = i
+			text += "\n"
+			break
+		}
+	}
+	return strings.Join(lines[:start], "") + text + strings.Join(lines[end:], "")
+}
+
+// circumstances say when, on what and from which commit a table is.
+func circumstances() string {
+	commit, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
+	if err != nil {
+		commit = []byte("unknown")
+	}
+	cpu := runtime.GOARCH
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(info)) {
+			if name, ok := strings.CutPrefix(line, "model name"); ok {
+				cpu = strings.Trim(name, "\t :\n")
+				break
+			}
+		}
+	}
+	return fmt.Sprintf("%s, %d cores of %s, commit %s, %s",
+		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), cpu, strings.TrimSpace(string(commit)), runtime.Version())
+}
+
+// median sorts xs.
+func median[T int64 | time.Duration](xs []T) T {
+	slices.Sort(xs)
+	return xs[len(xs)/2]
+}
