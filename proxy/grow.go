@@ -1,10 +1,8 @@
 package proxy
 
 import (
-	"container/list"
 	"context"
 	"fmt"
-	"sync"
 
 	"github.com/opencontainers/go-digest"
 
@@ -16,63 +14,27 @@ import (
 // maxReadings bounds how many blobs' ranged reads are remembered.
 const maxReadings = 4096
 
-// readings counts, for blobs that are not whole here, the ranges that were
-// asked for and the bytes that they brought: when they pass what is configured,
-// the rest is fetched, too. Forgetting one only delays that.
-type readings struct {
-	mu  sync.Mutex
-	lru *list.List // of *reading, last used first
-	by  map[digest.Digest]*list.Element
-}
-
+// reading is what ranged reads of a blob that is not whole here came to. When it
+// passes what is configured, the rest is fetched, too. Forgetting it only
+// delays that.
 type reading struct {
-	d      digest.Digest
 	ranges int
 	bytes  int64
-}
-
-func newReadings() *readings {
-	return &readings{lru: list.New(), by: map[digest.Digest]*list.Element{}}
-}
-
-// add counts and gives the sums.
-func (t *readings) add(d digest.Digest, ranges int, bytes int64) (int, int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	e := t.by[d]
-	if e == nil {
-		e = t.lru.PushFront(&reading{d: d})
-		t.by[d] = e
-		if t.lru.Len() > maxReadings {
-			delete(t.by, t.lru.Remove(t.lru.Back()).(*reading).d)
-		}
-	}
-	t.lru.MoveToFront(e)
-	r := e.Value.(*reading)
-	r.ranges += ranges
-	r.bytes += bytes
-	return r.ranges, r.bytes
-}
-
-func (t *readings) forget(d digest.Digest) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if e := t.by[d]; e != nil {
-		t.lru.Remove(e)
-		delete(t.by, d)
-	}
 }
 
 // brought counts what ranged reads of d cost upstream, and fetches the rest of
 // the blob when that is the policy.
 func (p *Proxy) brought(up *Upstream, repo oci.Repo, d digest.Digest, ranges int, bytes, size int64) {
-	n, sum := p.readings.add(d, ranges, bytes)
+	sum, _ := p.readings.get(d)
+	sum.ranges += ranges
+	sum.bytes += bytes // two at once may count as one: it is a rule of thumb
 	o := p.opt
-	if (o.FillAfterRanges == 0 || n < o.FillAfterRanges) &&
-		(o.FillAfterPercent == 0 || size <= 0 || sum*100 < int64(o.FillAfterPercent)*size) {
+	if (o.FillAfterRanges == 0 || sum.ranges < o.FillAfterRanges) &&
+		(o.FillAfterPercent == 0 || size <= 0 || sum.bytes*100 < int64(o.FillAfterPercent)*size) {
+		p.readings.put(d, sum)
 		return
 	}
-	p.readings.forget(d)
+	p.readings.drop(d)
 	p.work.Go(func() { p.grow(p.life, up, repo, d) })
 }
 

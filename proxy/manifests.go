@@ -51,16 +51,58 @@ type found struct {
 	stale error // why a cached tag was served unchecked
 }
 
+// maxManifests bounds the manifests that are kept in memory, in bytes.
+const maxManifests = 32 << 20
+
+// cachedManifest is a verified manifest in memory. Whether it may still be
+// served is a matter of the rows.
+type cachedManifest struct {
+	desc v1.Descriptor
+	body []byte
+}
+
+func (m cachedManifest) cost() int64 { return int64(len(m.body)) + 512 }
+
+// body gives a manifest's bytes, from memory or the store.
+func (p *Proxy) manifestBody(ctx context.Context, desc v1.Descriptor) ([]byte, error) {
+	if m, ok := p.bodies.get(desc.Digest); ok {
+		return m.body, nil
+	}
+	b, err := p.store.Open(ctx, desc.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("open manifest %s: %w", desc.Digest, err)
+	}
+	defer b.Close()
+	body := make([]byte, b.Size())
+	if _, err := b.ReadAt(body, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read manifest %s: %w", desc.Digest, err)
+	}
+	p.bodies.put(desc.Digest, cachedManifest{desc, body})
+	return body, nil
+}
+
+// storedManifest gives the descriptor of a manifest that has its rows here, and
+// what it was made from where it was made here.
+func (p *Proxy) storedManifest(tx storage.Tx, d digest.Digest) (desc v1.Descriptor, blob storage.BlobRow, err error) {
+	if blob, err = tx.Blob(d); err != nil {
+		return desc, blob, err
+	}
+	if m, ok := p.bodies.get(d); ok {
+		return m.desc, blob, nil
+	}
+	row, err := tx.Manifest(d)
+	return descriptor(row), blob, err
+}
+
 func (p *Proxy) sendManifest(w http.ResponseWriter, r *http.Request, repo oci.Repo, ref oci.Reference, got found) error {
 	h := w.Header()
 	d := got.desc.Digest
-	var body storage.Blob
+	var body []byte
 	if r.Method != http.MethodHead {
 		var err error
-		if body, err = p.store.Open(r.Context(), d); err != nil {
-			return manifestError(repo, ref, fmt.Errorf("open manifest %s: %w", d, err))
+		if body, err = p.manifestBody(r.Context(), got.desc); err != nil {
+			return manifestError(repo, ref, err)
 		}
-		defer body.Close()
 	}
 	h.Set("Docker-Content-Digest", d.String())
 	h.Set("Etag", etag(d))
@@ -78,26 +120,21 @@ func (p *Proxy) sendManifest(w http.ResponseWriter, r *http.Request, repo oci.Re
 	h.Set("Content-Type", got.desc.MediaType)
 	h.Set("Content-Length", strconv.FormatInt(got.desc.Size, 10))
 	w.WriteHeader(http.StatusOK)
-	if body != nil {
-		p.body(w, r, func(out io.Writer) error { return p.send(out, body, oci.Range{Off: 0, End: body.Size()}) })
-	}
+	_, _ = w.Write(body) // a client that left is nobody's loss
 	return nil
 }
 
 // manifestByDigest finds a manifest that never changes: upstream is asked for
 // it once, and once for each further repository that wants it.
 func (p *Proxy) manifestByDigest(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, head bool) (found, error) {
-	var row storage.ManifestRow
+	var desc v1.Descriptor
 	var st stored
-	err := p.store.View(ctx, func(tx storage.Tx) (err error) {
-		if row, err = tx.Manifest(d); err != nil {
-			return err
-		}
-		blob, err := tx.Blob(d)
+	err := p.store.View(ctx, func(tx storage.Tx) error {
+		got, blob, err := p.storedManifest(tx, d)
 		if err != nil {
 			return err
 		}
-		st.row, st.of = &blob, derivedFrom(blob)
+		desc, st.row, st.of = got, &blob, derivedFrom(blob)
 		st.entitled, err = p.has(tx, repo, d, st.of)
 		return err
 	})
@@ -117,11 +154,25 @@ func (p *Proxy) manifestByDigest(ctx context.Context, up *Upstream, repo oci.Rep
 			return found{}, err
 		}
 		out = outcomeMiss
-		if err := p.index.Manifest(ctx, repo, row); err != nil {
-			p.log.ErrorContext(ctx, "manifest not given to the indexer", "digest", d, "err", err)
-		}
+		p.tellIndexer(ctx, repo, d)
 	}
-	return found{desc: descriptor(row), out: out}, nil
+	return found{desc: desc, out: out}, nil
+}
+
+// tellIndexer gives it a manifest that is stored and has come up in one more
+// repository.
+func (p *Proxy) tellIndexer(ctx context.Context, repo oci.Repo, d digest.Digest) {
+	var row storage.ManifestRow
+	err := p.store.View(ctx, func(tx storage.Tx) (err error) {
+		row, err = tx.Manifest(d)
+		return err
+	})
+	if err == nil {
+		err = p.index.Manifest(ctx, repo, row)
+	}
+	if err != nil {
+		p.log.ErrorContext(ctx, "manifest not given to the indexer", "digest", d, "err", err)
+	}
 }
 
 func descriptor(row storage.ManifestRow) v1.Descriptor {

@@ -42,7 +42,7 @@ type registry struct {
 	serve func(w http.ResponseWriter, r *http.Request, body []byte) bool
 }
 
-func newRegistry(t *testing.T) *registry {
+func newRegistry(t testing.TB) *registry {
 	t.Helper()
 	g := &registry{blobs: map[string][]byte{}, manifests: map[string][]byte{}, types: map[string]string{}}
 	g.Server = httptest.NewServer(g)
@@ -138,13 +138,13 @@ type server struct {
 	stop  func()
 }
 
-func newServer(t *testing.T, reg *registry, change func(*Options)) *server {
+func newServer(t testing.TB, reg *registry, change func(*Options)) *server {
 	t.Helper()
 	return newServerAt(t, t.TempDir(), reg, change, nil)
 }
 
 // newServerAt opens, or opens again, the store in dir.
-func newServerAt(t *testing.T, dir string, reg *registry, change func(*Options), limit func(*storage.Options)) *server {
+func newServerAt(t testing.TB, dir string, reg *registry, change func(*Options), limit func(*storage.Options)) *server {
 	t.Helper()
 	blobs, err := disk.New(dir)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/ztoc"
 )
 
 // Options are what a Proxy is made of. Store is required; a nil or zero field
@@ -52,8 +53,9 @@ type Proxy struct {
 	router    *mux.Router
 	rights    *rights
 	silent    silence
-	tables    *tables
-	readings  *readings
+	tables    *lru[digest.Digest, *ztoc.SpanTable] // by zTOC
+	readings  *lru[digest.Digest, reading]
+	bodies    *lru[digest.Digest, cachedManifest]
 	manifests *share[found]
 
 	life context.Context // of everything that outlives a request
@@ -75,8 +77,9 @@ func New(life context.Context, o Options) (*Proxy, error) {
 	p := &Proxy{
 		opt: o, store: o.Store, routes: t, index: o.Indexer, log: o.Logger, now: o.Now,
 		metrics: newMetrics(o.Registerer), bufs: newBuffers(chunk), rights: newRights(),
-		silent: silence{until: map[string]time.Time{}}, tables: newTables(), readings: newReadings(),
-		fills: map[digest.Digest]*fill{}, spans: map[digest.Digest]*spanFlight{},
+		silent: silence{until: map[string]time.Time{}}, tables: newLRU[digest.Digest](maxTables, one[*ztoc.SpanTable]), readings: newLRU[digest.Digest](maxReadings, one[reading]),
+		bodies: newLRU[digest.Digest](maxManifests, cachedManifest.cost),
+		fills:  map[digest.Digest]*fill{}, spans: map[digest.Digest]*spanFlight{},
 	}
 	if p.index == nil {
 		p.index = noIndexer{}
@@ -111,21 +114,26 @@ func (p *Proxy) Run(ctx context.Context) error {
 // the code that says what is wrong, and not with a bare 404 or a redirect.
 func (p *Proxy) newRouter() *mux.Router {
 	m := mux.NewRouter().SkipClean(true)
-	route := func(name, path string, h oci.Handler) {
-		m.Path(path).Methods(http.MethodGet, http.MethodHead).Name(name).Handler(
+	route := func(name, path, word string, h oci.Handler) {
+		// The word spares most requests most expressions.
+		at := func() *mux.Route {
+			return m.MatcherFunc(func(r *http.Request, _ *mux.RouteMatch) bool { return strings.Contains(r.URL.Path, word) }).Path(path)
+		}
+		at().Methods(http.MethodGet, http.MethodHead).Name(name).Handler(
 			oci.Handler(func(w http.ResponseWriter, r *http.Request) error {
 				note(r).route = name
 				return h(w, r)
 			}))
-		m.Path(path).Handler(oci.Handler(readOnly))
+		at().Handler(oci.Handler(readOnly))
 	}
-	route(v2.RouteNameBase, "/v2/", p.base)
+	route(v2.RouteNameManifest, "/v2/{name:.*}/manifests/{reference:[^/]*}", "/manifests/", p.manifest)
+	route("referrers", "/v2/{name:.*}/referrers/{digest:[^/]*}", "/referrers/", p.referrers)
+	route(v2.RouteNameTags, "/v2/{name:.*}/tags/list", "/tags/list", p.tags)
+	m.MatcherFunc(func(r *http.Request, _ *mux.RouteMatch) bool { return strings.Contains(r.URL.Path, "/blobs/uploads") }).
+		PathPrefix("/v2/{name:.*}/blobs/uploads").Handler(oci.Handler(readOnly))
+	route(v2.RouteNameBlob, "/v2/{name:.*}/blobs/{digest:[^/]*}", "/blobs/", p.blob)
+	route(v2.RouteNameBase, "/v2/", "/v2/", p.base)
 	m.Path("/v2").Methods(http.MethodGet, http.MethodHead).Handler(oci.Handler(p.base))
-	route(v2.RouteNameManifest, "/v2/{name:.*}/manifests/{reference:[^/]*}", p.manifest)
-	route("referrers", "/v2/{name:.*}/referrers/{digest:[^/]*}", p.referrers)
-	route(v2.RouteNameTags, "/v2/{name:.*}/tags/list", p.tags)
-	m.PathPrefix("/v2/{name:.*}/blobs/uploads").Handler(oci.Handler(readOnly))
-	route(v2.RouteNameBlob, "/v2/{name:.*}/blobs/{digest:[^/]*}", p.blob)
 	m.NotFoundHandler = oci.Handler(unknownPath)
 	return m
 }

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"container/list"
 	"context"
 	"io"
 	"sync"
@@ -17,50 +16,10 @@ import (
 // 2,500 spans and takes about 200 KB.
 const maxTables = 256
 
-// tables keeps recently used span tables unpacked.
-type tables struct {
-	mu  sync.Mutex
-	lru *list.List // of *tableEntry, last used first
-	by  map[digest.Digest]*list.Element
-}
-
-type tableEntry struct {
-	ztoc  digest.Digest
-	table *ztoc.SpanTable
-}
-
-func newTables() *tables {
-	return &tables{lru: list.New(), by: map[digest.Digest]*list.Element{}}
-}
-
-func (t *tables) get(z digest.Digest) *ztoc.SpanTable {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	e := t.by[z]
-	if e == nil {
-		return nil
-	}
-	t.lru.MoveToFront(e)
-	return e.Value.(*tableEntry).table
-}
-
-func (t *tables) put(z digest.Digest, table *ztoc.SpanTable) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.by[z] != nil {
-		return
-	}
-	t.by[z] = t.lru.PushFront(&tableEntry{z, table})
-	if t.lru.Len() > maxTables {
-		old := t.lru.Remove(t.lru.Back()).(*tableEntry)
-		delete(t.by, old.ztoc)
-	}
-}
-
 // table gives the span table of a layer that was indexed here; nil where it
 // cannot address ranges: the layer is read by the grid then.
 func (p *Proxy) table(ctx context.Context, l storage.LayerRow) *ztoc.SpanTable {
-	if t := p.tables.get(l.ZTOC); t != nil {
+	if t, ok := p.tables.get(l.ZTOC); ok {
 		return t
 	}
 	var raw []byte

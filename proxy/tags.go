@@ -94,12 +94,7 @@ func (p *Proxy) knownTag(ctx context.Context, repo oci.Repo, tag string) (row st
 		if row, err = tx.Tag(repo, tag); err != nil {
 			return err
 		}
-		m, err := tx.Manifest(row.Digest)
-		if err != nil {
-			return err
-		}
-		desc = descriptor(m)
-		_, err = tx.Blob(row.Digest)
+		desc, _, err = p.storedManifest(tx, row.Digest)
 		return err
 	})
 	return row, desc, err
