@@ -1,56 +1,84 @@
 package inflate
 
+// outcome is why decodeSymbols has stopped.
+type outcome int
+
+const (
+	bufferUsed outcome = iota
+	blockDone
+	noSymbol   // a code without a meaning
+	noDistance // the same for a distance
+	tooFar     // a distance that reaches before the beginning
+)
+
 // codes decodes symbols until the block ends, which it reports, or a buffer is
 // used up.
+func (d *Decoder) codes() (done bool, err error) {
+	srcEnd := d.End - srcTurn
+	if d.Last {
+		srcEnd = d.End + srcTurn/2
+	}
+	if d.Pos > srcEnd || d.W >= d.Limit {
+		return false, nil
+	}
+	bb := uint64(d.Src[d.Pos]) >> (d.Bit & 7)
+	nb := 8 - uint64(d.Bit)
+	src, dst, nb, how := decodeSymbols(d.tab, at(d.Src, d.Pos+1), at(d.Src, srcEnd),
+		at(d.Dst, d.W), at(d.Dst, d.Limit), at(d.Dst, d.Low), bb, nb)
+	p := (between(at(d.Src, 0), src))*8 - int(nb)
+	d.Pos, d.Bit = p>>3, p&7
+	d.W = between(at(d.Dst, 0), dst)
+	switch how {
+	case noSymbol:
+		err = d.fault("code without a meaning")
+	case noDistance:
+		err = d.fault("distance code without a meaning")
+	case tooFar:
+		err = d.fault("distance reaches before the beginning")
+	}
+	return how == blockDone, err
+}
+
+// decodeSymbols is the hot loop. It is a function of its own, without the
+// Decoder, to leave the registers to what the loop needs.
 //
 // The bit buffer bb has 56 to 63 valid bits after each refill; above them are
 // copies of the bits that the next refill ORs in again. Only the low six bits
 // of nb count: entries are subtracted from it whole.
 //
-// Limits: a turn begins at or before srcEnd and refills three times at most, so
+// The next entry is looked up before a refill, which then has nothing to wait for.
+//
+// Limits: a turn begins at or before srcEnd and refills twice at most, so
 // no load goes behind Src[End+SrcSlack]. It begins before Dst[Limit] and writes
 // two literals and a match of 258 bytes, which may be overshot by 32, so no
 // store goes behind Dst[Limit+DstSlack].
-func (d *Decoder) codes() (done bool, err error) {
-	t := d.tab
-	src, dst := d.Src, d.Dst
-	pos, w := d.Pos, d.W
-	low, limit := d.Low, d.Limit
-	srcEnd := d.End - srcTurn
-	if d.Last {
-		srcEnd = d.End + srcTurn/2
-	}
-	if pos > srcEnd || w >= limit {
-		return false, nil
-	}
-
-	bb := uint64(load8(src, pos)) >> (d.Bit & 7)
-	nb := 8 - uint64(d.Bit)
-	pos++
-
-	for pos <= srcEnd && w < limit {
-		bb |= load64(src, pos) << (nb & 63)
-		pos += 7 - int(nb>>3&7)
-		nb |= 56
-
-		e := t.lit[bb&(1<<litBits-1)]
+func decodeSymbols(t *tables, src, srcEnd, dst, limit, low place, bb, nb uint64) (place, place, uint64, outcome) {
+	bb |= load64(src) << (nb & 63)
+	src = forth(src, 7-int(nb>>3&7))
+	nb |= 56
+	e := t.lit[bb&(1<<litBits-1)]
+	for !before(srcEnd, src) && before(dst, limit) {
 		if int32(e) < 0 {
 			bb >>= e & 63
 			nb -= uint64(e)
-			store8(dst, w, byte(e>>16))
-			w++
+			store8(dst, byte(e>>16))
+			dst = forth(dst, 1)
 			e = t.lit[bb&(1<<litBits-1)]
 			if int32(e) < 0 {
 				bb >>= e & 63
 				nb -= uint64(e)
-				store8(dst, w, byte(e>>16))
-				w++
+				store8(dst, byte(e>>16))
+				dst = forth(dst, 1)
 				e = t.lit[bb&(1<<litBits-1)]
 				if int32(e) < 0 {
 					bb >>= e & 63
 					nb -= uint64(e)
-					store8(dst, w, byte(e>>16))
-					w++
+					store8(dst, byte(e>>16))
+					dst = forth(dst, 1)
+					e = t.lit[bb&(1<<litBits-1)]
+					bb |= load64(src) << (nb & 63)
+					src = forth(src, 7-int(nb>>3&7))
+					nb |= 56
 					continue
 				}
 			}
@@ -62,19 +90,19 @@ func (d *Decoder) codes() (done bool, err error) {
 			if int32(e) < 0 {
 				bb >>= e & 63
 				nb -= uint64(e)
-				store8(dst, w, byte(e>>16))
-				w++
+				store8(dst, byte(e>>16))
+				dst = forth(dst, 1)
+				e = t.lit[bb&(1<<litBits-1)]
+				bb |= load64(src) << (nb & 63)
+				src = forth(src, 7-int(nb>>3&7))
+				nb |= 56
 				continue
 			}
 			if e&isEnd != 0 {
-				bb >>= e & 63
-				nb -= uint64(e)
-				done = true
-				break
+				return src, dst, (nb - uint64(e)) & 63, blockDone
 			}
 			if e&isExceptional != 0 {
-				err = CorruptError("code without a meaning")
-				break
+				return src, dst, nb & 63, noSymbol
 			}
 		}
 		// At least 34 bits are there; a length takes 20.
@@ -82,61 +110,68 @@ func (d *Decoder) codes() (done bool, err error) {
 		bb >>= e & 63
 		nb -= uint64(e)
 
-		bb |= load64(src, pos) << (nb & 63)
-		pos += 7 - int(nb>>3&7)
-		nb |= 56
 		e = t.dist[bb&(1<<distBits-1)]
+		bb |= load64(src) << (nb & 63)
+		src = forth(src, 7-int(nb>>3&7))
+		nb |= 56
 		if e&isExceptional != 0 {
 			if e&isPointer != 0 {
 				e = t.dist[(e>>16+uint32(bb>>distBits)&(1<<(e>>8&15)-1))%distSize]
 			}
 			if e&isExceptional != 0 {
-				err = CorruptError("distance code without a meaning")
-				break
+				return src, dst, nb & 63, noDistance
 			}
 		}
 		off := int(e>>16) + int((bb&(1<<(e&63)-1))>>(e>>8&15))
 		bb >>= e & 63
 		nb -= uint64(e)
-
-		s := w - off
-		if s < low {
-			err = CorruptError("distance reaches before the beginning")
-			break
+		if off > between(low, dst) {
+			return src, dst, nb & 63, tooFar
 		}
-		end := w + n
-		switch {
-		case off >= 16:
-			copy16(dst, w, s)
-			copy16(dst, w+16, s+16)
-			for w += 32; w < end; w += 16 {
-				s += 16
-				copy16(dst, w, s+16)
-			}
-		case off >= 8:
-			for ; w < end; w += 8 {
-				store64(dst, w, load64(dst, s))
-				s += 8
-			}
-		case off == 1:
-			v := uint64(load8(dst, s)) * 0x0101010101010101
-			for ; w < end; w += 8 {
-				store64(dst, w, v)
-			}
-		default:
-			for ; w < end; w++ {
-				store8(dst, w, load8(dst, s))
-				s++
-			}
+		e = t.lit[bb&(1<<litBits-1)]
+		bb |= load64(src) << (nb & 63)
+		src = forth(src, 7-int(nb>>3&7))
+		nb |= 56
+		if off < 16 {
+			dst = copyNear(dst, off, n)
+			continue
 		}
-		w = end
+		from := forth(dst, -off)
+		end := forth(dst, n)
+		copy16(dst, from)
+		copy16(forth(dst, 16), forth(from, 16))
+		for n > 32 {
+			dst, from = forth(dst, 16), forth(from, 16)
+			copy16(forth(dst, 16), forth(from, 16))
+			n -= 16
+		}
+		dst = end
 	}
+	return src, dst, nb & 63, bufferUsed
+}
 
-	p := pos*8 - int(nb&63)
-	d.Pos, d.Bit = p>>3, p&7
-	d.W = w
-	if err != nil && d.overrun() != nil {
-		err = ErrTruncated
+// copyNear copies n bytes from off bytes before dst, where off is less than 16,
+// and perhaps up to 7 bytes more. It gives the end of the n.
+func copyNear(dst place, off, n int) place {
+	from := forth(dst, -off)
+	end := forth(dst, n)
+	switch {
+	case off >= 8:
+		for ; n > 0; n -= 8 {
+			store64(dst, load64(from))
+			dst, from = forth(dst, 8), forth(from, 8)
+		}
+	case off == 1:
+		v := uint64(load8(from)) * 0x0101010101010101
+		for ; n > 0; n -= 8 {
+			store64(dst, v)
+			dst = forth(dst, 8)
+		}
+	default:
+		for ; n > 0; n-- {
+			store8(dst, load8(from))
+			dst, from = forth(dst, 1), forth(from, 1)
+		}
 	}
-	return done, err
+	return end
 }

@@ -143,7 +143,7 @@ func (d *Decoder) overrun() error {
 
 // readHeader reads a block's header and its codes.
 func (d *Decoder) readHeader() error {
-	v := load64(d.Src, d.Pos) >> (d.Bit & 7)
+	v := load64(at(d.Src, d.Pos)) >> (d.Bit & 7)
 	d.final = v&1 != 0
 	switch v >> 1 & 3 {
 	case 0:
@@ -182,7 +182,7 @@ func (d *Decoder) skip(n int) {
 func (d *Decoder) storedHeader(used int) error {
 	d.Pos += (used + 7) >> 3
 	d.Bit = 0
-	v := uint32(load64(d.Src, d.Pos))
+	v := uint32(load64(at(d.Src, d.Pos)))
 	d.Pos += 4
 	if err := d.overrun(); err != nil {
 		return err
@@ -221,7 +221,7 @@ var lengthOrder = [19]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 
 
 // dynamicHeader reads the codes of a dynamic block.
 func (d *Decoder) dynamicHeader() error {
-	v := load64(d.Src, d.Pos) >> (d.Bit & 7)
+	v := load64(at(d.Src, d.Pos)) >> (d.Bit & 7)
 	nlit := int(v>>3&31) + 257
 	ndist := int(v>>8&31) + 1
 	nlen := int(v>>13&15) + 4
@@ -229,7 +229,7 @@ func (d *Decoder) dynamicHeader() error {
 		return d.fault("too many length or distance symbols")
 	}
 	d.skip(17)
-	v = load64(d.Src, d.Pos) >> (d.Bit & 7) // 57 bits or more
+	v = load64(at(d.Src, d.Pos)) >> (d.Bit & 7) // 57 bits or more
 	var lens [19]uint8
 	for _, sym := range lengthOrder[:nlen] {
 		lens[sym] = uint8(v & 7)
@@ -299,7 +299,7 @@ func reverse7(v int) int {
 // readLengths reads the code lengths of both codes, which are one run.
 func (d *Decoder) readLengths(lens []uint8, table *[1 << 7]uint8) error {
 	src, pos, nb := d.Src, d.Pos, uint(0)
-	bb := load64(src, pos) >> (d.Bit & 7)
+	bb := load64(at(src, pos)) >> (d.Bit & 7)
 	nb = 64 - uint(d.Bit)
 	pos += 8
 	limit := len(src) - 8
@@ -310,7 +310,7 @@ func (d *Decoder) readLengths(lens []uint8, table *[1 << 7]uint8) error {
 				d.Pos = d.End + 1
 				return ErrTruncated
 			}
-			bb |= load64(src, pos) << (nb & 63)
+			bb |= load64(at(src, pos)) << (nb & 63)
 			pos += int(63-nb) >> 3
 			nb |= 56
 		}

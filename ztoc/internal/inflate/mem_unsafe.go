@@ -4,20 +4,25 @@ package inflate
 
 import "unsafe"
 
-// The five accesses that the hot loop makes. Callers keep i and the bytes after
-// it inside p: see the limits in Decoder.codes. The purego build has the same
-// five with every index checked, and the fuzz tests run on both.
+// place is a place in a buffer. These are the accesses that the hot loop makes;
+// it keeps them inside the buffers, see decodeSymbols. The purego build has the
+// same with every index checked, and the tests run on both.
+type place = unsafe.Pointer
 
-func at(p []byte, i int) unsafe.Pointer {
-	return unsafe.Add(unsafe.Pointer(unsafe.SliceData(p)), i)
-}
+func at(p []byte, i int) place { return unsafe.Add(unsafe.Pointer(unsafe.SliceData(p)), i) }
 
-func load8(p []byte, i int) byte { return *(*byte)(at(p, i)) }
+func forth(p place, n int) place { return unsafe.Add(p, n) }
 
-func load64(p []byte, i int) uint64 { return *(*uint64)(at(p, i)) }
+func between(from, to place) int { return int(uintptr(to) - uintptr(from)) }
 
-func store8(p []byte, i int, v byte) { *(*byte)(at(p, i)) = v }
+func before(p, q place) bool { return uintptr(p) < uintptr(q) }
 
-func store64(p []byte, i int, v uint64) { *(*uint64)(at(p, i)) = v }
+func load8(p place) byte { return *(*byte)(p) }
 
-func copy16(p []byte, to, from int) { *(*[16]byte)(at(p, to)) = *(*[16]byte)(at(p, from)) }
+func load64(p place) uint64 { return *(*uint64)(p) }
+
+func store8(p place, v byte) { *(*byte)(p) = v }
+
+func store64(p place, v uint64) { *(*uint64)(p) = v }
+
+func copy16(to, from place) { *(*[16]byte)(to) = *(*[16]byte)(from) }
