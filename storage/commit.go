@@ -151,10 +151,10 @@ func (s *Store) syncBatch(ctx context.Context, names []digest.Digest, rows map[*
 		lost++
 		s.metrics.failed(opSync)
 		s.log.ErrorContext(ctx, "blob could not be synced, forgotten", "digest", e.d, "bytes", p.row.Size, "err", cause)
-		s.uncount(p.row)
 		if err := s.lose(ctx, e); err != nil {
 			s.log.ErrorContext(ctx, "blob could not be removed", "digest", e.d, "err", err)
 		}
+		s.uncount(p.row)
 	}
 	return lost, nil
 }

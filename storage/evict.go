@@ -236,12 +236,12 @@ func (s *Store) evictBatch(ctx context.Context, vs []victim) (freed int64, err e
 		freed += v.size
 		s.metrics.evicted(v.kind, v.size)
 		if v.kind == kindPartial {
-			s.space.park(-v.size)
 			errs = append(errs, s.removePartialFile(ctx, v.d))
+			s.space.unpark(v.d)
 			continue
 		}
-		s.space.add(v.kind, -v.size, -1)
 		errs = append(errs, s.blobs.Remove(ctx, v.d))
+		s.space.add(v.kind, -v.size, -1) // not before: somebody waits for the room
 	}
 	return freed, errors.Join(errs...)
 }

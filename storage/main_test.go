@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -48,7 +50,10 @@ func newRig(t *testing.T, dir string, faults *storagetest.Faults, o storage.Opti
 	if err != nil {
 		t.Fatalf("open blobs: %v", err)
 	}
-	o.Blobs, o.Meta = d, meta
+	o.Meta = meta
+	if o.Blobs == nil {
+		o.Blobs = d
+	}
 	if faults != nil {
 		broken, err := disk.NewFS(dir, faults.FS(disk.OS{}))
 		if err != nil {
@@ -247,4 +252,59 @@ func ranges(ab ...int64) (rs []oci.Range) {
 		rs = append(rs, oci.Range{Off: ab[i], End: ab[i+1]})
 	}
 	return rs
+}
+
+// meter is a file system that counts the bytes in it. It has total bytes, of
+// which other programs use others.
+type meter struct {
+	storagetest.NoSync
+	used, most, others atomic.Int64
+	total              int64
+}
+
+func (m *meter) add(n int) {
+	used := m.used.Add(int64(n))
+	for most := m.most.Load(); used > most && !m.most.CompareAndSwap(most, used); {
+		most = m.most.Load()
+	}
+}
+
+func (m *meter) Free(string) (free, total int64, err error) {
+	return max(0, m.total-m.others.Load()-m.used.Load()), m.total, nil
+}
+
+func (m *meter) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	f, err := m.NoSync.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &meteredFile{f, m}, nil
+}
+
+func (m *meter) Remove(name string) error {
+	st, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	if err := m.NoSync.Remove(name); err != nil {
+		return err
+	}
+	m.used.Add(-st.Size())
+	return nil
+}
+
+// meteredFile counts what is appended, which is all that the tests write.
+type meteredFile struct {
+	disk.File
+	m *meter
+}
+
+func (f *meteredFile) Write(p []byte) (int, error) {
+	f.m.add(len(p))
+	return f.File.Write(p)
+}
+
+func (f *meteredFile) WriteAt(p []byte, off int64) (int, error) {
+	f.m.add(len(p))
+	return f.File.WriteAt(p, off)
 }

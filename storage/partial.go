@@ -111,12 +111,13 @@ func (p *Partial) open(ctx context.Context) error {
 	}
 	if !reaches(p.file, p.row.Have) {
 		p.s.log.WarnContext(ctx, "partial blob is shorter than its row says, begun anew", "digest", p.d)
-		if err := p.s.dropPartialRow(ctx, p.row); err != nil {
+		if err := p.s.dropPartialRow(ctx, p.d); err != nil {
 			return errors.Join(err, p.file.Close())
 		}
 		p.row.Have, p.filed = nil, -1
 	}
 	p.written = slices.Clone(p.row.Have)
+	p.s.space.unpark(p.d)
 	p.room.adopt(max(p.filed, 0))
 	return nil
 }
@@ -131,13 +132,13 @@ func reaches(f PartialFile, have []oci.Range) bool {
 	return n == 1
 }
 
-// dropPartialRow forgets row, which is of a partial that nobody has open.
-func (s *Store) dropPartialRow(ctx context.Context, row PartialRow) error {
-	if err := s.meta.Update(ctx, func(tx Tx) error { return tx.DeletePartial(row.Digest) }); err != nil {
+// dropPartialRow forgets a partial that nobody has open.
+func (s *Store) dropPartialRow(ctx context.Context, d digest.Digest) error {
+	if err := s.meta.Update(ctx, func(tx Tx) error { return tx.DeletePartial(d) }); err != nil {
 		s.metrics.failed(opRow)
 		return err
 	}
-	s.space.park(-total(row.Have))
+	s.space.unpark(d)
 	return nil
 }
 
@@ -233,8 +234,8 @@ func (p *Partial) usable() error {
 	return fmt.Errorf("partial %s: %w", p.d, os.ErrClosed)
 }
 
-// end moves p out of partialOpen; false when it is out already. What it had
-// room for is given back: it is counted elsewhere, or gone.
+// end moves p out of partialOpen; false when it is out already. Who ends it
+// releases its room, once that is counted elsewhere or the bytes are gone.
 func (p *Partial) end(to partialState) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -242,8 +243,13 @@ func (p *Partial) end(to partialState) bool {
 		return false
 	}
 	p.state = to
-	p.room.release()
 	return true
+}
+
+func (p *Partial) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.room.release()
 }
 
 // Checkpoint syncs what was written and files that have is there, of size bytes
@@ -292,7 +298,10 @@ func (p *Partial) Promote(ctx context.Context, kind Kind, size int64) error {
 	return p.s.settle(ctx, BlobRow{Digest: p.d, Size: size, Kind: kind}, settlement{
 		dur:         Cached,
 		dropPartial: true,
-		done:        func() { p.end(partialPromoted) },
+		done: func() {
+			p.end(partialPromoted)
+			p.release()
+		},
 		bytes: func(there bool) error {
 			p.mu.Lock()
 			err := p.usable()
@@ -327,6 +336,7 @@ func (p *Partial) discardLocked(ctx context.Context) (freed int64, err error) {
 	if !p.end(partialGone) {
 		return 0, nil
 	}
+	defer p.release()
 	if err := p.s.meta.Update(ctx, func(tx Tx) error { return tx.DeletePartial(p.d) }); err != nil {
 		p.s.metrics.failed(opRow)
 		return 0, errors.Join(err, p.file.Remove())
@@ -341,8 +351,9 @@ func (p *Partial) Close() error {
 	defer p.filing.Unlock()
 	var err error
 	if p.end(partialClosed) {
+		defer p.release()
 		if p.filed >= 0 {
-			p.s.space.park(p.filed)
+			p.s.space.park(p.d, p.filed)
 		} else {
 			err = p.file.Remove()
 		}
@@ -364,7 +375,7 @@ func (s *Store) removePartialLocked(ctx context.Context, e *entry) (freed int64,
 	if err != nil {
 		return 0, err
 	}
-	if err := s.dropPartialRow(ctx, row); err != nil {
+	if err := s.dropPartialRow(ctx, e.d); err != nil {
 		return 0, err
 	}
 	return total(row.Have), s.removePartialFile(ctx, e.d)

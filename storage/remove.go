@@ -48,8 +48,9 @@ func (s *Store) forget(ctx context.Context, e *entry, row BlobRow) error {
 			return err
 		}
 	}
+	err := s.drop(ctx, e)
 	s.uncount(row)
-	return s.drop(ctx, e)
+	return err
 }
 
 // lose removes a blob whose bytes can't be trusted, whether or not its row can

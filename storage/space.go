@@ -3,6 +3,8 @@ package storage
 import (
 	"context"
 	"sync"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // tally counts blobs of one kind.
@@ -15,16 +17,20 @@ type space struct {
 
 	mu       sync.Mutex
 	kinds    map[Kind]tally
-	parked   int64 // in partials that nobody has open
-	promised int64 // to writers and open partials
-	written  int64 // of promised, there already
-	open     int64 // of written, in open partials
+	parked   map[digest.Digest]int64 // in partials that nobody has open
+	idle     int64                   // all of parked
+	promised int64                   // to writers and open partials
+	written  int64                   // of promised, there already
+	open     int64                   // of written, in open partials
 }
 
-func (a *space) load(kinds map[Kind]tally, parked int64) {
+func (a *space) load(kinds map[Kind]tally, parked map[digest.Digest]int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.kinds, a.parked = kinds, parked
+	a.kinds, a.parked, a.idle = kinds, parked, 0
+	for _, n := range parked {
+		a.idle += n
+	}
 }
 
 func (a *space) usage() Usage {
@@ -32,7 +38,7 @@ func (a *space) usage() Usage {
 	defer a.mu.Unlock()
 	u := Usage{
 		Bytes: make(map[Kind]int64, len(a.kinds)), Blobs: make(map[Kind]int64, len(a.kinds)),
-		Partial: a.parked + a.open, Limit: a.limit,
+		Partial: a.open + a.idle, Limit: a.limit,
 	}
 	for k, t := range a.kinds {
 		u.Bytes[k], u.Blobs[k] = t.bytes, t.blobs
@@ -41,7 +47,7 @@ func (a *space) usage() Usage {
 }
 
 func (a *space) totalLocked() int64 {
-	sum := a.parked + a.promised
+	sum := a.promised + a.idle
 	for _, t := range a.kinds {
 		sum += t.bytes
 	}
@@ -96,10 +102,22 @@ func (a *space) add(k Kind, bytes, blobs int64) {
 	a.kinds[k] = tally{t.bytes + bytes, t.blobs + blobs}
 }
 
-func (a *space) park(n int64) {
+// park counts n bytes in a partial that was closed.
+func (a *space) park(d digest.Digest, n int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.parked += n
+	a.idle += n - a.parked[d]
+	a.parked[d] = n
+}
+
+// unpark stops counting a partial that is opened, or gone, by what was counted:
+// that is not always what its row says, since a write of rows may fail and yet
+// be stored.
+func (a *space) unpark(d digest.Digest) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.idle -= a.parked[d]
+	delete(a.parked, d)
 }
 
 // allotment is the room that one writer was promised. Its methods are not safe
@@ -145,11 +163,10 @@ func (a *allotment) write(ctx context.Context, n int64) error {
 	return nil
 }
 
-// adopt takes over n bytes that were parked.
+// adopt takes over n bytes that are there.
 func (a *allotment) adopt(n int64) {
 	a.size += n
 	a.s.space.mu.Lock()
-	a.s.space.parked -= n
 	a.s.space.promised += n
 	a.s.space.mu.Unlock()
 	a.count(n)

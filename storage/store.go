@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -148,9 +149,9 @@ func (s *Store) count(ctx context.Context) error {
 		return nil
 	}
 	var sums map[Kind]tally
-	var parked int64
+	var parked map[digest.Digest]int64
 	err := s.meta.View(ctx, func(tx Tx) error {
-		sums, parked = map[Kind]tally{}, 0
+		sums, parked = map[Kind]tally{}, map[digest.Digest]int64{}
 		err := tx.Blobs(func(row BlobRow) error {
 			t := sums[row.Kind]
 			sums[row.Kind] = tally{t.bytes + row.Size, t.blobs + 1}
@@ -160,7 +161,7 @@ func (s *Store) count(ctx context.Context) error {
 			return err
 		}
 		return tx.Partials(func(row PartialRow) error {
-			parked += total(row.Have)
+			parked[row.Digest] = total(row.Have)
 			return nil
 		})
 	})

@@ -160,7 +160,7 @@ func (s *Store) checkPartial(ctx context.Context, d digest.Digest) error {
 		return err
 	}
 	if !reaches(f, row.Have) {
-		err = errors.Join(s.dropPartialRow(ctx, row), f.Remove())
+		err = errors.Join(s.dropPartialRow(ctx, d), f.Remove())
 	}
 	return errors.Join(err, f.Close())
 }

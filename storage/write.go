@@ -66,7 +66,7 @@ func (w *Writer) Commit(ctx context.Context, row BlobRow, dur Durability) error 
 
 // Close drops what was not committed.
 func (w *Writer) Close() error {
-	w.room.release()
+	defer w.room.release()
 	return w.w.Close()
 }
 
