@@ -1,0 +1,201 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// warmRounds is how often each load is made on each server; the median counts.
+const warmRounds = 5
+
+// warm is load on what is cached: the same from one process on each server, in
+// turns. Without a proxy it is the registry itself, which only copies files.
+func (b *bench) warm(ctx context.Context) ([]*row, error) {
+	servers := []*server{{kind: direct, addr: b.upstream[len("http://"):], proc: b.registry, http: newClient()}}
+	for _, k := range everyone[1:] {
+		s, err := b.start(ctx, k, conditions{link: wide})
+		if err != nil {
+			return nil, err
+		}
+		defer b.stop(s)
+		if x := b.pull(ctx, s); x.fault != "" {
+			return nil, fmt.Errorf("fill %s: %s", k, x.fault)
+		}
+		if k == sociable { // indexing is over
+			if _, err := b.awaitIndex(ctx, s); err != nil {
+				return nil, err
+			}
+		}
+		servers = append(servers, s)
+	}
+	var rows []*row
+	for _, l := range b.loads() {
+		r, err := b.loadRow(ctx, servers, l)
+		if err != nil {
+			return rows, fmt.Errorf("%s: %w", l.name, err)
+		}
+		rows = append(rows, r)
+	}
+	return rows, nil
+}
+
+// load is one row of warm.
+type load struct {
+	name, target string
+	spec         loadSpec
+	path         func(*server) string
+	format       func([]loadResult) string
+	judge        func(r *row, ours []loadResult, best peerResults)
+}
+
+// peerResults are of the peer with the most requests a second.
+type peerResults struct {
+	kind kind
+	all  []loadResult
+}
+
+func (b *bench) loads() []load {
+	layer := b.catalog.blobPath(b.layer().Digest)
+	manifest := b.catalog.blobPath(b.catalog.Big.Manifest.Digest)
+	tag := func(s *server) string { return s.manifest(b.catalog.Big, b.catalog.Big.Tag) }
+	byDigest := func(s *server) string { return s.manifest(b.catalog.Big, b.catalog.Big.Manifest.Digest.String()) }
+	whole := loadSpec{Seconds: 3, Status: http.StatusOK, File: layer, Check: 16}
+	ranges := loadSpec{Seconds: 3, Status: http.StatusPartialContent, File: layer, Clients: 8}
+	manifests := loadSpec{Seconds: 2, Status: http.StatusOK, File: manifest, Check: 1, Accept: v1.MediaTypeImageManifest}
+	with := func(s loadSpec, set func(*loadSpec)) loadSpec { set(&s); return s }
+	return []load{
+		{"warm full GET, one client", "≥ best peer, ≤ its CPU s/GiB",
+			with(whole, func(s *loadSpec) { s.Clients = 1 }), b.layerPath, throughput, judgeThroughput},
+		{"warm full GET, 4 at once", "≥ best peer, ≤ its CPU s/GiB",
+			with(whole, func(s *loadSpec) { s.Clients = 4 }), b.layerPath, throughput, judgeThroughput},
+		{"warm 4 MiB ranges, 8 at once", "≥ 1.15 × best peer, p99 and CPU s/GiB no worse",
+			with(ranges, func(s *loadSpec) { s.Range, s.Check = 4<<20, 16 }), b.layerPath, rate, judgeRanges},
+		{"warm 64 KiB ranges, 8 at once", "≥ 0.8 × nginx",
+			with(ranges, func(s *loadSpec) { s.Range, s.Check = 64<<10, 64 }), b.layerPath, rate, judgeSmallRanges},
+		{"warm tag GET, one client", "≤ 0.3 ms, 0 upstream requests",
+			with(manifests, func(s *loadSpec) { s.Clients = 1 }), tag, latency, judgeTag},
+		{"warm manifest by digest, 8 at once", "≥ 16,000 a second",
+			with(manifests, func(s *loadSpec) { s.Clients = 8 }), byDigest, latency, judgeManifest},
+	}
+}
+
+func (b *bench) loadRow(ctx context.Context, servers []*server, l load) (*row, error) {
+	r := newRow(l.name, l.target)
+	results := map[kind][]loadResult{}
+	for range warmRounds {
+		for _, s := range servers {
+			if s.link != nil {
+				s.link.Forget()
+			}
+			l.spec.Addr, l.spec.Path, l.spec.PID = s.addr, l.path(s), s.proc.PID()
+			x, err := b.generate(ctx, l.spec)
+			if err != nil && (s.kind == sociable || s.kind == direct || ctx.Err() != nil) {
+				return nil, fmt.Errorf("%s: %w", s.kind, err)
+			}
+			if err != nil {
+				r.cells[s.kind] = err.Error()
+				continue
+			}
+			if b.verbose {
+				b.log("%s %s: %+v", l.name, s.kind, x)
+			}
+			results[s.kind] = append(results[s.kind], x)
+			if s.kind == sociable {
+				r.must(len(s.link.Requests()) == 0, "%s upstream", requests(len(s.link.Requests())))
+			}
+		}
+	}
+	var best peerResults
+	for _, s := range servers {
+		all := results[s.kind]
+		if len(all) == 0 {
+			continue
+		}
+		r.cells[s.kind] = l.format(all)
+		if s.kind != direct && s.kind != sociable && (best.all == nil || median(all, loadResult.perSecond) > median(best.all, loadResult.perSecond)) {
+			best = peerResults{s.kind, all}
+		}
+	}
+	l.judge(r, results[sociable], best)
+	return r, nil
+}
+
+// generate makes a load from a process of its own.
+func (b *bench) generate(ctx context.Context, spec loadSpec) (loadResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(spec.Seconds)*time.Second+time.Minute)
+	defer cancel()
+	in, err := json.Marshal(spec)
+	if err != nil {
+		return loadResult{}, err
+	}
+	cmd := exec.CommandContext(ctx, b.self, "load")
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.Output()
+	if err != nil {
+		return loadResult{}, fmt.Errorf("load on %s: %w", spec.Path, err)
+	}
+	var r loadResult
+	return r, json.Unmarshal(out, &r)
+}
+
+func p99(r loadResult) float64 { return r.P99 }
+func p50(r loadResult) float64 { return r.P50 }
+
+func throughput(all []loadResult) string {
+	return fmt.Sprintf("%.0f MiB/s, %.3f CPU s/GiB", median(all, loadResult.mibPerSecond), median(all, loadResult.perGiB))
+}
+
+func rate(all []loadResult) string {
+	return fmt.Sprintf("%.0f/s, p99 %s, %.3f CPU s/GiB", median(all, loadResult.perSecond), seconds(median(all, p99)), median(all, loadResult.perGiB))
+}
+
+func latency(all []loadResult) string {
+	return fmt.Sprintf("%s, %.0f/s, p99 %s", seconds(median(all, p50)), median(all, loadResult.perSecond), seconds(median(all, p99)))
+}
+
+func judgeThroughput(r *row, ours []loadResult, best peerResults) {
+	ratio := median(ours, loadResult.perSecond) / median(best.all, loadResult.perSecond)
+	r.cells[sociable] += fmt.Sprintf(" (%.2f × %s)", ratio, best.kind)
+	r.time(ratio >= 1, "%.2f × %s", ratio, best.kind)
+	r.processor(ours, best)
+}
+
+func judgeRanges(r *row, ours []loadResult, best peerResults) {
+	ratio := median(ours, loadResult.perSecond) / median(best.all, loadResult.perSecond)
+	r.cells[sociable] += fmt.Sprintf(" (%.2f × %s)", ratio, best.kind)
+	r.time(ratio >= 1.15, "%.2f × %s", ratio, best.kind)
+	a, b := median(ours, p99), median(best.all, p99)
+	r.time(a <= b, "p99 %s, %s's %s", seconds(a), best.kind, seconds(b))
+	r.processor(ours, best)
+}
+
+// processor compares processor time for each byte.
+func (r *row) processor(ours []loadResult, best peerResults) {
+	a, b := median(ours, loadResult.perGiB), median(best.all, loadResult.perGiB)
+	r.time(a <= b, "%.3f CPU s/GiB, %s's %.3f", a, best.kind, b)
+}
+
+func judgeSmallRanges(r *row, ours []loadResult, best peerResults) {
+	ratio := median(ours, loadResult.perSecond) / median(best.all, loadResult.perSecond)
+	r.cells[sociable] += fmt.Sprintf(" (%.2f × %s)", ratio, best.kind)
+	r.time(ratio >= 0.8, "%.2f × %s", ratio, best.kind)
+}
+
+func judgeTag(r *row, ours []loadResult, _ peerResults) {
+	r.time(median(ours, p50) <= 0.0003, "%s", seconds(median(ours, p50)))
+}
+
+func judgeManifest(r *row, ours []loadResult, _ peerResults) {
+	n := median(ours, loadResult.perSecond)
+	r.time(n >= 16000, "%.0f a second", n)
+}
