@@ -211,7 +211,7 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte
-	err    error // of reading the body
+	err    error // of the request, or of reading the body
 }
 
 func (s *server) do(t *testing.T, method, path string, header ...string) answer {
@@ -224,8 +224,8 @@ func (s *server) do(t *testing.T, method, path string, header ...string) answer 
 		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := s.Client().Do(req)
-	if err != nil {
-		t.Fatal(err)
+	if err != nil { // cut before the header was out
+		return answer{err: err, header: http.Header{}}
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
