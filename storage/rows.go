@@ -115,6 +115,36 @@ type JobRow struct {
 	Created   time.Time `json:"created"`
 }
 
+// PinRow keeps an image: what it holds is not evicted.
+type PinRow struct {
+	Reference string          `json:"reference"` // canonical, as in docker.io/library/redis:7; no two pins have the same
+	Root      digest.Digest   `json:"root"`      // the manifest or index that it meant when it was pinned
+	Holds     []digest.Digest `json:"holds"`     // Root and all that is below it, as far as the manifests are known
+	Created   time.Time       `json:"created"`
+}
+
+// BlockRow keeps a digest out: it is not served under any name.
+type BlockRow struct {
+	Digest  digest.Digest `json:"digest"`
+	Reason  string        `json:"reason,omitempty"` // the operator's words
+	Created time.Time     `json:"created"`
+}
+
+// HeatRow says which spans of an indexed layer are read, as far as they were
+// read out of the whole layer: of a span that is a blob its own row tells.
+type HeatRow struct {
+	Digest   digest.Digest `json:"digest"`
+	SpanSize int64         `json:"span_size"`
+	Spans    []SpanHeat    `json:"spans"` // by their number
+}
+
+// SpanHeat is how often a span was read, reads at about the same time being
+// one, and when last, to the second; the zero value where it never was.
+type SpanHeat struct {
+	Reads uint32    `json:"reads"`
+	Last  time.Time `json:"last,omitzero"`
+}
+
 // RightTx holds which repository has which blob or manifest: written only after
 // the upstream answered for it in that repository.
 type RightTx interface {
@@ -148,15 +178,21 @@ type ManifestTx interface {
 	DeleteTag(repo oci.Repo, tag string) error
 	// Tags calls fn for each tag of repo after last, by name.
 	Tags(repo oci.Repo, last string, fn func(TagRow) error) error
+	// TagRepos calls fn for each repository that has a tag, by upstream, then name.
+	TagRepos(fn func(oci.Repo) error) error
 
 	PutManifest(ManifestRow) error
 	Manifest(d digest.Digest) (ManifestRow, error)
 	DeleteManifest(d digest.Digest) error
+	// Manifests calls fn for each row, by digest.
+	Manifests(fn func(ManifestRow) error) error
 
 	PutReferrer(ReferrerRow) error
 	DeleteReferrer(subject, d digest.Digest) error
 	// Referrers calls fn for each referrer of subject, by digest.
 	Referrers(subject digest.Digest, fn func(ReferrerRow) error) error
+	// AllReferrers calls fn for each row, by subject, then by digest.
+	AllReferrers(fn func(ReferrerRow) error) error
 }
 
 // LayerTx holds what indexing knows.
@@ -165,12 +201,18 @@ type LayerTx interface {
 	Layer(d digest.Digest, spanSize int64) (LayerRow, error)
 	// Layers calls fn for each row of layer d, by span size.
 	Layers(d digest.Digest, fn func(LayerRow) error) error
+	// AllLayers calls fn for each row, by digest, then by span size.
+	AllLayers(fn func(LayerRow) error) error
+	// DeleteLayer deletes the layer's spans and heat, too.
 	DeleteLayer(d digest.Digest, spanSize int64) error
 
 	// PutSpans stores a span table as ztoc.SpanTable marshals it; only one
 	// that was built here may ever be put.
 	PutSpans(d digest.Digest, spanSize int64, table []byte) error
 	Spans(d digest.Digest, spanSize int64) ([]byte, error)
+
+	PutHeat(HeatRow) error
+	Heat(d digest.Digest, spanSize int64) (HeatRow, error)
 
 	// PutImage also files the image under each layer that has a SpanSize.
 	PutImage(ImageRow) error
@@ -189,4 +231,29 @@ type JobTx interface {
 	DeleteJob(layer digest.Digest, spanSize int64) error
 	// Jobs calls fn for each job, oldest first.
 	Jobs(fn func(JobRow) error) error
+}
+
+// PinTx holds what is not to go.
+type PinTx interface {
+	// PutPin also files the pin under each digest that it holds.
+	PutPin(PinRow) error
+	Pin(reference string) (PinRow, error)
+	DeletePin(reference string) error
+	// Pins calls fn for each pin, by reference.
+	Pins(fn func(PinRow) error) error
+	// PinsOf calls fn for each pin that holds d, by reference.
+	PinsOf(d digest.Digest, fn func(PinRow) error) error
+	// Pinned reports whether a pin holds d.
+	Pinned(d digest.Digest) (bool, error)
+}
+
+// BlockTx holds what is not to be served.
+type BlockTx interface {
+	PutBlock(BlockRow) error
+	Block(d digest.Digest) (BlockRow, error)
+	DeleteBlock(d digest.Digest) error
+	// Blocks calls fn for each block, by digest.
+	Blocks(fn func(BlockRow) error) error
+	// Blocked reports whether d is blocked. Every request asks.
+	Blocked(d digest.Digest) (bool, error)
 }

@@ -143,4 +143,6 @@ type Tx interface {
 	ManifestTx
 	LayerTx
 	JobTx
+	PinTx
+	BlockTx
 }

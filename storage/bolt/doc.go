@@ -28,6 +28,14 @@
 //	  D S                            -> JSON of storage.JobRow
 //	jobs-by-age
 //	  T D S                          -> nothing
+//	pins
+//	  REFERENCE                      -> JSON of storage.PinRow
+//	pins-by-digest
+//	  D REFERENCE                    -> nothing
+//	blocks
+//	  D                              -> JSON of storage.BlockRow
+//	heat
+//	  D S                            -> heat of a layer's spans, see heat.go
 //
 // D is a digest: a byte for the algorithm (1 sha256, 2 sha512), then the hash
 // itself, so that its length is known from its first byte. S is a span size, 8

@@ -130,3 +130,21 @@ func FuzzTimeKey(f *testing.F) {
 		}
 	})
 }
+
+// FuzzHeat reads any heat of a layer's spans. What is accepted keeps its meaning
+// when it is written and read again.
+func FuzzHeat(f *testing.F) {
+	f.Add(encodeHeat([]storage.SpanHeat{{}, {Reads: 3, Last: time.Unix(1700000000, 0)}, {}}))
+	f.Add([]byte{1, 5})
+	f.Add([]byte{2})
+	f.Fuzz(func(t *testing.T, v []byte) {
+		spans, err := decodeHeat(v)
+		if err != nil {
+			return
+		}
+		back, err := decodeHeat(encodeHeat(spans))
+		if diff := cmp.Diff(spans, back); diff != "" || err != nil {
+			t.Fatalf("%x does not survive (-first +again): %v\n%s", v, err, diff)
+		}
+	})
+}

@@ -153,6 +153,15 @@ func tagKey(repo oci.Repo, tag string) ([]byte, error) {
 	return appendName(key, tag)
 }
 
+// cutTagRepo reads the repository of a tag's key.
+func cutTagRepo(key []byte) (oci.Repo, error) {
+	i := bytes.LastIndexByte(key, 0)
+	if i < 0 {
+		return oci.Repo{}, fmt.Errorf("%w: no repository in %x", errKey, key)
+	}
+	return cutRepo(key[:i])
+}
+
 // timeLen is the length of what appendTime appends.
 const timeLen = 12
 

@@ -43,10 +43,16 @@ func (t tx) DeleteLayer(d digest.Digest, spanSize int64) error {
 	if err != nil {
 		return err
 	}
-	if err := t.t.Bucket(bucketSpans).Delete(key); err != nil {
-		return err
+	for _, bucket := range [][]byte{bucketSpans, bucketHeat} {
+		if err := t.t.Bucket(bucket).Delete(key); err != nil {
+			return err
+		}
 	}
 	return t.t.Bucket(bucketLayers).Delete(key)
+}
+
+func (t tx) AllLayers(fn func(storage.LayerRow) error) error {
+	return scanRows(t, bucketLayers, nil, fn)
 }
 
 func (t tx) PutSpans(d digest.Digest, spanSize int64, table []byte) error {

@@ -54,6 +54,27 @@ func (t tx) Tags(repo oci.Repo, last string, fn func(storage.TagRow) error) erro
 	})
 }
 
+// TagRepos seeks from the first tag of a repository past its last.
+func (t tx) TagRepos(fn func(oci.Repo) error) error {
+	c := t.t.Bucket(bucketTags).Cursor()
+	for k, _ := c.First(); k != nil; {
+		repo, err := cutTagRepo(k)
+		if err != nil {
+			return err
+		}
+		next, err := tagsPrefix(repo)
+		if err != nil {
+			return err
+		}
+		if err := fn(repo); err != nil {
+			return err
+		}
+		next[len(next)-1]++ // the end of the name: the first key after all of its tags
+		k, _ = c.Seek(next)
+	}
+	return nil
+}
+
 func (t tx) PutManifest(row storage.ManifestRow) error {
 	key, err := digestKey(row.Digest)
 	if err != nil {
@@ -78,6 +99,10 @@ func (t tx) DeleteManifest(d digest.Digest) error {
 	return t.t.Bucket(bucketManifests).Delete(key)
 }
 
+func (t tx) Manifests(fn func(storage.ManifestRow) error) error {
+	return scanRows(t, bucketManifests, nil, fn)
+}
+
 func (t tx) PutReferrer(row storage.ReferrerRow) error {
 	key, err := pairKey(row.Subject, row.Descriptor.Digest)
 	if err != nil {
@@ -100,4 +125,8 @@ func (t tx) Referrers(subject digest.Digest, fn func(storage.ReferrerRow) error)
 		return err
 	}
 	return scanRows(t, bucketReferrers, prefix, fn)
+}
+
+func (t tx) AllReferrers(fn func(storage.ReferrerRow) error) error {
+	return scanRows(t, bucketReferrers, nil, fn)
 }

@@ -24,6 +24,10 @@ var (
 	bucketImagesByLayer = []byte("images-by-layer")
 	bucketJobs          = []byte("jobs")
 	bucketJobsByAge     = []byte("jobs-by-age")
+	bucketPins          = []byte("pins")
+	bucketPinsByDigest  = []byte("pins-by-digest")
+	bucketBlocks        = []byte("blocks")
+	bucketHeat          = []byte("heat")
 
 	keyVersion = []byte("version")
 )
@@ -32,19 +36,22 @@ var (
 // one of version 1. They are only ever added to, at the end, and there is no
 // way back; a release's notes name those that it brings.
 var migrations = []func(*bbolt.Tx) error{
-	createBuckets,
-}
-
-func createBuckets(t *bbolt.Tx) error {
-	for _, name := range [][]byte{
+	createBuckets(
 		bucketBlobs, bucketPartials, bucketRights, bucketTags, bucketManifests, bucketReferrers,
 		bucketLayers, bucketSpans, bucketImages, bucketImagesByLayer, bucketJobs, bucketJobsByAge,
-	} {
-		if _, err := t.CreateBucket(name); err != nil {
-			return fmt.Errorf("create bucket %s: %w", name, err)
+	),
+	createBuckets(bucketPins, bucketPinsByDigest, bucketBlocks, bucketHeat), // version 2
+}
+
+func createBuckets(names ...[]byte) func(*bbolt.Tx) error {
+	return func(t *bbolt.Tx) error {
+		for _, name := range names {
+			if _, err := t.CreateBucket(name); err != nil {
+				return fmt.Errorf("create bucket %s: %w", name, err)
+			}
 		}
+		return nil
 	}
-	return nil
 }
 
 // migrate brings the file to the newest version, all in one transaction.

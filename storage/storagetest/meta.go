@@ -28,6 +28,10 @@ func Meta(t *testing.T, newMeta func(t *testing.T) storage.Meta) {
 		"spans":               metaSpans,
 		"images":              metaImages,
 		"jobs":                metaJobs,
+		"pins":                metaPins,
+		"blocks":              metaBlocks,
+		"heat":                metaHeat,
+		"all of it":           metaAll,
 		"bad keys":            metaBadKeys,
 		"own values":          metaOwnValues,
 		"reads its writes":    metaReadsItsWrites,
@@ -157,7 +161,14 @@ func metaBadKeys(t *testing.T, m storage.Meta) {
 		"referrer":              func(tx storage.Tx) error { return tx.PutReferrer(storage.ReferrerRow{Subject: dig("1")}) },
 		"job":                   func(tx storage.Tx) error { return tx.PutJob(storage.JobRow{}) },
 		"image":                 func(tx storage.Tx) error { return tx.PutImage(storage.ImageRow{}) },
-		"partial":               func(tx storage.Tx) error { return tx.PutPartial(storage.PartialRow{}) },
+		"pin of nothing":        func(tx storage.Tx) error { return tx.PutPin(storage.PinRow{Root: dig("1")}) },
+		"pin with NUL":          func(tx storage.Tx) error { return tx.PutPin(storage.PinRow{Reference: "a\x00b"}) },
+		"pin holds no digest": func(tx storage.Tx) error {
+			return tx.PutPin(storage.PinRow{Reference: "a", Holds: []digest.Digest{"x"}})
+		},
+		"block":   func(tx storage.Tx) error { return tx.PutBlock(storage.BlockRow{}) },
+		"heat":    func(tx storage.Tx) error { return tx.PutHeat(storage.HeatRow{Digest: dig("1"), SpanSize: -1}) },
+		"partial": func(tx storage.Tx) error { return tx.PutPartial(storage.PartialRow{}) },
 	}
 	for name, call := range calls {
 		if err := m.Update(t.Context(), call); err == nil {

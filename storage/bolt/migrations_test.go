@@ -1,0 +1,66 @@
+package bolt_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"go.etcd.io/bbolt"
+
+	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/storage/bolt"
+)
+
+// TestMigrate opens files as earlier versions wrote them: rows stay, and what
+// came since works.
+func TestMigrate(t *testing.T) {
+	later := map[uint32][]string{1: {"pins", "pins-by-digest", "blocks", "heat"}}
+	for version, buckets := range later {
+		path := filepath.Join(t.TempDir(), "meta.db")
+		d := digest.FromString("kept")
+		row := storage.BlobRow{Digest: d, Kind: storage.KindBlob, Size: 7}
+		db, err := bolt.Open(path, bolt.Options{})
+		if err == nil {
+			err = errors.Join(db.Update(t.Context(), func(tx storage.Tx) error { return tx.PutBlob(row) }), db.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := bbolt.Open(path, 0o600, nil)
+		if err != nil {
+			t.Fatalf("open with bbolt: %v", err)
+		}
+		err = raw.Update(func(tx *bbolt.Tx) error {
+			for _, b := range buckets {
+				if err := tx.DeleteBucket([]byte(b)); err != nil {
+					return err
+				}
+			}
+			return tx.Bucket([]byte("schema")).Put([]byte("version"), binary.BigEndian.AppendUint32(nil, version))
+		})
+		if err := errors.Join(err, raw.Close()); err != nil {
+			t.Fatalf("change with bbolt: %v", err)
+		}
+		for range 2 { // the second time it is up to date
+			db, err := bolt.Open(path, bolt.Options{})
+			if err != nil {
+				t.Fatalf("open version %d: %v", version, err)
+			}
+			err = db.Update(t.Context(), func(tx storage.Tx) error {
+				if got, err := tx.Blob(d); err != nil || got.Size != row.Size {
+					t.Errorf("a row of version %d: %+v, %v", version, got, err)
+				}
+				return errors.Join(
+					tx.PutPin(storage.PinRow{Reference: "a/b:1", Root: d, Holds: []digest.Digest{d}}),
+					tx.PutBlock(storage.BlockRow{Digest: d}),
+					tx.PutHeat(storage.HeatRow{Digest: d, SpanSize: 1}),
+				)
+			})
+			if err := errors.Join(err, db.Close()); err != nil {
+				t.Errorf("use a migrated file: %v", err)
+			}
+		}
+	}
+}
