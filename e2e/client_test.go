@@ -140,15 +140,17 @@ func (p *proxy) download(ctx context.Context, path string, want digest.Digest) (
 	case err != nil:
 		return a, fmt.Errorf("after %d bytes: %w", n, err)
 	case a.StatusCode != http.StatusOK:
-		return a, fmt.Errorf("status %s", a.Status)
+		return a, fmt.Errorf("%w: %s", errStatus, a.Status)
 	case got != want:
 		return a, fmt.Errorf("%w: a complete body of %d bytes with digest %s", errWrongBody, n, got)
 	}
 	return a, nil
 }
 
-// errWrongBody is what no client may ever see.
-var errWrongBody = errors.New("wrong body")
+var (
+	errWrongBody = errors.New("wrong body") // what no client may ever see
+	errStatus    = errors.New("refused")    // an answer other than 200
+)
 
 // sameFile compares a file with the source's blob d, byte for byte.
 func sameFile(t *testing.T, path string, d digest.Digest) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -154,7 +156,10 @@ func pause(t *testing.T, d time.Duration) {
 // TestKillAtRandomMoments kills one store's process again and again while blobs
 // arrive, rows are written, and things are purged.
 func TestKillAtRandomMoments(t *testing.T) {
-	const kills = 40
+	kills := 40
+	if n, err := strconv.Atoi(os.Getenv("E2E_KILLS")); err == nil {
+		kills = n
+	}
 	p := startProxy(t, link.Options{BytesPerSecond: 150e6})
 	work := crashWork(t)
 	rng := rand.New(rand.NewPCG(3, 14))
@@ -189,11 +194,14 @@ func TestKillAtRandomMoments(t *testing.T) {
 	}
 	p.checkIndex(t, image(t, realimage.ImageSmall))
 	p.checkIndex(t, image(t, realimage.ImageToolchain))
-	for _, w := range work { // all of it from the store
-		p.link.Forget()
+	p.link.Forget()
+	for _, w := range work {
 		if _, err := p.download(t.Context(), w.path, w.digest); err != nil {
 			t.Errorf("at the end: %s: %v", w.path, err)
 		}
+	}
+	if rs := p.link.Requests(link.Blob()); len(rs) != 0 {
+		t.Errorf("what was just pulled is not all from the store: %v", rs)
 	}
 }
 
@@ -233,7 +241,7 @@ func (p *proxy) mixedLoad(ctx context.Context, t *testing.T, work []item, seed u
 		default:
 			_, err = p.download(ctx, w.path, w.digest)
 		}
-		if errors.Is(err, errWrongBody) {
+		if errors.Is(err, errWrongBody) || errors.Is(err, errStatus) {
 			t.Errorf("%s: %v", w.path, err)
 		}
 		if err != nil {

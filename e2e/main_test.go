@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -91,12 +92,18 @@ func startProxyWith(t *testing.T, url string, opt link.Options, env []string, ar
 		if err := x.Stop(); err != nil {
 			t.Errorf("stop sociable: %v", err)
 		}
+		if m := crashMark.FindString(x.Log()); m != "" {
+			t.Errorf("sociable's log holds %q", m)
+		}
 		if t.Failed() {
 			t.Logf("sociable's log:\n%s", digestLog(x.Log()))
 		}
 	})
 	return p
 }
+
+// crashMark is what the Go runtime and its race detector write, and no log line.
+var crashMark = regexp.MustCompile(`(?m)^(panic: .*|fatal error: .*|WARNING: DATA RACE)$`)
 
 func startLink(t *testing.T, url string, opt link.Options) *link.Link {
 	t.Helper()

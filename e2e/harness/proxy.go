@@ -20,6 +20,7 @@ type Proxy struct {
 
 	programs *Programs
 	args     []string
+	earlier  strings.Builder // what processes before this one wrote
 }
 
 // NewProxy takes addresses for a proxy with its store in data. upstreams are
@@ -47,6 +48,9 @@ func (x *Proxy) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if x.Process != nil {
+		x.earlier.WriteString(x.Process.Log())
+	}
 	x.Process = p
 	if err := p.await(ctx, "http://"+x.Admin+"/readyz"); err != nil {
 		p.Kill()
@@ -55,8 +59,8 @@ func (x *Proxy) Start(ctx context.Context) error {
 	return nil
 }
 
-// URL is http://host:port of the registry.
-func (x *Proxy) URL() string { return "http://" + x.Addr }
+// Log is what all processes of this proxy wrote so far.
+func (x *Proxy) Log() string { return x.earlier.String() + x.Process.Log() }
 
 // Index is an image as `sociable index list --json` shows it.
 type Index struct {
