@@ -39,7 +39,7 @@ type parcel struct {
 // accounts do all that must see each byte but need not decode: digests,
 // checksums, the tar. They run in a goroutine of their own.
 type accounts struct {
-	layer, span, diff hash.Hash // diff is nil if not wanted
+	layer, span, diff hash.Hash // layer and diff are nil if not wanted
 	table             SpanTable
 	size              int64 // compressed bytes so far
 	out               int64 // uncompressed bytes so far
@@ -61,7 +61,11 @@ type accounts struct {
 }
 
 func newAccounts(s *spill, o Options) *accounts {
-	a := &accounts{layer: sha256.New(), span: sha256.New(), tar: newTarWalk(s, o), early: o.EarlyRefusal, maxOut: o.MaxUncompressed}
+	a := &accounts{span: sha256.New(), tar: newTarWalk(s, o), early: o.EarlyRefusal, maxOut: o.MaxUncompressed}
+	// Of an uncompressed layer, they are one and the same.
+	if !o.SkipLayerDigest || o.DiffID && o.Compression == Uncompressed {
+		a.layer = sha256.New()
+	}
 	if o.DiffID && o.Compression == Gzip {
 		a.diff = sha256.New()
 	}
@@ -71,7 +75,9 @@ func newAccounts(s *spill, o Options) *accounts {
 // compressed takes the layer's next bytes.
 func (a *accounts) compressed(p *parcel) {
 	buf := p.buf[:p.n]
-	a.layer.Write(buf)
+	if a.layer != nil {
+		a.layer.Write(buf)
+	}
 	a.cuts = append(a.cuts, p.cuts...)
 	if p.plain && a.broken == nil {
 		a.output(buf)
@@ -140,7 +146,7 @@ func (a *accounts) output(buf []byte) {
 		return
 	}
 	a.tar.feed(buf)
-	if err := a.tar.failed(); err != nil && (a.early || !archiveFault(err)) {
+	if err := a.tar.err; err != nil && (a.early || !archiveFault(err)) {
 		a.fault.CompareAndSwap(nil, &err)
 	}
 }

@@ -261,9 +261,12 @@ func (b *Builder) result() (*Result, error) {
 	a.tar.entries.spill.close()
 	r := &Result{
 		Size:        size,
-		LayerDigest: digest.NewDigest(digest.SHA256, a.layer), LayerSize: a.size,
-		ArchiveSize: a.tar.archive, UncompressedSize: a.out, Entries: a.tar.count,
+		LayerSize:   a.size,
+		ArchiveSize: a.tar.archive, UncompressedSize: a.out, Entries: a.tar.count, Unreadable: a.tar.unreadable,
 		Table: a.table, parts: parts, spill: b.spill,
+	}
+	if a.layer != nil {
+		r.LayerDigest = digest.NewDigest(digest.SHA256, a.layer)
 	}
 	switch {
 	case b.opt.DiffID && a.diff != nil:
@@ -289,13 +292,16 @@ type Result struct {
 	Digest digest.Digest // of the zTOC
 	Size   int64
 
-	LayerDigest      digest.Digest // sha256 of the compressed bytes
+	LayerDigest      digest.Digest // sha256 of the compressed bytes, unless it was to be skipped
 	LayerSize        int64
 	ArchiveSize      int64         // how far the tar goes: the zTOC's uncompressed_archive_size
 	UncompressedSize int64         // of the whole stream
 	DiffID           digest.Digest // of the whole stream, if it was asked for
-	Entries          int
-	Table            SpanTable
+	Entries          int           // files in the table of contents
+	// Unreadable is how many of them clients show but cannot open: sparse files,
+	// and those with an id beyond 32 bits or a year beyond four digits.
+	Unreadable int
+	Table      SpanTable
 	// ClientVerdict is a *RejectError if today's clients would refuse this
 	// zTOC, and nil if not.
 	ClientVerdict error

@@ -39,31 +39,8 @@ type Record struct{ Key, Value string }
 // entryTypes numbers the types for a tape.
 var entryTypes = [...]string{TypeReg, TypeDir, TypeSymlink, TypeHardlink, TypeChar, TypeBlock, TypeFifo}
 
-// tarEntry is an Entry on its way to the zTOC.
-type tarEntry struct {
-	Entry
-	kind      uint8 // index of entryTypes
-	sec, nsec int64 // of ModTime
-}
-
-// appendTo appends e in the form that decode reads.
-func (e *tarEntry) appendTo(p []byte) []byte {
-	p = append(p, e.kind)
-	for _, v := range [...]int64{e.Offset, e.Size, e.Mode, int64(e.UID), int64(e.GID), e.sec, e.nsec, e.DevMajor, e.DevMinor} {
-		p = binary.AppendVarint(p, v)
-	}
-	for _, s := range [...]string{e.Name, e.Linkname, e.Uname, e.Gname} {
-		p = appendString(p, s)
-	}
-	p = binary.AppendUvarint(p, uint64(len(e.PAX)))
-	for _, r := range e.PAX {
-		p = appendString(p, r.Key)
-		p = appendString(p, r.Value)
-	}
-	return p
-}
-
-func appendString(p []byte, s string) []byte {
+// appendBytes appends s with its length in front.
+func appendBytes(p, s []byte) []byte {
 	p = binary.AppendUvarint(p, uint64(len(s)))
 	return append(p, s...)
 }
@@ -77,7 +54,7 @@ type rawEntry struct {
 	pax  [][2][]byte
 }
 
-// decode reads what appendTo wrote.
+// decode reads what tarWalk.appendEntry wrote.
 func (e *rawEntry) decode(p []byte) {
 	e.kind, p = p[0], p[1:]
 	for i := range e.num {
@@ -104,12 +81,17 @@ func takeString(p []byte) (s, rest []byte) {
 	return p[n:end], p[end:]
 }
 
+// hasModTime says that appendModTime has a text for the time.
+func hasModTime(sec, nsec int64) bool {
+	y := time.Unix(sec, nsec).UTC().Year()
+	return y >= 0 && y <= 9999
+}
+
 // appendModTime appends the time as a zTOC has it: RFC 3339 with as many digits
 // as are needed, always in UTC, or nothing for years that the format lacks.
 func appendModTime(p []byte, sec, nsec int64) []byte {
-	t := time.Unix(sec, nsec).UTC()
-	if y := t.Year(); y < 0 || y > 9999 {
+	if !hasModTime(sec, nsec) {
 		return p
 	}
-	return t.AppendFormat(p, time.RFC3339Nano)
+	return time.Unix(sec, nsec).UTC().AppendFormat(p, time.RFC3339Nano)
 }

@@ -113,7 +113,7 @@ func checkEntries(t *testing.T, z *ZTOC, plain []byte) {
 			t.Fatal(err)
 		}
 		want := Entry{
-			Name: h.Name, Type: entryTypes[kinds[h.Typeflag]], Offset: r.Size() - int64(r.Len()), Size: h.Size,
+			Name: h.Name, Type: entryTypes[kinds[h.Typeflag-'0']], Offset: r.Size() - int64(r.Len()), Size: h.Size,
 			Linkname: h.Linkname, Mode: h.Mode, UID: uint32(h.Uid), GID: uint32(h.Gid), Uname: h.Uname, Gname: h.Gname,
 			DevMajor: h.Devmajor, DevMinor: h.Devminor,
 		}

@@ -1,197 +1,407 @@
 package ztoc
 
 import (
-	"archive/tar"
-	"errors"
+	"bytes"
+	"encoding/binary"
 	"fmt"
-	"io"
-	"sort"
 )
 
-// tarWalk reads the uncompressed stream as a tar and writes its entries to a
-// tape. It runs archive/tar in a goroutine of its own, which takes the bytes as
-// they are handed in; only headers are read, the rest is stepped over.
-type tarWalk struct {
-	data chan []byte   // to the goroutine; closed at the end of the stream
-	next chan struct{} // from it: the bytes are used up
-	done chan struct{} // closed when it has come to an end
-	over bool          // done, as feed saw it
-	fail error         // what the stream ends with; nil is io.EOF
+// maxSpecial bounds extended headers, long names and sparse maps.
+const maxSpecial = 1 << 20
 
-	cur []byte
-	pos int64
+// tarState is what the walk reads next.
+type tarState int
+
+const (
+	atHeader  tarState = iota // a header block
+	atZero                    // the block after a zero block
+	inData                    // what is stepped over
+	inPadding                 // what may be missing at the end of the stream
+	inSpecial                 // the content of an extended header or long name
+	inOldMap                  // a further block of an old GNU sparse map
+	inMap                     // the map of a sparse file, in front of its data
+)
+
+// tarWalk reads the uncompressed stream as a tar, as it comes, and writes the
+// entries to a tape. It reads and refuses what Go's archive/tar reads and
+// refuses.
+type tarWalk struct {
+	state tarState
+	pos   int64  // bytes of the stream so far
+	left  int64  // bytes of the entry's data, or of the special content, to come
+	pad   int64  // bytes of padding after them
+	part  []byte // of a block that is not all there
+	hdr   tarHeader
+	blk   [tarBlock]byte // that hdr's strings are in
+
+	// What special headers have said for the entry to come.
+	flag               byte   // of the one being read
+	special            []byte // its content
+	pax                []byte // that records' bytes are in
+	records            []paxRecord
+	longName, longLink []byte
+	sparse             []sparseSpan
+	sparseRead         int64 // bytes of sparse map so far, with the next block
+	lines, wanted      int   // of a sparse map in front of the data; 1 is not known yet
 
 	entries    *tape
 	count      int
+	unreadable int // files that clients take, but cannot open
 	maxEntries int
 	maxBytes   int64
 	archive    int64  // where the archive ends
 	reject     reject // whether clients take the table
+	over       bool   // no more bytes are wanted
 	err        error  // *Error, or of the spill
 }
 
 func newTarWalk(s *spill, o Options) *tarWalk {
-	t := &tarWalk{
-		data: make(chan []byte), next: make(chan struct{}), done: make(chan struct{}),
-		entries: &tape{spill: s}, maxEntries: o.MaxEntries, maxBytes: o.MaxTOCBytes,
-	}
-	go func() {
-		defer close(t.done)
-		t.err = t.walk()
-	}()
-	return t
+	return &tarWalk{entries: &tape{spill: s}, maxEntries: o.MaxEntries, maxBytes: o.MaxTOCBytes}
 }
 
-// feed hands in the next bytes of the stream. They may be used again when it
-// returns.
+// feed takes the next bytes of the stream, and keeps none of them.
 func (t *tarWalk) feed(p []byte) {
-	if t.over || len(p) == 0 {
-		return
+	for len(p) > 0 && !t.over {
+		switch t.state {
+		case inData, inSpecial:
+			n := min(t.left, int64(len(p)))
+			if t.state == inSpecial {
+				t.special = append(t.special, p[:n]...)
+			}
+			t.pos += n
+			p = p[n:]
+			if t.left -= n; t.left == 0 {
+				t.endContent()
+			}
+		case inPadding:
+			n := min(t.pad, int64(len(p)))
+			t.pos += n
+			p = p[n:]
+			if t.pad -= n; t.pad == 0 {
+				t.state = atHeader
+			}
+		default:
+			n := min(tarBlock-len(t.part), len(p))
+			t.pos += int64(n)
+			if b := p[:n]; n == tarBlock {
+				t.block(b)
+			} else if t.part = append(t.part, b...); len(t.part) == tarBlock {
+				b, t.part = t.part, t.part[:0]
+				t.block(b)
+			}
+			p = p[n:]
+		}
 	}
-	select {
-	case t.data <- p:
-	case <-t.done:
-		t.over = true
-		return
-	}
-	select {
-	case <-t.next:
-	case <-t.done:
-		t.over = true
-	}
-}
-
-// failed is why the walk has ended early, as far as feed knows.
-func (t *tarWalk) failed() error {
-	if !t.over {
-		return nil
-	}
-	return t.err
 }
 
 // finish ends the stream, with err unless it is nil, and gives the walk's
 // verdict.
 func (t *tarWalk) finish(err error) error {
-	t.fail = err
-	close(t.data)
-	<-t.done
+	switch {
+	case t.over:
+	case err != nil:
+		t.end(err)
+	case t.state == inPadding, (t.state == atHeader || t.state == atZero) && len(t.part) == 0:
+		t.end(nil)
+	default:
+		t.end(refuse(ClassTarHeader, t.pos, fmt.Errorf("tar: %w", ErrTruncated)))
+	}
 	return t.err
 }
 
-// more waits for bytes.
-func (t *tarWalk) more() error {
-	if t.cur != nil {
-		t.cur = nil
-		t.next <- struct{}{}
-	}
-	p, ok := <-t.data
-	if !ok {
-		if t.fail != nil {
-			return t.fail
-		}
-		return io.EOF
-	}
-	t.cur = p
-	return nil
+// end ends the walk.
+func (t *tarWalk) end(err error) {
+	t.over, t.err, t.archive = true, err, t.pos
 }
 
-// Read is for archive/tar.
-func (t *tarWalk) Read(p []byte) (int, error) {
-	if len(t.cur) == 0 {
-		if err := t.more(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, t.cur)
-	t.cur = t.cur[n:]
-	t.pos += int64(n)
-	return n, nil
+// refuse ends the walk with a fault of the archive.
+func (t *tarWalk) refuse(what string) {
+	t.end(refuse(ClassTarHeader, t.pos, fmt.Errorf("%s: %w", what, ErrNotTar)))
 }
 
-// Seek is for archive/tar, which steps over what it doesn't read with it.
-// Only steps forward are taken, and those only as far as the stream goes.
-func (t *tarWalk) Seek(off int64, whence int) (int64, error) {
-	if whence != io.SeekCurrent || off < 0 {
-		return 0, errors.ErrUnsupported
+// endContent goes on behind data or special content.
+func (t *tarWalk) endContent() {
+	if t.state == inSpecial && !t.endSpecial() {
+		return
 	}
-	for off > 0 {
-		if len(t.cur) == 0 {
-			if err := t.more(); err == io.EOF {
-				break
-			} else if err != nil {
-				return 0, err
-			}
-		}
-		n := min(off, int64(len(t.cur)))
-		t.cur = t.cur[n:]
-		t.pos += n
-		off -= n
-	}
-	return t.pos, nil
-}
-
-// walk reads all entries.
-func (t *tarWalk) walk() error {
-	r := tar.NewReader(t)
-	for {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			t.archive = t.pos
-			return nil
-		}
-		var e *Error
-		if errors.As(err, &e) {
-			return e
-		}
-		if err != nil {
-			return refuse(ClassTarHeader, t.pos, tarCause(err))
-		}
-		if err := t.keep(h); err != nil {
-			return err
-		}
+	t.state = atHeader
+	if t.pad > 0 {
+		t.state = inPadding
 	}
 }
 
-// tarCause names the cause in this package's words.
-func tarCause(err error) error {
+// content goes on with size bytes of content, in the given state.
+func (t *tarWalk) content(s tarState, size int64) {
+	t.state, t.left, t.pad = s, size, -size&(tarBlock-1)
+	if size == 0 {
+		t.endContent()
+	}
+}
+
+// block takes a whole block.
+func (t *tarWalk) block(b []byte) {
+	switch t.state {
+	case atHeader:
+		if isZero(b) {
+			t.state = atZero
+			return
+		}
+		t.header(b)
+	case atZero:
+		if !isZero(b) {
+			t.refuse("tar: a block follows a zero block")
+			return
+		}
+		t.end(nil)
+	case inOldMap:
+		t.oldMap(b)
+	case inMap:
+		t.special = append(t.special, b...)
+		t.lines += bytes.Count(b, []byte("\n"))
+		t.left -= tarBlock
+		t.readMap()
+	}
+}
+
+var zeroBlock [tarBlock]byte
+
+func isZero(b []byte) bool { return b[0] == 0 && bytes.Equal(b, zeroBlock[:]) }
+
+// header takes a header block: of an entry, or of something that says more of
+// the entry to come.
+func (t *tarWalk) header(b []byte) {
+	copy(t.blk[:], b)
+	format := formatOf(t.blk[:])
+	if format == tarUnknown {
+		t.refuse("tar header: wrong checksum")
+		return
+	}
+	h := &t.hdr
+	if !h.parse(t.blk[:], format) {
+		t.refuse("tar header: a field is not a number")
+		return
+	}
+	if h.size < 0 && !headerOnly(h.flag) {
+		t.refuse("tar header: negative size")
+		return
+	}
+	switch h.flag {
+	case 'x', 'g', 'L', 'K':
+		if h.size > maxSpecial {
+			t.refuse("tar header: extended header too long")
+			return
+		}
+		t.flag, t.special = h.flag, t.special[:0]
+		t.content(inSpecial, h.size)
+	default:
+		t.entry(format)
+	}
+}
+
+// headerOnly says that an entry of this type has no data, whatever its size.
+func headerOnly(flag byte) bool { return flag >= '1' && flag <= '6' }
+
+// endSpecial takes the content of a special header. It reports whether the walk
+// goes on.
+func (t *tarWalk) endSpecial() bool {
+	switch t.flag {
+	case 'L':
+		t.longName = append(t.longName[:0], cstring(t.special)...)
+	case 'K':
+		t.longLink = append(t.longLink[:0], cstring(t.special)...)
+	default:
+		t.pax, t.special = t.special, t.pax
+		var ok bool
+		if t.records, ok = parsePAX(t.pax, t.records); !ok {
+			t.refuse("tar: malformed extended header")
+			return false
+		}
+		if t.flag == 'g' {
+			t.badType('g')
+			return false
+		}
+	}
+	return true
+}
+
+func (t *tarWalk) badType(flag byte) {
+	t.end(refuse(ClassTarType, t.pos, fmt.Errorf("tar entry of type %q: %w", flag, ErrUnsupported)))
+}
+
+// entry takes the header of an entry, with all that was said of it.
+func (t *tarWalk) entry(format tarFormat) {
+	h := &t.hdr
+	if !h.apply(t.records) {
+		t.refuse("tar: bad value in an extended header")
+		return
+	}
+	if len(t.longName) > 0 {
+		h.name = t.longName
+	}
+	if len(t.longLink) > 0 {
+		h.link = t.longLink
+	}
+	if h.flag == 0 {
+		h.flag = '0'
+		if n := len(h.name); n > 0 && h.name[n-1] == '/' {
+			h.flag = '5'
+		}
+	}
+	t.left = h.size
+	if headerOnly(h.flag) {
+		t.left = 0
+	}
+	if t.left < 0 {
+		t.refuse("tar: negative size")
+		return
+	}
+	if h.flag == 'S' {
+		t.beginOldMap(format)
+		return
+	}
+	form := sparseFormOf(t.records)
+	if form == notSparse {
+		t.keep()
+		return
+	}
+	if !h.applySparse(t.records) {
+		t.refuse("tar: size of a sparse file")
+		return
+	}
+	if form == mapInFront {
+		t.special, t.state, t.sparseRead, t.lines, t.wanted = t.special[:0], inMap, 0, 0, 1
+		t.readMap()
+		return
+	}
+	spans, ok := parseSparse(t.records)
+	t.endMap(spans, ok)
+}
+
+// readMap reads the map in front of a sparse file's data, when all of its lines
+// are there. The first says how many pairs of lines follow.
+func (t *tarWalk) readMap() {
+	if t.wanted == 1 && t.lines > 0 {
+		first, _, _ := bytes.Cut(t.special, []byte("\n"))
+		n, ok := parseDecimal(first)
+		if !ok || n < 0 || n > maxSpecial {
+			t.endMap(nil, false)
+			return
+		}
+		t.wanted = 1 + 2*int(n)
+	}
+	if t.lines >= t.wanted {
+		t.endMap(pairs(bytes.SplitN(t.special, []byte("\n"), t.wanted+1)[1:t.wanted]))
+		return
+	}
+	if t.sparseRead += tarBlock; t.sparseRead > maxSpecial || t.left < tarBlock {
+		t.endMap(nil, false)
+	}
+}
+
+// endMap checks a sparse file's map and keeps the file.
+func (t *tarWalk) endMap(spans []sparseSpan, ok bool) {
+	if !ok || headerOnly(t.hdr.flag) || !validSparse(spans, t.hdr.size) {
+		t.refuse("tar: bad map of a sparse file")
+		return
+	}
+	t.unreadable++
+	t.keep()
+}
+
+// beginOldMap reads the map of an old GNU sparse file: the entry has no place
+// in a zTOC, but a malformed one is another fault.
+func (t *tarWalk) beginOldMap(format tarFormat) {
+	size, ok := parseNumeric(t.blk[483:495])
+	if format != tarGNU || !ok {
+		t.refuse("tar: bad header of a sparse file")
+		return
+	}
+	t.hdr.size, t.sparse, t.sparseRead = size, t.sparse[:0], 0
+	t.oldMap(t.blk[386:483])
+}
+
+// oldMap reads pairs of offset and size, and the byte behind them that says
+// whether another block of them follows.
+func (t *tarWalk) oldMap(b []byte) {
+	if t.sparseRead += int64(len(b)); t.sparseRead >= maxSpecial {
+		t.refuse("tar: map of a sparse file too long")
+		return
+	}
+	n := len(b) / 24
+	for i := range n {
+		off, size := b[24*i:][:12], b[24*i+12:][:12]
+		if off[0] == 0 {
+			break
+		}
+		o, ok1 := parseNumeric(off)
+		s, ok2 := parseNumeric(size)
+		if !ok1 || !ok2 {
+			t.refuse("tar: bad map of a sparse file")
+			return
+		}
+		t.sparse = append(t.sparse, sparseSpan{o, s})
+	}
 	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return ErrTruncated
-	case errors.Is(err, tar.ErrHeader):
-		return ErrNotTar
+	case b[24*n] > 0:
+		t.state = inOldMap
+	case !validSparse(t.sparse, t.hdr.size):
+		t.refuse("tar: bad map of a sparse file")
+	default:
+		t.badType('S')
 	}
-	return err
 }
 
-// kinds are the indexes of entryTypes by type flag.
-var kinds = map[byte]uint8{
-	tar.TypeReg: 0, tar.TypeDir: 1, tar.TypeSymlink: 2, tar.TypeLink: 3, tar.TypeChar: 4, tar.TypeBlock: 5, tar.TypeFifo: 6,
+// kinds are the indexes of entryTypes by type flag, '0' first.
+const kinds = "\x00\x03\x02\x04\x05\x01\x06"
+
+// keep writes the entry to the tape and goes on to its data.
+func (t *tarWalk) keep() {
+	h := &t.hdr
+	if h.flag < '0' || h.flag > '6' {
+		t.badType(h.flag)
+		return
+	}
+	n := 128 + len(h.name) + len(h.link) + len(h.uname) + len(h.gname)
+	for _, r := range t.records {
+		n += 10 + len(r.key) + len(r.value)
+	}
+	if err := t.entries.add(n, t.appendEntry); err != nil {
+		t.end(err)
+		return
+	}
+	t.reject.entry(t.pos, h.size)
+	if !readable(h) {
+		t.unreadable++
+	}
+	t.records, t.longName, t.longLink = t.records[:0], t.longName[:0], t.longLink[:0]
+	if t.count++; t.count > t.maxEntries || t.entries.bytes > t.maxBytes {
+		t.end(refuse(ClassLimit, t.pos, fmt.Errorf("table of contents of %d files: %w", t.count, ErrTooLarge)))
+		return
+	}
+	t.content(inData, t.left)
 }
 
-// keep writes an entry to the tape.
-func (t *tarWalk) keep(h *tar.Header) error {
-	kind, ok := kinds[h.Typeflag]
-	if !ok {
-		return refuse(ClassTarType, t.pos, fmt.Errorf("tar entry of type %q: %w", h.Typeflag, ErrUnsupported))
+// appendEntry appends the entry in the form that rawEntry.decode reads.
+func (t *tarWalk) appendEntry(p []byte) []byte {
+	h := &t.hdr
+	p = append(p, kinds[h.flag-'0'])
+	for _, v := range [...]int64{
+		t.pos, h.size, h.mode, int64(uint32(h.uid)), int64(uint32(h.gid)), h.sec, h.nsec, h.devMajor, h.devMinor,
+	} {
+		p = binary.AppendVarint(p, v)
 	}
-	e := tarEntry{kind: kind, sec: h.ModTime.Unix(), nsec: int64(h.ModTime.Nanosecond()), Entry: Entry{
-		Name: h.Name, Offset: t.pos, Size: h.Size, Linkname: h.Linkname, Mode: h.Mode,
-		UID: uint32(h.Uid), GID: uint32(h.Gid), Uname: h.Uname, Gname: h.Gname,
-		DevMajor: h.Devmajor, DevMinor: h.Devminor,
-	}}
-	n := 100 + len(h.Name) + len(h.Linkname) + len(h.Uname) + len(h.Gname)
-	for k, v := range h.PAXRecords {
-		e.PAX = append(e.PAX, Record{k, v})
-		n += 10 + len(k) + len(v)
+	for _, s := range [...][]byte{h.name, h.link, h.uname, h.gname} {
+		p = appendBytes(p, s)
 	}
-	sort.Slice(e.PAX, func(i, j int) bool { return e.PAX[i].Key < e.PAX[j].Key })
-	if err := t.entries.add(n, e.appendTo); err != nil {
-		return err
+	p = binary.AppendUvarint(p, uint64(len(t.records)))
+	for _, r := range t.records {
+		p = appendBytes(appendBytes(p, r.key), r.value)
 	}
-	t.reject.entry(e.Offset, e.Size)
-	t.count++
-	if t.count > t.maxEntries || t.entries.bytes > t.maxBytes {
-		return refuse(ClassLimit, t.pos, fmt.Errorf("table of contents of %d files: %w", t.count, ErrTooLarge))
-	}
-	return nil
+	return p
+}
+
+// readable says that clients can open the file: they compare what the tar says
+// with what the zTOC says, which has ids of 32 bits and years of four digits.
+func readable(h *tarHeader) bool {
+	return h.uid == int64(uint32(h.uid)) && h.gid == int64(uint32(h.gid)) && hasModTime(h.sec, h.nsec)
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"sort"
 )
 
@@ -124,7 +126,10 @@ func (r *reject) entry(off, size int64) {
 	if off < r.next && r.err == nil {
 		r.err = &RejectError{RejectTOC, fmt.Sprintf("an entry begins at %d, before %d, where the one in front of it ends", off, r.next)}
 	}
-	r.next = (off + size + 511) &^ 511
+	r.next = off + size
+	if rest := r.next % tarBlock; rest > 0 {
+		r.next += tarBlock - rest
+	}
 }
 
 // linkTargets are the files that hard links name, and whether there is such a
@@ -176,10 +181,11 @@ func (l linksBack) entry(e *rawEntry) {
 
 // verdict is whether any link leads nowhere.
 func (l linksBack) verdict() error {
-	for target, name := range l {
-		return deadLink(name, target)
+	if len(l) == 0 {
+		return nil
 	}
-	return nil
+	target := slices.Min(slices.Collect(maps.Keys(l)))
+	return deadLink(l[target], target)
 }
 
 // cleanEntry is the path that an entry has in an unpacked layer, without a

@@ -44,6 +44,10 @@ type Options struct {
 	// SpillDir is where checkpoints and long tables of contents go when they
 	// would take more memory than a few MiB. "" is os.TempDir().
 	SpillDir string
+	// SkipLayerDigest leaves LayerDigest empty, for callers that hash the layer's
+	// bytes anyway: it is a fifth of the work, half of it where a layer is hard to
+	// compress.
+	SkipLayerDigest bool
 	// DiffID also computes the digest of the uncompressed stream.
 	DiffID bool
 	// EarlyRefusal makes Write return a fault of the archive when it is met.
