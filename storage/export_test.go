@@ -3,11 +3,15 @@ package storage
 import "context"
 
 // Sweep is what Run does once, after its grace period, without the wait.
-func (s *Store) Sweep(ctx context.Context) error {
+func (s *Store) Sweep(ctx context.Context) error { return s.SweepAfter(ctx, func() {}) }
+
+// SweepAfter is Sweep with something happening where the wait would be.
+func (s *Store) SweepAfter(ctx context.Context, between func()) error {
 	found, err := s.orphans(ctx)
 	if err != nil {
 		return err
 	}
+	between()
 	return s.sweepAll(ctx, found)
 }
 

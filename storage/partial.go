@@ -216,7 +216,7 @@ func (p *Partial) note(r oci.Range) (missing int64, err error) {
 	if err := p.usable(); err != nil {
 		return 0, err
 	}
-	if missing := p.room.used + r.Len() - p.room.size; missing > 0 {
+	if missing := p.room.used + p.written.lacks(r) - p.room.size; missing > 0 {
 		return missing, nil
 	}
 	p.room.count(p.written.add(r))

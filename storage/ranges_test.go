@@ -23,6 +23,9 @@ func FuzzExtents(f *testing.F) {
 					want++
 				}
 			}
+			if got := x.lacks(r); got != want {
+				t.Fatalf("%v is said to lack %d bytes, want %d", r, got, want)
+			}
 			if got := x.add(r); got != want {
 				t.Fatalf("adding %v to have %d new bytes, want %d", r, got, want)
 			}
