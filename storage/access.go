@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -37,9 +38,13 @@ func (a *accesses) note(d digest.Digest, filed, now time.Time) {
 	a.at[d] = now
 	full := len(a.at) >= accessMany
 	a.mu.Unlock()
-	if !full {
-		return
+	if full {
+		a.wake()
 	}
+}
+
+// wake has what was noted filed soon.
+func (a *accesses) wake() {
 	select {
 	case a.full <- struct{}{}:
 	default:
@@ -91,6 +96,10 @@ func (s *Store) accessLoop(ctx context.Context) {
 
 // fileAccesses writes the noted reads to the rows.
 func (s *Store) fileAccesses(ctx context.Context) error {
+	return errors.Join(s.fileTimes(ctx), s.fileHeat(ctx))
+}
+
+func (s *Store) fileTimes(ctx context.Context) error {
 	at := s.accesses.takeAll()
 	if len(at) == 0 {
 		return nil

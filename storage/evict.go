@@ -1,13 +1,11 @@
 package storage
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
-
-	"github.com/opencontainers/go-digest"
 )
 
 // evictEvery is how often the limit is looked at beside the writes that need
@@ -19,6 +17,7 @@ func (s *Store) take(ctx context.Context, n int64) error {
 	if ok, err := s.tryTake(ctx, n); ok || err != nil {
 		return err
 	}
+	asked := s.barren.begun.Load()
 	select {
 	case s.evicting <- struct{}{}:
 	case <-ctx.Done():
@@ -29,6 +28,11 @@ func (s *Store) take(ctx context.Context, n int64) error {
 		if ok, err := s.tryTake(ctx, n); ok || err != nil {
 			return err
 		}
+		if s.barren.stands(asked) {
+			return fmt.Errorf("make room for %d bytes: %w", n, ErrFull)
+		}
+		begin := time.Now()
+		scan := s.barren.begun.Add(1)
 		freed, err := s.evict(ctx, n)
 		if err != nil {
 			return err
@@ -37,6 +41,7 @@ func (s *Store) take(ctx context.Context, n int64) error {
 			continue
 		}
 		if flushed {
+			s.barren.set(scan, time.Since(begin))
 			return fmt.Errorf("make room for %d bytes: %w", n, ErrFull)
 		}
 		// What is pending can't be evicted yet. In a small store that may be all.
@@ -46,6 +51,26 @@ func (s *Store) take(ctx context.Context, n int64) error {
 		flushed = true
 	}
 }
+
+// barren remembers that there was nothing to evict, so that a store that is full
+// of what may not go does not spend its time on looking for it.
+type barren struct {
+	begun atomic.Int64 // searches so far
+
+	scan  int64     // the one that found nothing; for who has Store.evicting
+	until time.Time // and for how long that stands for everybody
+}
+
+// set notes that search number scan, which took so long, found nothing. That
+// stands for whoever asked before the search began, and for everybody as long as
+// it took: at most half of the time goes into searching.
+func (b *barren) set(scan int64, took time.Duration) {
+	b.scan, b.until = scan, time.Now().Add(took)
+}
+
+// stands reports whether nothing can be evicted for one who asked when so many
+// searches had begun.
+func (b *barren) stands(asked int64) bool { return b.scan > asked || time.Now().Before(b.until) }
 
 // tryTake promises n bytes where that needs no eviction.
 func (s *Store) tryTake(ctx context.Context, n int64) (bool, error) {
@@ -117,83 +142,28 @@ func (s *Store) evict(ctx context.Context, n int64) (freed int64, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("look for what to evict: %w", err)
 	}
-	for len(vs) > 0 {
-		batch := vs[:min(len(vs), maxBatch)]
-		vs = vs[len(batch):]
-		bytes, err := s.evictBatch(ctx, batch)
+	plain, layers, err := s.divide(ctx, vs)
+	if err != nil {
+		return 0, fmt.Errorf("look for what was read of them: %w", err)
+	}
+	for len(plain) > 0 && err == nil {
+		batch := plain[:min(len(plain), maxBatch)]
+		plain = plain[len(batch):]
+		var bytes int64
+		bytes, err = s.evictBatch(ctx, batch)
 		freed += bytes
-		if err != nil {
-			s.metrics.failed(opEvict)
-			return freed, err
-		}
+	}
+	for i := 0; i < len(layers) && err == nil; i++ {
+		var bytes int64
+		bytes, err = s.evictReduced(ctx, &layers[i])
+		freed += bytes
+	}
+	if err != nil {
+		s.metrics.failed(opEvict)
+		return freed, err
 	}
 	s.log.DebugContext(ctx, "evicted", "bytes", freed, "wanted", need)
 	return freed, nil
-}
-
-// victim is a blob, or a partial that nobody has open.
-type victim struct {
-	d    digest.Digest
-	kind Kind // kindPartial for a partial
-	size int64
-	last time.Time
-}
-
-// kindPartial stands for partials among victims and in metrics.
-const kindPartial Kind = "partial"
-
-// victims is a heap with the one that was read last on top.
-type victims struct {
-	list []victim
-	sum  int64
-}
-
-func (v *victims) Len() int           { return len(v.list) }
-func (v *victims) Less(i, j int) bool { return v.list[i].last.After(v.list[j].last) }
-func (v *victims) Swap(i, j int)      { v.list[i], v.list[j] = v.list[j], v.list[i] }
-func (v *victims) Push(x any)         { v.list = append(v.list, x.(victim)) }
-func (v *victims) Pop() any {
-	x := v.list[len(v.list)-1]
-	v.list = v.list[:len(v.list)-1]
-	return x
-}
-
-// offer keeps x if it is among the oldest that make up need bytes.
-func (v *victims) offer(x victim, need int64) {
-	if v.sum >= need && !x.last.Before(v.list[0].last) {
-		return
-	}
-	heap.Push(v, x)
-	v.sum += x.size
-	for v.sum-v.list[0].size >= need {
-		v.sum -= heap.Pop(v).(victim).size
-	}
-}
-
-// victims finds the oldest that make up need bytes. It goes through all rows:
-// an order kept in memory would cost more than a scan every few gigabytes.
-func (s *Store) victims(ctx context.Context, need int64) ([]victim, error) {
-	var found victims
-	err := s.meta.View(ctx, func(tx Tx) error {
-		found = victims{}
-		err := tx.Blobs(func(row BlobRow) error {
-			if evictable(row.Kind) && row.Size > 0 && s.digests.idle(row.Digest) {
-				last := s.accesses.last(row.Digest, row.Accessed)
-				found.offer(victim{row.Digest, row.Kind, row.Size, last}, need)
-			}
-			return ctx.Err()
-		})
-		if err != nil {
-			return err
-		}
-		return tx.Partials(func(row PartialRow) error {
-			if n := total(row.Have); n > 0 && !s.partials.isOpen(row.Digest) {
-				found.offer(victim{row.Digest, kindPartial, n, row.Touched}, need)
-			}
-			return nil
-		})
-	})
-	return found.list, err
 }
 
 // evictBatch removes those of vs that are still idle: rows, then bytes.
@@ -242,6 +212,9 @@ func (s *Store) evictBatch(ctx context.Context, vs []victim) (freed int64, err e
 		}
 		errs = append(errs, s.blobs.Remove(ctx, v.d))
 		s.space.add(v.kind, -v.size, -1) // not before: somebody waits for the room
+		if !v.proven {
+			s.ghosts.add(v.d, v.created)
+		}
 	}
 	return freed, errors.Join(errs...)
 }

@@ -30,6 +30,7 @@ type metrics struct {
 	errors       *prometheus.CounterVec
 	evictions    *prometheus.CounterVec
 	evictedBytes *prometheus.CounterVec
+	reduced      prometheus.Counter
 }
 
 // newMetrics registers with reg, if that is not nil.
@@ -53,6 +54,10 @@ func newMetrics(reg prometheus.Registerer, usage func() Usage) *metrics {
 			Name: "sociable_storage_evicted_bytes_total",
 			Help: "Bytes removed to make room.",
 		}, []string{"kind"}),
+		reduced: f.NewCounter(prometheus.CounterOpts{
+			Name: "sociable_storage_reduced_layers_total",
+			Help: "Layers evicted of which the spans that clients read were kept.",
+		}),
 	}
 	for _, o := range allOps {
 		m.errors.WithLabelValues(string(o))

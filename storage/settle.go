@@ -97,7 +97,7 @@ func (s *Store) look(ctx context.Context, e *entry) (BlobRow, presence, error) {
 func (s *Store) stamp(row BlobRow) BlobRow {
 	now := s.now().UTC().Round(0)
 	if row.Created.IsZero() {
-		row.Created = now
+		row.Created = s.ghosts.created(row.Digest, now)
 	}
 	if row.Accessed.IsZero() {
 		row.Accessed = now

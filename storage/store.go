@@ -50,12 +50,15 @@ type Store struct {
 	partials partials
 	queue    queue
 	accesses accesses
+	heat     heat
+	ghosts   ghosts
 	space    space
 	minFree  int64
 
 	counting chan struct{} // cap 1; whoever's token is in it counts
 	counted  atomic.Bool
 	evicting chan struct{} // cap 1; whoever's token is in it evicts
+	barren   barren
 }
 
 // New makes a Store. It does nothing yet: Run starts the background work.

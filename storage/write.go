@@ -92,8 +92,18 @@ func (s *Store) Put(ctx context.Context, row BlobRow, body []byte, more func(Tx)
 		}
 	}
 	return s.settle(ctx, row, settlement{
-		dur:  Durable,
-		more: more,
+		dur: Durable,
+		more: func(tx Tx) error {
+			if more != nil {
+				if err := more(tx); err != nil {
+					return err
+				}
+			}
+			if row.Kind != KindManifest {
+				return nil
+			}
+			return extendPins(tx, row.Digest)
+		},
 		done: room.release,
 		bytes: func(there bool) error {
 			if there {

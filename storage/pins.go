@@ -1,0 +1,104 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Pin keeps what the manifest or index root leads to, and what it will lead to
+// when manifests that it names arrive. reference is the canonical name to show,
+// and to unpin it by; a pin of the same name is replaced. ErrNotFound when root
+// is not known here. What is not stored is not fetched.
+func (s *Store) Pin(ctx context.Context, reference string, root digest.Digest) (row PinRow, err error) {
+	now := s.now().UTC().Round(0)
+	err = s.meta.Update(ctx, func(tx Tx) error {
+		if _, err := tx.Manifest(root); err != nil {
+			return err
+		}
+		row = PinRow{Reference: reference, Root: root, Created: now}
+		if row.Holds, err = Below(tx, root); err != nil {
+			return err
+		}
+		return tx.PutPin(row)
+	})
+	if err != nil {
+		return PinRow{}, fmt.Errorf("pin %s: %w", reference, err)
+	}
+	return row, nil
+}
+
+// Unpin lets go of what was pinned as reference. ErrNotFound.
+func (s *Store) Unpin(ctx context.Context, reference string) error {
+	err := s.meta.Update(ctx, func(tx Tx) error {
+		if _, err := tx.Pin(reference); err != nil {
+			return err
+		}
+		return tx.DeletePin(reference)
+	})
+	if err != nil {
+		return fmt.Errorf("unpin %s: %w", reference, err)
+	}
+	return nil
+}
+
+// Below gives root and every digest that is below it, each once: the manifests
+// of an index, their configs and layers, as far as the manifests are known here.
+func Below(tx ManifestTx, root digest.Digest) ([]digest.Digest, error) {
+	seen := map[digest.Digest]bool{root: true}
+	all := []digest.Digest{root}
+	add := func(d digest.Digest) {
+		if !seen[d] {
+			seen[d] = true
+			all = append(all, d)
+		}
+	}
+	for i := 0; i < len(all); i++ {
+		row, err := tx.Manifest(all[i])
+		if errors.Is(err, ErrNotFound) {
+			continue // a blob, or a manifest that never came by
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range row.Manifest.Manifests {
+			add(d.Digest)
+		}
+		if row.Manifest.Config != nil {
+			add(row.Manifest.Config.Digest)
+		}
+		for _, d := range row.Manifest.Layers {
+			add(d.Digest)
+		}
+	}
+	return all, nil
+}
+
+// extendPins has the pins that hold the manifest d hold what it names as well.
+func extendPins(tx Tx, d digest.Digest) error {
+	var pins []PinRow
+	err := tx.PinsOf(d, func(row PinRow) error {
+		pins = append(pins, row)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, row := range pins {
+		held, err := Below(tx, row.Root)
+		if err != nil {
+			return err
+		}
+		if slices.Equal(held, row.Holds) {
+			continue
+		}
+		row.Holds = held
+		if err := tx.PutPin(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,171 @@
+package storage_test
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/storage/storagetest"
+)
+
+// putManifest stores an image manifest of blobs, or with below an index.
+func (r *rig) putManifest(name string, blobs, below []digest.Digest) digest.Digest {
+	r.t.Helper()
+	m := oci.Manifest{MediaType: v1.MediaTypeImageManifest, Annotations: map[string]string{"name": name}}
+	for _, d := range blobs {
+		m.Layers = append(m.Layers, v1.Descriptor{Digest: d})
+	}
+	for _, d := range below {
+		m.MediaType = v1.MediaTypeImageIndex
+		m.Manifests = append(m.Manifests, v1.Descriptor{Digest: d})
+	}
+	body, err := json.Marshal(m)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	d := digest.FromBytes(body)
+	err = r.Put(r.t.Context(), storage.BlobRow{Digest: d, Kind: storage.KindManifest}, body, func(tx storage.Tx) error {
+		return tx.PutManifest(storage.ManifestRow{Digest: d, Size: int64(len(body)), Manifest: m})
+	})
+	if err != nil {
+		r.t.Fatalf("put manifest: %v", err)
+	}
+	return d
+}
+
+func (r *rig) pins() (rows []storage.PinRow) {
+	r.t.Helper()
+	err := r.View(r.t.Context(), func(tx storage.Tx) error {
+		rows = nil
+		return tx.Pins(func(row storage.PinRow) error { rows = append(rows, row); return nil })
+	})
+	if err != nil {
+		r.t.Errorf("Pins: %v", err)
+	}
+	return rows
+}
+
+// TestPinned fills a store until nothing but what is pinned is left in it.
+func TestPinned(t *testing.T) {
+	l := storagetest.NewLayer(t, "layer", 300_000, spanSize)
+	now := &clock{t: noon}
+	limit := l.Row.Size + l.Row.ZTOCSize + 500_000
+	r := newRig(t, t.TempDir(), nil, storage.Options{MaxBytes: limit, Now: now.now})
+	l.Store(t, r.Store)
+	config := r.mustPut(kb("config", 10), storage.KindBlob, storage.Durable)
+	image := r.putManifest("image", []digest.Digest{config, l.Digest()}, nil)
+	root := r.putManifest("index", nil, []digest.Digest{image, digest.FromString("never came by")})
+	row, err := r.Pin(t.Context(), "docker.io/library/redis:7", root)
+	want := []digest.Digest{root, image, digest.FromString("never came by"), config, l.Digest()}
+	if err != nil || !slices.Equal(row.Holds, want) {
+		t.Fatalf("Pin: %v, %v, want %v", row.Holds, err, want)
+	}
+	// a partial of something pinned is kept, too
+	part := r.openPartial(digest.FromString("never came by"))
+	writeAt(t, part, kb("part", 100), ranges(0, 100_000)...)
+	if err := part.Checkpoint(t.Context(), 100_000, ranges(0, 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	closeIt(t, part)
+
+	for i := range 10 {
+		now.forward(time.Hour)
+		r.mustPut(kb(string(rune('a'+i)), 200), storage.KindBlob, storage.Durable)
+	}
+	now.forward(time.Hour)
+	if _, err := r.put(kb("too much", 450), storage.KindBlob, storage.Durable); !errors.Is(err, storage.ErrFull) {
+		t.Errorf("put of more than what is left by the pin: %v, want ErrFull", err)
+	}
+	for _, d := range []digest.Digest{root, image, config, l.Digest(), l.Row.ZTOC} {
+		r.wantServed("what is pinned", d)
+	}
+	if _, err := r.partialRow(digest.FromString("never came by")); err != nil {
+		t.Errorf("partial of what is pinned: %v", err)
+	}
+	r = r.reopen(storage.Options{MaxBytes: limit, Now: now.now})
+	if err := r.Unpin(t.Context(), "docker.io/library/redis:7"); err != nil {
+		t.Errorf("Unpin: %v", err)
+	}
+	if err := r.Unpin(t.Context(), "docker.io/library/redis:7"); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("Unpin again: %v, want ErrNotFound", err)
+	}
+	r.mustPut(kb("too much", 450), storage.KindBlob, storage.Durable)
+	r.wantAbsent("what is pinned no more", l.Digest())
+	r.wantServed("a manifest", root)
+	r.wantUsage()
+}
+
+// TestPinnedSpans keeps the spans of a pinned layer that is not whole.
+func TestPinnedSpans(t *testing.T) {
+	l := storagetest.NewLayer(t, "layer", 1_000_000, spanSize)
+	for _, whole := range []bool{false, true} {
+		now := &clock{t: noon}
+		r := newRig(t, t.TempDir(), nil, storage.Options{MaxBytes: l.Row.Size + l.Row.ZTOCSize + 500_000, Now: now.now})
+		l.Store(t, r.Store)
+		if !whole {
+			if _, err := r.Purge(t.Context(), l.Digest()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sp := l.Table.Span(3)
+		w, err := r.Create(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = w.Write(l.Body[sp.Off:sp.End])
+		if err == nil {
+			err = w.Commit(t.Context(), storage.BlobRow{Digest: sp.Digest, Kind: storage.KindSpan, Of: l.Digest()}, storage.Durable)
+		}
+		closeIt(t, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Pin(t.Context(), "a/b:1", r.putManifest("image", []digest.Digest{l.Digest()}, nil)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 8 {
+			now.forward(time.Hour)
+			r.mustPut(kb(string(rune('a'+i)), 300), storage.KindBlob, storage.Durable)
+		}
+		if whole {
+			r.wantServed("a pinned layer", l.Digest())
+			r.wantAbsent("a span of it, which is worth nothing", sp.Digest)
+		} else {
+			r.wantServed("a span of a pinned layer", sp.Digest)
+		}
+	}
+}
+
+// TestPinExtends has a platform's manifest arrive after its index was pinned.
+func TestPinExtends(t *testing.T) {
+	other := newRig(t, t.TempDir(), nil, storage.Options{})
+	layer := digest.FromString("layer")
+	image := other.putManifest("image", []digest.Digest{layer}, nil)
+
+	r := newRig(t, t.TempDir(), nil, storage.Options{})
+	root := r.putManifest("index", nil, []digest.Digest{image})
+	for _, name := range []string{"a/b:1", "a/b:2"} {
+		if _, err := r.Pin(t.Context(), name, root); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.Pin(t.Context(), "a/b:3", digest.FromString("unknown")); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("Pin of what is not known: %v, want ErrNotFound", err)
+	}
+	r.putManifest("image", []digest.Digest{layer}, nil)
+	for _, row := range r.pins() {
+		if want := []digest.Digest{root, image, layer}; !slices.Equal(row.Holds, want) {
+			t.Errorf("%s holds %v, want %v", row.Reference, row.Holds, want)
+		}
+	}
+	if n := len(r.pins()); n != 2 {
+		t.Errorf("%d pins, want 2", n)
+	}
+}

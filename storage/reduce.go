@@ -1,0 +1,158 @@
+package storage
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"slices"
+
+	"github.com/sociable/sociable/ztoc"
+)
+
+const (
+	// largestSpan is the largest one that is ever asked for by itself; a layer
+	// that has a larger one is read by the grid.
+	largestSpan = 16 << 20
+	// reducedTo is the most of a layer that is kept of it: one part in so many.
+	// To copy more would free too little.
+	reducedTo = 2
+)
+
+// reduction is an indexed layer that is about to go, and the spans of it that
+// were read, most read first.
+type reduction struct {
+	victim
+	spans []ztoc.Span
+}
+
+// divide tells apart the victims of which something is to be kept.
+func (s *Store) divide(ctx context.Context, vs []victim) (plain []victim, layers []reduction, err error) {
+	if err := s.fileHeat(ctx); err != nil {
+		s.log.WarnContext(ctx, "which spans were read is not filed", "err", err)
+	}
+	err = s.meta.View(ctx, func(tx Tx) error {
+		plain, layers = nil, nil
+		for _, v := range vs {
+			spans, err := s.hotSpans(tx, v)
+			if err != nil {
+				return err
+			}
+			if len(spans) == 0 {
+				plain = append(plain, v)
+			} else {
+				layers = append(layers, reduction{v, spans})
+			}
+		}
+		return nil
+	})
+	return plain, layers, err
+}
+
+// hotSpans gives the spans of v that were read and are not blobs already.
+func (s *Store) hotSpans(tx Tx, v victim) ([]ztoc.Span, error) {
+	if v.kind != KindBlob {
+		return nil, nil
+	}
+	spanSize, table, err := spansOf(tx, v.d)
+	if err != nil {
+		if !errors.Is(err, ErrNotFound) {
+			s.log.Error("span table not readable; the layer goes as a whole", "digest", v.d, "err", err)
+		}
+		return nil, nil
+	}
+	row, err := tx.Heat(v.d, spanSize)
+	if errors.Is(err, ErrNotFound) || err == nil && len(row.Spans) != table.Len() {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var hot []int
+	for i, h := range row.Spans {
+		sp := table.Span(i)
+		if sp.End-sp.Off > largestSpan {
+			return nil, nil
+		}
+		if h.Reads == 0 {
+			continue
+		}
+		if _, err := tx.Blob(sp.Digest); errors.Is(err, ErrNotFound) {
+			hot = append(hot, i)
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	slices.SortStableFunc(hot, func(a, b int) int {
+		return cmp.Or(-cmp.Compare(row.Spans[a].Reads, row.Spans[b].Reads), -row.Spans[a].Last.Compare(row.Spans[b].Last))
+	})
+	var spans []ztoc.Span
+	left := v.size / reducedTo
+	for _, i := range hot {
+		sp := table.Span(i)
+		if left -= sp.End - sp.Off; left < 0 {
+			break
+		}
+		spans = append(spans, sp)
+	}
+	return spans, nil
+}
+
+// evictReduced makes blobs of a layer's spans, as far as there is room for
+// them, and then evicts the layer. freed is what that gains in all.
+func (s *Store) evictReduced(ctx context.Context, r *reduction) (freed int64, err error) {
+	kept, n, err := s.cutOut(ctx, r)
+	if err != nil {
+		s.log.WarnContext(ctx, "spans of an evicted layer not kept", "digest", r.d, "err", err)
+	}
+	freed, err = s.evictBatch(ctx, []victim{r.victim})
+	if freed > 0 && n > 0 {
+		s.metrics.reduced.Inc()
+		s.log.DebugContext(ctx, "layer reduced to what was read of it", "digest", r.d, "spans", n, "bytes", kept)
+	}
+	return freed - kept, err
+}
+
+// cutOut copies spans out of a layer's file. It holds no lock of the layer's,
+// since it takes those of the spans: that the layer is open keeps it here.
+func (s *Store) cutOut(ctx context.Context, r *reduction) (kept int64, n int, err error) {
+	e := s.digests.opened(r.d)
+	defer s.digests.closed(e)
+	b, row, err := s.openRow(ctx, r.d)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer b.Close()
+	for _, sp := range r.spans {
+		size := sp.End - sp.Off
+		// None of it is evicted for: that is what this is part of.
+		if ok, err := s.tryTake(ctx, size); !ok || err != nil {
+			return kept, n, err
+		}
+		err := s.cut(ctx, b, sp, BlobRow{
+			Digest: sp.Digest, Kind: KindSpan, Of: r.d, Created: row.Created, Accessed: s.now().UTC().Round(0),
+		})
+		if err != nil {
+			return kept, n, err
+		}
+		kept, n = kept+size, n+1
+	}
+	return kept, n, nil
+}
+
+// cut stores one span of b, for which room was taken. The digest is checked as
+// that of any other blob.
+func (s *Store) cut(ctx context.Context, b Blob, sp ztoc.Span, row BlobRow) error {
+	room := allotment{s: s, size: sp.End - sp.Off}
+	w, err := s.blobs.Create(ctx)
+	if err != nil {
+		room.release()
+		return err
+	}
+	out := &Writer{s: s, ctx: ctx, w: w, room: room}
+	_, err = io.Copy(out, io.NewSectionReader(b, sp.Off, sp.End-sp.Off))
+	if err == nil {
+		err = out.Commit(ctx, row, Cached)
+	}
+	return errors.Join(err, out.Close())
+}
