@@ -52,6 +52,11 @@ func (d *Decoder) codes() (done bool, err error) {
 // no load goes behind Src[End+SrcSlack]. It begins before Dst[Limit] and writes
 // two literals and a match of 258 bytes, which may be overshot by 32, so no
 // store goes behind Dst[Limit+DstSlack].
+//
+// The race detector would make it twenty times slower. What it would see here,
+// it sees in the copying of stored blocks and windows.
+//
+//go:norace
 func decodeSymbols(t *tables, src, srcEnd, dst, limit, low place, bb, nb uint64) (place, place, uint64, outcome) {
 	bb |= load64(src) << (nb & 63)
 	src = forth(src, 7-int(nb>>3&7))
@@ -152,6 +157,8 @@ func decodeSymbols(t *tables, src, srcEnd, dst, limit, low place, bb, nb uint64)
 
 // copyNear copies n bytes from off bytes before dst, where off is less than 16,
 // and perhaps up to 7 bytes more. It gives the end of the n.
+//
+//go:norace
 func copyNear(dst place, off, n int) place {
 	from := forth(dst, -off)
 	end := forth(dst, n)
