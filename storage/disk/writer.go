@@ -9,8 +9,11 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 
@@ -148,27 +151,34 @@ func (d *Disk) name(from, to string) error {
 	return d.fs.Rename(from, to)
 }
 
+// maxSyncs is how many files are synced at once: the file system's journal takes
+// what waits together in one write.
+const maxSyncs = 8
+
 // Sync makes each file and then each folder durable, a folder once.
 func (d *Disk) Sync(ctx context.Context, ds ...digest.Digest) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	failed := map[digest.Digest]error{}
-	folders := map[string][]digest.Digest{}
+	files, folders := map[string]error{}, map[string]error{}
 	for _, dgst := range ds {
-		dir, name, err := d.blobPath(dgst)
-		if err == nil {
-			err = d.syncFile(name)
+		if _, name, err := d.blobPath(dgst); err != nil {
+			failed[dgst] = err
+		} else {
+			files[name] = nil
 		}
-		if err != nil {
-			failed[dgst] = tell(err)
-			continue
-		}
-		folders[dir] = append(folders[dir], dgst)
 	}
-	for dir, inside := range folders {
-		if err := d.syncFolder(dir); err != nil {
-			for _, dgst := range inside {
+	syncAll(files, d.syncFile)
+	for name, err := range files {
+		if err == nil {
+			folders[filepath.Dir(name)] = nil
+		}
+	}
+	syncAll(folders, d.syncFolder)
+	for _, dgst := range ds {
+		if dir, name, err := d.blobPath(dgst); err == nil {
+			if err := errors.Join(files[name], folders[dir]); err != nil {
 				failed[dgst] = tell(err)
 			}
 		}
@@ -177,6 +187,25 @@ func (d *Disk) Sync(ctx context.Context, ds ...digest.Digest) error {
 		return &storage.SyncError{Errs: failed}
 	}
 	return nil
+}
+
+// syncAll calls with each of names, several at once, and sets the error there.
+func syncAll(names map[string]error, call func(string) error) {
+	var work sync.WaitGroup
+	var mu sync.Mutex // guards names
+	slots := make(chan struct{}, maxSyncs)
+	for _, name := range slices.Collect(maps.Keys(names)) {
+		slots <- struct{}{}
+		work.Go(func() {
+			defer func() { <-slots }()
+			if err := call(name); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				names[name] = err
+			}
+		})
+	}
+	work.Wait()
 }
 
 // syncFolder syncs a folder, and where this process did not yet, the one above
