@@ -159,7 +159,7 @@ func (p *Proxy) source(ctx context.Context, up *Upstream, repo oci.Repo, d diges
 	if st.row != nil {
 		b, err := p.store.Open(ctx, d)
 		if err == nil {
-			return &fileSource{p, b}, nil
+			return &fileSource{p, d, b}, nil
 		}
 		if !errors.Is(err, storage.ErrNotFound) {
 			return nil, fmt.Errorf("open %s: %w", d, err)

@@ -299,6 +299,7 @@ func TestBadNames(t *testing.T) {
 		{"GET", "/v2/up/../../etc/passwd/blobs/" + d, 400, "NAME_INVALID"},
 		{"GET", "/v2/up/%2e%2e/%2e%2e/etc/blobs/" + d, 400, "NAME_INVALID"},
 		{"GET", "/v2/up//a/blobs/" + d, 400, "NAME_INVALID"},
+		{"GET", "/v2/up/a%0d%0ab/blobs/" + d, 400, "NAME_INVALID"},
 		{"GET", "/v2/UP/a/blobs/" + d, 400, "NAME_INVALID"},
 		{"GET", "/v2/up/a/blobs/sha256:zz", 400, "DIGEST_INVALID"},
 		{"GET", "/v2/up/a/blobs/sha256:" + strings.Repeat("A", 64), 400, "DIGEST_INVALID"},

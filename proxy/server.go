@@ -126,12 +126,12 @@ func (p *Proxy) newRouter() *mux.Router {
 			}))
 		at().Handler(oci.Handler(readOnly))
 	}
-	route(v2.RouteNameManifest, "/v2/{name:.*}/manifests/{reference:[^/]*}", "/manifests/", p.manifest)
-	route("referrers", "/v2/{name:.*}/referrers/{digest:[^/]*}", "/referrers/", p.referrers)
-	route(v2.RouteNameTags, "/v2/{name:.*}/tags/list", "/tags/list", p.tags)
+	route(v2.RouteNameManifest, "/v2/{name:(?s:.*)}/manifests/{reference:[^/]*}", "/manifests/", p.manifest)
+	route("referrers", "/v2/{name:(?s:.*)}/referrers/{digest:[^/]*}", "/referrers/", p.referrers)
+	route(v2.RouteNameTags, "/v2/{name:(?s:.*)}/tags/list", "/tags/list", p.tags)
 	m.MatcherFunc(func(r *http.Request, _ *mux.RouteMatch) bool { return strings.Contains(r.URL.Path, "/blobs/uploads") }).
-		PathPrefix("/v2/{name:.*}/blobs/uploads").Handler(oci.Handler(readOnly))
-	route(v2.RouteNameBlob, "/v2/{name:.*}/blobs/{digest:[^/]*}", "/blobs/", p.blob)
+		PathPrefix("/v2/{name:(?s:.*)}/blobs/uploads").Handler(oci.Handler(readOnly))
+	route(v2.RouteNameBlob, "/v2/{name:(?s:.*)}/blobs/{digest:[^/]*}", "/blobs/", p.blob)
 	route(v2.RouteNameBase, "/v2/", "/v2/", p.base)
 	m.Path("/v2").Methods(http.MethodGet, http.MethodHead).Handler(oci.Handler(p.base))
 	m.NotFoundHandler = oci.Handler(unknownPath)

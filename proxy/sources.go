@@ -15,6 +15,7 @@ import (
 // fileSource is a blob that is whole here.
 type fileSource struct {
 	p *Proxy
+	d digest.Digest
 	b storage.Blob
 }
 
@@ -23,6 +24,9 @@ func (s *fileSource) size() int64 { return s.b.Size() }
 func (s *fileSource) prepare(context.Context, oci.Range) (outcome, error) { return outcomeHit, nil }
 
 func (s *fileSource) copyRange(_ context.Context, w io.Writer, r oci.Range) error {
+	if r.Len() < s.b.Size() {
+		s.p.store.Heat(s.d, r)
+	}
 	return s.p.send(w, s.b, r)
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -70,8 +71,9 @@ func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px htt
 		if l == nil {
 			return
 		}
+		var quiet quietConns
 		srv := &http.Server{
-			Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+			Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ConnState: quiet.note,
 			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		}
 		g.Go(func() error {
@@ -84,6 +86,7 @@ func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px htt
 			<-gctx.Done()
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownTimeout)
 			defer cancel()
+			quiet.close()
 			if err := srv.Shutdown(ctx); err != nil {
 				log.Warn("open responses were cut", "after", cfg.ShutdownTimeout)
 				return srv.Close()
@@ -97,6 +100,42 @@ func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px htt
 	log.Info("listening", "registry", d.registry.Addr().String(), "admin", cfg.Admin.Listen,
 		"data", cfg.Storage.Path, "next", tryCommand(cfg, d.registry.Addr().String()))
 	return g.Wait()
+}
+
+// quietConns are the connections on which nothing was asked yet. A server that
+// shuts down gives those five seconds; clients that connect in advance would
+// hold up every stop.
+type quietConns struct {
+	mu     sync.Mutex
+	open   map[net.Conn]struct{}
+	closed bool
+}
+
+// note is an http.Server's ConnState.
+func (q *quietConns) note(c net.Conn, state http.ConnState) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if state != http.StateNew {
+		delete(q.open, c)
+		return
+	}
+	if q.closed {
+		_ = c.Close() // it came as the door shut
+		return
+	}
+	if q.open == nil {
+		q.open = map[net.Conn]struct{}{}
+	}
+	q.open[c] = struct{}{}
+}
+
+func (q *quietConns) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	for c := range q.open {
+		_ = c.Close() // nothing was asked on it
+	}
 }
 
 // tryCommand is what to type next.

@@ -82,7 +82,9 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	stage.start("listeners", func(ctx context.Context) error {
 		return doors.serve(ctx, cfg, log, px, admin)
 	})
-	return stage.wait(ctx)
+	err = stage.wait(ctx)
+	log.Info("stopped")
+	return err
 }
 
 // openedStore is the store with what has to be closed behind it.
