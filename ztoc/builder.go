@@ -265,14 +265,14 @@ func (b *Builder) result() (*Result, error) {
 		ArchiveSize: a.tar.archive, UncompressedSize: a.out, Entries: a.tar.count, Unreadable: a.tar.unreadable,
 		Table: a.table, parts: parts, spill: b.spill,
 	}
-	if a.layer != nil {
+	if !b.opt.SkipLayerDigest {
 		r.LayerDigest = digest.NewDigest(digest.SHA256, a.layer)
 	}
 	switch {
 	case b.opt.DiffID && a.diff != nil:
 		r.DiffID = digest.NewDigest(digest.SHA256, a.diff)
 	case b.opt.DiffID:
-		r.DiffID = r.LayerDigest
+		r.DiffID = digest.NewDigest(digest.SHA256, a.layer)
 	}
 	for _, err := range []error{a.tar.reject.err, b.codec.verdict(), c.links.verdict()} {
 		if r.ClientVerdict == nil {
