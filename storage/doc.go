@@ -17,8 +17,9 @@
 // finds no room evicts what was read longest ago. Blobs that are open, pending
 // or arriving stay, and so do manifests, zTOCs and indexes.
 //
-// Locks, in the order in which they may be taken: a Partial's own, a digest's
-// (digests.lock; one at a time, except by the background commit, which holds
-// many and waits for none that needs another), the evictor's. The small mutexes
-// inside digests, space and accesses are leaves, and never held across I/O.
+// Locks, in the order in which they may be taken: Partial.filing, Store.evicting,
+// queue.busy, a digest's (digests.lock). Who holds a digest's holds no second one
+// and never waits for room; only the background commit holds many, and eviction
+// takes those that are idle, without waiting. The small mutexes inside digests,
+// partials, space and accesses are leaves, and never held across I/O.
 package storage

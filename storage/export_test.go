@@ -19,6 +19,5 @@ func (s *Store) SweepAfter(ctx context.Context, between func()) error {
 const (
 	AccessEvery = accessEvery
 	SweepGrace  = sweepGrace
-	EvictEvery  = evictEvery
 	CommitRetry = commitRetry
 )
