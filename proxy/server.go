@@ -84,6 +84,9 @@ func New(life context.Context, o Options) (*Proxy, error) {
 	if p.index == nil {
 		p.index = noIndexer{}
 	}
+	for _, u := range o.Upstreams {
+		p.metrics.mismatches.WithLabelValues(u.Name) // so that a rate exists from the start
+	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
