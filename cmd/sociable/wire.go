@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
@@ -94,16 +95,21 @@ type openedStore struct {
 }
 
 func openStore(ctx context.Context, cfg *Config, log *slog.Logger, reg prometheus.Registerer) (*openedStore, error) {
-	blobs, err := disk.New(cfg.Storage.Path)
-	if err != nil {
-		return nil, fmt.Errorf("open storage %s: %w", cfg.Storage.Path, err)
+	if err := os.MkdirAll(cfg.Storage.Path, 0o700); err != nil {
+		return nil, fmt.Errorf("open storage: %w", err)
 	}
+	// The rows first: their lock is the store's, and the bytes are tidied up
+	// when they are opened.
 	meta, err := bolt.Open(filepath.Join(cfg.Storage.Path, metaFile), bolt.Options{})
 	if err != nil {
 		if errors.Is(err, storage.ErrLocked) {
 			return nil, fmt.Errorf("%w: is another sociable serving from %s?", err, cfg.Storage.Path)
 		}
 		return nil, fmt.Errorf("open storage %s: %w", cfg.Storage.Path, err)
+	}
+	blobs, err := disk.New(cfg.Storage.Path)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open storage %s: %w", cfg.Storage.Path, err), meta.Close())
 	}
 	_, total, err := blobs.Free(ctx)
 	if err != nil {
