@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -28,6 +29,8 @@ const (
 	maxRuns = 4
 	// maxRunBytes bounds one ranged transfer.
 	maxRunBytes = 16 << 20
+	// lingerFor is how long a fill that nobody uses is kept open.
+	lingerFor = time.Second
 	// syncEvery is how much a pump may write before it is synced and filed.
 	syncEvery = 32 << 20
 )
@@ -67,7 +70,9 @@ type fill struct {
 	refs     int   // requests
 	taps     int   // the indexer's readers: they keep the fill, and stop nothing
 	closing  bool
-	wake     chan struct{} // closed at the next change; nil: nobody waits
+	// lingering: idle, and to be put away in a moment
+	lingering bool
+	wake      chan struct{} // closed at the next change; nil: nobody waits
 }
 
 // keepError is a store that does not take bytes, which is no reason to refuse
@@ -196,13 +201,43 @@ func (f *fill) release() {
 	}
 }
 
-// idleLocked reports, once, that the fill is to be put away.
+// idleLocked reports, once, that the fill is to be put away now. One that may
+// be wanted again soon, as ranges come one after another, lingers first: to
+// file it and find it again costs more than all of them.
 func (f *fill) idleLocked() bool {
-	if f.refs+f.taps > 0 || f.pump != nil || len(f.runs) > 0 || f.closing {
+	if !f.unusedLocked() || f.lingering {
 		return false
 	}
-	f.closing = true
-	return true
+	if f.verified || f.err != nil || len(f.have) == 0 || f.p.life.Err() != nil {
+		f.closing = true
+		return true
+	}
+	f.lingering = true
+	f.p.work.Go(f.linger)
+	return false
+}
+
+func (f *fill) unusedLocked() bool {
+	return f.refs+f.taps == 0 && f.pump == nil && len(f.runs) == 0 && !f.closing
+}
+
+// linger puts the fill away unless it is used again; then it is the last user's
+// turn to begin this anew.
+func (f *fill) linger() {
+	t := time.NewTimer(lingerFor)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-f.p.life.Done():
+	}
+	f.mu.Lock()
+	f.lingering = false
+	last := f.unusedLocked()
+	f.closing = f.closing || last
+	f.mu.Unlock()
+	if last {
+		f.putAway()
+	}
 }
 
 // putAway files what is here of the blob and forgets the fill.

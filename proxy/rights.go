@@ -105,7 +105,7 @@ func (p *Proxy) writeRights(ctx context.Context) {
 			return
 		}
 		p.flushRights(context.WithoutCancel(ctx)) // short, and its end is waited for
-		select { // gather: one transaction for a burst
+		select {                                  // gather: one transaction for a burst
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
 		}
