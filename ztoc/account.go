@@ -25,63 +25,31 @@ type mark struct {
 	m     member
 }
 
-// parcel is a buffer on its way from the decoder to the accounts, which give
-// it back when they are done with it.
+// parcel is a buffer on its way from the decoder to those who must see each
+// byte but need not decode, who give it back when they are done with it.
 type parcel struct {
-	output bool // uncompressed bytes: buf[inflate.Window:n]; else compressed: buf[:n]
-	buf    []byte
-	n      int
-	cuts   []cut  // compressed: where spans begin, perhaps a byte behind n
-	plain  bool   // compressed: it is the output, too
-	marks  []mark // output: rises
+	buf   []byte
+	n     int    // compressed bytes are buf[:n], output is buf[inflate.Window:n]
+	cuts  []cut  // in compressed bytes: where spans begin, perhaps a byte behind n
+	marks []mark // in output; rises
 }
 
-// accounts do all that must see each byte but need not decode: digests,
-// checksums, the tar. They run in a goroutine of their own.
-type accounts struct {
-	layer, span, diff hash.Hash // layer and diff are nil if not wanted
-	table             SpanTable
-	size              int64 // compressed bytes so far
-	out               int64 // uncompressed bytes so far
-	cuts              []cut // not reached yet
-	open              bool  // a span is under way
-
-	m     member // current one
-	began int64  // out at its beginning
-	crc   uint32
-	adler hash.Hash32 // of a zlib stream; else nil
-
-	tar    *tarWalk
-	tarErr error // what the tar's stream ends with, where that isn't its end
-	broken error // fault of the compressed stream
-
-	early  bool // report a fault of the tar at once
-	maxOut int64
-	fault  atomic.Pointer[error] // set once: a fault that is certain, for the decoder to see
+// spanAccount hashes the compressed bytes, as a whole and span by span.
+type spanAccount struct {
+	layer, span hash.Hash // layer is nil if not wanted
+	table       SpanTable
+	size        int64 // bytes so far
+	cuts        []cut // not reached yet
+	open        bool  // a span is under way
 }
 
-func newAccounts(s *spill, o Options) *accounts {
-	a := &accounts{span: sha256.New(), tar: newTarWalk(s, o), early: o.EarlyRefusal, maxOut: o.MaxUncompressed}
-	// Of an uncompressed layer, they are one and the same.
-	if !o.SkipLayerDigest || o.DiffID && o.Compression == Uncompressed {
-		a.layer = sha256.New()
-	}
-	if o.DiffID && o.Compression == Gzip {
-		a.diff = sha256.New()
-	}
-	return a
-}
-
-// compressed takes the layer's next bytes.
-func (a *accounts) compressed(p *parcel) {
+// take takes the layer's next bytes.
+func (a *spanAccount) take(p *parcel) {
 	buf := p.buf[:p.n]
 	if a.layer != nil {
 		a.layer.Write(buf)
 	}
 	a.cuts = append(a.cuts, p.cuts...)
-	if p.plain && a.broken == nil {
-		a.output(buf)
-	}
 	for len(a.cuts) > 0 && a.cuts[0].off < a.size+int64(len(buf)) {
 		c := a.cuts[0]
 		a.cuts = a.cuts[1:]
@@ -104,13 +72,38 @@ func (a *accounts) compressed(p *parcel) {
 	a.size += int64(len(buf))
 }
 
-func (a *accounts) closeSpan() {
+func (a *spanAccount) closeSpan() {
 	a.table.sum = a.span.Sum(a.table.sum)
 	a.span.Reset()
 }
 
-// uncompressed takes a parcel of output, with the members' boundaries in it.
-func (a *accounts) uncompressed(p *parcel) {
+// finish closes the last span.
+func (a *spanAccount) finish() {
+	if a.open {
+		a.closeSpan()
+	}
+	a.table.size = a.size
+}
+
+// streamAccount checks the uncompressed stream, hashes it, and reads the tar.
+type streamAccount struct {
+	size int64     // bytes so far
+	max  int64     // most that there may be
+	diff hash.Hash // nil if not wanted
+
+	began int64 // size at the beginning of the member
+	crc   uint32
+	adler hash.Hash32 // of a zlib stream; else nil
+
+	tar    *tarWalk
+	tarErr error // what the tar's stream ends with, where that isn't its end
+	broken error // fault of the compressed stream, or a bound
+	early  bool  // report a fault of the tar at once
+	fault  atomic.Pointer[error]
+}
+
+// take takes a parcel of output, with the members' boundaries in it.
+func (a *streamAccount) take(p *parcel) {
 	from := inflate.Window
 	for _, m := range p.marks {
 		a.output(p.buf[from:m.at])
@@ -124,14 +117,14 @@ func (a *accounts) uncompressed(p *parcel) {
 	a.output(p.buf[from:p.n])
 }
 
-// output takes the next bytes of the uncompressed stream.
-func (a *accounts) output(buf []byte) {
+// output takes the next bytes of the stream.
+func (a *streamAccount) output(buf []byte) {
 	if a.broken != nil || len(buf) == 0 {
 		return
 	}
-	a.out += int64(len(buf))
-	if a.out > a.maxOut {
-		a.refuse(refuse(ClassLimit, a.maxOut, fmt.Errorf("uncompressed stream: %w", ErrTooLarge)))
+	a.size += int64(len(buf))
+	if a.size > a.max {
+		a.refuse(refuse(ClassLimit, a.max, fmt.Errorf("uncompressed stream: %w", ErrTooLarge)))
 		return
 	}
 	if a.adler != nil {
@@ -158,8 +151,8 @@ func archiveFault(err error) bool {
 	return errors.As(err, &e) && e.Class != ClassLimit
 }
 
-func (a *accounts) beginMember(m member) {
-	a.m, a.began, a.crc, a.adler = m, a.out, 0, nil
+func (a *streamAccount) beginMember(m member) {
+	a.began, a.crc, a.adler = a.size, 0, nil
 	if m.zlib {
 		a.adler = adler32.New()
 	}
@@ -168,11 +161,11 @@ func (a *accounts) beginMember(m member) {
 	}
 }
 
-func (a *accounts) endMember(m member) {
+func (a *streamAccount) endMember(m member) {
 	if a.broken != nil {
 		return
 	}
-	size := uint32(a.out - a.began)
+	size := uint32(a.size - a.began)
 	switch {
 	case a.adler != nil && a.adler.Sum32() != m.check:
 		a.refuse(refuse(ClassDeflate, m.off, fmt.Errorf("zlib stream: adler-32: %w", ErrChecksum)))
@@ -183,19 +176,15 @@ func (a *accounts) endMember(m member) {
 	}
 }
 
-// refuse ends the build with a fault of the stream.
-func (a *accounts) refuse(err error) {
+// refuse ends the build with a fault that is certain.
+func (a *streamAccount) refuse(err error) {
 	a.broken = err
 	a.fault.CompareAndSwap(nil, &err)
 }
 
-// finish closes the last span and ends the tar. streamErr is a fault that the
-// decoder met, which comes first.
-func (a *accounts) finish(streamErr error) error {
-	if a.open {
-		a.closeSpan()
-	}
-	a.table.size = a.size
+// finish ends the tar. streamErr is a fault that the decoder met, which comes
+// first.
+func (a *streamAccount) finish(streamErr error) error {
 	if streamErr == nil {
 		streamErr = a.broken
 	}
@@ -215,7 +204,22 @@ func (a *accounts) finish(streamErr error) error {
 
 // firstRefused says that the very first member is refused: then nobody reads on
 // to see whether the tar needs it.
-func (a *accounts) firstRefused() bool {
+func (a *streamAccount) firstRefused() bool {
 	var e *Error
 	return errors.As(a.tarErr, &e) && e.Offset == 0
+}
+
+// newAccounts makes both. The tar's spill is its own, because it is written
+// beside the decoder's.
+func newAccounts(o Options) (*spanAccount, *streamAccount) {
+	spans := &spanAccount{span: sha256.New()}
+	stream := &streamAccount{tar: newTarWalk(&spill{dir: o.SpillDir}, o), early: o.EarlyRefusal, max: o.MaxUncompressed}
+	// Of an uncompressed layer, both digests are one and the same.
+	if !o.SkipLayerDigest || o.DiffID && o.Compression == Uncompressed {
+		spans.layer = sha256.New()
+	}
+	if o.DiffID && o.Compression != Uncompressed {
+		stream.diff = sha256.New()
+	}
+	return spans, stream
 }

@@ -17,27 +17,59 @@ const (
 )
 
 // A Builder makes the zTOC of one layer from its compressed bytes. Decoding
-// happens in Write; digests and the tar are seen to in goroutines of its own,
-// which end with Finish or Abort: one of the two must be called. A Builder is
-// for one goroutine at a time.
+// happens in Write; two goroutines of its own see to digests on the one hand,
+// checksums and the tar on the other. They end with Finish or Abort: one of the
+// two must be called. A Builder is for one goroutine at a time.
 type Builder struct {
 	spanSize int64
 	opt      Options
 	codec    codec
 	spill    *spill
-	accounts *accounts
+	spans    *spanAccount
+	stream   *streamAccount
 
-	in    *parcel // being filled
-	end   int     // how far
-	inIdx int64   // offset in the layer of in.buf[0]
+	in   *parcel // being filled
+	end  int     // how far
+	base int64   // offset in the layer of in.buf[0]
 
-	work    chan *parcel // to the accounts
-	freeIn  chan *parcel
-	freeOut chan *parcel
-	done    sync.WaitGroup
-	closed  bool // work is
-	err     error
-	over    bool // Finish or Abort has been called
+	compressed, output *belt
+	running            sync.WaitGroup
+	err                error
+	over               bool // Finish or Abort has been called
+}
+
+// belt carries parcels to a goroutine and back.
+type belt struct {
+	size       int // of a buffer
+	work, free chan *parcel
+}
+
+// newBelt makes a belt with three parcels on it: one that is filled, one that
+// waits, one that is worked on.
+func newBelt(size int) *belt {
+	b := &belt{size, make(chan *parcel, 3), make(chan *parcel, 3)}
+	for range cap(b.free) {
+		b.free <- new(parcel)
+	}
+	return b
+}
+
+// take takes an empty parcel.
+func (b *belt) take() *parcel {
+	p := <-b.free
+	if p.buf == nil {
+		p.buf = make([]byte, b.size)
+	}
+	p.cuts, p.marks = p.cuts[:0], p.marks[:0]
+	return p
+}
+
+// each gives the parcels to fn until there are no more.
+func (b *belt) each(fn func(*parcel)) {
+	for p := range b.work {
+		fn(p)
+		b.free <- p
+	}
 }
 
 // A codec turns the compressed bytes of one layer into the uncompressed stream
@@ -49,8 +81,8 @@ type codec interface {
 	// again with more behind them; last says that there is no more. src may be
 	// read and, when last, written up to inflate.SrcSlack bytes behind end.
 	decode(src []byte, end int, base int64, last bool) (used int, err error)
-	// cuts are the beginnings of spans found since it was last called.
-	cuts() []cut
+	// cuts appends the beginnings of spans found since it was last called.
+	cuts([]cut) []cut
 	// close ends the output.
 	close()
 	// zinfo is what a reader needs to begin at each span: the parts of the
@@ -70,59 +102,27 @@ func NewBuilder(spanSize int64, o Options) (*Builder, error) {
 	}
 	b := &Builder{
 		spanSize: spanSize, opt: o.withDefaults(), spill: &spill{dir: o.SpillDir},
-		work: make(chan *parcel, 4), freeIn: make(chan *parcel, 3), freeOut: make(chan *parcel, 3),
+		compressed: newBelt(inputSize + inflate.SrcSlack),
+		output:     newBelt(inflate.Window + outputSize + inflate.DstSlack),
 	}
+	b.spans, b.stream = newAccounts(b.opt)
+	compressed := b.spans.take
 	switch o.Compression {
 	case Gzip:
 		b.codec = newGzipCodec(b)
 	case Uncompressed:
 		b.codec = &plainCodec{spanSize: spanSize}
+		compressed = func(p *parcel) {
+			b.spans.take(p)
+			b.stream.output(p.buf[:p.n])
+		}
 	default:
 		return nil, refuse(ClassAlgorithm, 0, fmt.Errorf("compression %s: %w", o.Compression, ErrUnsupported))
 	}
-	for range cap(b.freeIn) {
-		b.freeIn <- new(parcel)
-		b.freeOut <- &parcel{output: true}
-	}
-	// The accounts' spill is its own: they run beside the decoder.
-	b.accounts = newAccounts(&spill{dir: o.SpillDir}, b.opt)
-	b.in = b.input()
-	b.done.Add(1)
-	go b.keepAccounts()
+	b.in = b.compressed.take()
+	b.running.Go(func() { b.compressed.each(compressed) })
+	b.running.Go(func() { b.output.each(b.stream.take) })
 	return b, nil
-}
-
-// keepAccounts is the accounts' goroutine.
-func (b *Builder) keepAccounts() {
-	defer b.done.Done()
-	for p := range b.work {
-		if p.output {
-			b.accounts.uncompressed(p)
-			p.marks = p.marks[:0]
-			b.freeOut <- p
-		} else {
-			b.accounts.compressed(p)
-			b.freeIn <- p
-		}
-	}
-}
-
-// input takes a free buffer for compressed bytes.
-func (b *Builder) input() *parcel {
-	p := <-b.freeIn
-	if p.buf == nil {
-		p.buf = make([]byte, inputSize+inflate.SrcSlack)
-	}
-	return p
-}
-
-// output takes a free buffer for uncompressed bytes.
-func (b *Builder) output() *parcel {
-	p := <-b.freeOut
-	if p.buf == nil {
-		p.buf = make([]byte, inflate.Window+outputSize+inflate.DstSlack)
-	}
-	return p
 }
 
 // Write takes the layer's next bytes; it keeps nothing of p. An error is an
@@ -169,7 +169,7 @@ func (b *Builder) ReadFrom(r io.Reader) (int64, error) {
 // fault is what has gone wrong so far.
 func (b *Builder) fault() error {
 	if b.err == nil {
-		if p := b.accounts.fault.Load(); p != nil {
+		if p := b.stream.fault.Load(); p != nil {
 			b.err = *p
 		}
 	}
@@ -179,7 +179,7 @@ func (b *Builder) fault() error {
 // advance decodes what is in the input buffer and hands it on.
 func (b *Builder) advance(last bool) {
 	p := b.in
-	used, err := b.codec.decode(p.buf, b.end, b.inIdx, last)
+	used, err := b.codec.decode(p.buf, b.end, b.base, last)
 	if err != nil && b.err == nil {
 		b.err = err
 	}
@@ -187,12 +187,11 @@ func (b *Builder) advance(last bool) {
 		used = b.end
 	}
 	rest := p.buf[used:b.end]
-	p.n, p.cuts = used, b.codec.cuts()
-	p.plain = b.opt.Compression == Uncompressed
-	next := b.input()
+	p.n, p.cuts = used, b.codec.cuts(p.cuts)
+	next := b.compressed.take()
 	copy(next.buf, rest)
-	b.in, b.end, b.inIdx = next, len(rest), b.inIdx+int64(used)
-	b.work <- p
+	b.in, b.end, b.base = next, len(rest), b.base+int64(used)
+	b.compressed.work <- p
 }
 
 // Finish ends the layer and gives its zTOC. An *Error says that the layer is
@@ -208,7 +207,8 @@ func (b *Builder) Finish() (*Result, error) {
 		b.codec.close()
 	}
 	b.stop()
-	err := b.accounts.finish(b.err)
+	b.spans.finish()
+	err := b.stream.finish(b.err)
 	if err == nil {
 		var r *Result
 		if r, err = b.result(); err == nil {
@@ -227,54 +227,55 @@ func (b *Builder) Abort() {
 	}
 	b.over = true
 	b.stop()
-	b.accounts.finish(ErrAborted)
+	b.stream.finish(ErrAborted)
 	b.free()
 }
 
-// stop waits for the accounts' goroutine.
+// stop waits for the goroutines.
 func (b *Builder) stop() {
-	close(b.work)
-	b.done.Wait()
+	close(b.compressed.work)
+	close(b.output.work)
+	b.running.Wait()
 }
 
 func (b *Builder) free() {
 	b.spill.close()
-	b.accounts.tar.entries.spill.close()
+	b.stream.tar.entries.spill.close()
 }
 
 // result makes the zTOC.
 func (b *Builder) result() (*Result, error) {
-	a := b.accounts
-	zinfo, n, err := b.codec.zinfo(a.size)
+	tar, table := b.stream.tar, b.spans.table
+	zinfo, n, err := b.codec.zinfo(table.size)
 	if err != nil {
 		return nil, err
 	}
 	c := contents{
-		compressedSize: a.size, archiveSize: a.tar.archive, compression: b.opt.Compression,
-		entries: a.tar.entries, numEntries: a.tar.count,
-		table: a.table, zinfo: zinfo, zinfoSize: n, links: linksBack{},
+		compressedSize: table.size, archiveSize: tar.archive, compression: b.opt.Compression,
+		entries: tar.entries, numEntries: tar.count,
+		table: table, zinfo: zinfo, zinfoSize: n, links: linksBack{},
 	}
 	parts, size, err := c.marshal(b.spill, b.opt.MaxSize)
 	if err != nil {
 		return nil, err
 	}
-	a.tar.entries.spill.close()
+	tar.entries.spill.close()
 	r := &Result{
-		Size:        size,
-		LayerSize:   a.size,
-		ArchiveSize: a.tar.archive, UncompressedSize: a.out, Entries: a.tar.count, Unreadable: a.tar.unreadable,
-		Table: a.table, parts: parts, spill: b.spill,
+		Size:      size,
+		LayerSize: table.size, ArchiveSize: tar.archive, UncompressedSize: b.stream.size,
+		Entries: tar.count, Unreadable: tar.unreadable,
+		Table: table, parts: parts, spill: b.spill,
 	}
 	if !b.opt.SkipLayerDigest {
-		r.LayerDigest = digest.NewDigest(digest.SHA256, a.layer)
+		r.LayerDigest = digest.NewDigest(digest.SHA256, b.spans.layer)
 	}
 	switch {
-	case b.opt.DiffID && a.diff != nil:
-		r.DiffID = digest.NewDigest(digest.SHA256, a.diff)
+	case b.opt.DiffID && b.stream.diff != nil:
+		r.DiffID = digest.NewDigest(digest.SHA256, b.stream.diff)
 	case b.opt.DiffID:
-		r.DiffID = digest.NewDigest(digest.SHA256, a.layer)
+		r.DiffID = digest.NewDigest(digest.SHA256, b.spans.layer)
 	}
-	for _, err := range []error{a.tar.reject.err, b.codec.verdict(), c.links.verdict()} {
+	for _, err := range []error{tar.reject.err, b.codec.verdict(), c.links.verdict()} {
 		if r.ClientVerdict == nil {
 			r.ClientVerdict = err
 		}

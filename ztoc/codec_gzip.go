@@ -67,7 +67,7 @@ func (c *gzipCodec) decode(src []byte, end int, base int64, last bool) (int, err
 
 // takeOutput takes the first output buffer; before the stream come zeros.
 func (c *gzipCodec) takeOutput() {
-	c.out = c.b.output()
+	c.out = c.b.output.take()
 	clear(c.out.buf[:inflate.Window])
 	c.g.Dst, c.g.Limit = c.out.buf, inflate.Window+outputSize
 }
@@ -78,12 +78,12 @@ func (c *gzipCodec) flush() {
 	g, old := &c.g, c.out
 	old.n = g.W
 	window := old.buf[g.W-inflate.Window : g.W]
-	c.out = c.b.output()
+	c.out = c.b.output.take()
 	copy(c.out.buf, window)
 	moved := g.W - inflate.Window
 	c.base += int64(moved)
 	g.Dst, g.W, g.Low = c.out.buf, inflate.Window, max(0, g.Low-moved)
-	c.b.work <- old
+	c.b.output.work <- old
 }
 
 // mark notes a member's boundary.
@@ -117,17 +117,17 @@ func (c *gzipCodec) checkpoint() error {
 }
 
 // cuts implements codec.
-func (c *gzipCodec) cuts() []cut {
-	found := c.found
-	c.found = nil
-	return found
+func (c *gzipCodec) cuts(to []cut) []cut {
+	to = append(to, c.found...)
+	c.found = c.found[:0]
+	return to
 }
 
 // close implements codec.
 func (c *gzipCodec) close() {
 	if c.out != nil {
 		c.out.n = c.g.W
-		c.b.work <- c.out
+		c.b.output.work <- c.out
 		c.out = nil
 	}
 }

@@ -17,10 +17,10 @@ func (c *plainCodec) decode(_ []byte, end int, base int64, _ bool) (int, error) 
 }
 
 // cuts implements codec.
-func (c *plainCodec) cuts() []cut {
-	found := c.found
-	c.found = nil
-	return found
+func (c *plainCodec) cuts(to []cut) []cut {
+	to = append(to, c.found...)
+	c.found = c.found[:0]
+	return to
 }
 
 // close implements codec.

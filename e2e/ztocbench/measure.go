@@ -1,0 +1,219 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// programs are what is measured, each a program of its own.
+type programs struct{ ours, official, reader string }
+
+// buildPrograms builds them: the product's without cgo, as it is shipped.
+func buildPrograms(ctx context.Context, dir string) (programs, error) {
+	p := programs{filepath.Join(dir, "ours"), filepath.Join(dir, "official"), filepath.Join(dir, "reader")}
+	for _, b := range []struct{ out, pkg, cgo string }{{p.ours, "ours", "0"}, {p.official, "official", "1"}, {p.reader, "reader", "0"}} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", b.out, "./ztocbench/"+b.pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED="+b.cgo)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return p, fmt.Errorf("build %s: %w\n%s", b.pkg, err, out)
+		}
+	}
+	return p, nil
+}
+
+// cost is what a process took.
+type cost struct {
+	wall, user time.Duration
+	rss        int64 // bytes at most
+	out        string
+}
+
+// better is the best of each of two costs, and the most of the memory.
+func (c cost) better(d cost) cost {
+	if c.wall == 0 {
+		return d
+	}
+	return cost{min(c.wall, d.wall), min(c.user, d.user), max(c.rss, d.rss), d.out}
+}
+
+// runProgram runs a program once.
+func runProgram(ctx context.Context, env []string, name string, args ...string) (cost, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), env...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	start := time.Now()
+	if err := cmd.Run(); err != nil {
+		return cost{}, fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, errs.String())
+	}
+	wall := time.Since(start)
+	u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		return cost{}, errors.New("no resource usage on this system")
+	}
+	return cost{wall, cmd.ProcessState.UserTime(), u.Maxrss << 10, strings.TrimSpace(out.String())}, nil
+}
+
+// layerCosts are the costs of building one layer.
+type layerCosts struct {
+	layer
+	official, officialOne cost // the second with one processor
+	ours, oursOne         cost
+	diffID, digest        cost // ours, with the diffID or the layer's digest too
+}
+
+// results are all that is measured.
+type results struct {
+	layers    []layerCosts
+	inflate   map[string]float64 // layer to ratio
+	info, get cost
+	largeSize int64
+	runs      int
+}
+
+func measure(ctx context.Context, bins programs, layers []layer, runs int) (*results, error) {
+	r := &results{runs: runs}
+	for _, l := range layers {
+		c, err := measureLayer(ctx, bins, l, runs)
+		if err != nil {
+			return nil, err
+		}
+		r.layers = append(r.layers, c)
+	}
+	var err error
+	if r.inflate, err = measureInflate(ctx, layers); err != nil {
+		return nil, err
+	}
+	return r, r.measureReader(ctx, bins, filepath.Dir(layers[0].path), runs)
+}
+
+// measureLayer builds one layer in all ways, in turn.
+func measureLayer(ctx context.Context, bins programs, l layer, runs int) (layerCosts, error) {
+	c := layerCosts{layer: l}
+	if err := warm(l.path); err != nil {
+		return c, err
+	}
+	one := []string{"GOMAXPROCS=1"}
+	for i := range runs {
+		fmt.Fprintf(os.Stderr, "\r%-10s run %d of %d ", l.name, i+1, runs)
+		for _, w := range []struct {
+			to      *cost
+			env     []string
+			program string
+			args    []string
+		}{
+			{&c.official, nil, bins.official, nil},
+			{&c.ours, nil, bins.ours, nil},
+			{&c.officialOne, one, bins.official, nil},
+			{&c.oursOne, one, bins.ours, nil},
+			{&c.diffID, nil, bins.ours, []string{"-diffid"}},
+			{&c.digest, nil, bins.ours, []string{"-digest"}},
+		} {
+			got, err := runProgram(ctx, w.env, w.program, append(w.args, l.path)...)
+			if err != nil {
+				return c, err
+			}
+			if want := c.official.out; want != "" && got.out != want {
+				return c, fmt.Errorf("layer %s: %s makes %s, the official builder %s", l.name, w.program, got.out, want)
+			}
+			*w.to = w.to.better(got)
+		}
+	}
+	fmt.Fprint(os.Stderr, "\r\x1b[K")
+	return c, nil
+}
+
+// warm reads a file into the page cache.
+func warm(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(io.Discard, f)
+	return err
+}
+
+// measureInflate runs the decoder's own benchmark on the layers.
+func measureInflate(ctx context.Context, layers []layer) (map[string]float64, error) {
+	dir, err := filepath.Abs(filepath.Dir(layers[0].path))
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "Layers", "-benchtime", "4x",
+		"./ztoc/internal/inflate", "-args", "-layers", filepath.Join(dir, "*.tar.gz"))
+	cmd.Dir = ".."
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("benchmark of inflate: %w\n%s", err, out)
+	}
+	ratios := map[string]float64{}
+	for line := range strings.Lines(string(out)) {
+		name, rest, ok := strings.Cut(line, ".tar.gz")
+		if !ok || !strings.HasPrefix(name, "BenchmarkLayers/") {
+			continue
+		}
+		f := strings.Fields(rest)
+		for i := 1; i < len(f); i++ {
+			if f[i] == "ratio" {
+				if ratios[name[len("BenchmarkLayers/"):]], err = strconv.ParseFloat(f[i-1], 64); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	if len(ratios) != len(layers) {
+		return nil, fmt.Errorf("benchmark of inflate: %d ratios for %d layers\n%s", len(ratios), len(layers), out)
+	}
+	return ratios, nil
+}
+
+// measureReader reads the zTOC of a layer of 10 GB.
+func (r *results) measureReader(ctx context.Context, bins programs, dir string, runs int) error {
+	ztoc, layer := filepath.Join(dir, "large.ztoc"), filepath.Join(dir, "large.tar.gz.layer")
+	if err := once(ztoc, func(to string) error {
+		_, err := runProgram(ctx, nil, bins.reader, "make", to, layer)
+		return err
+	}); err != nil {
+		return err
+	}
+	var err error
+	if r.largeSize, err = sizeOf(ztoc); err != nil {
+		return err
+	}
+	for range runs {
+		c, err := runProgram(ctx, nil, bins.reader, "info", ztoc)
+		if err != nil {
+			return err
+		}
+		r.info = r.info.better(c)
+		if c, err = runProgram(ctx, nil, bins.reader, "get", ztoc, layer); err != nil {
+			return err
+		}
+		r.get = r.get.better(c)
+	}
+	return nil
+}
+
+// machine says where it was measured.
+func machine() string {
+	model := runtime.GOARCH
+	if p, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if _, rest, ok := strings.Cut(string(p), "model name"); ok {
+			line, _, _ := strings.Cut(rest, "\n")
+			model = strings.TrimSpace(strings.TrimLeft(line, "\t :"))
+		}
+	}
+	return fmt.Sprintf("%s, %d processors, %s", model, runtime.NumCPU(), runtime.Version())
+}

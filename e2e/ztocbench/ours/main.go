@@ -1,0 +1,48 @@
+// Command ours builds the zTOC of a layer with the product's builder and prints
+// its digest. It holds nothing else, so that its memory is the builder's.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/sociable/sociable/ztoc"
+)
+
+func main() {
+	diffID := flag.Bool("diffid", false, "compute the diffID too")
+	digest := flag.Bool("digest", false, "compute the layer's digest too")
+	flag.Parse()
+	if err := run(flag.Arg(0), ztoc.Options{DiffID: *diffID, SkipLayerDigest: !*digest}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(path string, o ztoc.Options) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b, err := ztoc.NewBuilder(ztoc.DefaultSpanSize, o)
+	if err != nil {
+		return err
+	}
+	defer b.Abort()
+	if _, err := io.Copy(b, f); err != nil {
+		return err
+	}
+	r, err := b.Finish()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if _, err := r.WriteTo(io.Discard); err != nil {
+		return err
+	}
+	fmt.Println(r.Digest, r.Size)
+	return nil
+}

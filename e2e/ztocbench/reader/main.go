@@ -1,0 +1,150 @@
+// Command reader makes the zTOC of a layer of 10 GB, and reads it: all that
+// `ztoc info` shows, or one file.
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/sociable/sociable/ztoc"
+)
+
+const (
+	files    = 50_000
+	fileSize = 200 << 10
+)
+
+func main() {
+	var err error
+	switch os.Args[1] {
+	case "make":
+		err = makeLarge(os.Args[2], os.Args[3])
+	case "info":
+		err = info(os.Args[2])
+	case "get":
+		err = get(os.Args[2], os.Args[3])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// makeLarge writes a layer of 50,000 files of 200 KiB, and its zTOC. Each header
+// and each content is a gzip member, so that content is compressed once.
+func makeLarge(ztocPath, layerPath string) error {
+	layer, err := os.Create(layerPath)
+	if err != nil {
+		return err
+	}
+	defer layer.Close()
+	b, err := ztoc.NewBuilder(ztoc.DefaultSpanSize, ztoc.Options{})
+	if err != nil {
+		return err
+	}
+	defer b.Abort()
+	content := member(make([]byte, fileSize))
+	w := io.MultiWriter(layer, b)
+	for i := range files {
+		var head bytes.Buffer
+		h := tar.Header{Name: name(i), Size: fileSize, Mode: 0o644, Uname: "root", Gname: "root"}
+		if err := tar.NewWriter(&head).WriteHeader(&h); err != nil {
+			return err
+		}
+		if _, err := w.Write(append(member(head.Bytes()), content...)); err != nil {
+			return err
+		}
+	}
+	if _, err := w.Write(member(make([]byte, 1024))); err != nil {
+		return err
+	}
+	r, err := b.Finish()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	f, err := os.Create(ztocPath)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := r.WriteTo(f); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func name(i int) string {
+	return fmt.Sprintf("usr/lib/large/%03d/some-library-%05d.so.1.2.3", i/100, i)
+}
+
+func member(p []byte) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	w.Write(p) // to memory
+	w.Close()
+	return b.Bytes()
+}
+
+func open(path string) (*ztoc.ZTOC, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return ztoc.Parse(f, fi.Size())
+}
+
+// info reads all entries and their spans.
+func info(path string) error {
+	z, err := open(path)
+	if err != nil {
+		return err
+	}
+	multi := 0
+	for e, err := range z.Entries() {
+		if err != nil {
+			return err
+		}
+		first, err := z.SpanOf(e.Offset)
+		if err != nil {
+			return err
+		}
+		last, err := z.SpanOf(e.Offset + e.Size)
+		if err != nil {
+			return err
+		}
+		if first != last {
+			multi++
+		}
+	}
+	fmt.Println(z.NumEntries, z.NumSpans, multi)
+	return nil
+}
+
+// get reads a file from the middle.
+func get(path, layerPath string) error {
+	z, err := open(path)
+	if err != nil {
+		return err
+	}
+	layer, err := os.Open(layerPath)
+	if err != nil {
+		return err
+	}
+	defer layer.Close()
+	n, err := z.Extract(context.Background(), name(files/2), layer, io.Discard)
+	if err == nil && n != fileSize {
+		err = fmt.Errorf("got %d bytes", n)
+	}
+	fmt.Println(n)
+	return err
+}
