@@ -42,17 +42,15 @@ func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return blobError(d, err)
 	}
+	if match(r.Header.Get("If-None-Match"), d) {
+		return p.notModified(w, r, up, repo, d, st)
+	}
 	if r.Method == http.MethodHead {
 		return p.headBlob(w, r, up, repo, d, st)
 	}
 	specs := oci.ParseRange(r.Header.Get("Range"))
 	if ir := r.Header.Get("If-Range"); ir != "" && ir != etag(d) {
 		specs = nil
-	}
-	if match(r.Header.Get("If-None-Match"), d) {
-		blobHeaders(w, d)
-		w.WriteHeader(http.StatusNotModified)
-		return nil
 	}
 	a := &ask{up: up, repo: repo, d: d}
 	if a.src, err = p.source(ctx, up, repo, d, st, specs); err != nil {
@@ -66,6 +64,22 @@ func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
 		p.brought(up, repo, d, 1, 0, a.src.size())
 	}
 	return p.serveRanges(w, r, a, specs)
+}
+
+// notModified tells a client that has the blob that it still is what it was:
+// once this repository was found to have it.
+func (p *Proxy) notModified(w http.ResponseWriter, r *http.Request, up *Upstream, repo oci.Repo, d digest.Digest, st stored) error {
+	out := outcomeHit
+	if !st.entitled {
+		if err := p.prove(r.Context(), up, repo, d, st); err != nil {
+			return blobError(d, err)
+		}
+		out = outcomeMiss
+	}
+	blobHeaders(w, d)
+	p.outcome(w, r, out)
+	w.WriteHeader(http.StatusNotModified)
+	return nil
 }
 
 // ask is a GET of a blob that has found where its bytes come from.

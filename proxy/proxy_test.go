@@ -230,6 +230,28 @@ func TestOnlyOwnRepository(t *testing.T) {
 	}
 }
 
+func TestNotModified(t *testing.T) {
+	g := newRegistry(t)
+	s := newServer(t, g, nil)
+	layer := random(1000, 7)
+	d := g.addBlob("a", layer)
+	for _, round := range []struct{ method, asked string }{{"GET", "HEAD blobs"}, {"HEAD", ""}, {"GET", ""}} {
+		a := s.do(t, round.method, "/v2/up/a/blobs/"+d.String(), "If-None-Match", etag(d))
+		if a.status != 304 || len(a.body) != 0 || a.header.Get("Etag") != etag(d) {
+			t.Errorf("%s: status %d, headers %v", round.method, a.status, a.header)
+		}
+		if got := strings.Join(g.take(), ","); got != round.asked {
+			t.Errorf("%s: upstream was asked %q, want %q", round.method, got, round.asked)
+		}
+	}
+	if a := s.do(t, "GET", "/v2/up/other/blobs/"+d.String(), "If-None-Match", etag(d)); a.status != 404 {
+		t.Errorf("a repository without the blob: status %d", a.status)
+	}
+	if a := s.do(t, "GET", "/v2/up/a/blobs/"+d.String(), "If-None-Match", `"sha256:other"`); a.status != 200 || !bytes.Equal(a.body, layer) {
+		t.Errorf("another entity tag: status %d", a.status)
+	}
+}
+
 func TestInFlightBelongsToItsRepository(t *testing.T) {
 	g := newRegistry(t)
 	s := newServer(t, g, nil)
