@@ -18,10 +18,11 @@ type digests struct {
 // digests.mu.
 type entry struct {
 	d       digest.Digest
-	users   int           // who holds the entry; it goes with the last, unless pending
+	users   int           // who holds the entry; it goes with the last, unless pending or bad
 	open    int           // of them, open blobs
 	lock    chan struct{} // cap 1; whoever's token is in it changes the bytes or rows of d
 	pending *pending
+	bad     bool // the bytes were found to be others: they are not served
 }
 
 // pending is a blob that has its name but no row yet, or not this row.
@@ -46,7 +47,7 @@ func (ds *digests) hold(d digest.Digest) *entry {
 
 func (ds *digests) leave(e *entry) {
 	e.users--
-	if e.users == 0 && e.pending == nil {
+	if e.users == 0 && e.pending == nil && !e.bad {
 		delete(ds.m, e.d)
 	}
 }
@@ -129,4 +130,20 @@ func (ds *digests) setPending(e *entry, p *pending) {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	e.pending = p
+}
+
+// isBad reports whether setBad was called.
+func (ds *digests) isBad(d digest.Digest) bool {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	e := ds.m[d]
+	return e != nil && e.bad
+}
+
+// setBad has e's blob count as damaged from now on, or no longer. The caller
+// holds e.
+func (ds *digests) setBad(e *entry, bad bool) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	e.bad = bad
 }

@@ -19,7 +19,8 @@
 //
 // Locks, in the order in which they may be taken: Partial.filing, Store.evicting,
 // queue.busy, a digest's (digests.lock). Who holds a digest's holds no second one
-// and never waits for room; only the background commit holds many, and eviction
-// takes those that are idle, without waiting. The small mutexes inside digests,
+// and never waits for room; only the background commit and the purge of an image
+// hold many, which they take in the order of the digests, and eviction takes
+// those that are idle, without waiting. The small mutexes inside digests,
 // partials, space and accesses are leaves, and never held across I/O.
 package storage

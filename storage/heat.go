@@ -194,10 +194,16 @@ func spansOf(tx Tx, d digest.Digest) (spanSize int64, table *ztoc.SpanTable, err
 	if err != nil {
 		return 0, nil, err
 	}
+	table, err = tableOf(tx, d, spanSize)
+	return spanSize, table, err
+}
+
+// tableOf reads a layer's span table. ErrNotFound.
+func tableOf(tx LayerTx, d digest.Digest, spanSize int64) (*ztoc.SpanTable, error) {
 	raw, err := tx.Spans(d, spanSize)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	table = new(ztoc.SpanTable)
-	return spanSize, table, table.UnmarshalBinary(raw)
+	table := new(ztoc.SpanTable)
+	return table, table.UnmarshalBinary(raw)
 }

@@ -18,10 +18,11 @@ const (
 	opEvict      op = "evict"
 	opSweep      op = "sweep"
 	opRepair     op = "repair" // a row without its bytes was found
+	opCheck      op = "check"  // bytes that are not their digest\'s were found
 )
 
 var (
-	allOps   = []op{opSync, opRow, opCheckpoint, opAccess, opEvict, opSweep, opRepair}
+	allOps   = []op{opSync, opRow, opCheckpoint, opAccess, opEvict, opSweep, opRepair, opCheck}
 	allKinds = []Kind{KindBlob, KindSpan, KindManifest, KindZTOC, KindIndex}
 )
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
 )
 
 // Pin keeps what the manifest or index root leads to, and what it will lead to
@@ -64,17 +66,26 @@ func Below(tx ManifestTx, root digest.Digest) ([]digest.Digest, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, d := range row.Manifest.Manifests {
-			add(d.Digest)
-		}
-		if row.Manifest.Config != nil {
-			add(row.Manifest.Config.Digest)
-		}
-		for _, d := range row.Manifest.Layers {
-			add(d.Digest)
+		for _, d := range named(&row.Manifest) {
+			add(d)
 		}
 	}
 	return all, nil
+}
+
+// named gives what a manifest names, but for its subject, which is not below it.
+func named(m *oci.Manifest) []digest.Digest {
+	ds := make([]digest.Digest, 0, len(m.Manifests)+1+len(m.Layers))
+	for i := range m.Manifests {
+		ds = append(ds, m.Manifests[i].Digest)
+	}
+	if m.Config != nil {
+		ds = append(ds, m.Config.Digest)
+	}
+	for i := range m.Layers {
+		ds = append(ds, m.Layers[i].Digest)
+	}
+	return ds
 }
 
 // extendPins has the pins that hold the manifest d hold what it names as well.

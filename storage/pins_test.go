@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/internal/oci"
@@ -18,21 +19,32 @@ import (
 // putManifest stores an image manifest of blobs, or with below an index.
 func (r *rig) putManifest(name string, blobs, below []digest.Digest) digest.Digest {
 	r.t.Helper()
-	m := oci.Manifest{MediaType: v1.MediaTypeImageManifest, Annotations: map[string]string{"name": name}}
-	for _, d := range blobs {
-		m.Layers = append(m.Layers, v1.Descriptor{Digest: d})
+	mediaType, doc := v1.MediaTypeImageManifest, any(nil)
+	if below == nil {
+		m := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, Annotations: map[string]string{"name": name}}
+		m.Config = v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: oci.EmptyDigest, Size: 2}
+		for i, d := range blobs {
+			m.Layers = append(m.Layers, v1.Descriptor{MediaType: v1.MediaTypeImageLayerGzip, Digest: d, Size: int64(i)})
+		}
+		doc = m
+	} else {
+		m := v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, Annotations: map[string]string{"name": name}}
+		for i, d := range below {
+			m.Manifests = append(m.Manifests, v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Digest: d, Size: int64(i)})
+		}
+		mediaType, doc = v1.MediaTypeImageIndex, m
 	}
-	for _, d := range below {
-		m.MediaType = v1.MediaTypeImageIndex
-		m.Manifests = append(m.Manifests, v1.Descriptor{Digest: d})
+	body, err := json.Marshal(doc)
+	if err != nil {
+		r.t.Fatal(err)
 	}
-	body, err := json.Marshal(m)
+	m, err := oci.ParseManifest(body, mediaType)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	d := digest.FromBytes(body)
 	err = r.Put(r.t.Context(), storage.BlobRow{Digest: d, Kind: storage.KindManifest}, body, func(tx storage.Tx) error {
-		return tx.PutManifest(storage.ManifestRow{Digest: d, Size: int64(len(body)), Manifest: m})
+		return tx.PutManifest(storage.ManifestRow{Digest: d, Size: int64(len(body)), Manifest: *m})
 	})
 	if err != nil {
 		r.t.Fatalf("put manifest: %v", err)
@@ -63,7 +75,7 @@ func TestPinned(t *testing.T) {
 	image := r.putManifest("image", []digest.Digest{config, l.Digest()}, nil)
 	root := r.putManifest("index", nil, []digest.Digest{image, digest.FromString("never came by")})
 	row, err := r.Pin(t.Context(), "docker.io/library/redis:7", root)
-	want := []digest.Digest{root, image, digest.FromString("never came by"), config, l.Digest()}
+	want := []digest.Digest{root, image, digest.FromString("never came by"), oci.EmptyDigest, config, l.Digest()}
 	if err != nil || !slices.Equal(row.Holds, want) {
 		t.Fatalf("Pin: %v, %v, want %v", row.Holds, err, want)
 	}
@@ -161,7 +173,7 @@ func TestPinExtends(t *testing.T) {
 	}
 	r.putManifest("image", []digest.Digest{layer}, nil)
 	for _, row := range r.pins() {
-		if want := []digest.Digest{root, image, layer}; !slices.Equal(row.Holds, want) {
+		if want := []digest.Digest{root, image, oci.EmptyDigest, layer}; !slices.Equal(row.Holds, want) {
 			t.Errorf("%s holds %v, want %v", row.Reference, row.Holds, want)
 		}
 	}

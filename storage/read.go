@@ -41,12 +41,15 @@ func (s *Store) Open(ctx context.Context, d digest.Digest) (Blob, error) {
 }
 
 // errDamaged means that the bytes are not what the row says.
-var errDamaged = errors.New("bytes are gone or have another size")
+var errDamaged = errors.New("bytes are gone, have another size, or were found to be others")
 
 func (s *Store) openRow(ctx context.Context, d digest.Digest) (Blob, BlobRow, error) {
 	row, err := s.Stat(ctx, d)
 	if err != nil {
 		return nil, row, err
+	}
+	if s.digests.isBad(d) {
+		return nil, row, fmt.Errorf("%w: blob %s", errDamaged, d)
 	}
 	b, err := s.blobs.Open(ctx, d)
 	if errors.Is(err, ErrNotFound) {

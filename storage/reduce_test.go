@@ -156,7 +156,7 @@ func TestHeatIsBounded(t *testing.T) {
 	l := storagetest.NewLayer(t, "x", 300_000, spanSize)
 	r := newRig(t, t.TempDir(), nil, storage.Options{})
 	l.Store(t, r.Store)
-	for i := range 3 * storage.MaxHeat {
+	for i := range storage.MaxHeat + 1000 {
 		r.Heat(digest.FromString("x"), oci.Range{Off: int64(2 * i), End: int64(2*i) + 1})
 	}
 	if n := r.HeatNoted(); n > storage.MaxHeat {
@@ -269,7 +269,7 @@ func TestReduceDamaged(t *testing.T) {
 // TestReduceWithinLimit reduces one layer after another while more come than
 // fit, and counts the bytes on the medium all the while.
 func TestReduceWithinLimit(t *testing.T) {
-	const limit = 3_000_000
+	const limit = 2_000_000
 	dir := t.TempDir()
 	medium := &meter{}
 	blobs, err := disk.NewFS(dir, medium)
@@ -278,11 +278,11 @@ func TestReduceWithinLimit(t *testing.T) {
 	}
 	s, stop := storagetest.Open(t, dir, storage.Options{Blobs: blobs, MaxBytes: limit})
 	var layers []*storagetest.Layer
-	for i := range 10 {
+	for i := range 5 {
 		layers = append(layers, storagetest.NewLayer(t, fmt.Sprint(i), 400_000, spanSize))
 	}
 	var work sync.WaitGroup
-	for i := range 50 { // each layer five times over: 50 fills at once
+	for i := range 50 { // fills at once, each layer ten times over
 		work.Go(func() {
 			r := &rig{Store: s, t: t}
 			l := layers[i%len(layers)]

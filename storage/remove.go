@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -20,12 +21,91 @@ func (s *Store) Purge(ctx context.Context, d digest.Digest) (freed int64, err er
 		return 0, err
 	}
 	defer s.digests.unlock(e)
+	if err := s.forgetMade(ctx, d); err != nil {
+		return 0, err
+	}
 	ofPartial, err := s.removePartialLocked(ctx, e)
 	if err != nil {
 		return 0, err
 	}
 	freed, err = s.removeLocked(ctx, e)
 	return freed + ofPartial, err
+}
+
+// forgetMade has no row go on naming d's bytes as being here: of a manifest, a
+// SOCI index or a zTOC.
+func (s *Store) forgetMade(ctx context.Context, d digest.Digest) error {
+	row, err := s.Stat(ctx, d)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil || evictable(row.Kind) {
+		return err
+	}
+	return s.meta.Update(ctx, func(tx Tx) error {
+		switch row.Kind {
+		case KindIndex:
+			if err := unlist(tx, row.Of, d); err != nil {
+				return err
+			}
+		case KindZTOC:
+			return unindex(tx, d)
+		}
+		return tx.DeleteManifest(d)
+	})
+}
+
+// unlist takes the SOCI index of an image off the list of its referrers. When
+// its manifest next comes by, or a server starts, the index is published anew.
+func unlist(tx Tx, manifest, index digest.Digest) error {
+	if manifest == "" {
+		return nil
+	}
+	if err := tx.DeleteReferrer(manifest, index); err != nil {
+		return err
+	}
+	img, err := tx.Image(manifest)
+	if errors.Is(err, ErrNotFound) || err == nil && img.Index != index {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	img.Index, img.IndexSize, img.Published = "", 0, time.Time{}
+	return tx.PutImage(img)
+}
+
+// unindex has layers wanted again whose zTOC is gone, and takes the indexes that
+// name it off their lists.
+func unindex(tx Tx, zTOC digest.Digest) error {
+	var layers []LayerRow
+	err := tx.AllLayers(func(row LayerRow) error {
+		if row.State == LayerIndexed && row.ZTOC == zTOC {
+			layers = append(layers, row)
+		}
+		return nil
+	})
+	for i := range layers {
+		err = errors.Join(err, wantAgain(tx, layers[i]))
+	}
+	return err
+}
+
+// wantAgain has an indexed layer be built anew.
+func wantAgain(tx Tx, row LayerRow) error {
+	var images []ImageRow
+	err := tx.ImagesOf(row.Digest, func(img ImageRow) error {
+		if img.Index != "" {
+			images = append(images, img)
+		}
+		return nil
+	})
+	for _, img := range images {
+		err = errors.Join(err, unlist(tx, img.Manifest.Digest, img.Index))
+	}
+	return errors.Join(err, tx.DeleteLayer(row.Digest, row.SpanSize), tx.PutLayer(LayerRow{
+		Digest: row.Digest, SpanSize: row.SpanSize, Size: row.Size, State: LayerWanted,
+	}))
 }
 
 // removeLocked removes e's blob: row, then bytes. The caller has e locked.
@@ -70,6 +150,7 @@ func (s *Store) deleteRow(ctx context.Context, e *entry) error {
 // drop removes the bytes of a blob without a row.
 func (s *Store) drop(ctx context.Context, e *entry) error {
 	s.digests.setPending(e, nil)
+	s.digests.setBad(e, false)
 	return s.blobs.Remove(context.WithoutCancel(ctx), e.d)
 }
 

@@ -126,6 +126,7 @@ type PinRow struct {
 // BlockRow keeps a digest out: it is not served under any name.
 type BlockRow struct {
 	Digest  digest.Digest `json:"digest"`
+	Name    string        `json:"name,omitempty"`   // canonical, of the image that was blocked, where it was one
 	Reason  string        `json:"reason,omitempty"` // the operator's words
 	Created time.Time     `json:"created"`
 }
@@ -164,6 +165,8 @@ type BlobTx interface {
 	Touch(at map[digest.Digest]time.Time) error
 	// Blobs calls fn for each row, by digest.
 	Blobs(fn func(BlobRow) error) error
+	// BlobsAfter is Blobs for those after last.
+	BlobsAfter(last digest.Digest, fn func(BlobRow) error) error
 
 	PutPartial(PartialRow) error
 	Partial(d digest.Digest) (PartialRow, error)

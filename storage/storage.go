@@ -15,12 +15,14 @@ import (
 // Sentinel errors. They come wrapped with what was being done and to which
 // digest or key; test with errors.Is.
 var (
-	ErrNotFound = errors.New("not found")              // no such row, or no such bytes
-	ErrDigest   = errors.New("digest does not match")  // bytes are not what their name says; nothing was kept
-	ErrFull     = errors.New("storage is full")        // no room, and nothing left to evict
-	ErrLocked   = errors.New("store is in use")        // another process owns it
-	ErrBusy     = errors.New("partial is in use")      // another caller has it open
-	ErrSchema   = errors.New("unknown schema version") // written by a newer program
+	ErrNotFound = errors.New("not found")               // no such row, or no such bytes
+	ErrDigest   = errors.New("digest does not match")   // bytes are not what their name says; nothing was kept
+	ErrFull     = errors.New("storage is full")         // no room, and nothing left to evict
+	ErrLocked   = errors.New("store is in use")         // another process owns it
+	ErrBusy     = errors.New("partial is in use")       // another caller has it open
+	ErrSchema   = errors.New("unknown schema version")  // written by a newer program
+	ErrPinned   = errors.New("pinned")                  // an operator keeps it
+	ErrBlocked  = errors.New("blocked by the operator") // an operator keeps it out
 )
 
 // Blob is an open, verified, immutable blob. ReadAt may be called from many
@@ -49,6 +51,9 @@ type Blobs interface {
 	Sync(ctx context.Context, ds ...digest.Digest) error
 	// Remove deletes the bytes under d. Removing what is not there is success.
 	Remove(ctx context.Context, d digest.Digest) error
+	// Quarantine moves the bytes under d to where nothing serves them and a
+	// person can look at them; those of an earlier time are replaced. ErrNotFound.
+	Quarantine(ctx context.Context, d digest.Digest) error
 	// Walk calls fn for every committed blob, in no order. fn's error ends it.
 	Walk(ctx context.Context, fn func(d digest.Digest, size int64) error) error
 

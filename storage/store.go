@@ -59,13 +59,14 @@ type Store struct {
 	counted  atomic.Bool
 	evicting chan struct{} // cap 1; whoever's token is in it evicts
 	barren   barren
+	checking chan struct{} // cap 1; whoever's token is in it checks
 }
 
 // New makes a Store. It does nothing yet: Run starts the background work.
 func New(o Options) *Store {
 	s := &Store{
 		blobs: o.Blobs, meta: o.Meta, log: o.Logger, now: o.Now, minFree: o.MinFree,
-		counting: make(chan struct{}, 1), evicting: make(chan struct{}, 1),
+		counting: make(chan struct{}, 1), evicting: make(chan struct{}, 1), checking: make(chan struct{}, 1),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -67,8 +67,18 @@ func (t tx) Touch(at map[digest.Digest]time.Time) error {
 	return nil
 }
 
-func (t tx) Blobs(fn func(storage.BlobRow) error) error {
-	return t.scan(bucketBlobs, nil, nil, func(k, v []byte) error {
+func (t tx) Blobs(fn func(storage.BlobRow) error) error { return t.blobsFrom(nil, fn) }
+
+func (t tx) BlobsAfter(last digest.Digest, fn func(storage.BlobRow) error) error {
+	key, err := digestKey(last)
+	if err != nil {
+		return err
+	}
+	return t.blobsFrom(append(key, 0), fn) // the first key after last's own
+}
+
+func (t tx) blobsFrom(from []byte, fn func(storage.BlobRow) error) error {
+	return t.scan(bucketBlobs, nil, from, func(k, v []byte) error {
 		d, _, err := cutDigest(k)
 		if err != nil {
 			return err

@@ -175,6 +175,24 @@ func (d *Disk) Remove(ctx context.Context, dgst digest.Digest) error {
 	return nil
 }
 
+// Quarantine renames the file of dgst into quarantine/.
+func (d *Disk) Quarantine(ctx context.Context, dgst digest.Digest) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	_, name, err := d.blobPath(dgst)
+	if err == nil {
+		err = d.mkdirs(d.root, "quarantine")
+	}
+	if err == nil {
+		err = d.fs.Rename(name, d.path("quarantine", dgst.Algorithm().String()+"-"+dgst.Encoded()))
+	}
+	if err != nil {
+		return fmt.Errorf("quarantine blob %s: %w", dgst, tell(err))
+	}
+	return nil
+}
+
 // Free is the room left on the folder's file system.
 func (d *Disk) Free(ctx context.Context) (free, total int64, err error) {
 	if ctx.Err() != nil {

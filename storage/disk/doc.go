@@ -3,8 +3,9 @@
 //	blobs/<algorithm>/<first two hex digits>/<hex>   verified, read-only
 //	partial/<key>                                    still arriving, with holes
 //	tmp/<random>                                     being written; void after a restart
+//	quarantine/<algorithm>-<hex>                     found to be wrong, for a person to look at
 //
-// All three are on one file system, so that a name is given by rename(2):
+// All are on one file system, so that a name is given by rename(2):
 //
 //	openat(tmp/R, O_CREAT|O_EXCL) write... fchmod close     BlobWriter, Commit
 //	rename(tmp/R, blobs/A/AB/HEX)                           Commit

@@ -28,6 +28,7 @@ func Blobs(t *testing.T, newBlobs func(t *testing.T) storage.Blobs) {
 		"remove":            blobsRemove,
 		"sync":              blobsSync,
 		"walk":              blobsWalk,
+		"quarantine":        blobsQuarantine,
 		"bad names":         blobsBadNames,
 		"partial":           blobsPartial,
 		"partial commit":    blobsPartialCommit,

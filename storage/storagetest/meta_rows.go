@@ -98,6 +98,10 @@ func metaBlobs(t *testing.T, m storage.Meta) {
 		}
 		checkAbsent[storage.BlobRow](t, "Blob")(tx.Blob(dig("none")))
 		checkList(t, "Blobs", tx.Blobs, want...)
+		for i := range want {
+			after := func(fn func(storage.BlobRow) error) error { return tx.BlobsAfter(want[i].Digest, fn) }
+			checkList(t, "BlobsAfter", after, want[i+1:]...)
+		}
 		return nil
 	})
 	old.Kind, old.Of = storage.KindZTOC, dig("layer")

@@ -1,0 +1,309 @@
+package storage
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// CheckOptions say how to check a store.
+type CheckOptions struct {
+	// Repair mends what can be mended: wrong bytes are quarantined and their
+	// rows deleted, right bytes without a row get one, rows that contradict
+	// each other are made to agree or are deleted.
+	Repair bool
+	// BytesPerSecond bounds the reading. 0: as fast as it goes, one file at a
+	// time.
+	BytesPerSecond int64
+	// Found is called for each problem, Progress about every second; both may
+	// be nil, and neither may call the Store.
+	Found    func(Problem)
+	Progress func(CheckProgress)
+}
+
+// ProblemKind is what is wrong.
+type ProblemKind string
+
+// What a check may find.
+const (
+	ProblemCorrupt  ProblemKind = "corrupt"  // a blob's bytes are not its digest's
+	ProblemMissing  ProblemKind = "missing"  // a row without its bytes
+	ProblemUnfiled  ProblemKind = "unfiled"  // right bytes without a row, as a crash leaves them
+	ProblemGarbage  ProblemKind = "garbage"  // wrong bytes without a row, as a crash leaves them
+	ProblemPartial  ProblemKind = "partial"  // a partial has less than its row says, or no row
+	ProblemZTOC     ProblemKind = "ztoc"     // an indexed layer without a usable zTOC
+	ProblemSpans    ProblemKind = "spans"    // a span table that is not its zTOC's
+	ProblemManifest ProblemKind = "manifest" // a manifest's row without its bytes
+	ProblemImage    ProblemKind = "image"    // an image's index is not here, or not listed
+	ProblemReferrer ProblemKind = "referrer" // a list names an index that is not here
+)
+
+// Problem is one thing that is wrong.
+type Problem struct {
+	Kind     ProblemKind   `json:"kind"`
+	Digest   digest.Digest `json:"digest"`
+	Detail   string        `json:"detail"`
+	Repaired bool          `json:"repaired"`
+}
+
+// CheckProgress is how far a check has come.
+type CheckProgress struct {
+	Blobs   int64 `json:"blobs"` // read
+	OfBlobs int64 `json:"of_blobs"`
+	Bytes   int64 `json:"bytes"`
+	OfBytes int64 `json:"of_bytes"`
+}
+
+// CheckReport is what came of a check.
+type CheckReport struct {
+	Blobs    int64         `json:"blobs"` // read, with or without a row
+	Bytes    int64         `json:"bytes"`
+	Layers   int64         `json:"layers"` // whose span tables were compared
+	Problems int64         `json:"problems"`
+	Repaired int64         `json:"repaired"`
+	Took     time.Duration `json:"took"`
+}
+
+// Check reads every blob and compares it with its digest, and the rows with the
+// bytes and with each other. It goes on while the store is used. A blob that is
+// found to be wrong is not served from that moment on, even where it is not to
+// be repaired: whoever wants it next finds it absent. ErrBusy while another
+// check runs; when ctx ends its cause is returned, with what was found so far.
+func (s *Store) Check(ctx context.Context, o CheckOptions) (CheckReport, error) {
+	select {
+	case s.checking <- struct{}{}:
+	default:
+		return CheckReport{}, fmt.Errorf("check the store: %w", ErrBusy)
+	}
+	defer func() { <-s.checking }()
+	if err := s.count(ctx); err != nil {
+		return CheckReport{}, err
+	}
+	usage := s.Usage()
+	c := &check{s: s, o: o, start: time.Now(), buf: make([]byte, 1<<20)}
+	for _, k := range allKinds {
+		c.progress.OfBlobs += usage.Blobs[k]
+		c.progress.OfBytes += usage.Bytes[k]
+	}
+	var err error
+	for _, part := range []func(context.Context) error{c.blobs, c.files, c.partials, c.layers, c.manifests, c.lists} {
+		if err = part(ctx); err != nil {
+			break
+		}
+	}
+	c.report.Blobs, c.report.Bytes = c.progress.Blobs, c.progress.Bytes
+	c.report.Took = time.Since(c.start)
+	if err != nil {
+		return c.report, fmt.Errorf("check the store: %w", err)
+	}
+	return c.report, nil
+}
+
+// check is one run of Check.
+type check struct {
+	s        *Store
+	o        CheckOptions
+	start    time.Time
+	told     time.Time // when progress was last told
+	buf      []byte
+	progress CheckProgress
+	report   CheckReport
+	unfiled  []unfiled
+}
+
+// found reports a problem, after mend, which may be nil where nothing can be
+// done, had its chance.
+func (c *check) found(ctx context.Context, kind ProblemKind, d digest.Digest, mend func() error, format string, args ...any) error {
+	p := Problem{Kind: kind, Digest: d, Detail: fmt.Sprintf(format, args...)}
+	if c.o.Repair && mend != nil {
+		if err := mend(); err != nil {
+			return fmt.Errorf("repair %s %s: %w", kind, d, err)
+		}
+		p.Repaired = true
+		c.report.Repaired++
+	}
+	c.report.Problems++
+	c.s.log.WarnContext(ctx, "check found a problem", "kind", string(p.Kind), "digest", d, "what", p.Detail, "repaired", p.Repaired)
+	if c.o.Found != nil {
+		c.o.Found(p)
+	}
+	return nil
+}
+
+// page is how many rows are read at once: a View that is open for long keeps
+// the rows' file from reusing space.
+const page = 1024
+
+// blobs compares each blob that has a row with its digest.
+func (c *check) blobs(ctx context.Context) error {
+	var last digest.Digest
+	for {
+		var rows []BlobRow
+		err := c.s.meta.View(ctx, func(tx Tx) error {
+			rows = rows[:0]
+			next := func(row BlobRow) error {
+				if rows = append(rows, row); len(rows) == page {
+					return errPage
+				}
+				return nil
+			}
+			if last == "" {
+				return tx.Blobs(next)
+			}
+			return tx.BlobsAfter(last, next)
+		})
+		if err != nil && !errors.Is(err, errPage) {
+			return fmt.Errorf("read rows of blobs: %w", err)
+		}
+		for i := range rows {
+			if err := c.blob(ctx, rows[i]); err != nil {
+				return err
+			}
+		}
+		if len(rows) < page {
+			return nil
+		}
+		last = rows[page-1].Digest
+	}
+}
+
+var errPage = errors.New("page is full")
+
+// blob compares one blob that has a row. It is open meanwhile, so it stays.
+func (c *check) blob(ctx context.Context, row BlobRow) error {
+	e := c.s.digests.opened(row.Digest)
+	defer c.s.digests.closed(e)
+	b, _, err := c.s.openRow(ctx, row.Digest)
+	if err != nil {
+		return c.unsound(ctx, row.Digest, nil)
+	}
+	got, err := c.digest(ctx, b, row.Digest.Algorithm())
+	if cerr := b.Close(); err == nil {
+		err = cerr
+	}
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return c.unsound(ctx, row.Digest, fmt.Errorf("its bytes can't be read: %w", err))
+	case got != row.Digest:
+		return c.unsound(ctx, row.Digest, errors.New("its bytes are not what its name says"))
+	}
+	return nil
+}
+
+// unsound looks again at a blob where nobody changes it. If it is still there,
+// with bytes that were found to be wrong, or damaged in a way that needs no
+// reading, it is withdrawn from service, and quarantined where it is to be
+// repaired.
+func (c *check) unsound(ctx context.Context, d digest.Digest, wrong error) error {
+	e, err := c.s.digests.lock(ctx, d)
+	if err != nil {
+		return err
+	}
+	kind := ProblemCorrupt
+	b, _, err := c.s.openRow(ctx, d)
+	switch {
+	case err == nil:
+		err = b.Close()
+	case errors.Is(err, errDamaged):
+		if wrong = err; errors.Is(err, ErrNotFound) {
+			kind = ProblemMissing
+		}
+		err = nil
+	case errors.Is(err, ErrNotFound): // gone since
+		wrong, err = nil, nil
+	}
+	bad := err == nil && wrong != nil
+	if bad {
+		c.s.digests.setBad(e, true)
+		c.s.metrics.failed(opCheck)
+	}
+	c.s.digests.unlock(e)
+	if !bad {
+		return err
+	}
+	return c.found(ctx, kind, d, func() error { return c.s.quarantine(ctx, d) }, "%s", wrong)
+}
+
+// quarantine deletes the row of a blob and puts its bytes aside.
+func (s *Store) quarantine(ctx context.Context, d digest.Digest) error {
+	e, err := s.digests.lock(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer s.digests.unlock(e)
+	if !s.digests.isBad(d) {
+		return nil // somebody came across it, and it is gone
+	}
+	if err := s.forgetMade(ctx, d); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	row, err := s.Stat(ctx, d)
+	if err == nil {
+		if err := s.deleteRow(ctx, e); err != nil {
+			return err
+		}
+		s.uncount(row)
+	} else if !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if err := s.blobs.Quarantine(ctx, d); err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	s.digests.setPending(e, nil)
+	s.digests.setBad(e, false)
+	return nil
+}
+
+// digest hashes all of b.
+func (c *check) digest(ctx context.Context, b Blob, a digest.Algorithm) (digest.Digest, error) {
+	h := sha256.New()
+	if a != digest.SHA256 {
+		h = a.Hash()
+	}
+	if err := c.read(ctx, b, h); err != nil {
+		return "", err
+	}
+	c.progress.Blobs++
+	c.tell()
+	return digest.NewDigest(a, h), nil
+}
+
+// read hashes b within the bounds of the options.
+func (c *check) read(ctx context.Context, b Blob, h hash.Hash) error {
+	for off := int64(0); off < b.Size(); {
+		n, err := b.ReadAt(c.buf[:min(int64(len(c.buf)), b.Size()-off)], off)
+		if n == 0 {
+			return errors.Join(io.ErrUnexpectedEOF, err)
+		}
+		h.Write(c.buf[:n]) // never fails
+		off += int64(n)
+		c.progress.Bytes += int64(n)
+		c.tell()
+		if c.o.BytesPerSecond > 0 {
+			due := time.Duration(float64(c.progress.Bytes) / float64(c.o.BytesPerSecond) * float64(time.Second))
+			if early := due - time.Since(c.start); early > 0 {
+				sleep(ctx, early)
+			}
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+func (c *check) tell() {
+	if c.o.Progress != nil && time.Since(c.told) >= time.Second {
+		c.told = time.Now()
+		c.o.Progress(c.progress)
+	}
+}

@@ -1,0 +1,345 @@
+package storage_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/storage/storagetest"
+)
+
+var (
+	repoA = oci.Repo{Upstream: "docker.io", Name: "library/a"}
+	repoB = oci.Repo{Upstream: "ghcr.io", Name: "b/b"}
+)
+
+// world has an index a:1 of two images, of which one is b:1's base too.
+//
+//	a:1, a:latest -> index -> one   -> base, layer (indexed, with a span)
+//	                       -> two   -> base, extra
+//	                       -> never came by
+//	b:1           -> other -> base, shared
+type world struct {
+	*rig
+	l                                     *storagetest.Layer
+	index, one, two, other                digest.Digest
+	base, extra, shared, span, soci, zTOC digest.Digest
+	never                                 digest.Digest
+	all                                   map[string]digest.Digest
+}
+
+func newWorld(t *testing.T, l *storagetest.Layer) *world {
+	w := &world{rig: newRig(t, t.TempDir(), nil, storage.Options{}), l: l, never: digest.FromString("never")}
+	l.Store(t, w.Store)
+	w.zTOC = l.Row.ZTOC
+	w.base = w.mustPut(kb("base", 10), storage.KindBlob, storage.Durable)
+	w.extra = w.mustPut(kb("extra", 10), storage.KindBlob, storage.Cached) // its row is not written yet
+	w.shared = w.mustPut(kb("shared", 10), storage.KindBlob, storage.Durable)
+	w.one = w.putManifest("one", []digest.Digest{w.base, l.Digest()}, nil)
+	w.two = w.putManifest("two", []digest.Digest{w.base, w.extra}, nil)
+	w.index = w.putManifest("index", nil, []digest.Digest{w.one, w.two, w.never})
+	w.other = w.putManifest("other", []digest.Digest{w.base, w.shared}, nil)
+	sp := l.Table.Span(1)
+	w.span = sp.Digest
+	span := storage.BlobRow{Digest: sp.Digest, Kind: storage.KindSpan, Of: l.Digest()}
+	err := w.Put(t.Context(), span, l.Body[sp.Off:sp.End], nil)
+	soci := []byte("soci index")
+	w.soci = digest.FromBytes(soci)
+	row := storage.BlobRow{Digest: w.soci, Kind: storage.KindIndex, Of: w.one}
+	err = errors.Join(err, w.Put(t.Context(), row, soci, func(tx storage.Tx) error {
+		errs := []error{
+			tx.PutManifest(storage.ManifestRow{Digest: w.soci}),
+			tx.PutReferrer(storage.ReferrerRow{Subject: w.one, Descriptor: v1.Descriptor{Digest: w.soci}}),
+			tx.PutImage(storage.ImageRow{Manifest: v1.Descriptor{Digest: w.one}, Repos: []oci.Repo{repoA}, Index: w.soci}),
+			tx.PutTag(storage.TagRow{Repo: repoA, Tag: "1", Digest: w.index}),
+			tx.PutTag(storage.TagRow{Repo: repoA, Tag: "latest", Digest: w.index}),
+			tx.PutTag(storage.TagRow{Repo: repoB, Tag: "1", Digest: w.other}),
+			tx.PutRight(repoB, w.zTOC), // as for a layer that differs in its header
+		}
+		for _, d := range []digest.Digest{w.index, w.one, w.two, w.base, w.extra, l.Digest()} {
+			errs = append(errs, tx.PutRight(repoA, d))
+		}
+		for _, d := range []digest.Digest{w.other, w.base, w.shared} {
+			errs = append(errs, tx.PutRight(repoB, d))
+		}
+		return errors.Join(errs...)
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.all = map[string]digest.Digest{
+		"index": w.index, "one": w.one, "two": w.two, "other": w.other, "base": w.base, "extra": w.extra, "shared": w.shared,
+		"layer": l.Digest(), "span": w.span, "soci": w.soci, "ztoc": w.zTOC,
+	}
+	return w
+}
+
+// rights gives what repo has, by the names of all.
+func (w *world) rights(repo oci.Repo) (names []string) {
+	w.t.Helper()
+	err := w.View(w.t.Context(), func(tx storage.Tx) error {
+		names = nil
+		for name, d := range w.all {
+			if ok, err := tx.HasRight(repo, d); err != nil {
+				return err
+			} else if ok {
+				names = append(names, name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		w.t.Error(err)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (w *world) tagged(repo oci.Repo) (tags []string) {
+	w.t.Helper()
+	err := w.View(w.t.Context(), func(tx storage.Tx) error {
+		tags = nil
+		return tx.Tags(repo, "", func(row storage.TagRow) error { tags = append(tags, row.Tag); return nil })
+	})
+	if err != nil {
+		w.t.Error(err)
+	}
+	return tags
+}
+
+func TestPurgeImage(t *testing.T) {
+	l := storagetest.NewLayer(t, "layer", 300_000, spanSize)
+	everything := []string{"index", "one", "two", "other", "base", "extra", "shared", "layer", "span", "soci", "ztoc"}
+	for _, c := range []struct {
+		name    string
+		before  func(w *world) error
+		root    func(w *world) digest.Digest
+		want    error
+		gone    []string
+		shared  int
+		aTags   []string
+		aRights []string // names, of what is still there
+		blocked func(w *world) []digest.Digest
+	}{
+		{
+			name: "an index", root: func(w *world) digest.Digest { return w.index },
+			gone: []string{"index", "one", "two", "extra", "layer", "span", "soci", "ztoc"}, shared: 2, // base, and the config
+			blocked: func(w *world) []digest.Digest { return []digest.Digest{w.index, w.one, w.two, w.never} },
+		},
+		{
+			name: "one platform", root: func(w *world) digest.Digest { return w.one },
+			gone: []string{"one", "layer", "span", "soci", "ztoc"}, shared: 2, // base, and the config
+			aTags: []string{"1", "latest"}, aRights: []string{"base", "extra", "index", "two"},
+			blocked: func(w *world) []digest.Digest { return []digest.Digest{w.one} },
+		},
+		{
+			name: "one platform has a tag of its own",
+			before: func(w *world) error {
+				return w.Update(w.t.Context(), func(tx storage.Tx) error {
+					return tx.PutTag(storage.TagRow{Repo: repoA, Tag: "amd64", Digest: w.one})
+				})
+			},
+			root: func(w *world) digest.Digest { return w.index },
+			gone: []string{"index", "two", "extra"}, shared: 4,
+			aTags: []string{"amd64"}, aRights: []string{"base", "layer", "one"},
+			blocked: func(w *world) []digest.Digest { return []digest.Digest{w.index, w.two, w.never} },
+		},
+		{
+			name: "one platform is pinned",
+			before: func(w *world) error {
+				_, err := w.Pin(w.t.Context(), "docker.io/library/a@"+w.one.String(), w.one)
+				return err
+			},
+			root: func(w *world) digest.Digest { return w.index },
+			gone: []string{"index", "two", "extra"}, shared: 4, aRights: []string{"base", "layer", "one"},
+			blocked: func(w *world) []digest.Digest { return []digest.Digest{w.index, w.two, w.never} },
+		},
+		{
+			name: "pinned",
+			before: func(w *world) error {
+				_, err := w.Pin(w.t.Context(), "docker.io/library/a:1", w.index)
+				return err
+			},
+			root: func(w *world) digest.Digest { return w.index }, want: storage.ErrPinned,
+			aTags: []string{"1", "latest"}, aRights: []string{"base", "extra", "index", "layer", "one", "two"},
+		},
+		{
+			name: "unknown", root: func(*world) digest.Digest { return digest.FromString("unknown") }, want: storage.ErrNotFound,
+			aTags: []string{"1", "latest"}, aRights: []string{"base", "extra", "index", "layer", "one", "two"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, l)
+			if c.before != nil {
+				if err := c.before(w); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := w.Usage().Total()
+			got, err := w.PurgeImage(t.Context(), c.root(w), &storage.BlockRow{Name: "a:1", Reason: "why"})
+			if !errors.Is(err, c.want) {
+				t.Fatalf("PurgeImage: %v, want %v", err, c.want)
+			}
+			var stays []string
+			for _, name := range everything {
+				if !slices.Contains(c.gone, name) {
+					stays = append(stays, name)
+				}
+			}
+			w.wantWhich(w.all, stays...)
+			if got.Blobs != len(c.gone) || got.Shared != c.shared || got.Freed != before-w.Usage().Total() {
+				t.Errorf("%+v, want %d blobs gone, %d shared, %d bytes", got, len(c.gone), c.shared, before-w.Usage().Total())
+			}
+			if tags := w.tagged(repoA); !slices.Equal(tags, c.aTags) {
+				t.Errorf("tags %v are left, want %v", tags, c.aTags)
+			}
+			if rights := w.rights(repoA); !slices.Equal(rights, c.aRights) {
+				t.Errorf("rights to %v are left, want %v", rights, c.aRights)
+			}
+			if rights := without(w.rights(repoB), []string{"ztoc"}); !slices.Equal(rights, []string{"base", "other", "shared"}) {
+				t.Errorf("another repository's rights are to %v", rights)
+			}
+			if c.blocked != nil {
+				w.wantBlocked(c.blocked(w), got.Blocked)
+			}
+			if err := w.Flush(t.Context()); err != nil {
+				t.Errorf("Flush: %v", err)
+			}
+			w.wantUsage()
+			w.wantNoGarbage()
+			if c.want == nil {
+				if found, _ := w.check(false); len(found) > 0 {
+					t.Errorf("rows contradict each other: %v", found)
+				}
+			}
+		})
+	}
+}
+
+func (w *world) wantBlocked(want, told []digest.Digest) {
+	w.t.Helper()
+	var rows []digest.Digest
+	err := w.View(w.t.Context(), func(tx storage.Tx) error {
+		rows = nil
+		return tx.Blocks(func(row storage.BlockRow) error {
+			if row.Name != "a:1" || row.Reason != "why" || row.Created.IsZero() {
+				w.t.Errorf("block %+v", row)
+			}
+			rows = append(rows, row.Digest)
+			return nil
+		})
+	})
+	if err != nil {
+		w.t.Error(err)
+	}
+	slices.Sort(want)
+	slices.Sort(told)
+	if !slices.Equal(rows, want) || !slices.Equal(told, want) {
+		w.t.Errorf("blocked are %v, told %v, want %v", rows, told, want)
+	}
+}
+
+// TestPurgeImageUnderReaders has a client read what is purged to its end, and a
+// transfer into it end.
+func TestPurgeImageUnderReaders(t *testing.T) {
+	w := newWorld(t, storagetest.NewLayer(t, "layer", 300_000, spanSize))
+	open, err := w.Open(t.Context(), w.l.Digest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Purge(t.Context(), w.extra); err != nil {
+		t.Fatal(err)
+	}
+	p := w.openPartial(w.extra)
+	writeAt(t, p, kb("extra", 10), ranges(0, 5000)...)
+	if _, err := w.PurgeImage(t.Context(), w.index, nil); err != nil {
+		t.Fatalf("PurgeImage: %v", err)
+	}
+	got := make([]byte, w.l.Row.Size)
+	if _, err := open.ReadAt(got, 0); err != nil || digest.FromBytes(got) != w.l.Digest() {
+		t.Errorf("who had the layer open reads other bytes, or %v", err)
+	}
+	if _, err := p.WriteAt(kb("extra", 10)[5000:], 5000); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("WriteAt of a purged partial: %v, want ErrNotFound", err)
+	}
+	closeIt(t, p)
+	closeIt(t, open)
+	w.wantUsage()
+	w.wantNoGarbage()
+}
+
+// TestPurgeMade purges single blobs that others speak of: nothing speaks of them
+// any more.
+func TestPurgeMade(t *testing.T) {
+	l := stockLayer(t)
+	for _, name := range []string{"ztoc", "index", "image", "span", "layer"} {
+		t.Run(name, func(t *testing.T) {
+			r := newStock(t, l)
+			d := map[string]digest.Digest{
+				"ztoc": l.Row.ZTOC, "index": r.index, "image": r.image, "span": r.span, "layer": l.Digest(),
+			}[name]
+			if freed, err := r.Purge(t.Context(), d); err != nil || freed == 0 {
+				t.Fatalf("Purge: %d, %v", freed, err)
+			}
+			if found, _ := r.check(false); len(found) > 0 {
+				t.Errorf("rows contradict each other: %v", found)
+			}
+			var state storage.LayerState
+			var listed int
+			err := r.View(t.Context(), func(tx storage.Tx) error {
+				row, err := tx.Layer(l.Digest(), spanSize)
+				state, listed = row.State, 0
+				return errors.Join(err, tx.Referrers(r.image, func(storage.ReferrerRow) error { listed++; return nil }))
+			})
+			want := storage.LayerIndexed
+			if name == "ztoc" {
+				want = storage.LayerWanted
+			}
+			if err != nil || state != want || (listed == 1) == (name == "ztoc" || name == "index") {
+				t.Errorf("the layer is %s, want %s, %d indexes are listed: %v", state, want, listed, err)
+			}
+		})
+	}
+}
+
+func TestBlock(t *testing.T) {
+	w := newWorld(t, storagetest.NewLayer(t, "layer", 300_000, spanSize))
+	blocked := func(d digest.Digest) (err error) {
+		return w.View(t.Context(), func(tx storage.Tx) error { return storage.NotBlocked(tx, d) })
+	}
+	if err := blocked(w.index); err != nil {
+		t.Errorf("before: %v", err)
+	}
+	if err := w.Block(t.Context(), storage.BlockRow{Digest: w.index}); err != nil {
+		t.Fatalf("Block: %v", err)
+	}
+	if err := blocked(w.index); !errors.Is(err, storage.ErrBlocked) {
+		t.Errorf("NotBlocked: %v, want ErrBlocked", err)
+	}
+	if err := blocked(w.one); err != nil {
+		t.Errorf("another digest: %v", err)
+	}
+	if tags := w.tagged(repoA); len(tags) > 0 {
+		t.Errorf("tags %v lead to it", tags)
+	}
+	if tags := w.tagged(repoB); len(tags) != 1 {
+		t.Errorf("another image has the tags %v", tags)
+	}
+	if err := w.Unblock(t.Context(), w.index, w.one); err != nil {
+		t.Errorf("Unblock: %v", err)
+	}
+	if err := blocked(w.index); err != nil {
+		t.Errorf("after: %v", err)
+	}
+	if _, err := w.Pin(t.Context(), "a:1", w.index); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Block(t.Context(), storage.BlockRow{Digest: w.one}); !errors.Is(err, storage.ErrPinned) {
+		t.Errorf("Block of what is pinned: %v, want ErrPinned", err)
+	}
+}
