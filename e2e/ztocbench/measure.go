@@ -20,10 +20,11 @@ import (
 type programs struct{ ours, official, reader string }
 
 // buildPrograms builds them: the product's without cgo, as it is shipped.
-func buildPrograms(ctx context.Context, dir string) (programs, error) {
+func buildPrograms(ctx context.Context, e2e, dir string) (programs, error) {
 	p := programs{filepath.Join(dir, "ours"), filepath.Join(dir, "official"), filepath.Join(dir, "reader")}
 	for _, b := range []struct{ out, pkg, cgo string }{{p.ours, "ours", "0"}, {p.official, "official", "1"}, {p.reader, "reader", "0"}} {
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", b.out, "./ztocbench/"+b.pkg)
+		cmd.Dir = e2e
 		cmd.Env = append(os.Environ(), "CGO_ENABLED="+b.cgo)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return p, fmt.Errorf("build %s: %w\n%s", b.pkg, err, out)
@@ -82,7 +83,7 @@ type results struct {
 	runs      int
 }
 
-func measure(ctx context.Context, bins programs, layers []layer, runs int) (*results, error) {
+func measure(ctx context.Context, e2e string, bins programs, layers []layer, runs int) (*results, error) {
 	r := &results{runs: runs}
 	for _, l := range layers {
 		c, err := measureLayer(ctx, bins, l, runs)
@@ -92,7 +93,7 @@ func measure(ctx context.Context, bins programs, layers []layer, runs int) (*res
 		r.layers = append(r.layers, c)
 	}
 	var err error
-	if r.inflate, err = measureInflate(ctx, layers); err != nil {
+	if r.inflate, err = measureInflate(ctx, e2e, layers); err != nil {
 		return nil, err
 	}
 	return r, r.measureReader(ctx, bins, filepath.Dir(layers[0].path), runs)
@@ -146,14 +147,11 @@ func warm(path string) error {
 }
 
 // measureInflate runs the decoder's own benchmark on the layers.
-func measureInflate(ctx context.Context, layers []layer) (map[string]float64, error) {
-	dir, err := filepath.Abs(filepath.Dir(layers[0].path))
-	if err != nil {
-		return nil, err
-	}
+func measureInflate(ctx context.Context, e2e string, layers []layer) (map[string]float64, error) {
+	dir := filepath.Dir(layers[0].path)
 	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "Layers", "-benchtime", "4x",
 		"./ztoc/internal/inflate", "-args", "-layers", filepath.Join(dir, "*.tar.gz"))
-	cmd.Dir = ".."
+	cmd.Dir = filepath.Join(e2e, "..")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("benchmark of inflate: %w\n%s", err, out)
