@@ -137,6 +137,9 @@ func (p *Proxy) lookup(ctx context.Context, up *Upstream, repo oci.Repo, d diges
 
 func (p *Proxy) known(ctx context.Context, repo oci.Repo, d digest.Digest) (st stored, err error) {
 	err = p.store.View(ctx, func(tx storage.Tx) error {
+		if err := storage.NotBlocked(tx, d); err != nil {
+			return err
+		}
 		row, err := tx.Blob(d)
 		switch {
 		case err == nil:

@@ -25,6 +25,8 @@ func edge(what string, err error) error {
 		retryAfter = e.RetryAfter
 	}
 	switch {
+	case errors.Is(err, storage.ErrBlocked):
+		return &oci.Error{Code: errcode.ErrorCodeDenied, Message: what + ": blocked by the operator", Err: err}
 	case upstream.IsThrottled(err):
 		return &oci.Error{Code: errcode.ErrorCodeTooManyRequests, Message: what + ": the upstream asks to slow down", RetryAfter: retryAfter, Err: err}
 	case upstream.IsDenied(err):

@@ -37,6 +37,9 @@ func (p *Proxy) manifest(w http.ResponseWriter, r *http.Request) error {
 	} else {
 		got, err = p.manifestByTag(r.Context(), up, repo, ref.Tag, head)
 	}
+	if err == nil && got.out == outcomeMiss { // what upstream says has not been looked at yet
+		err = p.store.View(r.Context(), func(tx storage.Tx) error { return storage.NotBlocked(tx, got.desc.Digest) })
+	}
 	if err != nil {
 		return manifestError(repo, ref, err)
 	}
@@ -84,6 +87,9 @@ func (p *Proxy) manifestBody(ctx context.Context, desc v1.Descriptor) ([]byte, e
 // storedManifest gives the descriptor of a manifest that has its rows here, and
 // what it was made from where it was made here.
 func (p *Proxy) storedManifest(tx storage.Tx, d digest.Digest) (desc v1.Descriptor, blob storage.BlobRow, err error) {
+	if err = storage.NotBlocked(tx, d); err != nil {
+		return desc, blob, err
+	}
 	if blob, err = tx.Blob(d); err != nil {
 		return desc, blob, err
 	}
@@ -188,6 +194,12 @@ func (p *Proxy) fetchManifest(ctx context.Context, up *Upstream, repo oci.Repo, 
 			return found{}, err
 		}
 		row, err := p.keepManifest(ctx, repo, ref, m)
+		if errors.Is(err, storage.ErrFull) { // no reason to refuse it
+			p.metrics.passed.Inc()
+			p.log.ErrorContext(ctx, "manifest is passed on without being kept", "digest", m.Descriptor.Digest, "repo", repo, "err", err)
+			p.bodies.put(m.Descriptor.Digest, cachedManifest{m.Descriptor, m.Body})
+			return found{desc: m.Descriptor, out: outcomeMiss}, nil
+		}
 		if err != nil {
 			return found{}, err
 		}
@@ -212,6 +224,9 @@ func (p *Proxy) keepManifest(ctx context.Context, repo oci.Repo, ref oci.Referen
 	row := storage.ManifestRow{Digest: d, Size: int64(len(m.Body)), Manifest: *parsed}
 	blob := storage.BlobRow{Digest: d, Size: row.Size, Kind: storage.KindManifest, Created: p.now(), Accessed: p.now()}
 	err = p.store.Put(ctx, blob, m.Body, func(tx storage.Tx) error {
+		if err := storage.NotBlocked(tx, d); err != nil {
+			return err
+		}
 		if err := tx.PutManifest(row); err != nil {
 			return err
 		}

@@ -72,7 +72,7 @@ func (p *Proxy) manifestByTag(ctx context.Context, up *Upstream, repo oci.Repo, 
 		return found{desc: now, out: outcomeMiss}, nil
 	case err == nil:
 		got, err := p.fetchManifest(ctx, up, repo, ref)
-		if err == nil || upstream.IsNotFound(err) {
+		if err == nil || upstream.IsNotFound(err) || errors.Is(err, storage.ErrBlocked) {
 			return got, err
 		}
 		return found{desc: desc, out: outcomeHit, stale: err}, nil
