@@ -1,6 +1,9 @@
 package ztoc
 
-import "fmt"
+import (
+	"bytes"
+	"fmt"
+)
 
 // What a zTOC says of itself, and how it is listed in an index.
 const (
@@ -80,4 +83,19 @@ func (o Options) withDefaults() Options {
 		o.MaxUncompressed = 1<<63 - 1
 	}
 	return o
+}
+
+// Detect tells by a layer's first four bytes, or all where it has fewer, how it
+// is compressed: what is neither gzip nor zstd is taken for a tar. An *Error of
+// class algorithm says that the compression, zstd, has no zTOC.
+//
+// In an image the media type says it, whatever the bytes are.
+func Detect(head []byte) (Compression, error) {
+	switch {
+	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
+		return Gzip, nil
+	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		return 0, refuse(ClassAlgorithm, 0, fmt.Errorf("zstd: %w", ErrUnsupported))
+	}
+	return Uncompressed, nil
 }

@@ -25,7 +25,7 @@ start before their image has arrived.`,
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.SetHelpCommand(&cobra.Command{Hidden: true})
 	cmd.SetUsageTemplate(usageTemplate)
-	cmd.AddCommand(newServeCommand(), newConfigCommand(), newIndexCommand(), newPurgeCommand(), newVersionCommand())
+	cmd.AddCommand(newServeCommand(), newConfigCommand(), newIndexCommand(), newZTOCCommand(), newPurgeCommand(), newVersionCommand())
 	return cmd
 }
 

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
+	"github.com/sociable/sociable/ztoc"
+)
+
+func newZTOCVerifyCommand() *cobra.Command {
+	var flags storeFlags
+	cmd := &cobra.Command{
+		Use:   "verify LAYER DIGEST|ZTOC",
+		Short: "Check that a zTOC is that of a layer",
+		Long: `Check that a zTOC is that of a layer: it is built again with the same span size
+and compared, and it is seen whether today's clients take it.`,
+		Example: `  sociable ztoc verify layer.tar.gz layer.ztoc`,
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			z, err := openZTOC(cmd.Context(), args[1], flags.dataDir)
+			if err != nil {
+				return err
+			}
+			defer z.Close()
+			v, err := verifyZTOC(cmd, args[0], z)
+			if err != nil {
+				return err
+			}
+			if flags.json {
+				err = printJSON(cmd.OutOrStdout(), v)
+			} else if v.fault() == "" {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is the zTOC of %s, and clients take it\n", v.Digest, args[0])
+			}
+			if err == nil && v.fault() != "" {
+				err = fmt.Errorf("%s: %s", args[1], v.fault())
+			}
+			return err
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}
+
+// VerifiedZTOC is what ztoc verify finds.
+type VerifiedZTOC struct {
+	Digest   digest.Digest `json:"digest"`
+	Match    bool          `json:"match"`                         // the layer's zTOC is this one, byte for byte
+	Differs  string        `json:"differs,omitempty"`             // in what, if not
+	Rejected string        `json:"rejected_by_clients,omitempty"` // why
+}
+
+// fault is what is wrong, "" for nothing.
+func (v VerifiedZTOC) fault() string {
+	if !v.Match {
+		return v.Differs
+	}
+	return v.Rejected
+}
+
+func verifyZTOC(cmd *cobra.Command, path string, z *openedZTOC) (v VerifiedZTOC, err error) {
+	if v.Digest, err = digest.FromReader(io.NewSectionReader(z.file, 0, z.size)); err != nil {
+		return v, err
+	}
+	switch err := z.CheckClient(); {
+	case errors.As(err, new(*ztoc.RejectError)):
+		v.Rejected = err.Error()
+	case err != nil:
+		return v, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return v, err
+	}
+	defer f.Close()
+	bar := newProgress(cmd, z.LayerSize, "reading "+path)
+	r, err := buildFrom(bar.reader(f), z.SpanSize, ztoc.Options{Compression: z.Compression, SkipLayerDigest: true})
+	bar.end()
+	if err != nil {
+		return v, fmt.Errorf("%s: %w", path, err)
+	}
+	defer r.Close()
+	if v.Match = r.Digest == v.Digest; !v.Match {
+		v.Differs, err = difference(r, z)
+	}
+	return v, err
+}
+
+// difference says in what a zTOC differs from the layer's own.
+func difference(r *ztoc.Result, z *openedZTOC) (string, error) {
+	table, err := z.Table()
+	if err != nil {
+		return "", err
+	}
+	want, err := r.Table.MarshalBinary()
+	if err != nil {
+		return "", err
+	}
+	got, err := table.MarshalBinary()
+	switch {
+	case err != nil:
+		return "", err
+	case r.LayerSize != z.LayerSize:
+		return fmt.Sprintf("is of a layer of %d bytes, this one has %d", z.LayerSize, r.LayerSize), nil
+	case !bytes.Equal(want, got):
+		return "its spans are not those of the layer", nil
+	case r.Entries != z.NumEntries || r.ArchiveSize != z.ArchiveSize:
+		return fmt.Sprintf("lists %d files in %d bytes, the layer has %d in %d", z.NumEntries, z.ArchiveSize, r.Entries, r.ArchiveSize), nil
+	}
+	return fmt.Sprintf("has the layer's spans, but other bytes, of build tool %q: the layer's is %s", z.BuildTool, r.Digest), nil
+}
