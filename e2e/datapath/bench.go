@@ -21,6 +21,7 @@ type bench struct {
 	cache    string          // folder of what outlives a run
 	work     string          // folder of what doesn't
 	verbose  bool
+	others   others
 	catalog  *catalog
 	big      []byte // the layer of image big
 	upstream string // URL of the registry, without a link
@@ -29,7 +30,6 @@ type bench struct {
 	nginxPath        string
 	distributionPath string
 	setprivPath      string
-	zot              string // "": not compared with
 
 	registry *harness.Process
 	row      string // at work
@@ -47,17 +47,17 @@ type suite struct {
 // suites are in the order of the table. Memory is the last, as it tells the
 // peak of all.
 var suites = []suite{
-	{"cold-pull", 4 * time.Minute, (*bench).coldPull},
+	{"cold-pull", 6 * time.Minute, (*bench).coldPull},
 	{"cold-head", time.Minute, (*bench).coldHead},
 	{"cold-range", 3 * time.Minute, (*bench).coldRange},
 	{"random-ranges", 3 * time.Minute, (*bench).randomRanges},
 	{"span", 2 * time.Minute, (*bench).indexedSpan},
 	{"small-layers", 2 * time.Minute, (*bench).smallLayers},
-	{"crowd-pull", 4 * time.Minute, (*bench).crowdPull},
+	{"crowd-pull", 6 * time.Minute, (*bench).crowdPull},
 	{"distinct-ranges", 4 * time.Minute, (*bench).distinctRanges},
 	{"crowd-range", 3 * time.Minute, (*bench).crowdRange},
-	{"warm", 8 * time.Minute, (*bench).warm},
-	{"cut", 4 * time.Minute, (*bench).cutUpstream},
+	{"warm", 12 * time.Minute, (*bench).warm},
+	{"cut", 6 * time.Minute, (*bench).cutUpstream},
 	{"corrupt", 2 * time.Minute, (*bench).corruptUpstream},
 	{"leave", 2 * time.Minute, (*bench).leaveAtThird},
 	{"open-ended", 2 * time.Minute, (*bench).openEnded},
@@ -163,6 +163,7 @@ func (b *bench) log(format string, args ...any) {
 type sample struct {
 	took, first float64 // seconds
 	requests    int     // at the link
+	blobs       int     // of them for blobs
 	bytes       int64   // of bodies at the link
 	twice       int64   // bytes of a blob that passed the link more than once
 	fault       string  // what was wrong; "" if nothing was
@@ -185,7 +186,10 @@ func (b *bench) once(ctx context.Context, k kind, c conditions, lag time.Duratio
 		mctx, cancel = context.WithTimeout(ctx, patience)
 	}
 	defer cancel()
-	x := f(mctx, s)
+	var x sample
+	if err := b.others.watch(ctx, func() error { x = f(mctx, s); return nil }); err != nil {
+		return x, err
+	}
 	if mctx.Err() != nil && x.fault != "" {
 		x.fault = fmt.Sprintf("> %.0f s", patience.Seconds())
 	}

@@ -47,6 +47,9 @@ func (r loadResult) mibPerSecond() float64 {
 // perGiB is the server's processor time for a GiB of bodies.
 func (r loadResult) perGiB() float64 { return r.Processor / (float64(r.Bytes) / (1 << 30)) }
 
+// perRequest is the server's processor time for one request.
+func (r loadResult) perRequest() float64 { return r.Processor / float64(r.Requests) }
+
 // generateLoad is the process "datapath load".
 func generateLoad(in io.Reader, out io.Writer) error {
 	var spec loadSpec

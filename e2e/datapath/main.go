@@ -10,6 +10,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -27,15 +28,18 @@ import (
 // runLimit is more than a run takes.
 const runLimit = 40 * time.Minute
 
-func main() {
+func main() { os.Exit(mainCode()) }
+
+func mainCode() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, runLimit)
 	defer cancel()
 	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintf(os.Stderr, "datapath: %v\n", err)
-		os.Exit(1) //nolint:gocritic // nothing is left to be cancelled
+		return 1
 	}
+	return 0
 }
 
 func run(ctx context.Context, args []string) error {
@@ -55,6 +59,7 @@ func run(ctx context.Context, args []string) error {
 	cache := flags.String("cache", ".cache", "`folder` of what is kept between runs: the layers")
 	work := flags.String("work", "", "`folder` of the servers' stores (that of temporary files)")
 	program := flags.String("sociable", os.Getenv("E2E_SOCIABLE"), "measure this `program` instead of building one ($E2E_SOCIABLE)")
+	calm := flags.Duration("calm", 2*time.Minute, "wait for so `long` in all for moments in which other processes are quiet")
 	verbose := flags.Bool("v", false, "print every measurement and what the servers write")
 	_ = flags.Parse(args) // it exits
 	if flags.NArg() > 0 {
@@ -70,15 +75,14 @@ func run(ctx context.Context, args []string) error {
 	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx)) // servers are stopped, not killed
 	defer end()
-	b := &bench{life: life, cache: dir, work: *work, sociable: *program, verbose: *verbose}
+	b := &bench{life: life, cache: dir, work: *work, sociable: *program, verbose: *verbose, others: others{budget: *calm}}
 	if err := b.prepare(ctx); err != nil {
 		b.close()
 		return err
 	}
 	defer b.close()
-	load := loadAverage()
 	rows, err := b.runAll(ctx, match)
-	text := preface(load) + "\n" + markdown(rows)
+	text := b.preface(ctx) + "\n" + markdown(rows)
 	fmt.Print(text)
 	if *write != "" && len(rows) > 0 {
 		if werr := writeSection(*write, "## Data path\n\n"+text); werr != nil {
@@ -89,15 +93,22 @@ func run(ctx context.Context, args []string) error {
 }
 
 // preface says when, where and what was measured.
-func preface(load string) string {
-	return fmt.Sprintf("%s, commit %s, %s, %d CPUs, load average at the start %s. Link: 20 ms a request, 50 MB/s shared; "+
-		"layer: 300 MiB of gzip. Medians; memory is the peak. All on one machine: client, servers and link share the CPUs. "+
-		"No server writes an access log. Made by `make bench-datapath`.\n",
-		time.Now().UTC().Format(time.DateOnly), commit(), processor(), runtime.NumCPU(), load)
+func (b *bench) preface(ctx context.Context) string {
+	return fmt.Sprintf("%s, commit %s, %s, %d CPUs. Link: 20 ms a request, 50 MB/s shared; layer: 300 MiB of gzip. "+
+		"Medians; memory is the peak. All on one machine: client, servers and link share the CPUs; programs that have "+
+		"nothing to do with it took %s of them. No server writes an access log. Made by `make bench-datapath`.\n",
+		time.Now().UTC().Format(time.DateOnly), b.commit(ctx), processor(), runtime.NumCPU(), &b.others)
 }
 
-func commit() string {
-	out, err := exec.Command("git", "describe", "--always", "--dirty", "--abbrev=10", "--match=").Output()
+// commit is the one that the program was built from, if it says so, or the
+// work tree's.
+func (b *bench) commit(ctx context.Context) string {
+	var build struct{ Commit string }
+	out, err := exec.CommandContext(ctx, b.sociable, "version", "--json").Output()
+	if err == nil && json.Unmarshal(out, &build) == nil && len(build.Commit) >= 10 {
+		return build.Commit[:10]
+	}
+	out, err = exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=10", "--match=").Output()
 	if err != nil {
 		return "unknown"
 	}
@@ -112,10 +123,4 @@ func processor() string {
 		}
 	}
 	return runtime.GOARCH
-}
-
-func loadAverage() string {
-	body, _ := os.ReadFile("/proc/loadavg") // nothing to tell without it
-	one, _, _ := strings.Cut(string(body), " ")
-	return one
 }

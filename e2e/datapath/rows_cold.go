@@ -76,6 +76,7 @@ func (b *bench) coldPull(ctx context.Context) ([]*row, error) {
 	ratio := median(all[sociable], took) / median(all[direct], took)
 	pulled.cells[sociable] += fmt.Sprintf(" (%.3f × direct)", ratio)
 	pulled.time(ratio <= 1.02, "%.3f × direct", ratio)
+	pulled.must(worst(all[sociable], blobsOf) == 1, "%s for the blob", requests(worst(all[sociable], blobsOf)))
 	pulled.must(worst(all[sociable], bytesOf) < b.layer().Size*1001/1000, "%s from the upstream", mib(worst(all[sociable], bytesOf)))
 
 	begun := newRow("… first byte", "≤ direct + 3 ms")

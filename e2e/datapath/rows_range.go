@@ -112,7 +112,7 @@ func (b *bench) distinctRanges(ctx context.Context) ([]*row, error) {
 func (b *bench) crowdRange(ctx context.Context) ([]*row, error) {
 	ranged := func(clients int) func(context.Context, *server, int) sample {
 		return func(ctx context.Context, s *server, round int) sample {
-			off := rand.New(rand.NewPCG(4, uint64(round))).Int64N(b.layer().Size-4<<20) &^ 0xfffff
+			off := rand.New(rand.NewPCG(4, uint64(round))).Int64N(b.layer().Size - 4<<20)
 			if _, fault := b.getTag(ctx, s, b.catalog.Big); fault != "" {
 				return sample{fault: fault}
 			}
@@ -170,5 +170,6 @@ func (b *bench) crowdPull(ctx context.Context) ([]*row, error) {
 	r.cells[sociable] += fmt.Sprintf(" (%.2f × one alone, %s)", ratio, seconds(one))
 	r.time(ratio <= 1.1, "%.2f × one alone", ratio)
 	r.must(worst(all[sociable], share) < 1.005, "upstream × %.3f", worst(all[sociable], share))
+	r.must(worst(all[sociable], blobsOf) == 1, "%s for the blob", requests(worst(all[sociable], blobsOf)))
 	return []*row{r}, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/sociable/sociable/e2e/link"
@@ -19,6 +20,9 @@ func (b *bench) silentUpstream(ctx context.Context) ([]*row, error) {
 			}
 			pause(ctx, 1200*time.Millisecond) // the tag's time is over
 			s.link.Inject(link.Fault{Silent: true})
+			// A new connection for each request: nginx takes no second one on a
+			// connection while it looks up again what the first asked for.
+			s.http.Transport.(*http.Transport).DisableKeepAlives = true
 			found[s.kind] = b.keepAsking(ctx, s)
 			return sample{}
 		})

@@ -11,10 +11,13 @@ import (
 
 // count notes what passed the link.
 func (x *sample) count(s *server) {
-	x.requests, x.bytes = 0, 0
+	x.requests, x.blobs, x.bytes = 0, 0, 0
 	carried := map[string][]span{}
 	for _, r := range s.link.Requests() {
 		x.requests++
+		if strings.Contains(r.Path, "/blobs/") {
+			x.blobs++
+		}
 		x.bytes += r.Sent
 		if r.Status < 300 && r.Sent > 0 {
 			off := firstByte(r)
@@ -60,12 +63,11 @@ func median[T any, N cmp.Ordered](xs []T, f func(T) N) N {
 	return all[len(all)/2]
 }
 
-func took(x sample) float64  { return x.took }
-func first(x sample) float64 { return x.first }
-func bytesOf(x sample) int64 { return x.bytes }
-func requestsOf(x sample) int {
-	return x.requests
-}
+func took(x sample) float64   { return x.took }
+func first(x sample) float64  { return x.first }
+func bytesOf(x sample) int64  { return x.bytes }
+func requestsOf(x sample) int { return x.requests }
+func blobsOf(x sample) int    { return x.blobs }
 
 // worst is the largest of what f gives of each.
 func worst[T any, N cmp.Ordered](xs []T, f func(T) N) (m N) {
@@ -101,7 +103,7 @@ func tell(xs []sample, format func([]sample) string) string {
 			}
 		}
 		if len(good) == 0 {
-			return strings.Join(faults, "; ")
+			return strings.Join(faults, "; ") + ", " + mib(median(xs, bytesOf))
 		}
 		return format(good) + "; but " + strings.Join(faults, "; ")
 	}
