@@ -8,11 +8,11 @@ import (
 func newIndexCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "index",
-		Short: "Look at what has been indexed",
+		Short: "Look at what has been indexed, or index an OCI layout",
 		Args:  subcommandOnly,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newIndexListCommand(), newIndexInfoCommand())
+	cmd.AddCommand(newIndexCreateCommand(), newIndexListCommand(), newIndexInfoCommand())
 	return cmd
 }
 

@@ -17,15 +17,22 @@ import (
 func newIndexInfoCommand() *cobra.Command {
 	var flags storeFlags
 	cmd := &cobra.Command{
-		Use:   "info IMAGE|DIGEST",
+		Use:   "info IMAGE|DIGEST|LAYOUT",
 		Short: "Show one image's index, layer by layer",
 		Long: `Show one image's index, layer by layer: its zTOC, or why it has none. The image
 is named by its reference, or by the digest of its manifest or of the index, of
-which the first characters suffice.`,
+which the first characters suffice. Of an OCI layout, all indexes are shown.`,
 		Example: `  sociable index info redis:7
   sociable index info sha256:9f3c1a`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if l, ok := openLayout(args[0]); ok {
+				list, err := l.layoutIndexes()
+				if err != nil {
+					return err
+				}
+				return printCreated(cmd.OutOrStdout(), list, flags.json)
+			}
 			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
 				x, err := findIndex(cmd.Context(), api, args[0])
 				if err != nil {

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/sociable/sociable/indexer"
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/ztoc"
+)
+
+type indexCreateFlags struct {
+	spanSize, minLayerSize int64
+	platforms              []string
+	allPlatforms           bool
+	output                 string
+	json                   bool
+}
+
+func newIndexCreateCommand() *cobra.Command {
+	flags := indexCreateFlags{minLayerSize: 10 << 20}
+	cmd := &cobra.Command{
+		Use:   "create LAYOUT[:TAG]",
+		Short: "Index an image in an OCI layout",
+		Long: `Index an image in an OCI layout: build the zTOC of each layer that is large enough
+and may have one, and write these and the image's SOCI index into the layout,
+where index.json lists it. Where the soci command line fails a whole image over
+one layer, this one leaves the layer out.
+
+Images that pass through a server are indexed by it.`,
+		Example: `  skopeo copy docker://redis:7 oci:redis:7 && sociable index create redis:7
+  sociable index create redis --all-platforms -o redis-soci`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return createIndexes(cmd, args[0], flags) },
+	}
+	cmd.Flags().SortFlags = false
+	cmd.Flags().StringArrayVarP(&flags.platforms, "platform", "p", nil, "index the image for `OS/ARCHITECTURE` (repeatable; this machine's)")
+	cmd.Flags().BoolVar(&flags.allPlatforms, "all-platforms", false, "index the images for all platforms")
+	spanSizeFlag(cmd, &flags.spanSize)
+	cmd.Flags().Var(bytesFlag{&flags.minLayerSize}, "min-layer-size", "leave out layers below this `SIZE`")
+	cmd.Flags().StringVarP(&flags.output, "output", "o", "", "write into the layout `DIR` instead, made where it is missing")
+	cmd.Flags().BoolVar(&flags.json, "json", false, "print JSON")
+	return cmd
+}
+
+func createIndexes(cmd *cobra.Command, word string, flags indexCreateFlags) error {
+	from, ok := openLayout(word)
+	if !ok {
+		return fmt.Errorf("%s is no OCI layout; images that pass through a server are indexed by it", word)
+	}
+	to := from
+	if flags.output != "" {
+		var err error
+		if to, err = makeLayout(flags.output); err != nil {
+			return err
+		}
+	}
+	images, err := from.images(flags.platforms, flags.allPlatforms, v1.Platform{OS: "linux", Architecture: runtime.GOARCH})
+	if err != nil {
+		return err
+	}
+	list := []IndexInfo{}
+	var none []string
+	for _, image := range images {
+		c := creation{cmd: cmd, from: from, to: to, flags: flags}
+		x, err := c.index(image)
+		if err != nil {
+			return err
+		}
+		if x.Index == "" {
+			none = append(none, image.Digest.String())
+		}
+		list = append(list, x)
+	}
+	if err := printCreated(cmd.OutOrStdout(), list, flags.json); err != nil {
+		return err
+	}
+	if len(none) > 0 {
+		return fmt.Errorf("no layer of %s has a zTOC", strings.Join(none, ", "))
+	}
+	return nil
+}
+
+func printCreated(w io.Writer, list []IndexInfo, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, list)
+	}
+	for i, x := range list {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		if err := printIndex(w, x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// creation makes the index of one image.
+type creation struct {
+	cmd      *cobra.Command
+	from, to layout
+	flags    indexCreateFlags
+}
+
+// index builds what is missing and writes the index, if the image has one.
+func (c *creation) index(image v1.Descriptor) (IndexInfo, error) {
+	x := IndexInfo{Repository: c.from.dir, Manifest: image.Digest, Layers: []LayerInfo{}}
+	m, err := c.from.manifest(image)
+	if err != nil {
+		return x, err
+	}
+	if m.IsSOCI() {
+		return x, fmt.Errorf("%s carries a SOCI index already", image.Digest)
+	}
+	var entries []indexer.IndexLayer
+	for _, l := range m.Layers {
+		if l.MediaType == oci.MediaTypeSOCIPrefetch {
+			continue
+		}
+		info, err := c.layer(l, x.Layers)
+		if err != nil {
+			return x, err
+		}
+		x.Layers = append(x.Layers, info)
+		if info.ZTOC != "" {
+			entries = append(entries, indexer.IndexLayer{Layer: l, ZTOC: info.ZTOC, ZTOCSize: info.ZTOCSize, SpanSize: c.flags.spanSize})
+		}
+	}
+	if len(entries) == 0 {
+		return x, nil
+	}
+	image.MediaType = m.MediaType
+	body, err := indexer.EncodeIndexV1(image, entries)
+	if err != nil {
+		return x, err
+	}
+	x.Size = int64(len(body))
+	if _, err := c.to.put(oci.EmptyJSON); err != nil {
+		return x, err
+	}
+	if x.Index, err = c.to.put(body); err != nil {
+		return x, err
+	}
+	x.Created = c.to.made(x.Index)
+	return x, c.to.refer(v1.Descriptor{
+		MediaType: v1.MediaTypeImageManifest, Digest: x.Index, Size: x.Size, ArtifactType: oci.MediaTypeSOCIIndexV1,
+	}, image.Digest)
+}
+
+// layer builds a layer's zTOC, or says why it has none. An error is about this
+// machine, or about a layer that is not what its digest says.
+func (c *creation) layer(l v1.Descriptor, before []LayerInfo) (LayerInfo, error) {
+	if i := slices.IndexFunc(before, func(b LayerInfo) bool { return b.Digest == l.Digest && b.MediaType == l.MediaType }); i >= 0 {
+		return before[i], nil
+	}
+	info := LayerInfo{Digest: l.Digest, Size: l.Size, MediaType: l.MediaType, State: storage.LayerSkipped}
+	compression, skip := layerCompression(l.MediaType)
+	if l.Size < c.flags.minLayerSize && !strings.HasPrefix(skip, indexer.ReasonUnsupportedType) {
+		skip = fmt.Sprintf("%s: %d bytes, %d wanted", indexer.ReasonTooSmall, l.Size, c.flags.minLayerSize)
+	}
+	if skip != "" {
+		info.Reason = skip
+		return info, nil
+	}
+	r, err := c.build(l, compression)
+	var refused *ztoc.Error
+	switch {
+	case errors.As(err, &refused):
+		info.Reason = fmt.Sprintf("%s: as %s, %s", indexer.ReasonMalformed, compression, err)
+		return info, nil
+	case err != nil:
+		return info, err
+	}
+	defer r.Close()
+	if r.ClientVerdict != nil {
+		info.Reason = indexer.ReasonClientRejects + ": " + r.ClientVerdict.Error()
+		return info, nil
+	}
+	info.State, info.ZTOC, info.ZTOCSize, info.Spans = storage.LayerIndexed, r.Digest, r.Size, r.Table.Len()
+	return info, writeFile(c.to.blob(r.Digest), r)
+}
+
+// build reads a layer and checks that it is what it is called.
+func (c *creation) build(l v1.Descriptor, compression ztoc.Compression) (*ztoc.Result, error) {
+	f, err := os.Open(c.from.blob(l.Digest))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	bar := newProgress(c.cmd, l.Size, shortDigest(l.Digest))
+	defer bar.end()
+	r, err := buildFrom(bar.reader(f), c.flags.spanSize, ztoc.Options{Compression: compression})
+	if err != nil {
+		return nil, err
+	}
+	if l.Digest.Algorithm() == digest.SHA256 && r.LayerDigest != l.Digest {
+		return nil, errors.Join(fmt.Errorf("layer %s in layout %s is damaged", l.Digest, c.from.dir), r.Close())
+	}
+	return r, nil
+}
+
+// layerCompression says how a layer is read, by its media type alone, or why it
+// is skipped.
+func layerCompression(mediaType string) (ztoc.Compression, string) {
+	base, suffix, _ := strings.Cut(mediaType, "+")
+	const plain = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+	switch {
+	case strings.Contains(suffix, "encrypted"):
+		return 0, indexer.ReasonEncrypted
+	case base == oci.MediaTypeDockerLayerZstd, suffix == "zstd" && (base == v1.MediaTypeImageLayer || base == plain):
+		return 0, indexer.ReasonZstd
+	case suffix == "gzip" && (base == v1.MediaTypeImageLayer || base == plain),
+		mediaType == oci.MediaTypeDockerLayerGzip, mediaType == oci.MediaTypeDockerForeignGzip:
+		return ztoc.Gzip, ""
+	case mediaType == v1.MediaTypeImageLayer, mediaType == oci.MediaTypeDockerLayer, mediaType == oci.MediaTypeDockerForeign:
+		return ztoc.Uncompressed, ""
+	case mediaType == plain:
+		return 0, indexer.ReasonForeign
+	}
+	return 0, indexer.ReasonUnsupportedType + ": " + mediaType
+}
