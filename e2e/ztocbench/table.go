@@ -140,7 +140,7 @@ func (r *results) writeRest(b *strings.Builder, four []layerCosts, stored layerC
 	v := stored.ours.user.Seconds() / stored.official.user.Seconds()
 	line("stored-only layer (level 0), user CPU, ours ÷ official", "≤ 2×", "1.5×", fmt.Sprintf("%.2f×", v), v <= 2)
 	const most = 50 * time.Millisecond
-	line(fmt.Sprintf("all of a ztoc of %d MB (10 GB layer, %s files and spans), as `ztoc info` reads it", r.largeSize/1e6, r.info.out),
+	line(fmt.Sprintf("all of a ztoc of %d MB (layer of 10 GB: %s), as `ztoc info` reads it", r.largeSize/1e6, r.info.out),
 		"≤ 50 ms", "", r.info.wall.Round(100*time.Microsecond).String(), r.info.wall <= most)
 	line("one file by it, as `ztoc get-file` does", "≤ 50 ms", "", r.get.wall.Round(100*time.Microsecond).String(), r.get.wall <= most)
 	return missed

@@ -126,7 +126,7 @@ func info(path string) error {
 			multi++
 		}
 	}
-	fmt.Println(z.NumEntries, z.NumSpans, multi)
+	fmt.Printf("%d files, %d spans, %d files in more than one\n", z.NumEntries, z.NumSpans, multi)
 	return nil
 }
 
