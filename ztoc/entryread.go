@@ -1,5 +1,7 @@
 package ztoc
 
+import "fmt"
+
 // entryReader reads entries of a zTOC. It is for one goroutine.
 type entryReader struct {
 	z    *ZTOC
@@ -92,4 +94,27 @@ func (er *entryReader) read(i int64) Entry {
 		e.PAX = append(e.PAX, Record{er.string(rec, 0), er.string(rec, 1)})
 	}
 	return e
+}
+
+// MultiSpanFiles counts the entries that begin in one span and end in another:
+// those whose last byte's successor is in another span than the first byte, as
+// the soci tools count. It reads no names. Errors are as those of Entries.
+func (z *ZTOC) MultiSpanFiles() (int, error) {
+	s, err := z.spans()
+	if err != nil {
+		return 0, err
+	}
+	er := newEntryReader(z)
+	n := 0
+	for i := range z.entries.n {
+		t := er.table(i)
+		off, size := er.f.int64Field(t, 2), er.f.int64Field(t, 3)
+		if er.f.err != nil {
+			return 0, fmt.Errorf("read ztoc entry %d: %w", i, er.f.err)
+		}
+		if s.of(off) != s.of(off+size) {
+			n++
+		}
+	}
+	return n, nil
 }

@@ -1,14 +1,15 @@
 package ztoc
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"iter"
 	"path"
 	"sync"
-
-	"github.com/opencontainers/go-digest"
 )
 
 // ZTOC is a zTOC that is read where it lies: entries, spans and checkpoints
@@ -152,16 +153,9 @@ func (z *ZTOC) readSpans() (*spanInfo, error) {
 			break
 		}
 		v := f.vector(off, 1)
-		if v.n != 71 {
-			f.invalid("digest of span %d has %d bytes", i, v.n)
-			break
-		}
-		d := digest.Digest(f.string(v))
-		if f.err == nil && (d.Validate() != nil || d.Algorithm() != digest.SHA256) {
+		if v.n != int64(len(digestPrefix)+2*sha256.Size) || !s.addDigest(f.bytes(v.off, v.n)) {
 			f.invalid("digest of span %d", i)
-			break
 		}
-		s.addDigest(d)
 	}
 	if z.Compression == Gzip {
 		z.readHeads(f, s)
@@ -178,19 +172,20 @@ func (z *ZTOC) readSpans() (*spanInfo, error) {
 	return s, nil
 }
 
-func (s *spanInfo) addDigest(d digest.Digest) {
-	var sum [32]byte
-	for i := range sum {
-		sum[i] = unhex(d[7+2*i])<<4 | unhex(d[8+2*i])
+const digestPrefix = "sha256:"
+
+// addDigest takes a digest in its text form. It reports whether it is one.
+func (s *spanInfo) addDigest(text []byte) bool {
+	hexes, ok := bytes.CutPrefix(text, []byte(digestPrefix))
+	if !ok || bytes.ContainsAny(hexes, "ABCDEF") {
+		return false
+	}
+	var sum [sha256.Size]byte
+	if _, err := hex.Decode(sum[:], hexes); err != nil {
+		return false
 	}
 	s.table.sum = append(s.table.sum, sum[:]...)
-}
-
-func unhex(c byte) byte {
-	if c >= 'a' {
-		return c - 'a' + 10
-	}
-	return c - '0'
+	return true
 }
 
 // readHeads reads the checkpoints without their windows, and sees that they

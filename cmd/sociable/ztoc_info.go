@@ -2,13 +2,14 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sociable/sociable/ztoc"
 )
 
 func newZTOCInfoCommand() *cobra.Command {
@@ -34,56 +35,58 @@ or one in the store, of whose digest the first characters suffice.`,
 	return cmd
 }
 
-// printZTOC prints the JSON that soci prints, spaces included. Files go first to
-// memory, because their number of spans stands in front of them.
+// printZTOC prints the JSON that soci prints, spaces included.
 func printZTOC(w io.Writer, z *openedZTOC) error {
-	var files bytes.Buffer
-	multi, n := 0, 0
+	multi, err := z.MultiSpanFiles()
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(w, 64<<10)
+	fmt.Fprintf(out, "{\n  \"version\": %s,\n  \"build_tool\": %s,\n  \"size\": %d,\n  \"span_size\": %d,\n  \"num_spans\": %d,\n"+
+		"  \"num_files\": %d,\n  \"num_multi_span_files\": %d,\n  \"files\": ",
+		appendJSON(nil, z.Version), appendJSON(nil, z.BuildTool), z.size, z.SpanSize, z.NumSpans, z.NumEntries, multi)
+	if z.NumEntries == 0 {
+		out.WriteString("null\n}\n")
+		return out.Flush()
+	}
+	n := 0
+	var p []byte
 	for e, err := range z.Entries() {
 		if err != nil {
 			return err
 		}
-		first, err := z.SpanOf(e.Offset)
-		if err != nil {
+		open := ",\n    {"
+		if n++; n == 1 {
+			open = "[\n    {"
+		}
+		if p, err = appendFile(append(p[:0], open...), z, &e); err != nil {
 			return err
 		}
-		last, err := z.SpanOf(e.Offset + e.Size)
-		if err != nil {
+		if _, err := out.Write(p); err != nil {
 			return err
 		}
-		if first != last {
-			multi++
-		}
-		if n++; n > 1 {
-			files.WriteByte(',')
-		}
-		files.WriteString("\n    {\n      \"filename\": ")
-		files.Write(appendJSON(files.AvailableBuffer(), e.Name))
-		writeField(&files, ",\n      \"offset\": ", e.Offset)
-		writeField(&files, ",\n      \"size\": ", e.Size)
-		files.WriteString(",\n      \"type\": ")
-		files.Write(appendJSON(files.AvailableBuffer(), e.Type))
-		writeField(&files, ",\n      \"start_span\": ", int64(first))
-		writeField(&files, ",\n      \"end_span\": ", int64(last))
-		files.WriteString("\n    }")
 	}
-	out := bufio.NewWriter(w)
-	fmt.Fprintf(out, "{\n  \"version\": %s,\n  \"build_tool\": %s,\n  \"size\": %d,\n  \"span_size\": %d,\n  \"num_spans\": %d,\n"+
-		"  \"num_files\": %d,\n  \"num_multi_span_files\": %d,\n  \"files\": ",
-		appendJSON(nil, z.Version), appendJSON(nil, z.BuildTool), z.size, z.SpanSize, z.NumSpans, n, multi)
-	if n == 0 {
-		out.WriteString("null\n}\n")
-		return out.Flush()
-	}
-	out.WriteByte('[')
-	out.Write(files.Bytes())
 	out.WriteString("\n  ]\n}\n")
 	return out.Flush()
 }
 
-func writeField(b *bytes.Buffer, name string, v int64) {
-	b.WriteString(name)
-	b.Write(strconv.AppendInt(b.AvailableBuffer(), v, 10))
+// appendFile appends what there is to say of one file.
+func appendFile(p []byte, z *openedZTOC, e *ztoc.Entry) ([]byte, error) {
+	first, err := z.SpanOf(e.Offset)
+	if err != nil {
+		return nil, err
+	}
+	last, err := z.SpanOf(e.Offset + e.Size)
+	if err != nil {
+		return nil, err
+	}
+	p = appendJSON(append(p, "\n      \"filename\": "...), e.Name)
+	p = strconv.AppendInt(append(p, ",\n      \"offset\": "...), e.Offset, 10)
+	p = strconv.AppendInt(append(p, ",\n      \"size\": "...), e.Size, 10)
+	p = appendJSON(append(p, ",\n      \"type\": "...), e.Type)
+	p = strconv.AppendInt(append(p, ",\n      \"start_span\": "...), int64(first), 10)
+	p = strconv.AppendInt(append(p, ",\n      \"end_span\": "...), int64(last), 10)
+	return append(p, "\n    }"...), nil
 }
 
 // appendJSON appends s as encoding/json writes it.
