@@ -28,7 +28,11 @@ func (s *Store) take(ctx context.Context, n int64) error {
 		if ok, err := s.tryTake(ctx, n); ok || err != nil {
 			return err
 		}
-		if s.barren.stands(asked) {
+		never, err := s.never(ctx, n)
+		if err != nil {
+			return err
+		}
+		if never || s.barren.stands(asked) {
 			return fmt.Errorf("make room for %d bytes: %w", n, ErrFull)
 		}
 		begin := time.Now()
@@ -85,6 +89,13 @@ func (s *Store) tryTake(ctx context.Context, n int64) (bool, error) {
 	return true, nil
 }
 
+// never reports whether no eviction makes room for n bytes, as far as that can
+// be told without looking for what could go. The store is not emptied for them.
+func (s *Store) never(ctx context.Context, n int64) (bool, error) {
+	short, err := s.shortOfFree(ctx, n)
+	return err == nil && s.space.never(n, short), err
+}
+
 // shortOfFree is how much has to go for n more bytes to leave MinFree free.
 func (s *Store) shortOfFree(ctx context.Context, n int64) (int64, error) {
 	if s.minFree <= 0 {
@@ -94,7 +105,7 @@ func (s *Store) shortOfFree(ctx context.Context, n int64) (int64, error) {
 	if err != nil || free < 0 {
 		return 0, err
 	}
-	return max(0, s.minFree+s.space.unwritten()+n-free), nil
+	return max(0, plus(plus(s.minFree, s.space.unwritten()), n)-free), nil
 }
 
 func (s *Store) evictLoop(ctx context.Context) {
@@ -132,7 +143,7 @@ func (s *Store) evict(ctx context.Context, n int64) (freed int64, err error) {
 		return 0, err
 	}
 	if short > 0 {
-		short += s.minFree / 20 // so that not every write has to evict
+		short = plus(short, s.minFree/20) // so that not every write has to evict
 	}
 	need := max(short, s.space.excess(n))
 	if need == 0 {

@@ -1,11 +1,15 @@
 package storage_test
 
 import (
+	"errors"
+	"fmt"
+	"math"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/storage/disk"
 )
 
 // TestRoomComesBack has writers go without a commit: what they were promised is
@@ -82,6 +86,55 @@ func TestRoomComesBack(t *testing.T) {
 		if got := r.Usage().Total(); got != 0 {
 			t.Errorf("%s: %d bytes are counted, want 0", name, got)
 		}
+	}
+}
+
+// TestTooBigEvictsNothing asks for more than the store could ever hold, as an
+// upstream's Content-Length or a forged Content-Range may have it: that is
+// refused at once, at no blob's cost, and the limits hold on.
+func TestTooBigEvictsNothing(t *testing.T) {
+	const limit = 1 << 20
+	for name, tt := range map[string]struct {
+		o    storage.Options
+		size int64
+	}{
+		"more than the limit":          {storage.Options{MaxBytes: limit}, limit + 1},
+		"more than what may go":        {storage.Options{MaxBytes: limit}, limit - 50_000},
+		"overflow":                     {storage.Options{MaxBytes: limit}, math.MaxInt64 - 1},
+		"overflow, no limit":           {storage.Options{}, math.MaxInt64 - 1},
+		"overflow of the free space":   {storage.Options{MinFree: limit}, math.MaxInt64 - 1},
+		"more than the medium will do": {storage.Options{MinFree: limit}, 64 * limit},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			blobs, err := disk.NewFS(dir, &meter{total: 3 * limit})
+			if err != nil {
+				t.Fatalf("open blobs: %v", err)
+			}
+			tt.o.Blobs = blobs
+			r := newRig(t, dir, nil, tt.o)
+			r.mustPut(kb("kept", 100), storage.KindManifest, storage.Durable)
+			for i := range 20 {
+				r.mustPut(kb(fmt.Sprint(i), 40), storage.KindBlob, storage.Durable)
+			}
+			before := r.Usage().Total()
+			p := r.openPartial(digest.FromString("huge"))
+			defer p.Close()
+			if err := p.Reserve(t.Context(), tt.size); !errors.Is(err, storage.ErrFull) {
+				t.Errorf("Reserve of %d bytes: %v, want ErrFull", tt.size, err)
+			}
+			if got := r.Usage().Total(); got != before {
+				t.Errorf("%d bytes are stored after it, want %d", got, before)
+			}
+			for i := range 20 {
+				if _, err := r.put(kb(fmt.Sprint("more", i), 40), storage.KindBlob, storage.Durable); err != nil {
+					t.Fatalf("put after it: %v", err)
+				}
+			}
+			if got := r.Usage().Total(); tt.o.MaxBytes > 0 && got > tt.o.MaxBytes {
+				t.Errorf("%d bytes are stored, more than the limit", got)
+			}
+		})
 	}
 }
 

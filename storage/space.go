@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"math"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -54,11 +55,46 @@ func (a *space) totalLocked() int64 {
 	return sum
 }
 
+// ceiling is the limit, or what can be counted.
+func (a *space) ceiling() int64 {
+	if a.limit > 0 {
+		return a.limit
+	}
+	return math.MaxInt64
+}
+
+// fileSlack is how much more than its bytes a file may take on the medium.
+const fileSlack = 64 << 10
+
+// never reports whether n more bytes would not fit if all were gone that can be
+// evicted, or that would not free as many bytes of the medium as are short.
+func (a *space) never(n, short int64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	stays, gain := a.promised, a.idle+int64(len(a.parked))*fileSlack
+	for k, t := range a.kinds {
+		if evictable(k) {
+			gain += t.bytes + t.blobs*fileSlack
+		} else {
+			stays += t.bytes
+		}
+	}
+	return n > a.ceiling()-stays || short > gain
+}
+
+// plus is the sum of two numbers of bytes, or the highest there is.
+func plus(a, b int64) int64 {
+	if a > 0 && b > math.MaxInt64-a {
+		return math.MaxInt64
+	}
+	return a + b
+}
+
 // take promises n bytes if they are below the limit.
 func (a *space) take(n int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.limit > 0 && a.totalLocked()+n > a.limit {
+	if n > a.ceiling()-a.totalLocked() { // a sum could overflow: n is what somebody claims to send
 		return false
 	}
 	a.promised += n
@@ -77,7 +113,7 @@ func (a *space) giveBack(n int64) {
 func (a *space) excess(n int64) int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	sum := a.totalLocked() + n
+	sum := plus(a.totalLocked(), n)
 	if a.limit == 0 || sum <= a.limit {
 		return 0
 	}
