@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -33,10 +34,12 @@ func load(src sources) (c *Config, warnings []string, err error) {
 		}
 		c.decode(src.File, bytes.NewReader(body), bad)
 	}
-	for _, arg := range src.Upstreams {
-		c.addUpstream(arg, bad)
-	}
+	given := c.addUpstreams(src.Upstreams, bad) // before the environment, which may have more of them
 	c.applyEnviron(src.Environ, bad)
+	for name, url := range given {
+		c.Upstreams[name].URL = url
+		c.origins["upstreams."+name+".url"] = origin{source: upstreamFlag}
+	}
 	for _, o := range src.Flags {
 		at := origin{source: o.flag}
 		for _, l := range c.leaves() {
@@ -58,20 +61,26 @@ func (c *Config) set(l leaf, value string, at origin, bad *findings) {
 	}
 }
 
-// addUpstream takes the argument of --upstream.
-func (c *Config) addUpstream(arg string, bad *findings) {
-	at := origin{source: "--upstream"}
-	name, url, ok := strings.Cut(arg, "=")
-	if !ok || name == "" || url == "" {
-		bad.add(at, "want NAME=URL, such as mirror=http://127.0.0.1:5005")
-		return
+const upstreamFlag = "--upstream"
+
+// addUpstreams takes the arguments of --upstream: those that are new exist from
+// here on. The URLs it gives, by name, are the last word on them.
+func (c *Config) addUpstreams(args []string, bad *findings) map[string]string {
+	at := origin{source: upstreamFlag}
+	given := make(map[string]string, len(args))
+	for _, arg := range args {
+		name, url, ok := strings.Cut(arg, "=")
+		if !ok || name == "" || url == "" {
+			bad.add(at, "want NAME=URL, such as mirror=http://127.0.0.1:5005")
+			continue
+		}
+		if c.Upstreams[name] == nil {
+			c.Upstreams[name] = defaultUpstream(name)
+			c.origins["upstreams."+name] = at
+		}
+		given[name] = url
 	}
-	if c.Upstreams[name] == nil {
-		c.Upstreams[name] = defaultUpstream(name)
-		c.origins["upstreams."+name] = at
-	}
-	c.Upstreams[name].URL = url
-	c.origins["upstreams."+name+".url"] = at
+	return given
 }
 
 const envPrefix = "SOCIABLE_"
@@ -90,7 +99,12 @@ func envName(path string) string {
 	}, path)
 }
 
-// applyEnviron takes every SOCIABLE_ variable.
+// serviceVariable matches what Kubernetes puts into each container of a
+// namespace that has a Service named sociable: its address, by the environment
+// variables and Docker links of kubernetes.io/docs/concepts/services-networking.
+var serviceVariable = regexp.MustCompile(`^` + envPrefix + `(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+
+// applyEnviron takes every SOCIABLE_ variable that is for it.
 func (c *Config) applyEnviron(environ []string, bad *findings) {
 	byName := map[string][]leaf{}
 	var names []string
@@ -107,6 +121,7 @@ func (c *Config) applyEnviron(environ []string, bad *findings) {
 		}
 		at, ls := origin{source: name}, byName[name]
 		switch {
+		case len(ls) == 0 && serviceVariable.MatchString(name):
 		case len(ls) == 0:
 			near, _ := nearest(name, names)
 			bad.add(at, "no such setting; did you mean %s?", near)

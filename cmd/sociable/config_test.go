@@ -126,6 +126,53 @@ func TestLoadPrecedence(t *testing.T) {
 	}
 }
 
+// TestUpstreamFlagWins: the flag has the last word on the URL, and the
+// environment still finds what the flag named.
+func TestUpstreamFlagWins(t *testing.T) {
+	for name, file := range map[string]string{"new": "", "in the file": "upstreams: {lab: {url: 'http://127.0.0.1:1'}}\n"} {
+		t.Run(name, func(t *testing.T) {
+			c, _, err := load(sources{
+				File: writeConfig(t, file),
+				Environ: []string{
+					"SOCIABLE_UPSTREAMS_LAB_URL=http://127.0.0.1:2", "SOCIABLE_UPSTREAMS_LAB_USERNAME=u", "SOCIABLE_UPSTREAMS_LAB_PASSWORD=p",
+				},
+				Upstreams: []string{"lab=http://127.0.0.1:3", "lab=http://127.0.0.1:4"},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			lab := c.Upstreams["lab"]
+			if user, pass, _ := lab.Credentials(); lab.URL != "http://127.0.0.1:4" || user != "u" || pass != "p" {
+				t.Errorf("got %s as %s:%s, want http://127.0.0.1:4 as u:p", lab.URL, user, pass)
+			}
+			if got := c.origin("upstreams.lab.url").String(); got != "--upstream" {
+				t.Errorf("origin of the URL = %s", got)
+			}
+		})
+	}
+}
+
+// TestKubernetesService starts beside a Service named sociable: Kubernetes then
+// tells every container of the namespace where that is.
+func TestKubernetesService(t *testing.T) {
+	_, _, err := load(sources{Environ: []string{
+		"SOCIABLE_SERVICE_HOST=10.0.0.1", "SOCIABLE_SERVICE_PORT=5000", "SOCIABLE_SERVICE_PORT_REGISTRY=5000",
+		"SOCIABLE_PORT=tcp://10.0.0.1:5000", "SOCIABLE_PORT_5000_TCP=tcp://10.0.0.1:5000", "SOCIABLE_PORT_5000_TCP_PROTO=tcp",
+		"SOCIABLE_PORT_5000_TCP_PORT=5000", "SOCIABLE_PORT_5000_TCP_ADDR=10.0.0.1", "SOCIABLE_PORT_53_UDP=udp://10.0.0.1:53",
+	}})
+	if err != nil {
+		t.Errorf("load: %v", err)
+	}
+	for _, name := range []string{
+		"SOCIABLE_SERVICE", "SOCIABLE_SERVICE_HOSTS", "SOCIABLE_SERVICE_PORTS", "SOCIABLE_PORTS", "SOCIABLE_PORT_5000",
+		"SOCIABLE_PORT_TCP", "SOCIABLE_PORT_5000_TCP_HOST", "SOCIABLE_MY_SERVICE_HOST",
+	} {
+		if _, _, err := load(sources{Environ: []string{name + "=x"}}); err == nil || !strings.Contains(err.Error(), name+": no such setting") {
+			t.Errorf("%s: %v, want it refused", name, err)
+		}
+	}
+}
+
 func TestCredentials(t *testing.T) {
 	dir := t.TempDir()
 	secret := filepath.Join(dir, "secret")
