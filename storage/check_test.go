@@ -106,7 +106,9 @@ func (r *stock) update(fn func(tx storage.Tx) error) {
 	}
 }
 
-func stockLayer(t *testing.T) *storagetest.Layer { return storagetest.NewLayer(t, "layer", 400_000, spanSize) }
+func stockLayer(t *testing.T) *storagetest.Layer {
+	return storagetest.NewLayer(t, "layer", 400_000, spanSize)
+}
 
 func TestCheck(t *testing.T) {
 	layer, other := stockLayer(t), storagetest.NewLayer(t, "other", 300_000, spanSize)
