@@ -201,8 +201,7 @@ func (b *Builder) Finish() (*Result, error) {
 		return nil, ErrAborted
 	}
 	b.over = true
-	b.fault()
-	if b.err == nil {
+	if b.fault() == nil {
 		b.advance(true)
 		b.codec.close()
 	}
@@ -227,7 +226,7 @@ func (b *Builder) Abort() {
 	}
 	b.over = true
 	b.stop()
-	b.stream.finish(ErrAborted)
+	_ = b.stream.finish(ErrAborted) // which is what it gives back
 	b.free()
 }
 
@@ -239,8 +238,8 @@ func (b *Builder) stop() {
 }
 
 func (b *Builder) free() {
-	b.spill.close()
-	b.stream.tar.entries.spill.close()
+	_ = b.spill.close() // nothing in it is wanted
+	_ = b.stream.tar.entries.spill.close()
 }
 
 // result makes the zTOC.
@@ -259,7 +258,7 @@ func (b *Builder) result() (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	tar.entries.spill.close()
+	_ = tar.entries.spill.close() // it has been read
 	r := &Result{
 		Size:      size,
 		LayerSize: table.size, ArchiveSize: tar.archive, UncompressedSize: b.stream.size,

@@ -152,12 +152,12 @@ func verifySpan(ctx context.Context, src **io.SectionReader, sp Span) error {
 	if digest.NewDigest(digest.SHA256, h) != sp.Digest {
 		return fmt.Errorf("%d bytes at %d of the layer: %w", size, sp.Off, ErrDigest)
 	}
-	(*src).Seek(0, io.SeekStart)
-	return nil
+	_, err := (*src).Seek(0, io.SeekStart)
+	return err
 }
 
 func unexpected(err error) error {
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
@@ -210,19 +210,16 @@ func (x *extractor) run(ctx context.Context, w io.Writer) (int64, error) {
 	var total int64
 	for {
 		ev, err := g.next()
-		if err != nil {
-			var e *Error
-			errors.As(err, &e)
-			if !errors.Is(e.Cause, ErrTruncated) {
-				return total, fmt.Errorf("%w: %w", e.Cause, ErrInvalid)
-			}
+		cut := errors.Is(err, ErrTruncated) // where the span ends, which is in the middle of the stream
+		if err != nil && !cut {
+			return total, fmt.Errorf("%w: %w", errors.Unwrap(err), ErrInvalid)
 		}
 		n, werr := x.write(w)
 		total += n
 		switch {
 		case werr != nil:
 			return total, werr
-		case x.left == 0 || err != nil || ev == inputEnded:
+		case x.left == 0 || cut || ev == inputEnded:
 			return total, nil
 		case ev == needInput:
 			if err := x.fill(ctx); err != nil {

@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -91,7 +92,7 @@ func buildInChild(what string) error {
 	}
 	defer r.Close()
 	if n, err := r.WriteTo(io.Discard); err != nil || n != r.Size {
-		return fmt.Errorf("wrote %d of %d bytes: %v", n, r.Size, err)
+		return errors.Join(fmt.Errorf("wrote %d of %d bytes", n, r.Size), err)
 	}
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {

@@ -61,9 +61,10 @@ func blockSums(b []byte) (unsigned, signed int64) {
 	var even, odd, high uint64
 	for i := 0; i < tarBlock; i += 8 {
 		v := binary.LittleEndian.Uint64(b[i:])
-		if i == 148-148%8 {
+		switch i {
+		case 144: // the sum is in 148 to 155
 			v = v&0xffffffff | 0x20202020<<32
-		} else if i == 148-148%8+8 {
+		case 152:
 			v = v&^0xffffffff | 0x20202020
 		}
 		even += v & lanes

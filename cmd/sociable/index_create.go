@@ -182,7 +182,7 @@ func (c *creation) layer(l v1.Descriptor, before []LayerInfo) (LayerInfo, error)
 	case err != nil:
 		return info, err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }() // it has been written
 	if r.ClientVerdict != nil {
 		info.Reason = indexer.ReasonClientRejects + ": " + r.ClientVerdict.Error()
 		return info, nil

@@ -76,7 +76,7 @@ func buildZTOC(cmd *cobra.Command, path string, flags ztocBuildFlags) error {
 	if err != nil {
 		return refused(cmd, path, err, flags.json)
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }() // it has been written
 	if flags.output != "" {
 		if err := writeFile(flags.output, r); err != nil {
 			return err

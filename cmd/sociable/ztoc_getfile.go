@@ -27,12 +27,12 @@ finds it there, whole or in spans.`,
 			if err != nil {
 				return err
 			}
-			defer z.Close()
+			defer func() { _ = z.Close() }() // it was only read
 			src, err := layerOf(z, layer, flags.dataDir)
 			if err != nil {
 				return err
 			}
-			defer src.Close()
+			defer func() { _ = src.Close() }()
 			from := extraction{cmd.Context(), z, args[1], src}
 			if output != "" {
 				return writeFile(output, from)

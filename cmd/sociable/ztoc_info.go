@@ -27,7 +27,7 @@ or one in the store, of whose digest the first characters suffice.`,
 			if err != nil {
 				return err
 			}
-			defer z.Close()
+			defer func() { _ = z.Close() }() // it was only read
 			return printZTOC(cmd.OutOrStdout(), z)
 		},
 	}
@@ -46,7 +46,7 @@ func printZTOC(w io.Writer, z *openedZTOC) error {
 		"  \"num_files\": %d,\n  \"num_multi_span_files\": %d,\n  \"files\": ",
 		appendJSON(nil, z.Version), appendJSON(nil, z.BuildTool), z.size, z.SpanSize, z.NumSpans, z.NumEntries, multi)
 	if z.NumEntries == 0 {
-		out.WriteString("null\n}\n")
+		_, _ = out.WriteString("null\n}\n") // Flush gives the error
 		return out.Flush()
 	}
 	n := 0
@@ -66,7 +66,7 @@ func printZTOC(w io.Writer, z *openedZTOC) error {
 			return err
 		}
 	}
-	out.WriteString("\n  ]\n}\n")
+	_, _ = out.WriteString("\n  ]\n}\n")
 	return out.Flush()
 }
 

@@ -27,7 +27,7 @@ and compared, and it is seen whether today's clients take it.`,
 			if err != nil {
 				return err
 			}
-			defer z.Close()
+			defer func() { _ = z.Close() }() // it was only read
 			v, err := verifyZTOC(cmd, args[0], z)
 			if err != nil {
 				return err
@@ -84,7 +84,7 @@ func verifyZTOC(cmd *cobra.Command, path string, z *openedZTOC) (v VerifiedZTOC,
 	if err != nil {
 		return v, fmt.Errorf("%s: %w", path, err)
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }() // it has been compared
 	if v.Match = r.Digest == v.Digest; !v.Match {
 		v.Differs, err = difference(r, z)
 	}

@@ -107,7 +107,7 @@ func (c content) tar(ctx context.Context, dir, to string) error {
 	if err := os.RemoveAll(root); err != nil {
 		return err
 	}
-	defer os.RemoveAll(root)
+	defer func() { _ = os.RemoveAll(root) }() // it is in the tar
 	if c.tree != nil {
 		src, err := c.tree(ctx, dir)
 		if err != nil {

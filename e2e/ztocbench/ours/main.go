@@ -39,7 +39,7 @@ func run(path string, o ztoc.Options) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }() // it has been written
 	if _, err := r.WriteTo(io.Discard); err != nil {
 		return err
 	}

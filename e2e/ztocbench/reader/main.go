@@ -67,7 +67,7 @@ func makeLarge(ztocPath, layerPath string) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }() // it has been written
 	f, err := os.Create(ztocPath)
 	if err != nil {
 		return err
@@ -86,8 +86,8 @@ func name(i int) string {
 func member(p []byte) []byte {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
-	w.Write(p) // to memory
-	w.Close()
+	_, _ = w.Write(p) // to memory
+	_ = w.Close()
 	return b.Bytes()
 }
 

@@ -57,7 +57,7 @@ func (d *Decoder) codes() (done bool, err error) {
 // it sees in the copying of stored blocks and windows.
 //
 //go:norace
-func decodeSymbols(t *tables, src, srcEnd, dst, limit, low place, bb, nb uint64) (place, place, uint64, outcome) {
+func decodeSymbols(t *tables, src, srcEnd, dst, limit, low place, bb, nb uint64) (place, place, uint64, outcome) { //nolint:funlen // calls would put its state into memory
 	bb |= load64(src) << (nb & 63)
 	src = forth(src, 7-int(nb>>3&7))
 	nb |= 56

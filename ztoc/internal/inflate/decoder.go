@@ -1,9 +1,6 @@
 package inflate
 
-import (
-	"errors"
-	"fmt"
-)
+import "errors"
 
 const (
 	// Window is how far back a match may reach.
@@ -164,11 +161,11 @@ func (d *Decoder) readHeader() error {
 }
 
 // fault is a CorruptError, unless what is wrong is that the input has ended.
-func (d *Decoder) fault(format string, args ...any) error {
+func (d *Decoder) fault(what CorruptError) error {
 	if err := d.overrun(); err != nil {
 		return err
 	}
-	return CorruptError(fmt.Sprintf(format, args...))
+	return what
 }
 
 func (d *Decoder) skip(n int) {
@@ -298,9 +295,9 @@ func reverse7(v int) int {
 
 // readLengths reads the code lengths of both codes, which are one run.
 func (d *Decoder) readLengths(lens []uint8, table *[1 << 7]uint8) error {
-	src, pos, nb := d.Src, d.Pos, uint(0)
+	src, pos := d.Src, d.Pos
 	bb := load64(at(src, pos)) >> (d.Bit & 7)
-	nb = 64 - uint(d.Bit)
+	nb := 64 - uint(d.Bit)
 	pos += 8
 	limit := len(src) - 8
 	for i := 0; i < len(lens); {
