@@ -67,7 +67,7 @@ type CheckReport struct {
 	Layers   int64         `json:"layers"` // whose span tables were compared
 	Problems int64         `json:"problems"`
 	Repaired int64         `json:"repaired"`
-	Took     time.Duration `json:"took"`
+	Took     time.Duration `json:"took_ns"`
 }
 
 // Check reads every blob and compares it with its digest, and the rows with the

@@ -11,7 +11,6 @@ import (
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/gorilla/mux"
-	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -54,13 +53,23 @@ func (s *Web) Public() http.Handler {
 	return m
 }
 
-// Local is what the socket serves.
-func (s *Web) Local() http.Handler {
+// Local is what the socket serves. What takes long there ends with life.
+func (s *Web) Local(life context.Context) http.Handler {
 	m := mux.NewRouter().UseEncodedPath()
 	get := m.Methods(http.MethodGet).Subrouter()
 	get.Path("/api/v1/indexes").Handler(oci.Handler(s.indexes))
 	get.Path("/api/v1/indexes/{manifest}").Handler(oci.Handler(s.index))
-	m.Path("/api/v1/purge").Methods(http.MethodPost).Handler(oci.Handler(s.purge))
+	get.Path("/api/v1/pins").Handler(oci.Handler(s.pins))
+	get.Path("/api/v1/blocks").Handler(oci.Handler(s.blocks))
+	post := m.Methods(http.MethodPost).Subrouter()
+	post.Path("/api/v1/purge").Handler(oci.Handler(s.purge))
+	post.Path("/api/v1/unblock").Handler(oci.Handler(s.unblock))
+	post.Path("/api/v1/refresh").Handler(oci.Handler(s.refresh))
+	post.Path("/api/v1/pin").Handler(oci.Handler(s.pin))
+	post.Path("/api/v1/unpin").Handler(oci.Handler(s.unpin))
+	post.Path("/api/v1/check").Handler(oci.Handler(func(w http.ResponseWriter, r *http.Request) error {
+		return s.check(life, w, r)
+	}))
 	return m
 }
 
@@ -94,28 +103,6 @@ func (s *Web) index(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return sendJSON(w, one)
-}
-
-func (s *Web) purge(w http.ResponseWriter, r *http.Request) error {
-	var req struct {
-		Digest digest.Digest `json:"digest"`
-	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4096)).Decode(&req); err != nil {
-		return &oci.Error{Code: errcode.ErrorCodeDigestInvalid, Message: `want {"digest": "sha256:..."}`, Err: err}
-	}
-	d, err := oci.ParseDigest(req.Digest.String())
-	if err != nil {
-		return err
-	}
-	freed, err := s.opt.Store.Purge(r.Context(), d)
-	if errors.Is(err, storage.ErrNotFound) {
-		return &oci.Error{Code: errcode.ErrorCodeBlobUnknown, Message: fmt.Sprintf("no bytes of %s are stored here", d), Err: err}
-	}
-	if err != nil {
-		return err
-	}
-	s.log.InfoContext(r.Context(), "purged", "digest", d, "bytes", freed)
-	return sendJSON(w, map[string]int64{"freed": freed})
 }
 
 func sendJSON(w http.ResponseWriter, v any) error {

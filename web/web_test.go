@@ -105,7 +105,7 @@ func TestPublic(t *testing.T) {
 
 func TestIndexes(t *testing.T) {
 	s, _, want := filled(t)
-	status, body := get(t, s.Local(), "GET", "/api/v1/indexes", "")
+	status, body := get(t, s.Local(t.Context()), "GET", "/api/v1/indexes", "")
 	var list []Index
 	if err := json.Unmarshal([]byte(body), &list); err != nil || status != 200 {
 		t.Fatalf("status %d, %v: %s", status, err, body)
@@ -113,7 +113,7 @@ func TestIndexes(t *testing.T) {
 	if diff := cmp.Diff([]Index{want}, list); diff != "" {
 		t.Errorf("list (-want +got):\n%s", diff)
 	}
-	status, body = get(t, s.Local(), "GET", "/api/v1/indexes/"+want.Manifest.String(), "")
+	status, body = get(t, s.Local(t.Context()), "GET", "/api/v1/indexes/"+want.Manifest.String(), "")
 	var one Index
 	if err := json.Unmarshal([]byte(body), &one); err != nil || status != 200 {
 		t.Fatalf("status %d, %v: %s", status, err, body)
@@ -133,12 +133,21 @@ func TestLocalRefuses(t *testing.T) {
 	}{
 		{"GET", "/api/v1/indexes/" + absent, "", 404, "MANIFEST_UNKNOWN"},
 		{"GET", "/api/v1/indexes/sha256:12", "", 400, "DIGEST_INVALID"},
-		{"POST", "/api/v1/purge", "not json", 400, "DIGEST_INVALID"},
-		{"POST", "/api/v1/purge", `{"digest":"../../etc/passwd"}`, 400, "DIGEST_INVALID"},
+		{"POST", "/api/v1/purge", "not json", 400, "NAME_INVALID"},
+		{"POST", "/api/v1/purge", `{"digest":"` + absent + `"}`, 400, "NAME_INVALID"},
+		{"POST", "/api/v1/purge", `{"name":"../../etc/passwd"}`, 400, "NAME_INVALID"},
+		{"POST", "/api/v1/purge", `{"name":"redis:8"}`, 404, "NAME_UNKNOWN"},
+		{"POST", "/api/v1/purge", `{"name":"` + strings.Repeat("a", 5000) + `"}`, 400, "NAME_INVALID"},
+		{"POST", "/api/v1/unblock", `{"name":"redis:7"}`, 404, "NAME_UNKNOWN"},
+		{"POST", "/api/v1/refresh", `{"name":"redis:8"}`, 404, "NAME_UNKNOWN"},
+		{"POST", "/api/v1/refresh", `{"name":"redis:-"}`, 400, "TAG_INVALID"},
+		{"POST", "/api/v1/pin", `{"name":"` + absent + `"}`, 404, "NAME_UNKNOWN"},
+		{"POST", "/api/v1/unpin", `{"name":"redis:7"}`, 404, "NAME_UNKNOWN"},
+		{"POST", "/api/v1/check", `{"repair":"yes"}`, 400, "NAME_INVALID"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.method+" "+tt.path[:min(len(tt.path), 30)]+" "+tt.code, func(t *testing.T) {
-			status, body := get(t, s.Local(), tt.method, tt.path, tt.body)
+			status, body := get(t, s.Local(t.Context()), tt.method, tt.path, tt.body)
 			if status != tt.status || !strings.Contains(body, tt.code) {
 				t.Errorf("status %d, body %s; want %d %s", status, body, tt.status, tt.code)
 			}
@@ -153,8 +162,8 @@ func TestPurge(t *testing.T) {
 	if err := store.Put(t.Context(), storage.BlobRow{Digest: d, Size: int64(len(body)), Kind: storage.KindBlob}, body, nil); err != nil {
 		t.Fatal(err)
 	}
-	status, answer := get(t, s.Local(), "POST", "/api/v1/purge", `{"digest":"`+d.String()+`"}`)
-	if status != 200 || answer != `{"freed":10}` {
+	status, answer := get(t, s.Local(t.Context()), "POST", "/api/v1/purge", `{"name":"`+d.String()+`"}`)
+	if want := `{"name":"` + d.String() + `","digest":"` + d.String() + `","freed":10,"blobs":1}`; status != 200 || answer != want {
 		t.Errorf("status %d, %s", status, answer)
 	}
 	if _, err := store.Stat(t.Context(), d); err == nil {

@@ -24,9 +24,16 @@ type adminAPI interface {
 	Indexes(ctx context.Context) ([]IndexInfo, error)
 	// Index is that of one image manifest. storage.ErrNotFound.
 	Index(ctx context.Context, manifest digest.Digest) (IndexInfo, error)
-	// Purge drops what is stored under d and what was made of it, and gives
-	// the number of bytes freed. storage.ErrNotFound.
-	Purge(ctx context.Context, d digest.Digest) (freed int64, err error)
+	// These are the functions of the same name in package web, with their errors.
+	Purge(ctx context.Context, q web.PurgeRequest) (web.Purged, error)
+	Unblock(ctx context.Context, name string) ([]digest.Digest, error)
+	Blocks(ctx context.Context) ([]storage.BlockRow, error)
+	Refresh(ctx context.Context, name string) (web.Tag, error)
+	Pin(ctx context.Context, name string) (web.Pin, error)
+	Unpin(ctx context.Context, name string) (web.Pin, error)
+	Pins(ctx context.Context) ([]web.Pin, error)
+	// Check is storage.Store.Check; tell hears of progress and problems.
+	Check(ctx context.Context, q web.CheckRequest, tell func(web.CheckEvent)) (storage.CheckReport, error)
 	Close() error
 }
 

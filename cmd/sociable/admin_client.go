@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/web"
 )
 
 // adminClient speaks to a running server over its unix socket.
@@ -23,7 +25,7 @@ func newAdminClient(socket string) *adminClient {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}
-	return &adminClient{&http.Client{Transport: &http.Transport{DialContext: dial}, Timeout: time.Minute}}
+	return &adminClient{&http.Client{Transport: &http.Transport{DialContext: dial}}}
 }
 
 func (c *adminClient) Indexes(ctx context.Context) (list []IndexInfo, err error) {
@@ -34,12 +36,58 @@ func (c *adminClient) Index(ctx context.Context, manifest digest.Digest) (x Inde
 	return x, c.call(ctx, http.MethodGet, "/api/v1/indexes/"+manifest.String(), nil, &x)
 }
 
-func (c *adminClient) Purge(ctx context.Context, d digest.Digest) (int64, error) {
-	var out struct {
-		Freed int64 `json:"freed"`
+func (c *adminClient) Purge(ctx context.Context, q web.PurgeRequest) (p web.Purged, err error) {
+	return p, c.call(ctx, http.MethodPost, "/api/v1/purge", q, &p)
+}
+
+func (c *adminClient) Unblock(ctx context.Context, name string) (ds []digest.Digest, err error) {
+	return ds, c.call(ctx, http.MethodPost, "/api/v1/unblock", byName(name), &ds)
+}
+
+func (c *adminClient) Blocks(ctx context.Context) (list []storage.BlockRow, err error) {
+	return list, c.call(ctx, http.MethodGet, "/api/v1/blocks", nil, &list)
+}
+
+func (c *adminClient) Refresh(ctx context.Context, name string) (t web.Tag, err error) {
+	return t, c.call(ctx, http.MethodPost, "/api/v1/refresh", byName(name), &t)
+}
+
+func (c *adminClient) Pin(ctx context.Context, name string) (p web.Pin, err error) {
+	return p, c.call(ctx, http.MethodPost, "/api/v1/pin", byName(name), &p)
+}
+
+func (c *adminClient) Unpin(ctx context.Context, name string) (p web.Pin, err error) {
+	return p, c.call(ctx, http.MethodPost, "/api/v1/unpin", byName(name), &p)
+}
+
+func (c *adminClient) Pins(ctx context.Context) (list []web.Pin, err error) {
+	return list, c.call(ctx, http.MethodGet, "/api/v1/pins", nil, &list)
+}
+
+func byName(name string) map[string]string { return map[string]string{"name": name} }
+
+// Check reads the answer as it comes, however long that takes.
+func (c *adminClient) Check(ctx context.Context, q web.CheckRequest, tell func(web.CheckEvent)) (storage.CheckReport, error) {
+	resp, err := c.send(ctx, http.MethodPost, "/api/v1/check", q)
+	if err != nil {
+		return storage.CheckReport{}, err
 	}
-	err := c.call(ctx, http.MethodPost, "/api/v1/purge", map[string]string{"digest": d.String()}, &out)
-	return out.Freed, err
+	defer resp.Body.Close()
+	lines := json.NewDecoder(resp.Body)
+	for {
+		var e web.CheckEvent
+		err := lines.Decode(&e)
+		switch {
+		case err != nil:
+			return storage.CheckReport{}, fmt.Errorf("read the running server's answer: %w", err)
+		case e.Report == nil:
+			tell(e)
+		case e.Error != "":
+			return *e.Report, errors.New(e.Error)
+		default:
+			return *e.Report, nil
+		}
+	}
 }
 
 func (c *adminClient) Close() error {
@@ -47,31 +95,46 @@ func (c *adminClient) Close() error {
 	return nil
 }
 
+// callTimeout bounds all but a check: to go through all rows may take a while.
+const callTimeout = 5 * time.Minute
+
 // call sends in as JSON, where it is not nil, and decodes the answer into out.
 func (c *adminClient) call(ctx context.Context, method, path string, in, out any) error {
-	var body bytes.Buffer
-	if in != nil {
-		if err := json.NewEncoder(&body).Encode(in); err != nil {
-			return fmt.Errorf("ask the running server: %w", err)
-		}
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://sociable"+path, &body)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	resp, err := c.send(ctx, method, path, in)
 	if err != nil {
-		return fmt.Errorf("ask the running server: %w", err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return fmt.Errorf("ask the running server: %w", err)
+		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return answerError(resp)
-	}
 	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
 		return fmt.Errorf("read the running server's answer: %w", err)
 	}
 	return nil
+}
+
+// send gives the answer, if it is 200.
+func (c *adminClient) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
+	var body bytes.Buffer
+	if in != nil {
+		if err := json.NewEncoder(&body).Encode(in); err != nil {
+			return nil, fmt.Errorf("ask the running server: %w", err)
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://sociable"+path, &body)
+	if err != nil {
+		return nil, fmt.Errorf("ask the running server: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the running server: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		return nil, answerError(resp)
+	}
+	return resp, nil
 }
 
 // answerError turns an answer other than 200 into an error.
@@ -89,8 +152,11 @@ func answerError(resp *http.Response) error {
 	if msg == "" {
 		msg = resp.Status
 	}
-	if resp.StatusCode == http.StatusNotFound {
+	switch resp.StatusCode {
+	case http.StatusNotFound:
 		return fmt.Errorf("%s: %w", msg, storage.ErrNotFound)
+	case http.StatusBadRequest, http.StatusConflict:
+		return errors.New(msg) // as the command would say it without a server
 	}
 	return fmt.Errorf("the running server answered %d: %s", resp.StatusCode, msg)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/web"
 )
 
 // adminServer is a script's command, adminserver DIR: it answers on
@@ -60,17 +61,17 @@ func adminHandler() http.Handler {
 		http.Error(w, "no such index", http.StatusNotFound)
 	})
 	mux.HandleFunc("POST /api/v1/purge", func(w http.ResponseWriter, r *http.Request) {
-		var in struct{ Digest digest.Digest }
+		var in web.PurgeRequest
 		switch err := json.NewDecoder(r.Body).Decode(&in); {
 		case err != nil:
 			http.Error(w, err.Error(), http.StatusBadRequest)
-		case in.Digest == digest.FromString("l1"):
-			_, _ = w.Write([]byte(`{"freed": 52428800}`))
-		case in.Digest == digest.FromString("l2"):
+		case in.Name == digest.FromString("l1").String():
+			_ = json.NewEncoder(w).Encode(web.Purged{Name: in.Name, Digest: digest.FromString("l1"), Freed: 50 << 20, Blobs: 1})
+		case in.Name == digest.FromString("l2").String():
 			w.WriteHeader(http.StatusConflict)
 			_, _ = w.Write([]byte(`{"errors":[{"code":"DENIED","message":"is being read"}]}`))
 		default:
-			http.Error(w, "nothing under "+in.Digest.String(), http.StatusNotFound)
+			http.Error(w, "nothing under "+in.Name, http.StatusNotFound)
 		}
 	})
 	return mux

@@ -96,7 +96,7 @@ func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px htt
 	}
 	door(d.registry, px)
 	door(d.admin, admin.Public())
-	door(d.socket, admin.Local())
+	door(d.socket, admin.Local(gctx))
 	log.Info("listening", "registry", d.registry.Addr().String(), "admin", cfg.Admin.Listen,
 		"data", cfg.Storage.Path, "next", tryCommand(cfg, d.registry.Addr().String()))
 	return g.Wait()

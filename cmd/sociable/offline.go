@@ -46,8 +46,34 @@ func (o *offline) Index(ctx context.Context, manifest digest.Digest) (IndexInfo,
 	return web.IndexOf(ctx, o.store, manifest)
 }
 
-func (o *offline) Purge(ctx context.Context, d digest.Digest) (int64, error) {
-	return o.store.Purge(ctx, d)
+func (o *offline) Purge(ctx context.Context, q web.PurgeRequest) (web.Purged, error) {
+	return web.Purge(ctx, o.store, q)
+}
+
+func (o *offline) Unblock(ctx context.Context, name string) ([]digest.Digest, error) {
+	return web.Unblock(ctx, o.store, name)
+}
+
+func (o *offline) Blocks(ctx context.Context) ([]storage.BlockRow, error) {
+	return web.Blocks(ctx, o.store)
+}
+
+func (o *offline) Refresh(ctx context.Context, name string) (web.Tag, error) {
+	return web.Refresh(ctx, o.store, name)
+}
+
+func (o *offline) Pin(ctx context.Context, name string) (web.Pin, error) {
+	return web.PinImage(ctx, o.store, name)
+}
+
+func (o *offline) Unpin(ctx context.Context, name string) (web.Pin, error) {
+	return web.Unpin(ctx, o.store, name)
+}
+
+func (o *offline) Pins(ctx context.Context) ([]web.Pin, error) { return web.Pins(ctx, o.store) }
+
+func (o *offline) Check(ctx context.Context, q web.CheckRequest, tell func(web.CheckEvent)) (storage.CheckReport, error) {
+	return o.store.Check(ctx, q.Options(tell))
 }
 
 func (o *offline) Close() error { return o.close() }

@@ -32,6 +32,13 @@ func (p progress) reader(r io.Reader) io.Reader {
 	return io.TeeReader(r, p.bar)
 }
 
+// set says how many bytes are done.
+func (p progress) set(bytes int64) {
+	if p.bar != nil {
+		_ = p.bar.Set64(bytes) // the terminal may be gone
+	}
+}
+
 // end takes the bar away.
 func (p progress) end() {
 	if p.bar != nil {

@@ -1,41 +1,95 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/web"
 )
 
 func newPurgeCommand() *cobra.Command {
 	var flags storeFlags
+	var q web.PurgeRequest
+	var unblock bool
 	cmd := &cobra.Command{
-		Use:   "purge DIGEST",
-		Short: "Drop what is stored under a digest",
-		Long: `Drop what is stored under a digest, and what was made of it. What an upstream
-still has is fetched again when a client next asks for it.`,
-		Example: `  sociable purge sha256:9f3c…`,
-		Args:    cobra.ExactArgs(1),
+		Use:   "purge IMAGE|DIGEST",
+		Short: "Drop an image, or one blob",
+		Long: `Drop an image, or one blob. What an upstream still has is fetched again when a
+client next asks for it.
+
+An image is named by its reference, or by repository@digest. All of it goes:
+manifests, layers, spans, its SOCI index, the tags that lead to it, and the
+rights of repositories to it. What another image here names, too, stays.
+
+A digest alone means the bytes of that one blob, and what there is of it in a
+partial. A layer's index stays: later ranges are answered out of single spans.
+
+With --block the digest, or the image's manifests, is kept out as well: clients
+are told 403 DENIED, whatever name they use, until purge --unblock.`,
+		Example: `  sociable purge redis:7
+  sociable purge ghcr.io/acme/app@sha256:9f3c… --block --reason CVE-2026-1234
+  sociable purge --unblock ghcr.io/acme/app@sha256:9f3c…`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := oci.ParseDigest(args[0])
-			if err != nil {
-				return usageError{error: err}
+			q.Name = args[0]
+			switch {
+			case q.Reason != "" && !q.Block:
+				return usageError{error: errors.New("--reason goes with --block")}
+			case q.Block && unblock:
+				return usageError{error: errors.New("--block and --unblock are contrary")}
 			}
 			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
-				freed, err := api.Purge(cmd.Context(), d)
+				if unblock {
+					return runUnblock(cmd.Context(), cmd.OutOrStdout(), api, q.Name, flags.json)
+				}
+				p, err := api.Purge(cmd.Context(), q)
 				if err != nil {
 					return err
 				}
 				if flags.json {
-					return printJSON(cmd.OutOrStdout(), map[string]int64{"freed": freed})
+					return printJSON(cmd.OutOrStdout(), p)
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s freed\n", humanize.IBytes(uint64(freed)))
-				return err
+				return printPurged(cmd.OutOrStdout(), p)
 			})
 		},
 	}
 	flags.register(cmd)
+	cmd.Flags().BoolVar(&q.Block, "block", false, "and keep it out from now on")
+	cmd.Flags().StringVar(&q.Reason, "reason", "", "say `WHY` it is blocked, for sociable blocks")
+	cmd.Flags().BoolVar(&unblock, "unblock", false, "let in again what was blocked, and drop nothing")
 	return cmd
+}
+
+func printPurged(w io.Writer, p web.Purged) error {
+	if p.Name != p.Digest.String() {
+		fmt.Fprintf(w, "%s, %s\n%d blobs, ", p.Name, p.Digest, p.Blobs)
+	}
+	fmt.Fprintf(w, "%s freed\n", humanize.IBytes(uint64(p.Freed)))
+	if p.Shared > 0 {
+		fmt.Fprintf(w, "%d stay, since other images or a pin need them\n", p.Shared)
+	}
+	if len(p.Blocked) > 0 {
+		_, err := fmt.Fprintf(w, "blocked; to let it in again: sociable purge --unblock %s\n", p.Name)
+		return err
+	}
+	return nil
+}
+
+func runUnblock(ctx context.Context, w io.Writer, api adminAPI, name string, asJSON bool) error {
+	ds, err := api.Unblock(ctx, name)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(w, map[string]any{"unblocked": ds})
+	}
+	for _, d := range ds {
+		fmt.Fprintf(w, "%s unblocked\n", d)
+	}
+	return nil
 }

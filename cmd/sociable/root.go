@@ -25,7 +25,8 @@ start before their image has arrived.`,
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.SetHelpCommand(&cobra.Command{Hidden: true})
 	cmd.SetUsageTemplate(usageTemplate)
-	cmd.AddCommand(newServeCommand(), newConfigCommand(), newIndexCommand(), newZTOCCommand(), newPurgeCommand(), newVersionCommand())
+	cmd.AddCommand(newServeCommand(), newConfigCommand(), newIndexCommand(), newZTOCCommand(), newPinCommand(), newUnpinCommand(), newPinsCommand(),
+		newPurgeCommand(), newBlocksCommand(), newRefreshCommand(), newFsckCommand(), newVersionCommand())
 	return cmd
 }
 

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/web"
+)
+
+func newFsckCommand() *cobra.Command {
+	var flags storeFlags
+	var q web.CheckRequest
+	cmd := &cobra.Command{
+		Use:   "fsck",
+		Short: "Read everything that is stored, and compare it with its digest",
+		Long: `Read everything that is stored, and compare it with its digest, span tables with
+their zTOCs, and rows with each other. A running server does it beside its work;
+where none runs, the store is opened. A blob that is found to be wrong is not
+served any more from that moment on.
+
+With --repair, wrong bytes are put aside in the folder quarantine of the store
+and fetched again when a client next asks for them, right ones that nothing
+knows of are filed, and rows that contradict each other are put right. What
+can't be indexed any more is indexed anew when the server next starts.
+
+Exit code 1 says that something was wrong, repaired or not.`,
+		Example: `  sociable fsck
+  sociable fsck --repair --rate 100MiB`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			if cmd.Flags().Changed("rate") && q.BytesPerSecond == 0 {
+				q.BytesPerSecond = -1
+			}
+			return withStore(ctx, flags.dataDir, func(api adminAPI) error {
+				return runFsck(ctx, cmd, api, q, flags.json)
+			})
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().BoolVar(&q.Repair, "repair", false, "mend what can be mended")
+	cmd.Flags().Var(bytesFlag{&q.BytesPerSecond}, "rate", "read at most `SIZE` a second, 0 is no limit (a running server: 128MiB, else no limit)")
+	return cmd
+}
+
+func runFsck(ctx context.Context, cmd *cobra.Command, api adminAPI, q web.CheckRequest, asJSON bool) error {
+	problems := []storage.Problem{}
+	bar := progress{}
+	tell := func(e web.CheckEvent) {
+		switch {
+		case e.Problem != nil:
+			problems = append(problems, *e.Problem)
+			if !asJSON {
+				bar.end()
+				printProblem(cmd.OutOrStdout(), *e.Problem)
+				bar = progress{}
+			}
+		case e.Progress != nil:
+			if bar.bar == nil {
+				bar = newProgress(cmd, e.Progress.OfBytes, "reading")
+			}
+			bar.set(e.Progress.Bytes)
+		}
+	}
+	report, err := api.Check(ctx, q, tell)
+	bar.end()
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		err = printJSON(cmd.OutOrStdout(), map[string]any{"report": report, "problems": problems})
+	} else {
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d blobs, %s, and %d span tables checked in %s\n",
+			report.Blobs, humanize.IBytes(uint64(report.Bytes)), report.Layers, report.Took.Round(time.Millisecond))
+	}
+	if err == nil && report.Problems > 0 {
+		err = fmt.Errorf("%d problems, %d of them repaired", report.Problems, report.Repaired)
+	}
+	return err
+}
+
+func printProblem(w io.Writer, p storage.Problem) {
+	repaired := ""
+	if p.Repaired {
+		repaired = "; repaired"
+	}
+	fmt.Fprintf(w, "%s  %s  %s%s\n", p.Kind, p.Digest, p.Detail, repaired)
+}
