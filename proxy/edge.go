@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -21,9 +22,11 @@ func edge(what string, err error) error {
 		return known
 	}
 	var retryAfter time.Duration
-	if e, ok := errors.AsType[*upstream.StatusError](err); ok {
-		retryAfter = e.RetryAfter
+	refusal, refused := errors.AsType[*upstream.StatusError](err)
+	if refused {
+		retryAfter = refusal.RetryAfter
 	}
+	_, outside := errors.AsType[*upstream.RangeError](err)
 	switch {
 	case errors.Is(err, storage.ErrBlocked):
 		return &oci.Error{Code: errcode.ErrorCodeDenied, Message: what + ": blocked by the operator", Err: err}
@@ -35,6 +38,10 @@ func edge(what string, err error) error {
 		return &oci.Error{Code: errcode.ErrorCodeUnavailable, Status: http.StatusBadGateway, Message: what + ": the upstream sent bytes that do not match the digest", Err: err}
 	case upstream.IsUnavailable(err):
 		return &oci.Error{Code: errcode.ErrorCodeUnavailable, Message: what + ": the upstream is not available", RetryAfter: max(retryAfter, time.Second), Err: err}
+	case outside, refused && refusal.Status == http.StatusRequestedRangeNotSatisfiable:
+		return &oci.Error{Code: errcode.ErrorCodeRangeInvalid, Message: what + ": no byte of the range is in it", Err: err}
+	case refused: // asking again would not help
+		return &oci.Error{Code: errcode.ErrorCodeUnavailable, Status: http.StatusBadGateway, Message: fmt.Sprintf("%s: the upstream refuses the request with status %d", what, refusal.Status), Err: err}
 	case errors.Is(err, errStopped), errors.Is(err, context.Canceled):
 		return &oci.Error{Code: errcode.ErrorCodeUnavailable, Message: what + ": given up; ask again", RetryAfter: time.Second, Err: err}
 	default:

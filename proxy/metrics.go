@@ -5,8 +5,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// metrics of the /v2 surface. Labels are closed sets: route names, methods,
-// status classes, cache outcomes, configured upstreams.
+// metrics of the /v2 surface. Labels are closed sets: route names, GET, HEAD
+// and other methods, status classes, cache outcomes, configured upstreams.
 type metrics struct {
 	requests      *prometheus.CounterVec
 	duration      *prometheus.HistogramVec

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -30,7 +32,9 @@ func (o outcome) String() string { return outcomeNames[o] }
 type access struct {
 	route, repo, upstream, reference, digest string
 	cache                                    outcome
-	err                                      error // behind a body that was cut short
+	err                                      error  // behind a body that was cut short
+	aborted                                  bool   // the answer was broken off
+	stack                                    string // of a handler that panicked
 }
 
 type accessKey struct{}
@@ -58,17 +62,25 @@ func (p *Proxy) observe(w http.ResponseWriter, r *http.Request, next http.Handle
 	h := w.Header()
 	h.Set("X-Request-Id", id)
 	h.Set("Docker-Distribution-Api-Version", "registry/2.0")
-	rec := &oci.Recorder{ResponseWriter: w}
-	defer func() { p.line(r, id, a, rec, time.Since(start)) }()
+	out := newBounded(w)
+	rec := &oci.Recorder{ResponseWriter: out}
+	defer func() {
+		fault := recover()
+		if fault != nil {
+			a.fell(fault)
+		}
+		p.line(r, id, a, rec, time.Since(start))
+		if fault != nil {
+			panic(fault) // net/http breaks the connection
+		}
+	}()
 	next.ServeHTTP(rec, r)
+	out.done()
 }
 
 func (p *Proxy) line(r *http.Request, id string, a *access, rec *oci.Recorder, dur time.Duration) {
-	status := rec.Status
-	if status == 0 {
-		status = http.StatusOK
-	}
-	p.metrics.requests.WithLabelValues(a.route, r.Method, strconv.Itoa(status/100)+"xx", a.cache.String()).Inc()
+	status, level, err := a.result(r, rec)
+	p.metrics.requests.WithLabelValues(a.route, method(r), strconv.Itoa(status/100)+"xx", a.cache.String()).Inc()
 	p.metrics.duration.WithLabelValues(a.route).Observe(dur.Seconds())
 	p.metrics.sent.WithLabelValues(a.route, a.cache.String()).Add(float64(rec.Bytes))
 	attrs := []slog.Attr{
@@ -84,15 +96,64 @@ func (p *Proxy) line(r *http.Request, id string, a *access, rec *oci.Recorder, d
 			attrs = append(attrs, slog.String(x.k, x.v))
 		}
 	}
-	level := slog.LevelInfo
-	if err := errors.Join(rec.Err, a.err); err != nil {
+	if err != nil {
 		attrs = append(attrs, slog.Any("err", err))
-		var gone clientError
-		if status >= http.StatusInternalServerError || (a.err != nil && !errors.As(a.err, &gone)) {
-			level = slog.LevelWarn
-		}
+	}
+	if a.stack != "" {
+		attrs = append(attrs, slog.String("stack", a.stack))
 	}
 	p.log.LogAttrs(r.Context(), level, "request", attrs...)
+}
+
+// errAborted is behind an answer that was broken off without a reason given.
+var errAborted = errors.New("the answer was broken off")
+
+// statusLeft stands for the answer to a client that left before there was one,
+// as in nginx's logs: it is no fault of the server.
+const statusLeft = 499
+
+// fell files what a handler panicked with.
+func (a *access) fell(fault any) {
+	if fault == http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this
+		a.aborted = true
+		return
+	}
+	a.stack = string(debug.Stack())
+	a.err = errors.Join(a.err, fmt.Errorf("panic: %v", fault))
+}
+
+// result is the status and level of a request's line, and the fault behind it.
+func (a *access) result(r *http.Request, rec *oci.Recorder) (int, slog.Level, error) {
+	status := rec.Status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	err := errors.Join(rec.Err, a.err)
+	if err == nil && a.aborted {
+		err = errAborted
+	}
+	var gone clientError
+	left := errors.As(err, &gone) || r.Context().Err() != nil && errors.Is(err, context.Canceled)
+	switch {
+	case a.stack != "":
+		return http.StatusInternalServerError, slog.LevelError, err
+	case err == nil:
+		return status, slog.LevelInfo, nil
+	case left && rec.Err != nil && status == http.StatusServiceUnavailable:
+		return statusLeft, slog.LevelInfo, err
+	case !left && (a.aborted || a.err != nil || status >= http.StatusInternalServerError):
+		return status, slog.LevelWarn, err
+	}
+	return status, slog.LevelInfo, err
+}
+
+// method is the label of a request's method. A client may send any word; the
+// metrics keep few.
+func method(r *http.Request) string {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return r.Method
+	}
+	return "other"
 }
 
 // requestID takes over a caller's id if it is harmless, and makes one otherwise.

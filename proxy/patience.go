@@ -53,5 +53,54 @@ func (p *patient) ReadFrom(src io.Reader) (total int64, err error) {
 // test, has none to give.
 func (p *patient) more() { _ = p.rc.SetWriteDeadline(time.Now().Add(clientStall)) }
 
-// done takes the limit off the connection, which may serve other requests.
-func (p *patient) done() { _ = p.rc.SetWriteDeadline(time.Time{}) }
+// done gives the client its time for the rest, which net/http still holds.
+func (p *patient) done() { p.more() }
+
+// bounded is a ResponseWriter that gives its client clientStall for the answer,
+// from its header on: none may hold a connection by not reading. Bodies that
+// take longer are sent through patient, which gives more time piece by piece.
+type bounded struct {
+	http.ResponseWriter
+	rc   *http.ResponseController
+	sent bool // a header
+}
+
+func newBounded(w http.ResponseWriter) *bounded {
+	return &bounded{ResponseWriter: w, rc: http.NewResponseController(w)}
+}
+
+// start sets the deadline, when the answer begins and not before: how long that
+// takes is no matter of the client's.
+func (b *bounded) start() {
+	if !b.sent {
+		b.sent = true
+		_ = b.rc.SetWriteDeadline(time.Now().Add(clientStall)) // a test's writer may have none
+	}
+}
+
+func (b *bounded) WriteHeader(status int) {
+	b.start()
+	b.ResponseWriter.WriteHeader(status)
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	b.start()
+	return b.ResponseWriter.Write(p)
+}
+
+// ReadFrom lets net/http see the source itself: sendfile needs *os.File.
+func (b *bounded) ReadFrom(src io.Reader) (int64, error) {
+	b.start()
+	return io.Copy(b.ResponseWriter, src)
+}
+
+// Unwrap serves http.ResponseController.
+func (b *bounded) Unwrap() http.ResponseWriter { return b.ResponseWriter }
+
+// done sends what net/http still holds while the deadline stands, and takes it
+// off the connection, which may serve other requests.
+func (b *bounded) done() {
+	b.start()
+	_ = b.rc.Flush() // a client that left is nobody's loss
+	_ = b.rc.SetWriteDeadline(time.Time{})
+}

@@ -198,7 +198,8 @@ func (p *Proxy) route(r *http.Request) (*Upstream, oci.Repo, error) {
 	return up, repo, err
 }
 
-func readOnly(_ http.ResponseWriter, r *http.Request) error {
+func readOnly(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Allow", "GET, HEAD") // RFC 9110 §15.5.6
 	return oci.NewError(errcode.ErrorCodeUnsupported,
 		"%s is not supported: this is a pull-through proxy; push to the upstream registry", r.Method)
 }

@@ -134,7 +134,11 @@ func (p *Proxy) tags(w http.ResponseWriter, r *http.Request) error {
 			return oci.NewError(errcode.ErrorCodePaginationNumberInvalid, "n=%q is not a number of tags", s)
 		}
 	}
-	list, more, err := up.Registry.Tags(r.Context(), repo.Name, n, r.URL.Query().Get("last"))
+	ask := n
+	if n == 0 { // an empty list, of a repository that is there
+		ask = 1
+	}
+	list, more, err := up.Registry.Tags(r.Context(), repo.Name, ask, r.URL.Query().Get("last"))
 	if upstream.IsNotFound(err) {
 		return &oci.Error{Code: errcode.ErrorCodeNameUnknown, Message: fmt.Sprintf("repository %s is not known", repo), Err: err}
 	}
@@ -142,7 +146,7 @@ func (p *Proxy) tags(w http.ResponseWriter, r *http.Request) error {
 		return edge("tags of "+repo.String(), err)
 	}
 	name := mux.Vars(r)["name"]
-	if list == nil {
+	if list == nil || n == 0 {
 		list = []string{}
 	}
 	body, err := json.Marshal(map[string]any{"name": name, "tags": list})
