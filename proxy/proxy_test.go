@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -88,12 +89,15 @@ func TestManyClientsOneFetch(t *testing.T) {
 	}
 }
 
-// waitFor polls without a fixed pause; the test's own deadline bounds it.
+// waitFor polls without a fixed pause, ten seconds at most: a failure ends one
+// test and not the whole run.
 func waitFor(t *testing.T, ok func() bool) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
 	for !ok() {
 		select {
-		case <-t.Context().Done():
+		case <-ctx.Done():
 			t.Fatal("never became true")
 		case <-time.After(time.Millisecond):
 		}
