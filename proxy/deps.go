@@ -48,7 +48,11 @@ type Upstream struct {
 	Hosts    []string // virtual hosts bound to it
 	Library  bool     // one-segment names live under library/, as on Docker Hub
 	Registry Registry
+	// Credentials says that Registry asks with credentials of our own: that they
+	// are refused is trouble with them, not an answer about what was asked for.
+	Credentials bool
 	// TagTTL is how long a tag is served without asking again; TagTimeout how
-	// long a caller waits for that question before the tag as known is served.
+	// long a caller waits for that question, and for the manifest of a tag that
+	// moved, before the tag as known is served.
 	TagTTL, TagTimeout time.Duration
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/gorilla/mux"
@@ -185,10 +186,16 @@ func descriptor(row storage.ManifestRow) v1.Descriptor {
 	return v1.Descriptor{MediaType: row.Manifest.MediaType, Digest: row.Digest, Size: row.Size}
 }
 
+// fetchTime bounds the transfer of one manifest, for which many may wait: an
+// upstream that sends it in drops is as good as none.
+const fetchTime = time.Minute
+
 // fetchManifest gets a manifest, stores it and tells the indexer. Callers who
 // want the same one at the same time share the request.
 func (p *Proxy) fetchManifest(ctx context.Context, up *Upstream, repo oci.Repo, ref oci.Reference) (found, error) {
 	return p.manifests.do(ctx, repo.String()+"@"+ref.String(), func(ctx context.Context) (found, error) {
+		ctx, cancel := context.WithTimeout(ctx, fetchTime)
+		defer cancel()
 		m, err := up.Registry.Manifest(ctx, repo.Name, ref)
 		if err != nil {
 			return found{}, err

@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"time"
 )
 
 // share runs one call a key at a time for everybody who asks meanwhile. The
@@ -16,20 +18,40 @@ type share[T any] struct {
 }
 
 type call[T any] struct {
-	done chan struct{}
-	got  T
-	err  error
+	began time.Time
+	done  chan struct{}
+	got   T
+	err   error
 }
+
+// errLate says that a call goes on, but was not waited for any longer.
+var errLate = errors.New("no answer in time")
 
 func newShare[T any](life context.Context, work *sync.WaitGroup) *share[T] {
 	return &share[T]{life: life, work: work, now: map[string]*call[T]{}}
 }
 
+// do waits for the call as long as ctx lasts.
 func (s *share[T]) do(ctx context.Context, key string, fn func(context.Context) (T, error)) (T, error) {
+	return s.wait(ctx, s.join(key, fn))
+}
+
+// within waits until the call is limit old, and then gives errLate: whoever
+// comes while a call is late is spared the wait. The call goes on.
+func (s *share[T]) within(ctx context.Context, limit time.Duration, key string, fn func(context.Context) (T, error)) (T, error) {
+	c := s.join(key, fn)
+	ctx, cancel := context.WithDeadlineCause(ctx, c.began.Add(limit), errLate)
+	defer cancel()
+	return s.wait(ctx, c)
+}
+
+// join gives the call that runs for key, after starting it where none does.
+func (s *share[T]) join(key string, fn func(context.Context) (T, error)) *call[T] {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	c := s.now[key]
 	if c == nil {
-		c = &call[T]{done: make(chan struct{})}
+		c = &call[T]{began: time.Now(), done: make(chan struct{})}
 		s.now[key] = c
 		s.work.Go(func() {
 			defer close(c.done)
@@ -39,7 +61,10 @@ func (s *share[T]) do(ctx context.Context, key string, fn func(context.Context) 
 			s.mu.Unlock()
 		})
 	}
-	s.mu.Unlock()
+	return c
+}
+
+func (s *share[T]) wait(ctx context.Context, c *call[T]) (T, error) {
 	select {
 	case <-c.done:
 		return c.got, c.err

@@ -20,8 +20,8 @@ import (
 	"github.com/sociable/sociable/storage"
 )
 
-// holdOff is how long an upstream that did not answer a tag check in time is
-// not asked again: the next callers are spared the wait.
+// holdOff is how long an upstream that did not answer a tag check is not asked
+// again: the next callers are spared the wait.
 const holdOff = 10 * time.Second
 
 // silence remembers upstreams that did not answer.
@@ -44,7 +44,8 @@ func (s *silence) set(up string, until time.Time) {
 
 // manifestByTag finds what a tag means now. Within its TTL a known tag is
 // served as it is; after that one HEAD for all who ask says whether it moved.
-// Where that cannot be said in time, the tag as known is served, with a warning.
+// Where that, and what it moved to, cannot be had within TagTimeout, the tag as
+// known is served, with a warning; a later answer counts for the next request.
 func (p *Proxy) manifestByTag(ctx context.Context, up *Upstream, repo oci.Repo, tag string, head bool) (found, error) {
 	row, desc, err := p.knownTag(ctx, repo, tag)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
@@ -64,22 +65,26 @@ func (p *Proxy) manifestByTag(ctx context.Context, up *Upstream, repo oci.Repo, 
 	if p.silent.silent(up.Name, p.now()) {
 		return found{desc: desc, out: outcomeHit, stale: errSilent}, nil
 	}
-	now, err := p.checkTag(ctx, up, repo, row)
+	var got found
+	if head {
+		got, err = p.checkTag(ctx, up, repo, row, up.TagTimeout)
+	} else {
+		key, renew := p.renewal(up, repo, row)
+		got, err = p.manifests.within(ctx, up.TagTimeout, key, renew)
+	}
 	switch {
-	case err == nil && now.Digest == row.Digest:
+	case err == nil && got.desc.Digest == row.Digest:
 		return found{desc: desc, out: outcomeHit}, nil
-	case err == nil && head:
-		return found{desc: now, out: outcomeMiss}, nil
 	case err == nil:
-		got, err := p.fetchManifest(ctx, up, repo, ref)
-		if err == nil || upstream.IsNotFound(err) || errors.Is(err, storage.ErrBlocked) {
-			return got, err
-		}
-		return found{desc: desc, out: outcomeHit, stale: err}, nil
-	case upstream.IsNotFound(err):
+		return got, nil
+	case upstream.IsNotFound(err), errors.Is(err, storage.ErrBlocked):
+		return found{}, err
+	case upstream.IsDenied(err) && !up.Credentials: // gone, or private by now
 		return found{}, err
 	case ctx.Err() != nil:
 		return found{}, context.Cause(ctx)
+	case head && errors.Is(err, errLate): // so that what moved is known the next time
+		p.manifests.join(p.renewal(up, repo, row))
 	}
 	// No answer, 429, 5xx, or our own credentials refused: an expired robot
 	// password must not stop a cluster.
@@ -100,25 +105,63 @@ func (p *Proxy) knownTag(ctx context.Context, repo oci.Repo, tag string) (row st
 	return row, desc, err
 }
 
+// renewal checks the tag and gets the manifest that it moved to, if it did: a
+// call to share, under its key.
+func (p *Proxy) renewal(up *Upstream, repo oci.Repo, row storage.TagRow) (string, func(context.Context) (found, error)) {
+	return "renew " + repo.String() + ":" + row.Tag, func(ctx context.Context) (found, error) {
+		now, err := p.checkTag(ctx, up, repo, row, checkTime)
+		if err != nil || now.desc.Digest == row.Digest {
+			return now, err
+		}
+		got, err := p.fetchManifest(ctx, up, repo, oci.Reference{Tag: row.Tag})
+		p.listen(up, err)
+		return got, err
+	}
+}
+
+// checkTime bounds a tag check itself. A slow upstream is a sound one: its
+// answer counts, though nobody may have waited for it.
+const checkTime = 10 * time.Second
+
 // checkTag asks upstream what the tag means, once for everybody, and files an
-// answer that it has not moved. A caller waits for TagTimeout at most.
-func (p *Proxy) checkTag(ctx context.Context, up *Upstream, repo oci.Repo, row storage.TagRow) (v1.Descriptor, error) {
-	got, err := p.manifests.do(ctx, "check "+repo.String()+":"+row.Tag, func(ctx context.Context) (found, error) {
-		ctx, cancel := context.WithTimeout(ctx, up.TagTimeout)
+// answer that it has not moved. A caller waits until that has taken limit.
+func (p *Proxy) checkTag(ctx context.Context, up *Upstream, repo oci.Repo, row storage.TagRow, limit time.Duration) (found, error) {
+	return p.manifests.within(ctx, limit, "check "+repo.String()+":"+row.Tag, func(ctx context.Context) (found, error) {
+		ctx, cancel := context.WithTimeout(ctx, checkTime)
 		defer cancel()
 		desc, err := up.Registry.HeadManifest(ctx, repo.Name, oci.Reference{Tag: row.Tag})
+		p.listen(up, err)
 		switch {
 		case err == nil && desc.Digest == row.Digest:
 			row.Checked = p.now()
-			err = p.store.Update(ctx, func(tx storage.Tx) error { return tx.PutTag(row) })
+			err = p.fileTag(row, func(tx storage.Tx) error { return tx.PutTag(row) })
 		case upstream.IsNotFound(err):
-			err = errors.Join(err, p.store.Update(ctx, func(tx storage.Tx) error { return tx.DeleteTag(repo, row.Tag) }))
-		case errors.Is(err, context.DeadlineExceeded), upstream.IsUnavailable(err):
-			p.silent.set(up.Name, p.now().Add(holdOff))
+			err = errors.Join(err, p.fileTag(row, func(tx storage.Tx) error { return tx.DeleteTag(repo, row.Tag) }))
 		}
-		return found{desc: desc}, err
+		return found{desc: desc, out: outcomeMiss}, err
 	})
-	return got.desc, err
+}
+
+// listen leaves an upstream alone for a while that gave no answer.
+func (p *Proxy) listen(up *Upstream, err error) {
+	if errors.Is(err, context.DeadlineExceeded) || upstream.IsUnavailable(err) {
+		p.silent.set(up.Name, p.now().Add(holdOff))
+	}
+}
+
+// fileTag writes what a check of row brought, unless the tag was changed while
+// the answer was under way. It does not share the check's time.
+func (p *Proxy) fileTag(row storage.TagRow, write func(storage.Tx) error) error {
+	return p.store.Update(p.life, func(tx storage.Tx) error {
+		now, err := tx.Tag(row.Repo, row.Tag)
+		if errors.Is(err, storage.ErrNotFound) || err == nil && now.Digest != row.Digest {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return write(tx)
+	})
 }
 
 // tags answers GET of a repository's tags (distribution specification,

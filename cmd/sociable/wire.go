@@ -142,7 +142,7 @@ func buildUpstreams(cfg *Config, log *slog.Logger, reg prometheus.Registerer) ([
 		clients[name] = client
 		ups = append(ups, &proxy.Upstream{
 			Name: name, Aliases: c.Aliases, Hosts: c.Hosts, Library: name == dockerHub || u.Host == "registry-1.docker.io",
-			Registry: client, TagTTL: c.TagTTL, TagTimeout: c.TagTimeout,
+			Registry: client, Credentials: user != "", TagTTL: c.TagTTL, TagTimeout: c.TagTimeout,
 		})
 	}
 	return ups, clients, nil
