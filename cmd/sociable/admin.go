@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -50,7 +49,9 @@ func connect(ctx context.Context, dataDir string) (adminAPI, error) {
 		return nil, fmt.Errorf("there is no store in %s: name its folder with --data", dataDir)
 	}
 	path := filepath.Join(dataDir, adminSocket)
-	probe, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path)
+	dctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	probe, err := dialSocket(dctx, path)
 	switch {
 	case err == nil:
 		probe.Close()

@@ -23,7 +23,7 @@ type adminClient struct{ http *http.Client }
 
 func newAdminClient(socket string) *adminClient {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		return dialSocket(ctx, socket)
 	}
 	return &adminClient{&http.Client{Transport: &http.Transport{DialContext: dial}}}
 }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -39,22 +38,6 @@ func openDoors(cfg *Config) (d *doors, err error) {
 	return d, err
 }
 
-// listenSocket takes over the path: the store's lock says that no other
-// process serves it, so what is there was left by one that died.
-func listenSocket(path string) (net.Listener, error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("listen on socket: %w", err)
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("listen on socket: %w", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("listen on socket: %w", err), l.Close())
-	}
-	return l, nil
-}
-
 func (d *doors) close() {
 	for _, l := range []net.Listener{d.registry, d.admin, d.socket} {
 		if l != nil {
@@ -74,7 +57,7 @@ func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px htt
 		var quiet quietConns
 		srv := &http.Server{
 			Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ConnState: quiet.note,
-			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+			ErrorLog: newServerLog(log),
 		}
 		g.Go(func() error {
 			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -95,6 +95,22 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// TestServeFromDeepFolder has a data folder whose socket has no address.
+func TestServeFromDeepFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), strings.Repeat("d", 200))
+	s := startServer(t, "--data", dir)
+	out, err := exec.Command("sociable", "index", "list", "--json", "--data", dir).CombinedOutput()
+	if err != nil || strings.TrimSpace(string(out)) != "[]" {
+		t.Errorf("index list = %s, %v; want []", out, err)
+	}
+	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if state := s.end(t); state.ExitCode() != 0 {
+		t.Errorf("after SIGTERM: %v, want exit status 0", state)
+	}
+}
+
 // TestSecondSignal: whoever does not want to wait for open responses signals
 // again.
 func TestSecondSignal(t *testing.T) {
