@@ -50,11 +50,13 @@ func (ps *partials) isOpen(d digest.Digest) bool { return ps.get(d) != nil }
 // Its bytes are unverified. ReadAt and WriteAt may be called from many
 // goroutines; who writes keeps account of what is there.
 type Partial struct {
-	s    *Store
-	ctx  context.Context // of OpenPartial: bounds how long WriteAt waits for room
-	d    digest.Digest
-	row  PartialRow // as it was found; not changed
-	file PartialFile
+	s   *Store
+	ctx context.Context // of OpenPartial: bounds how long WriteAt waits for room
+	d   digest.Digest
+	row PartialRow // as it was found; not changed
+
+	source string
+	file   PartialFile
 
 	filing sync.Mutex // held by Checkpoint, for which Close waits
 
@@ -74,9 +76,16 @@ const (
 	partialClosed
 )
 
-// OpenPartial opens what there is of d, or begins it. ErrBusy when another
-// caller has it open. ctx also bounds the waiting of WriteAt for room.
+// OpenPartial is OpenPartialFrom where there is only one source.
 func (s *Store) OpenPartial(ctx context.Context, d digest.Digest) (*Partial, error) {
+	return s.OpenPartialFrom(ctx, d, "")
+}
+
+// OpenPartialFrom opens what source has sent of d, or begins it; what another
+// source sent is dropped, since unverified bytes of one must not reach who asks
+// the other. ErrBusy when another caller has it open. ctx also bounds the
+// waiting of WriteAt for room.
+func (s *Store) OpenPartialFrom(ctx context.Context, d digest.Digest, source string) (*Partial, error) {
 	if err := s.count(ctx); err != nil {
 		return nil, err
 	}
@@ -85,7 +94,7 @@ func (s *Store) OpenPartial(ctx context.Context, d digest.Digest) (*Partial, err
 		return nil, err
 	}
 	defer s.digests.unlock(e)
-	p := &Partial{s: s, ctx: ctx, d: d, filed: -1, room: allotment{s: s, partial: true}}
+	p := &Partial{s: s, ctx: ctx, d: d, source: source, filed: -1, room: allotment{s: s, partial: true}}
 	if !s.partials.claim(p) {
 		return nil, fmt.Errorf("open partial %s: %w", d, ErrBusy)
 	}
@@ -98,6 +107,12 @@ func (s *Store) OpenPartial(ctx context.Context, d digest.Digest) (*Partial, err
 
 func (p *Partial) open(ctx context.Context) error {
 	row, err := p.s.partialRow(ctx, p.d)
+	if err == nil && row.Source != p.source {
+		if err := errors.Join(p.s.dropPartialRow(ctx, p.d), p.s.removePartialFile(ctx, p.d)); err != nil {
+			return err
+		}
+		err = ErrNotFound
+	}
 	switch {
 	case errors.Is(err, ErrNotFound):
 		p.row = PartialRow{Digest: p.d, Size: -1}
@@ -274,7 +289,7 @@ func (p *Partial) Checkpoint(ctx context.Context, size int64, have []oci.Range) 
 	if p.over() {
 		return nil
 	}
-	row := PartialRow{Digest: p.d, Size: size, Have: slices.Clone(have), Touched: p.s.now().UTC().Round(0)}
+	row := PartialRow{Digest: p.d, Size: size, Have: slices.Clone(have), Source: p.source, Touched: p.s.now().UTC().Round(0)}
 	if err := p.s.meta.Update(ctx, func(tx Tx) error { return tx.PutPartial(row) }); err != nil {
 		p.s.metrics.failed(opCheckpoint)
 		return err

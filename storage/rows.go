@@ -38,6 +38,7 @@ type PartialRow struct {
 	Digest  digest.Digest `json:"digest"`
 	Size    int64         `json:"size"` // -1 while unknown
 	Have    []oci.Range   `json:"have"`
+	Source  string        `json:"source,omitempty"` // who sent it: bytes of two sources are never mixed
 	Touched time.Time     `json:"touched"`
 }
 
