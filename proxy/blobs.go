@@ -124,7 +124,7 @@ func (p *Proxy) lookup(ctx context.Context, up *Upstream, repo oci.Repo, d diges
 	if err != nil || st.entitled {
 		return st, err
 	}
-	at, filling := p.filling(d)
+	at, filling := p.filling(up, d)
 	if st.row == nil && st.layer == nil && st.part == nil && (!filling || at == repo) {
 		return st, nil
 	}
@@ -150,7 +150,7 @@ func (p *Proxy) known(ctx context.Context, repo oci.Repo, d digest.Digest) (st s
 		if st.entitled, err = p.has(tx, repo, d, st.of); err != nil || st.row != nil {
 			return err
 		}
-		if part, err := tx.Partial(d); err == nil {
+		if part, err := tx.Partial(d); err == nil && part.Source == repo.Upstream {
 			st.part = &part
 		}
 		return tx.Layers(d, func(l storage.LayerRow) error {
@@ -182,10 +182,11 @@ func (p *Proxy) source(ctx context.Context, up *Upstream, repo oci.Repo, d diges
 			return nil, fmt.Errorf("open %s: %w", d, err)
 		}
 	}
-	_, filling := p.filling(d)
+	_, filling := p.filling(up, d)
 	if specs != nil && st.layer != nil && !filling {
 		if table := p.table(ctx, *st.layer); table != nil {
-			return &spanSource{p: p, up: up, repo: repo, layer: *st.layer, table: table}, nil
+			open := specs[0].First >= 0 && specs[0].Last < 0
+			return newSpanSource(p, up, repo, *st.layer, table, open), nil
 		}
 	}
 	src, err := p.fillSource(ctx, up, repo, d, st, specs)

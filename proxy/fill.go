@@ -42,6 +42,9 @@ var errStopped = errors.New("nobody waits for this blob any more")
 // holes, transfers that write into it and readers behind them. Every byte is
 // written once, by whoever claimed it in busy, so what was hashed is what the
 // file holds.
+//
+// There is one for each upstream and digest: bytes of a partial are unverified,
+// and those of one upstream must not reach who asks another.
 type fill struct {
 	p    *Proxy
 	d    digest.Digest
@@ -81,6 +84,13 @@ type keepError struct{ error }
 
 func (e keepError) Unwrap() error { return e.error }
 
+type fillKey struct {
+	upstream string
+	d        digest.Digest
+}
+
+func (f *fill) key() fillKey { return fillKey{f.up.Name, f.d} }
+
 // fault is a ranged transfer that failed.
 type fault struct {
 	oci.Range
@@ -96,13 +106,13 @@ var errUnproven = errors.New("this repository was not found to have the blob")
 func (p *Proxy) acquire(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, entitled bool) (*fill, error) {
 	for {
 		p.mu.Lock()
-		f := p.fills[d]
+		f := p.fills[fillKey{up.Name, d}]
 		if f == nil {
 			f = &fill{
 				p: p, d: d, up: up, repo: repo, size: -1, refs: 1,
 				opened: make(chan struct{}), closed: make(chan struct{}), runs: map[*run]struct{}{},
 			}
-			p.fills[d] = f
+			p.fills[f.key()] = f
 			p.mu.Unlock()
 			f.open()
 			return f.usable(repo, entitled)
@@ -125,11 +135,11 @@ func (p *Proxy) acquire(ctx context.Context, up *Upstream, repo oci.Repo, d dige
 	}
 }
 
-// filling reports the repository of a fill of d that is at work.
-func (p *Proxy) filling(d digest.Digest) (oci.Repo, bool) {
+// filling reports the repository of up's fill of d that is at work.
+func (p *Proxy) filling(up *Upstream, d digest.Digest) (oci.Repo, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	f := p.fills[d]
+	f := p.fills[fillKey{up.Name, d}]
 	if f == nil {
 		return oci.Repo{}, false
 	}
@@ -149,7 +159,7 @@ func (f *fill) join() bool {
 // open finds what an earlier process or fill left of the blob.
 func (f *fill) open() {
 	defer close(f.opened)
-	part, err := f.p.store.OpenPartial(f.p.life, f.d)
+	part, err := f.p.store.OpenPartialFrom(f.p.life, f.d, f.up.Name)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err != nil {
@@ -186,7 +196,7 @@ func (f *fill) release() {
 	if f.refs == 0 {
 		f.wanted = nil
 		for r := range f.runs {
-			if r.End-r.at.Load() > littleLeft {
+			if at := r.at.Load(); at == r.Off || r.End-at > littleLeft {
 				r.cancel(errStopped)
 			}
 		}
@@ -212,9 +222,9 @@ func (f *fill) idleLocked() bool {
 		f.closing = true
 		return true
 	}
-	f.lingering = true
-	f.p.work.Go(f.linger)
-	return false
+	f.lingering = f.p.work.start(f.linger)
+	f.closing = !f.lingering
+	return f.closing
 }
 
 func (f *fill) unusedLocked() bool {
@@ -243,9 +253,12 @@ func (f *fill) linger() {
 // putAway files what is here of the blob and forgets the fill.
 func (f *fill) putAway() {
 	defer close(f.closed)
-	if f.part != nil {
+	f.mu.Lock()
+	dead := f.err != nil // discarded and closed, or never opened
+	f.mu.Unlock()
+	if !dead {
 		f.mu.Lock()
-		size, have, keep := f.size, append(extents(nil), f.have...), !f.verified && len(f.have) > 0
+		size, have, keep := f.size, append(extents(nil), f.have...), !f.verified && f.err == nil && len(f.have) > 0
 		f.mu.Unlock()
 		if keep {
 			if err := f.part.Checkpoint(context.WithoutCancel(f.p.life), size, have); err != nil {
@@ -256,9 +269,16 @@ func (f *fill) putAway() {
 			f.p.log.Warn("partial blob not closed", "digest", f.d, "err", err)
 		}
 	}
+	f.forget()
+}
+
+// forget makes whoever asks from now on begin anew.
+func (f *fill) forget() {
 	f.p.mu.Lock()
-	delete(f.p.fills, f.d)
-	f.p.mu.Unlock()
+	defer f.p.mu.Unlock()
+	if f.p.fills[f.key()] == f {
+		delete(f.p.fills, f.key())
+	}
 }
 
 // changedLocked wakes everybody who waits.
@@ -293,6 +313,7 @@ func (f *fill) learnSize(size int64) error {
 			upstream.ErrDigest, f.up.Name, f.d, f.size, size)
 	}
 	f.size = size
+	f.wanted = f.wanted.sub(oci.Range{Off: size, End: 1<<63 - 1})
 	f.changedLocked()
 	return nil
 }

@@ -35,7 +35,7 @@ func (p *Proxy) brought(up *Upstream, repo oci.Repo, d digest.Digest, ranges int
 		return
 	}
 	p.readings.drop(d)
-	p.work.Go(func() { p.grow(p.life, up, repo, d) })
+	p.work.start(func() { p.grow(p.life, up, repo, d) }) // else: shutting down
 }
 
 // grow fetches what is missing of a blob that is read by ranges.

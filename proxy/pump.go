@@ -35,7 +35,11 @@ func (f *fill) pumpOnce() {
 	m := &pump{f: f, cancel: cancel, hash: f.d.Algorithm().Hash(), filing: make(chan struct{}, 1)}
 	f.pump, f.pumpErr, f.pumpAt = m, nil, 0
 	size := f.size
-	f.p.work.Go(func() { m.run(ctx) })
+	if !f.p.work.start(func() { m.run(ctx) }) {
+		cancel(errShutdown)
+		f.pump, f.pumpErr = nil, errShutdown
+		return
+	}
 	f.p.index.Tap(f.d, size, f.tapReader)
 }
 
@@ -55,7 +59,7 @@ func (m *pump) run(ctx context.Context) {
 		err = m.finish(ctx)
 	}
 	if errors.Is(err, upstream.ErrDigest) {
-		m.discard(ctx, err)
+		f.discard(context.WithoutCancel(ctx), err)
 	}
 	f.mu.Lock()
 	f.pump, f.pumpErr = nil, err
@@ -117,10 +121,13 @@ func (m *pump) step(ctx context.Context, buf []byte) error {
 	n, err := m.body.Read(buf)
 	if n > 0 {
 		m.f.p.metrics.upstreamBytes.Add(float64(n))
-		if aerr := m.absorb(ctx, buf[:n]); aerr != nil {
+		if aerr := m.absorb(buf[:n]); aerr != nil {
 			return aerr
 		}
 		m.checkpoint(ctx)
+		if m.body == nil { // let go of: not all that was read was taken
+			return nil
+		}
 	}
 	switch {
 	case errors.Is(err, io.EOF):
@@ -182,37 +189,25 @@ func (f *fill) learnEnd(pos int64) error {
 	return nil
 }
 
-// absorb writes what nobody else has or brings, and hashes all of it. Bytes
-// that another transfer brought are hashed as the file has them.
-func (m *pump) absorb(ctx context.Context, p []byte) error {
+// absorb writes and hashes p, up to where somebody else has or brings the bytes:
+// there it lets go of upstream, since it must not hold a connection while it
+// waits for a transfer that may need one, and through goes on.
+func (m *pump) absorb(p []byte) error {
 	f := m.f
-	end := m.pos + int64(len(p))
-	for m.pos < end {
-		got, state, wait := f.claim(oci.Range{Off: m.pos, End: end})
-		switch state {
-		case claimOurs:
-			part := p[int64(len(p))-(end-got.Off):][:got.Len()]
-			if _, err := f.part.WriteAt(part, got.Off); err != nil {
-				f.unclaim(got)
-				return keepError{fmt.Errorf("write partial %s: %w", f.d, err)}
-			}
-			f.landed(got)
-			m.hash.Write(part) // never fails
-			m.pos = got.End
-		case claimHave:
-			scratch := f.p.bufs.get()
-			err := m.hashFile(got, scratch)
-			f.p.bufs.put(scratch)
-			if err != nil {
-				return err
-			}
-		case claimBusy:
-			select {
-			case <-wait:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
+	for len(p) > 0 {
+		got, state, _ := f.claim(oci.Range{Off: m.pos, End: m.pos + int64(len(p))})
+		if state != claimOurs {
+			m.drop()
+			return nil
 		}
+		if _, err := f.part.WriteAt(p[:got.Len()], got.Off); err != nil {
+			f.unclaim(got)
+			return keepError{fmt.Errorf("write partial %s: %w", f.d, err)}
+		}
+		f.landed(got)
+		m.hash.Write(p[:got.Len()]) // never fails
+		p = p[got.Len():]
+		m.pos = got.End
 	}
 	return nil
 }
@@ -245,12 +240,15 @@ func (m *pump) checkpoint(ctx context.Context) {
 	f.mu.Lock()
 	size, have := f.size, append(extents(nil), f.have...)
 	f.mu.Unlock()
-	f.p.work.Go(func() {
+	started := f.p.work.start(func() {
 		defer func() { <-m.filing }()
 		if err := f.part.Checkpoint(ctx, size, have); err != nil && ctx.Err() == nil {
 			f.p.log.Warn("partial blob not filed", "digest", f.d, "err", err)
 		}
 	})
+	if !started {
+		<-m.filing
+	}
 }
 
 // finish compares the digest and gives the blob its name. Readers get the last
@@ -272,16 +270,21 @@ func (m *pump) finish(ctx context.Context) error {
 	return nil
 }
 
-// discard drops bytes that are not what their digest says.
-func (m *pump) discard(ctx context.Context, err error) {
-	f := m.f
+// discard drops bytes that are not what their digest says. Whoever reads them
+// is cut off; whoever comes now begins a fill of its own.
+func (f *fill) discard(ctx context.Context, err error) {
+	f.mu.Lock()
+	again := f.err != nil
+	f.have, f.wanted, f.size, f.err = nil, nil, -1, err
+	f.changedLocked()
+	f.mu.Unlock()
+	if again {
+		return
+	}
 	f.p.metrics.mismatches.WithLabelValues(f.up.Name).Inc()
 	f.p.log.Error("upstream sent wrong bytes; nothing was kept", "digest", f.d, "repo", f.repo, "upstream", f.up.Name, "err", err)
-	f.mu.Lock()
-	f.have, f.size = nil, -1
-	f.err = err // whoever comes now starts over with a fill of its own
-	f.mu.Unlock()
-	if derr := f.part.Discard(context.WithoutCancel(ctx)); derr != nil {
-		f.p.log.Error("wrong bytes not removed", "digest", f.d, "err", derr)
+	if err := errors.Join(f.part.Discard(ctx), f.part.Close()); err != nil {
+		f.p.log.Error("wrong bytes not removed", "digest", f.d, "err", err)
 	}
+	f.forget()
 }

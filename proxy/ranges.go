@@ -30,6 +30,8 @@ func (p *Proxy) serveRanges(w http.ResponseWriter, r *http.Request, a *ask, spec
 		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
 		w.Header().Set("Accept-Ranges", "bytes")
 		return oci.NewError(errcode.ErrorCodeRangeInvalid, "no byte of %q is in this blob of %d bytes", r.Header.Get("Range"), size)
+	case len(ranges) > 1 && total(ranges) == size: // all of it: verified like the whole
+		return p.serveWhole(w, r, a)
 	case len(ranges) > 1:
 		return p.serveParts(w, r, a, ranges)
 	}
@@ -45,6 +47,14 @@ func (p *Proxy) serveRanges(w http.ResponseWriter, r *http.Request, a *ask, spec
 	w.WriteHeader(http.StatusPartialContent)
 	p.body(w, r, func(out io.Writer) error { return a.src.copyRange(r.Context(), out, one) })
 	return nil
+}
+
+// total counts the bytes of ranges that add up to the blob's at most.
+func total(ranges []oci.Range) (n int64) {
+	for _, r := range ranges {
+		n += r.Len()
+	}
+	return n
 }
 
 // serveParts sends several ranges, in the order they were asked for.

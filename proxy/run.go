@@ -51,7 +51,14 @@ func (f *fill) scheduleLocked() {
 		t := &run{Range: r, cancel: cancel}
 		t.at.Store(r.Off)
 		f.runs[t] = struct{}{}
-		f.p.work.Go(func() { f.transfer(ctx, t) })
+		if !f.p.work.start(func() { f.transfer(ctx, t) }) {
+			cancel(errShutdown)
+			delete(f.runs, t)
+			f.busy = f.busy.sub(r)
+			f.faults = append(f.faults, fault{r, errShutdown})
+			f.changedLocked()
+			return
+		}
 	}
 }
 
@@ -59,8 +66,14 @@ func (f *fill) scheduleLocked() {
 func (f *fill) transfer(ctx context.Context, t *run) {
 	defer t.cancel(nil)
 	rest, err := f.bring(ctx, t)
+	if errors.Is(err, upstream.ErrDigest) {
+		f.discard(context.WithoutCancel(ctx), err)
+	}
 	f.mu.Lock()
 	size := f.size
+	if err == nil && rest.Len() > 0 && (size < 0 || rest.Off < size) {
+		err = fmt.Errorf("fetch %s: upstream %s sent nothing of bytes %d-%d: %w", f.d, f.up.Name, rest.Off, rest.End-1, io.ErrUnexpectedEOF)
+	}
 	f.busy = f.busy.sub(rest)
 	delete(f.runs, t)
 	if err != nil && context.Cause(ctx) != errStopped { //nolint:errorlint // the very value
@@ -88,7 +101,7 @@ func (f *fill) bring(ctx context.Context, t *run) (rest oci.Range, err error) {
 			if serr := f.learnSize(short.Size); serr != nil {
 				return r, serr
 			}
-			return r, nil
+			return r, nil // transfer finds out whether it should have had bytes
 		}
 		return r, fmt.Errorf("fetch bytes %d-%d of %s: %w", r.Off, r.End-1, f.d, err)
 	}

@@ -60,10 +60,10 @@ type Proxy struct {
 
 	life context.Context // of everything that outlives a request
 	end  context.CancelCauseFunc
-	work sync.WaitGroup
+	work workers
 
 	mu    sync.Mutex // held for map access only, never across I/O
-	fills map[digest.Digest]*fill
+	fills map[fillKey]*fill
 	spans map[digest.Digest]*spanFlight
 }
 
@@ -79,7 +79,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 		metrics: newMetrics(o.Registerer), bufs: newBuffers(chunk), rights: newRights(),
 		silent: silence{until: map[string]time.Time{}}, tables: newLRU[digest.Digest](maxTables, one[*ztoc.SpanTable]), readings: newLRU[digest.Digest](maxReadings, one[reading]),
 		bodies: newLRU[digest.Digest](maxManifests, cachedManifest.cost),
-		fills:  map[digest.Digest]*fill{}, spans: map[digest.Digest]*spanFlight{},
+		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{},
 	}
 	if p.index == nil {
 		p.index = noIndexer{}
@@ -106,10 +106,10 @@ var errShutdown = errors.New("the proxy is shutting down")
 // the transfers, files what they brought, and returns when all have ended. The
 // listener must have been shut down before.
 func (p *Proxy) Run(ctx context.Context) error {
-	p.work.Go(func() { p.writeRights(p.life) })
+	p.work.start(func() { p.writeRights(p.life) })
 	<-ctx.Done()
 	p.end(errShutdown)
-	p.work.Wait()
+	p.work.end()
 	return nil
 }
 
@@ -178,11 +178,24 @@ func (p *Proxy) referrers(w http.ResponseWriter, r *http.Request) error {
 // mayList proves, where something is known here of the subject, that repo has
 // it. Of a subject that is not known there is nothing to keep from anybody.
 func (p *Proxy) mayList(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest) error {
-	st, err := p.known(ctx, repo, d)
-	if err != nil || st.entitled || st.row == nil {
+	var entitled, listed bool
+	err := p.store.View(ctx, func(tx storage.Tx) (err error) {
+		if entitled, err = p.has(tx, repo, d, ""); err != nil || entitled {
+			return err
+		}
+		if _, err := tx.Blob(d); err == nil {
+			listed = true
+		}
+		return tx.Referrers(d, func(storage.ReferrerRow) error { listed = true; return nil })
+	})
+	if err != nil || entitled || !listed {
 		return err
 	}
-	return p.prove(ctx, up, repo, d, st)
+	if _, err := up.Registry.HeadManifest(ctx, repo.Name, oci.Reference{Digest: d}); err != nil {
+		return fmt.Errorf("ask %s for %s: %w", repo, d, err)
+	}
+	p.grant(repo, d)
+	return nil
 }
 
 // route finds what the request's name means, after its grammar was checked.

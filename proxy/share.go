@@ -12,7 +12,7 @@ import (
 // others. Values of the first caller's context do not travel.
 type share[T any] struct {
 	life context.Context // the owner's: ends every call
-	work *sync.WaitGroup
+	work *workers
 	mu   sync.Mutex
 	now  map[string]*call[T]
 }
@@ -27,7 +27,7 @@ type call[T any] struct {
 // errLate says that a call goes on, but was not waited for any longer.
 var errLate = errors.New("no answer in time")
 
-func newShare[T any](life context.Context, work *sync.WaitGroup) *share[T] {
+func newShare[T any](life context.Context, work *workers) *share[T] {
 	return &share[T]{life: life, work: work, now: map[string]*call[T]{}}
 }
 
@@ -53,13 +53,18 @@ func (s *share[T]) join(key string, fn func(context.Context) (T, error)) *call[T
 	if c == nil {
 		c = &call[T]{began: time.Now(), done: make(chan struct{})}
 		s.now[key] = c
-		s.work.Go(func() {
+		started := s.work.start(func() {
 			defer close(c.done)
 			c.got, c.err = fn(s.life)
 			s.mu.Lock()
 			delete(s.now, key)
 			s.mu.Unlock()
 		})
+		if !started {
+			delete(s.now, key)
+			c.err = errShutdown
+			close(c.done)
+		}
 	}
 	return c
 }

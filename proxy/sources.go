@@ -80,7 +80,7 @@ type fillSource struct {
 // fillSource joins the blob's fill. A whole read starts its pump; a ranged one
 // asks for its first bytes, and the answer tells the size.
 func (p *Proxy) fillSource(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, st stored, specs []oci.RangeSpec) (source, error) {
-	_, follow := p.filling(d)
+	_, follow := p.filling(up, d)
 	f, err := p.acquire(ctx, up, repo, d, st.entitled)
 	if errors.Is(err, errUnproven) { // it came up since we looked
 		if err := p.prove(ctx, up, repo, d, st); err != nil {
@@ -95,7 +95,7 @@ func (p *Proxy) fillSource(ctx context.Context, up *Upstream, repo oci.Repo, d d
 	switch {
 	case specs == nil, specs[0].First == 0 && specs[0].Last < 0:
 		s.t = f.newReader(oci.Range{Off: 0, End: -1}, true, false)
-	case specs[0].First < 0:
+	case specs[0].First < 0 || specs[0].First >= farAway:
 		if err := f.headSize(ctx); err != nil {
 			f.release()
 			return nil, err
@@ -104,7 +104,7 @@ func (p *Proxy) fillSource(ctx context.Context, up *Upstream, repo oci.Repo, d d
 	default:
 		end := int64(-1)
 		if specs[0].Last >= 0 {
-			end = min(specs[0].Last, 1<<62) + 1
+			end = min(specs[0].Last, farAway) + 1
 		}
 		s.t = f.newReader(oci.Range{Off: specs[0].First, End: end}, false, end < 0)
 	}
@@ -114,6 +114,9 @@ func (p *Proxy) fillSource(ctx context.Context, up *Upstream, repo oci.Repo, d d
 	}
 	return s, nil
 }
+
+// farAway is beyond the end of any blob; offsets below it can be counted up from.
+const farAway = 1 << 60
 
 // headSize asks upstream for the size, for a range that counts from the end.
 func (f *fill) headSize(ctx context.Context) error {

@@ -29,6 +29,18 @@ type spanSource struct {
 	repo  oci.Repo
 	layer storage.LayerRow
 	table *ztoc.SpanTable
+	ahead int64 // how far spans are fetched in front of the client
+	next  int   // the first span that was not asked for yet
+}
+
+// newSpanSource makes a source for ranges of a layer. The client of an
+// open-ended one may hang up at any time: it is fetched little by little.
+func newSpanSource(p *Proxy, up *Upstream, repo oci.Repo, layer storage.LayerRow, table *ztoc.SpanTable, open bool) *spanSource {
+	s := &spanSource{p: p, up: up, repo: repo, layer: layer, table: table, ahead: maxSpanRun}
+	if open {
+		s.ahead = firstAhead
+	}
+	return s
 }
 
 // spanFlight is one fetch of one span, for everybody who wants it.
@@ -57,8 +69,26 @@ func (s *spanSource) prepare(ctx context.Context, r oci.Range) (outcome, error) 
 	if !ok {
 		return outcomeHit, nil
 	}
-	out := s.start(ctx, first, last)
+	s.next = first
+	out := s.keepAhead(ctx, first, last)
 	return out, s.wait(ctx, first)
+}
+
+// keepAhead starts what is missing of the spans from i on, as far as they are
+// to be fetched in front of the client, and at most to last.
+func (s *spanSource) keepAhead(ctx context.Context, i, last int) outcome {
+	from := s.table.Span(i).Off
+	if s.next > last || (s.next > i && s.table.Span(s.next).Off-from > s.ahead/2) {
+		return outcomeHit
+	}
+	end := max(s.next, i)
+	for end < last && s.table.Span(end+1).Off-from < s.ahead {
+		end++
+	}
+	out := s.start(ctx, max(s.next, i), end)
+	s.next = end + 1
+	s.ahead = min(2*s.ahead, maxSpanRun)
+	return out
 }
 
 // start sends off one request for each run of spans that nobody has or brings.
@@ -88,7 +118,11 @@ func (s *spanSource) start(ctx context.Context, first, last int) outcome {
 			i++
 		}
 		out = outcomeSpan
-		s.p.work.Go(func() { s.fetch(run, flights) })
+		if !s.p.work.start(func() { s.fetch(run, flights) }) {
+			for k := range run {
+				s.p.landSpan(run[k].Digest, flights[k], errShutdown)
+			}
+		}
 	}
 	return out
 }
@@ -118,50 +152,51 @@ func (p *Proxy) landSpan(d digest.Digest, fl *spanFlight, err error) {
 func (s *spanSource) fetch(run []ztoc.Span, flights []*spanFlight) {
 	ctx := s.p.life
 	done := 0
-	err := s.fetchRun(ctx, run, func(i int, err error) {
+	bytes, err := s.fetchRun(ctx, run, func(i int, err error) {
 		if errors.Is(err, storage.ErrDigest) {
 			s.p.metrics.mismatches.WithLabelValues(s.up.Name).Inc()
 			s.p.log.Warn("upstream sent a wrong span; asking again", "digest", s.layer.Digest,
 				"span", run[i].Digest, "off", run[i].Off, "upstream", s.up.Name)
-			err = s.fetchRun(ctx, run[i:i+1], nil)
+			_, err = s.fetchRun(ctx, run[i:i+1], nil)
 		}
 		s.p.landSpan(run[i].Digest, flights[i], err)
 		done = i + 1
 	})
-	s.p.brought(s.up, s.repo, s.layer.Digest, 0, run[max(done, 1)-1].End-run[0].Off, s.layer.Size)
 	for ; done < len(run); done++ {
 		s.p.landSpan(run[done].Digest, flights[done], err)
 	}
+	s.p.brought(s.up, s.repo, s.layer.Digest, 0, bytes, s.layer.Size)
 }
 
 // fetchRun reads spans in order from one ranged answer and stores each of them.
 // Neighbours may share a byte. landed hears of each span; nil: its error ends
-// the run.
-func (s *spanSource) fetchRun(ctx context.Context, run []ztoc.Span, landed func(i int, err error)) error {
+// the run. bytes is what came from upstream.
+func (s *spanSource) fetchRun(ctx context.Context, run []ztoc.Span, landed func(i int, err error)) (bytes int64, err error) {
 	r := oci.Range{Off: run[0].Off, End: run[len(run)-1].End}
 	body, err := s.up.Registry.Blob(ctx, s.repo.Name, s.layer.Digest, r)
 	if err != nil {
-		return fmt.Errorf("fetch spans of %s: %w", s.layer.Digest, err)
+		return 0, fmt.Errorf("fetch spans of %s: %w", s.layer.Digest, err)
 	}
 	defer body.Close()
 	if n := body.Size(); n >= 0 && n != s.layer.Size {
-		return fmt.Errorf("%w: upstream %s changed the size of %s from %d to %d",
+		return 0, fmt.Errorf("%w: upstream %s changed the size of %s from %d to %d",
 			upstream.ErrDigest, s.up.Name, s.layer.Digest, s.layer.Size, n)
 	}
 	in := &shared{r: body, pos: r.Off}
+	defer func() {
+		bytes = in.got
+		s.p.metrics.upstreamBytes.Add(float64(bytes))
+	}()
 	for i, sp := range run {
 		err := s.keep(ctx, in, sp)
-		s.p.metrics.upstreamBytes.Add(float64(in.take()))
+		if err != nil && (landed == nil || !errors.Is(err, storage.ErrDigest)) {
+			return 0, err
+		}
 		if landed != nil {
-			if err != nil && !errors.Is(err, storage.ErrDigest) {
-				return err
-			}
 			landed(i, err)
-		} else if err != nil {
-			return err
 		}
 	}
-	return nil
+	return 0, nil
 }
 
 // keep stores one span as the blob it is.
@@ -222,13 +257,6 @@ func (in *shared) copyTo(w io.Writer, sp ztoc.Span, bufs *buffers) error {
 	return nil
 }
 
-// take gives the bytes read since it was last asked.
-func (in *shared) take() int64 {
-	n := in.got
-	in.got = 0
-	return n
-}
-
 // wait waits for span i, if it is on its way.
 func (s *spanSource) wait(ctx context.Context, i int) error {
 	d := s.table.Span(i).Digest
@@ -270,6 +298,7 @@ func (s *spanSource) copyRange(ctx context.Context, w io.Writer, r oci.Range) er
 	}
 	first, last, ok := s.spans(r)
 	for i := first; ok && i <= last && r.Len() > 0; i++ {
+		s.keepAhead(ctx, i, last)
 		b, err := s.open(ctx, i)
 		if err != nil {
 			return err

@@ -80,6 +80,9 @@ func (t *reader) look() (int64, <-chan struct{}, error) {
 	err := t.brokenLocked()
 	pumped := f.pump != nil && (t.whole || t.pos < f.pumpAt+nearPump)
 	f.mu.Unlock()
+	if t.revived(err) {
+		return t.pos, wait, nil
+	}
 	if err == nil && !pumped && !t.whole {
 		t.wantMore()
 	}
@@ -126,6 +129,16 @@ func (t *reader) brokenLocked() error {
 	return nil
 }
 
+// revived starts the pump anew where err says that it was stopped as the last
+// reader left, just before this one came.
+func (t *reader) revived(err error) bool {
+	if !t.whole || !errors.Is(err, errStopped) || t.f.p.life.Err() != nil {
+		return false
+	}
+	t.f.pumpOnce()
+	return true
+}
+
 // wantMore asks for what the reader waits for: all of a closed range, the next
 // piece of an open-ended one.
 func (t *reader) wantMore() {
@@ -136,6 +149,7 @@ func (t *reader) wantMore() {
 			end = min(end, t.end)
 		}
 	}
+	end = min(end, t.pos+maxAhead) // the blob may be shorter than what was asked for
 	t.asked = max(t.asked, end)
 	t.f.want(oci.Range{Off: t.pos, End: end})
 }
@@ -192,6 +206,9 @@ func (f *fill) sizeFor(ctx context.Context, t *reader) (int64, error) {
 		size, answered, pumped, wait := f.size, f.answered, f.pump != nil, f.waitLocked()
 		err := t.brokenLocked()
 		f.mu.Unlock()
+		if t.revived(err) {
+			continue
+		}
 		if size >= 0 || answered || err != nil {
 			return size, err
 		}
