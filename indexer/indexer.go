@@ -13,15 +13,19 @@ import (
 
 // Options are what New needs. Only Store is required.
 type Options struct {
-	Store      Store
-	Rules      []Rule                // the first that matches an image decides; none: the image is not indexed
-	Disabled   bool                  // nothing new is indexed or listed; what is there stays
-	Workers    int                   // layers indexed from the store at once; 0: 1
-	MaxTaps    int                   // layers indexed from streams at once; 0: 8
-	SpillDir   string                // for builds too big for memory; "": os.TempDir
-	Logger     *slog.Logger          // nil: nothing is logged
-	Registerer prometheus.Registerer // nil: nothing is measured
-	Now        func() time.Time      // nil: time.Now
+	Store    Store
+	Rules    []Rule // the first that matches an image decides; none: the image is not indexed
+	Disabled bool   // nothing new is indexed or listed; what is there stays
+	Workers  int    // layers indexed from the store at once; 0: 1
+	MaxTaps  int    // layers indexed from streams at once; 0: 8
+	// A layer that comes to more uncompressed bytes, or holds more files, is not
+	// indexed: it may be made to cost much. 0: no bound on bytes, 10 million files.
+	MaxUncompressed int64
+	MaxFiles        int
+	SpillDir        string                // for builds too big for memory; "": os.TempDir
+	Logger          *slog.Logger          // nil: nothing is logged
+	Registerer      prometheus.Registerer // nil: nothing is measured
+	Now             func() time.Time      // nil: time.Now
 }
 
 // Indexer makes SOCI indexes of images as they pass. All methods are safe for

@@ -83,9 +83,13 @@ func (u *UpstreamConfig) RootCAs() *x509.CertPool { return u.rootCAs }
 
 // IndexConfig is what is indexed.
 type IndexConfig struct {
-	Enabled bool        `yaml:"enabled"`
-	Workers int         `yaml:"workers"` // layers indexed from the store at once
-	Rules   []IndexRule `yaml:"rules"`   // the first that matches an image decides; none: not indexed
+	Enabled bool `yaml:"enabled"`
+	Workers int  `yaml:"workers"` // layers indexed from the store at once
+	// A layer beyond either is not indexed.
+	MaxUncompressed Bytes `yaml:"max_uncompressed"`
+	MaxFiles        int   `yaml:"max_files"`
+
+	Rules []IndexRule `yaml:"rules"` // the first that matches an image decides; none: not indexed
 }
 
 // IndexRule says how the images of some repositories are indexed. Its patterns
@@ -117,9 +121,11 @@ func Default() *Config {
 		},
 		DefaultUpstream: dockerHub,
 		Upstreams:       map[string]*UpstreamConfig{},
-		Index:           IndexConfig{Enabled: true, Workers: 1, Rules: []IndexRule{defaultRule()}},
-		Referrers:       ReferrersConfig{UpstreamTimeout: time.Second},
-		origins:         map[string]origin{},
+		Index: IndexConfig{
+			Enabled: true, Workers: 1, MaxUncompressed: 100 << 30, MaxFiles: 10_000_000, Rules: []IndexRule{defaultRule()},
+		},
+		Referrers: ReferrersConfig{UpstreamTimeout: time.Second},
+		origins:   map[string]origin{},
 	}
 	for _, name := range wellKnown {
 		c.Upstreams[name] = defaultUpstream(name)

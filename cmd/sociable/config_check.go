@@ -73,6 +73,12 @@ func (c *Config) checkAmounts(bad *findings) {
 	if c.Index.Workers < 1 {
 		bad.add(c.origin("index.workers"), "index.workers: want at least 1; to index nothing write enabled: false")
 	}
+	if c.Index.MaxUncompressed < 1 {
+		bad.add(c.origin("index.max_uncompressed"), "index.max_uncompressed: want more than 0; to index nothing write enabled: false")
+	}
+	if c.Index.MaxFiles < 1 {
+		bad.add(c.origin("index.max_files"), "index.max_files: want at least 1; to index nothing write enabled: false")
+	}
 	c.checkPositive("referrers.upstream_timeout", c.Referrers.UpstreamTimeout, bad)
 }
 

@@ -55,6 +55,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 
 	ix := indexer.New(indexer.Options{
 		Store: store.Store, Rules: rules(cfg), Disabled: !cfg.Index.Enabled, Workers: cfg.Index.Workers,
+		MaxUncompressed: int64(cfg.Index.MaxUncompressed), MaxFiles: cfg.Index.MaxFiles,
 		SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: log, Registerer: reg,
 	})
 	rf := referrers.New(referrers.Options{
