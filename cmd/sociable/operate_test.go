@@ -238,7 +238,11 @@ func TestOperatorOfServer(t *testing.T) {
 	if out := command(exitOK, "pins"); !strings.Contains(out, "up/acme/app:1") {
 		t.Errorf("pins: %s", out)
 	}
-	command(exitOK, "fsck")
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(command(exitOK, "fsck"), "2 blobs"); { // once the layer has its row
+		if time.Now().After(end) {
+			t.Fatal("the layer is not filed")
+		}
+	}
 	file := filepath.Join(s.dir, "blobs", "sha256", layer.Encoded()[:2], layer.Encoded())
 	if err := errors.Join(os.Chmod(file, 0o600), os.WriteFile(file, make([]byte, len(up.layer)), 0o600)); err != nil {
 		t.Fatal(err)
