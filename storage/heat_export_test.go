@@ -1,5 +1,7 @@
 package storage
 
+import "context"
+
 // MaxHeat bounds what HeatNoted gives.
 const MaxHeat = maxHeat
 
@@ -11,4 +13,10 @@ func (s *Store) HeatNoted() (n int) {
 		n += len(*x)
 	}
 	return n
+}
+
+// Victims is how many blobs would be evicted for need bytes.
+func (s *Store) Victims(ctx context.Context, need int64) (int, error) {
+	vs, err := s.victims(ctx, need)
+	return len(vs), err
 }

@@ -34,7 +34,11 @@ type world struct {
 }
 
 func newWorld(t *testing.T, l *storagetest.Layer) *world {
-	w := &world{rig: newRig(t, t.TempDir(), nil, storage.Options{}), l: l, never: digest.FromString("never")}
+	return fillWorld(t, newRig(t, t.TempDir(), nil, storage.Options{}), l)
+}
+
+func fillWorld(t *testing.T, r *rig, l *storagetest.Layer) *world {
+	w := &world{rig: r, l: l, never: digest.FromString("never")}
 	l.Store(t, w.Store)
 	w.zTOC = l.Row.ZTOC
 	w.base = w.mustPut(kb("base", 10), storage.KindBlob, storage.Durable)

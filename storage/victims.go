@@ -71,6 +71,7 @@ func (v *victims) offer(x victim, need int64) {
 // candidates are the oldest of two sorts, and how much there is of each in all.
 type candidates struct {
 	need        int64
+	pins        bool    // there are some
 	once, again victims // not read again, and partials; read again
 	onceBytes   int64
 	bytes       int64 // of both
@@ -86,11 +87,13 @@ func (c *candidates) offer(tx Tx, x victim) error {
 	if !sort.wants(x.last, c.need) {
 		return nil
 	}
-	held, err := holds(tx, x)
-	if err == nil && !held {
-		sort.offer(x, c.need)
+	if c.pins {
+		if held, err := holds(tx, x); held || err != nil {
+			return err
+		}
 	}
-	return err
+	sort.offer(x, c.need)
+	return nil
 }
 
 // choose gives victims that make up need, as far as there are enough.
@@ -116,13 +119,19 @@ func (c *candidates) choose() []victim {
 	return out
 }
 
+var errOne = errors.New("one is enough")
+
 // victims finds what is to go so that need bytes come free. It goes through all
 // rows: an order kept in memory would cost more than a scan every few gigabytes.
 func (s *Store) victims(ctx context.Context, need int64) ([]victim, error) {
 	var found candidates
 	err := s.meta.View(ctx, func(tx Tx) error {
 		found = candidates{need: need}
-		err := tx.Blobs(func(row BlobRow) error {
+		err := tx.Pins(func(PinRow) error { found.pins = true; return errOne })
+		if err != nil && !errors.Is(err, errOne) {
+			return err
+		}
+		err = tx.Blobs(func(row BlobRow) error {
 			if !evictable(row.Kind) || row.Size == 0 || !s.digests.idle(row.Digest) || ctx.Err() != nil {
 				return ctx.Err()
 			}
