@@ -199,7 +199,7 @@ func (c *check) lists(ctx context.Context) error {
 					listed = listed || r.Descriptor.Digest == row.Index
 					return nil
 				}))
-				if err == nil && !(here && listed) {
+				if err == nil && (!here || !listed) {
 					add(row.Manifest.Digest, func(tx Tx) error { return unlist(tx, row.Manifest.Digest, row.Index) })
 				}
 				return errors.Join(err, ctx.Err())

@@ -19,7 +19,8 @@ import (
 // putManifest stores an image manifest of blobs, or with below an index.
 func (r *rig) putManifest(name string, blobs, below []digest.Digest) digest.Digest {
 	r.t.Helper()
-	mediaType, doc := v1.MediaTypeImageManifest, any(nil)
+	mediaType := v1.MediaTypeImageManifest
+	var doc any
 	if below == nil {
 		m := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, Annotations: map[string]string{"name": name}}
 		m.Config = v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: oci.EmptyDigest, Size: 2}

@@ -40,7 +40,7 @@ func NewLayer(t testing.TB, seed string, n int, spanSize int64) *Layer {
 	if err != nil {
 		t.Fatalf("build zTOC: %v", err)
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }() // its spilled files; they go with the folder
 	var z bytes.Buffer
 	if _, err := r.WriteTo(&z); err != nil {
 		t.Fatalf("write zTOC: %v", err)
