@@ -9,7 +9,7 @@ import (
 
 // zTOCBuilder starts a build by package ztoc.
 func (x *Indexer) zTOCBuilder(spanSize int64, c compression) (builder, error) {
-	o := ztoc.Options{SpillDir: x.opt.SpillDir, MaxUncompressed: x.opt.MaxUncompressed, MaxEntries: x.opt.MaxFiles}
+	o := ztoc.Options{SpillDir: x.opt.SpillDir, DiffID: true, MaxUncompressed: x.opt.MaxUncompressed, MaxEntries: x.opt.MaxFiles}
 	switch c {
 	case compressionGzip:
 		o.Compression = ztoc.Gzip
