@@ -187,7 +187,7 @@ func (b *bench) once(ctx context.Context, k kind, c conditions, lag time.Duratio
 	}
 	defer cancel()
 	var x sample
-	if err := b.others.watch(ctx, func() error { x = f(mctx, s); return nil }); err != nil {
+	if _, err := b.others.watch(ctx, func() error { x = f(mctx, s); return nil }); err != nil {
 		return x, err
 	}
 	if mctx.Err() != nil && x.fault != "" {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"time"
 
@@ -34,6 +35,7 @@ type answer struct {
 	n      int64         // bytes of the body that came
 	first  time.Duration // until the body's first byte, or the answer if it has none
 	took   time.Duration // until the body's end
+	wire   time.Duration // the same from when there was a connection
 	body   []byte        // unless it was compared
 	wrong  bool          // a byte of the body is not the original's
 	err    error         // of the transport: the body has no clean end, or there is no answer
@@ -78,6 +80,10 @@ func (s *server) ask(ctx context.Context, method, path string, r span, t *taker)
 		req.Header.Set("Accept", v1.MediaTypeImageManifest+", "+v1.MediaTypeImageIndex)
 	}
 	start := time.Now()
+	connected := start
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { connected = time.Now() },
+	}))
 	resp, err := s.http.Do(req)
 	if err != nil {
 		a.err = err
@@ -87,7 +93,7 @@ func (s *server) ask(ctx context.Context, method, path string, r span, t *taker)
 	a.status, a.header, a.length = resp.StatusCode, resp.Header, resp.ContentLength
 	a.first = time.Since(start)
 	t.take(a, resp.Body, start)
-	a.took = time.Since(start)
+	a.took, a.wire = time.Since(start), time.Since(connected)
 	return a
 }
 

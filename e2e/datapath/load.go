@@ -37,6 +37,8 @@ type loadResult struct {
 	Seconds   float64
 	P50, P99  float64 // seconds from sending the request to the last byte
 	Processor float64 // the server's, in seconds
+
+	others float64 // share of the machine that other programs had meanwhile
 }
 
 func (r loadResult) perSecond() float64 { return float64(r.Requests) / r.Seconds }

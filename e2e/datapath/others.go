@@ -69,24 +69,25 @@ func (o *others) wait(ctx context.Context) error {
 	return nil
 }
 
-// watch waits, and notes what others take while f runs.
-func (o *others) watch(ctx context.Context, f func() error) error {
+// watch waits, and notes what others take while f runs: 0 where that is too
+// short for the kernel's clock.
+func (o *others) watch(ctx context.Context, f func() error) (share float64, err error) {
 	if err := o.wait(ctx); err != nil {
-		return err
+		return 0, err
 	}
 	before, err := measureUsage()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := f(); err != nil {
-		return err
+		return 0, err
 	}
-	if time.Since(before.at) < window { // too short for the kernel's clock
-		return nil
+	if time.Since(before.at) < window {
+		return 0, nil
 	}
-	share, err := before.since()
+	share, err = before.since()
 	o.shares = append(o.shares, share)
-	return err
+	return share, err
 }
 
 func (o *others) String() string {
