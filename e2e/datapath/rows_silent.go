@@ -90,7 +90,7 @@ func (b *bench) keepAsking(ctx context.Context, s *server) *silence {
 func (x *silence) tag() string {
 	switch {
 	case x.tagFault != "":
-		return "nothing within 10 s: " + x.tagFault
+		return "nothing within 10 s"
 	case x.laterFault != "":
 		return seconds(x.first) + ", then " + x.laterFault
 	}
