@@ -2,10 +2,10 @@ package proxy
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -129,31 +129,42 @@ func TestAllByRangesIsVerified(t *testing.T) {
 func TestOpenRangeOfSpansStops(t *testing.T) {
 	g := newRegistry(t)
 	s := newServer(t, g, nil)
-	layer := tarGz(t, 500)
+	layer := tarGz(t, 300)
 	d, _ := index(t, s, layer)
 	g.addBlob("a", layer)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/v2/up/a/blobs/"+d.String(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v2/up/a/blobs/"+d.String(), nil)
 	req.Header.Set("Range", "bytes=1000-")
-	resp, err := s.Client().Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(resp.Body, make([]byte, 100)); err != nil {
-		t.Fatal(err)
-	}
-	cancel()
-	resp.Body.Close()
+	func() {
+		defer func() {
+			if got := recover(); got != http.ErrAbortHandler { //nolint:errorlint // the very value
+				t.Errorf("the answer ended with %v", got)
+			}
+		}()
+		s.p.ServeHTTP(&leaver{header: http.Header{}, stays: 100_000}, req)
+	}()
 	s.stop() // ends every transfer, or lets it finish
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.sent > int64(len(layer))*3/4 {
+	if g.sent > int64(len(layer))/2 {
 		t.Errorf("upstream sent %d of %d bytes", g.sent, len(layer))
 	}
+}
+
+// leaver is a client that goes away after so many bytes.
+type leaver struct {
+	header http.Header
+	stays  int
+}
+
+func (l *leaver) Header() http.Header { return l.header }
+
+func (l *leaver) WriteHeader(int) {}
+
+func (l *leaver) Write(p []byte) (int, error) {
+	if l.stays -= len(p); l.stays < 0 {
+		return 0, io.ErrClosedPipe
+	}
+	return len(p), nil
 }
 
 // TestNoTransferWaitsForAnotherWithAConnection has as many whole reads as the
