@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -17,13 +18,22 @@ const (
 	// reducedTo is the most of a layer that is kept of it: one part in so many.
 	// To copy more would free too little.
 	reducedTo = 2
+	// maxCarried bounds what of a layer is in memory while it goes.
+	maxCarried = 16 << 20
 )
 
 // reduction is an indexed layer that is about to go, and the spans of it that
 // were read, most read first.
 type reduction struct {
 	victim
-	spans []ztoc.Span
+	spans   []ztoc.Span
+	carried []carried // those for which there is room only when it has gone
+	left    int64     // of maxCarried
+}
+
+type carried struct {
+	row  BlobRow
+	body []byte
 }
 
 // divide tells apart the victims of which something is to be kept.
@@ -41,7 +51,7 @@ func (s *Store) divide(ctx context.Context, vs []victim) (plain []victim, layers
 			if len(spans) == 0 {
 				plain = append(plain, v)
 			} else {
-				layers = append(layers, reduction{v, spans})
+				layers = append(layers, reduction{victim: v, spans: spans, left: maxCarried})
 			}
 		}
 		return nil
@@ -98,23 +108,35 @@ func (s *Store) hotSpans(tx Tx, v victim) ([]ztoc.Span, error) {
 	return spans, nil
 }
 
-// evictReduced makes blobs of a layer's spans, as far as there is room for
-// them, and then evicts the layer. freed is what that gains in all.
+// evictReduced makes blobs of a layer's spans, as far as there is room for them
+// before or after, and evicts the layer. freed is what that gains in all.
 func (s *Store) evictReduced(ctx context.Context, r *reduction) (freed int64, err error) {
 	kept, n, err := s.cutOut(ctx, r)
 	if err != nil {
 		s.log.WarnContext(ctx, "spans of an evicted layer not kept", "digest", r.d, "err", err)
 	}
 	freed, err = s.evictBatch(ctx, []victim{r.victim})
-	if freed > 0 && n > 0 {
+	if freed == 0 || err != nil {
+		return freed - kept, err
+	}
+	for _, c := range r.carried {
+		ok, err := s.keepCut(ctx, bytes.NewReader(c.body), c.row)
+		if err != nil {
+			s.log.WarnContext(ctx, "span of an evicted layer not kept", "digest", r.d, "err", err)
+		} else if ok {
+			kept, n = kept+c.row.Size, n+1
+		}
+	}
+	if n > 0 {
 		s.metrics.reduced.Inc()
 		s.log.DebugContext(ctx, "layer reduced to what was read of it", "digest", r.d, "spans", n, "bytes", kept)
 	}
-	return freed - kept, err
+	return freed - kept, nil
 }
 
-// cutOut copies spans out of a layer's file. It holds no lock of the layer's,
-// since it takes those of the spans: that the layer is open keeps it here.
+// cutOut copies spans out of a layer's file, into blobs or into memory. It holds
+// no lock of the layer's, since it takes those of the spans: that the layer is
+// open keeps it here.
 func (s *Store) cutOut(ctx context.Context, r *reduction) (kept int64, n int, err error) {
 	e := s.digests.opened(r.d)
 	defer s.digests.closed(e)
@@ -124,35 +146,45 @@ func (s *Store) cutOut(ctx context.Context, r *reduction) (kept int64, n int, er
 	}
 	defer b.Close()
 	for _, sp := range r.spans {
-		size := sp.End - sp.Off
-		// None of it is evicted for: that is what this is part of.
-		if ok, err := s.tryTake(ctx, size); !ok || err != nil {
-			return kept, n, err
+		span := BlobRow{
+			Digest: sp.Digest, Size: sp.End - sp.Off, Kind: KindSpan, Of: r.d,
+			Created: row.Created, Accessed: s.now().UTC().Round(0),
 		}
-		err := s.cut(ctx, b, sp, BlobRow{
-			Digest: sp.Digest, Kind: KindSpan, Of: r.d, Created: row.Created, Accessed: s.now().UTC().Round(0),
-		})
-		if err != nil {
+		body := io.NewSectionReader(b, sp.Off, span.Size)
+		ok, err := s.keepCut(ctx, body, span)
+		switch {
+		case err != nil:
 			return kept, n, err
+		case ok:
+			kept, n = kept+span.Size, n+1
+		case span.Size <= r.left:
+			c := carried{span, make([]byte, span.Size)}
+			if _, err := io.ReadFull(body, c.body); err != nil {
+				return kept, n, err
+			}
+			r.carried = append(r.carried, c)
+			r.left -= span.Size
 		}
-		kept, n = kept+size, n+1
 	}
 	return kept, n, nil
 }
 
-// cut stores one span of b, for which room was taken. The digest is checked as
-// that of any other blob.
-func (s *Store) cut(ctx context.Context, b Blob, sp ztoc.Span, row BlobRow) error {
-	room := allotment{s: s, size: sp.End - sp.Off}
+// keepCut stores one span, if there is room for it: nothing is evicted for it,
+// since that is what this is part of. The digest is checked as that of any blob.
+func (s *Store) keepCut(ctx context.Context, body io.Reader, row BlobRow) (bool, error) {
+	if ok, err := s.tryTake(ctx, row.Size); !ok || err != nil {
+		return false, err
+	}
+	room := allotment{s: s, size: row.Size}
 	w, err := s.blobs.Create(ctx)
 	if err != nil {
 		room.release()
-		return err
+		return false, err
 	}
 	out := &Writer{s: s, ctx: ctx, w: w, room: room}
-	_, err = io.Copy(out, io.NewSectionReader(b, sp.Off, sp.End-sp.Off))
+	_, err = io.Copy(out, body)
 	if err == nil {
 		err = out.Commit(ctx, row, Cached)
 	}
-	return errors.Join(err, out.Close())
+	return err == nil, errors.Join(err, out.Close())
 }
