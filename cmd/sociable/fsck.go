@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -12,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/storage/bolt"
 	"github.com/sociable/sociable/web"
 )
 
@@ -29,7 +34,8 @@ served any more from that moment on.
 With --repair, wrong bytes are put aside in the folder quarantine of the store
 and fetched again when a client next asks for them, right ones that nothing
 knows of are filed, and rows that contradict each other are put right. What
-can't be indexed any more is indexed anew when the server next starts.
+can't be indexed any more is indexed anew when the server next starts. Where the
+rows are lost as a whole (meta.db), what the blobs are is read from them.
 
 Exit code 1 says that something was wrong, repaired or not.`,
 		Example: `  sociable fsck
@@ -41,6 +47,11 @@ Exit code 1 says that something was wrong, repaired or not.`,
 			if cmd.Flags().Changed("rate") && q.BytesPerSecond == 0 {
 				q.BytesPerSecond = -1
 			}
+			if q.Repair {
+				if err := restoreRows(flags.dataDir); err != nil {
+					return err
+				}
+			}
 			return withStore(ctx, flags.dataDir, func(api adminAPI) error {
 				return runFsck(ctx, cmd, api, q, flags.json)
 			})
@@ -50,6 +61,23 @@ Exit code 1 says that something was wrong, repaired or not.`,
 	cmd.Flags().BoolVar(&q.Repair, "repair", false, "mend what can be mended")
 	cmd.Flags().Var(bytesFlag{&q.BytesPerSecond}, "rate", "read at most `SIZE` a second, 0 is no limit (a running server: 128MiB, else no limit)")
 	return cmd
+}
+
+// restoreRows begins a new file of rows for blobs whose own is lost: to be
+// filled from their bytes, before a server takes them for a crash's leftovers.
+func restoreRows(dataDir string) error {
+	rows := filepath.Join(dataDir, metaFile)
+	if _, err := os.Stat(rows); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(dataDir, "blobs")); err != nil {
+		return nil //nolint:nilerr // that there is no store is said by who opens it
+	}
+	meta, err := bolt.Open(rows, bolt.Options{})
+	if err != nil {
+		return fmt.Errorf("restore the rows of the store in %s: %w", dataDir, err)
+	}
+	return meta.Close()
 }
 
 func runFsck(ctx context.Context, cmd *cobra.Command, api adminAPI, q web.CheckRequest, asJSON bool) error {
