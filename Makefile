@@ -10,7 +10,7 @@ LDFLAGS := -s -w -X 'main.buildVersion=$(VERSION)' -X 'main.buildCommit=$(COMMIT
 
 # What the tests run or link that is no Go module. docker-registry is the real
 # upstream, skopeo a real client; zlib is what the official indexer is built on.
-PACKAGES := gcc zlib1g-dev ca-certificates skopeo docker-registry apt dpkg
+PACKAGES := gcc zlib1g-dev ca-certificates skopeo docker-registry apt dpkg pigz xz-utils
 
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 10s
@@ -19,7 +19,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test packages vet unit static e2e bench bench-ztoc run-bench fuzz lint image clean
+.PHONY: help build test packages vet unit static e2e bench bench-ztoc bench-datapath run-bench fuzz lint image clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -60,6 +60,11 @@ bench: run-bench
 ## bench-ztoc  the zTOC engine against the official builder
 bench-ztoc: BENCH = ^BenchmarkZTOC
 bench-ztoc: run-bench
+
+## bench-datapath  every row of the data path, beside nginx and docker-registry; some 20 minutes
+bench-datapath: build
+	.ci/packages nginx docker-registry
+	cd e2e && $(GO) run ./datapath -sociable $(CURDIR)/bin/sociable
 
 run-bench: build
 	cd e2e && E2E_SOCIABLE=$(CURDIR)/bin/sociable $(GO) test -timeout 30m -run '^$$' -bench '$(BENCH)' -benchtime 1x ./... \
