@@ -19,23 +19,26 @@ import (
 // doors are the listeners: the registry, the admin one, and the socket.
 type doors struct{ registry, admin, socket net.Listener }
 
-func openDoors(cfg *Config) (d *doors, err error) {
-	d = &doors{}
-	defer func() {
-		if err != nil {
-			d.close()
-		}
-	}()
+func openDoors(cfg *Config) (*doors, error) {
+	d := &doors{}
+	if err := d.open(cfg); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *doors) open(cfg *Config) (err error) {
 	if d.registry, err = net.Listen("tcp", cfg.Listen); err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
+		return fmt.Errorf("listen: %w", err)
 	}
 	if cfg.Admin.Listen != "" {
 		if d.admin, err = net.Listen("tcp", cfg.Admin.Listen); err != nil {
-			return nil, fmt.Errorf("listen for admin: %w", err)
+			return fmt.Errorf("listen for admin: %w", err)
 		}
 	}
 	d.socket, err = listenSocket(filepath.Join(cfg.Storage.Path, adminSocket))
-	return d, err
+	return err
 }
 
 func (d *doors) close() {

@@ -92,7 +92,7 @@ func isReferenceTo(s string, x IndexInfo) bool {
 	if err != nil {
 		return false
 	}
-	if ref.Name() != x.Repository && !strings.HasPrefix(s, x.Repository) {
+	if rest, ok := strings.CutPrefix(s, x.Repository); ref.Name() != x.Repository && (!ok || (rest != "" && rest[0] != ':' && rest[0] != '@')) {
 		return false
 	}
 	if d, ok := ref.(reference.Digested); ok {
