@@ -67,6 +67,7 @@ type fill struct {
 	pumpErr  error // of the last pump
 	pumpAt   int64 // where the pump is
 	verified bool  // whole, and the digest matched
+	roomy    bool  // there is room for all of it, as far as its size is known
 	kept     bool  // fetched on purpose, whoever leaves
 	answered bool  // upstream answered: the repository has the blob
 	found    bool  // bytes were here before any answer

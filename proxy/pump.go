@@ -50,7 +50,10 @@ func (m *pump) run(ctx context.Context) {
 	if err := m.seed(ctx); err != nil {
 		f.p.log.WarnContext(ctx, "cached spans not used for the whole layer", "digest", f.d, "err", err)
 	}
-	err := m.through(ctx)
+	err := m.makeRoom(ctx)
+	if err == nil {
+		err = m.through(ctx)
+	}
 	if m.body != nil {
 		_ = m.body.Close() // nothing more is read from it
 	}
@@ -163,12 +166,32 @@ func (m *pump) connect(ctx context.Context) error {
 	}
 	m.body = body
 	f.p.grant(f.repo, f.d)
-	if size := body.Size(); size >= 0 { // before the first byte, while it can still be passed on
+	if err := f.learnSize(body.Size()); err != nil {
+		return err
+	}
+	return m.makeRoom(ctx)
+}
+
+// makeRoom reserves room for the whole blob once its size is known; before that
+// no whole reader gets a byte, since until then it can still be passed on.
+func (m *pump) makeRoom(ctx context.Context) error {
+	f := m.f
+	f.mu.Lock()
+	size, roomy := f.size, f.roomy
+	f.mu.Unlock()
+	if roomy {
+		return nil
+	}
+	if size >= 0 {
 		if err := f.part.Reserve(ctx, size); err != nil {
 			return keepError{fmt.Errorf("make room for %s: %w", f.d, err)}
 		}
 	}
-	return f.learnSize(body.Size())
+	f.mu.Lock()
+	f.roomy = size >= 0 || f.answered
+	f.changedLocked()
+	f.mu.Unlock()
+	return nil
 }
 
 func (m *pump) drop() {

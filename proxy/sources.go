@@ -108,13 +108,7 @@ func (p *Proxy) fillSource(ctx context.Context, up *Upstream, repo oci.Repo, d d
 		}
 		s.t = f.newReader(oci.Range{Off: specs[0].First, End: end}, false, end < 0)
 	}
-	if s.n, err = f.sizeFor(ctx, s.t); err == nil && s.t.whole && s.n >= 0 {
-		// A partial may be here of what has no room as a whole.
-		if rerr := f.part.Reserve(ctx, s.n); rerr != nil {
-			err = keepError{fmt.Errorf("make room for %s: %w", d, rerr)}
-		}
-	}
-	if err != nil {
+	if s.n, err = f.sizeFor(ctx, s.t); err != nil {
 		f.release()
 		return nil, err
 	}

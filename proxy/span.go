@@ -104,6 +104,9 @@ func (s *spanSource) start(ctx context.Context, first, last int) outcome {
 			out = max(out, outcomeFollow)
 			continue
 		}
+		if s.arrived(ctx, sp.Digest, fl) {
+			continue
+		}
 		run, flights := []ztoc.Span{sp}, []*spanFlight{fl}
 		for i < last && s.table.Span(i+1).End-sp.Off <= maxSpanRun {
 			next := s.table.Span(i + 1)
@@ -111,7 +114,7 @@ func (s *spanSource) start(ctx context.Context, first, last int) outcome {
 				break
 			}
 			nf, ours := s.p.spanFlight(next.Digest)
-			if !ours {
+			if !ours || s.arrived(ctx, next.Digest, nf) {
 				break
 			}
 			run, flights = append(run, next), append(flights, nf)
@@ -125,6 +128,17 @@ func (s *spanSource) start(ctx context.Context, first, last int) outcome {
 		}
 	}
 	return out
+}
+
+// arrived looks once more, with the flight in hand: the span may have come
+// between the look and the flight.
+func (s *spanSource) arrived(ctx context.Context, d digest.Digest, fl *spanFlight) bool {
+	_, err := s.p.store.Stat(ctx, d)
+	if err != nil {
+		return false
+	}
+	s.p.landSpan(d, fl, nil)
+	return true
 }
 
 // spanFlight joins or makes the flight of one span.

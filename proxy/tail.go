@@ -99,6 +99,9 @@ func (t *reader) limitLocked(end int64) int64 {
 	if f.verified || (!t.whole && (f.pump == nil || f.size < 0 || t.end < f.size)) {
 		return end
 	}
+	if t.whole && !f.roomy {
+		return t.pos
+	}
 	last := f.size
 	if last < 0 {
 		last = f.pumpAt
