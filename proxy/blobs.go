@@ -28,7 +28,7 @@ type source interface {
 
 // blob answers GET and HEAD of a blob (distribution specification, "Pulling blobs").
 func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
-	up, repo, err := p.route(r)
+	up, repo, err := p.route(r, oci.ActionPull)
 	if err != nil {
 		return err
 	}

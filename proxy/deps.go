@@ -41,9 +41,21 @@ type Referrers interface {
 	Serve(w http.ResponseWriter, r *http.Request, repo oci.Repo, subject digest.Digest) error
 }
 
-// Upstream is one configured registry and the ways to spell it.
+// Access decides who may do what. It is asked for every request, after the
+// repository is known and before anything is looked up: what a repository has is
+// another question, see rights.
+type Access interface {
+	// May returns nil when the caller of r may do action in repo, and otherwise
+	// an *oci.Error: UNAUTHORIZED with a challenge when it could say who it is,
+	// DENIED when that would not help.
+	May(r *http.Request, repo oci.Repo, action oci.Action) error
+}
+
+// Upstream is one configured registry and the ways to spell it. A hosted
+// namespace is one, too: its images are pushed here and nowhere else.
 type Upstream struct {
 	Name     string
+	Hosted   bool     // this proxy is the origin: Registry is nil, pushes are taken
 	Aliases  []string // first path segments and ns= values that mean it too
 	Hosts    []string // virtual hosts bound to it
 	Library  bool     // one-segment names live under library/, as on Docker Hub

@@ -22,7 +22,7 @@ import (
 // manifest answers GET and HEAD of a manifest (distribution specification,
 // "Pulling manifests").
 func (p *Proxy) manifest(w http.ResponseWriter, r *http.Request) error {
-	up, repo, err := p.route(r)
+	up, repo, err := p.route(r, oci.ActionPull)
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ type Options struct {
 	Store     *storage.Store
 	Upstreams []*Upstream
 	Default   string    // the upstream of names that name none; "": none
+	Access    Access    // nil: everybody may do everything that is offered
 	Indexer   Indexer   // nil: nothing is indexed
 	Referrers Referrers // nil: every list is empty
 	// StopOnDisconnect ends a transfer when its last client leaves; otherwise
@@ -157,7 +158,7 @@ func (p *Proxy) base(w http.ResponseWriter, r *http.Request) error {
 
 // referrers checks the right and leaves the answer to those who know it.
 func (p *Proxy) referrers(w http.ResponseWriter, r *http.Request) error {
-	up, repo, err := p.route(r)
+	up, repo, err := p.route(r, oci.ActionPull)
 	if err != nil {
 		return err
 	}
@@ -198,17 +199,24 @@ func (p *Proxy) mayList(ctx context.Context, up *Upstream, repo oci.Repo, d dige
 	return nil
 }
 
-// route finds what the request's name means, after its grammar was checked.
-func (p *Proxy) route(r *http.Request) (*Upstream, oci.Repo, error) {
+// route finds what the request's name means, after its grammar was checked, and
+// whether its caller may do action there.
+func (p *Proxy) route(r *http.Request, action oci.Action) (*Upstream, oci.Repo, error) {
 	name := mux.Vars(r)["name"]
 	if err := oci.CheckName(name); err != nil {
 		return nil, oci.Repo{}, err
 	}
 	up, repo, err := p.routes.resolve(r, name)
-	if err == nil {
-		note(r).repo, note(r).upstream = repo.String(), up.Name
+	if err != nil {
+		return nil, oci.Repo{}, err
 	}
-	return up, repo, err
+	note(r).repo, note(r).upstream = repo.String(), up.Name
+	if p.opt.Access != nil {
+		if err := p.opt.Access.May(r, repo, action); err != nil {
+			return nil, oci.Repo{}, err
+		}
+	}
+	return up, repo, nil
 }
 
 func readOnly(w http.ResponseWriter, r *http.Request) error {

@@ -167,7 +167,7 @@ func (p *Proxy) fileTag(row storage.TagRow, write func(storage.Tx) error) error 
 // tags answers GET of a repository's tags (distribution specification,
 // "Listing Tags"), as the upstream lists them.
 func (p *Proxy) tags(w http.ResponseWriter, r *http.Request) error {
-	up, repo, err := p.route(r)
+	up, repo, err := p.route(r, oci.ActionPull)
 	if err != nil {
 		return err
 	}
