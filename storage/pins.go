@@ -66,15 +66,15 @@ func Below(tx ManifestTx, root digest.Digest) ([]digest.Digest, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, d := range named(&row.Manifest) {
+		for _, d := range Named(&row.Manifest) {
 			add(d)
 		}
 	}
 	return all, nil
 }
 
-// named gives what a manifest names, but for its subject, which is not below it.
-func named(m *oci.Manifest) []digest.Digest {
+// Named gives what a manifest names, but for its subject, which is not below it.
+func Named(m *oci.Manifest) []digest.Digest {
 	ds := make([]digest.Digest, 0, len(m.Manifests)+1+len(m.Layers))
 	for i := range m.Manifests {
 		ds = append(ds, m.Manifests[i].Digest)

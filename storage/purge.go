@@ -110,7 +110,7 @@ func (p *imagePurge) plan(ctx context.Context, tx Tx) error {
 		p.below[d] = nil
 	}
 	err = tx.Manifests(func(row ManifestRow) error {
-		for _, d := range named(&row.Manifest) {
+		for _, d := range Named(&row.Manifest) {
 			if by, ok := p.below[d]; ok {
 				p.below[d] = append(by, row.Digest)
 			}

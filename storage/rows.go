@@ -57,10 +57,29 @@ type ManifestRow struct {
 	Manifest oci.Manifest  `json:"manifest"`
 }
 
-// ReferrerRow is a manifest made here that refers to a subject.
+// ReferrerRow is a manifest that refers to a subject: made here, and listed
+// wherever the subject is, or pushed to one repository, and listed there.
 type ReferrerRow struct {
+	Repo       oci.Repo      `json:"repo,omitzero"` // where it was pushed; zero: made here
 	Subject    digest.Digest `json:"subject"`
-	Descriptor v1.Descriptor `json:"descriptor"` // with artifactType
+	Descriptor v1.Descriptor `json:"descriptor"`        // with artifactType
+	Orphaned   time.Time     `json:"orphaned,omitzero"` // when its subject was deleted from Repo; zero: it was not
+}
+
+// UpstreamReferrersRow is what an upstream last listed as referrers of a
+// subject. An empty list is not kept.
+type UpstreamReferrersRow struct {
+	Repo      oci.Repo        `json:"repo"`
+	Subject   digest.Digest   `json:"subject"`
+	Referrers []v1.Descriptor `json:"referrers"` // by digest
+	Checked   time.Time       `json:"checked"`
+}
+
+// EventRow is a notification that an endpoint has not taken yet.
+type EventRow struct {
+	Endpoint string
+	Number   uint64 // given when it is added; rises
+	Body     []byte // as the sender of notifications encodes it
 }
 
 // LayerState is how far indexing a layer has come.
@@ -184,19 +203,51 @@ type ManifestTx interface {
 	Tags(repo oci.Repo, last string, fn func(TagRow) error) error
 	// TagRepos calls fn for each repository that has a tag, by upstream, then name.
 	TagRepos(fn func(oci.Repo) error) error
+	// TagsOf calls fn for each tag that leads to d, by upstream, name, tag.
+	TagsOf(d digest.Digest, fn func(repo oci.Repo, tag string) error) error
 
+	// PutManifest also files the manifest under each digest that it names, see Named.
 	PutManifest(ManifestRow) error
 	Manifest(d digest.Digest) (ManifestRow, error)
 	DeleteManifest(d digest.Digest) error
 	// Manifests calls fn for each row, by digest.
 	Manifests(fn func(ManifestRow) error) error
+	// ManifestsAfter is Manifests for those after last.
+	ManifestsAfter(last digest.Digest, fn func(ManifestRow) error) error
+	// NamedBy calls fn for each manifest that names d, by digest. A subject is
+	// not named.
+	NamedBy(d digest.Digest, fn func(manifest digest.Digest) error) error
 
 	PutReferrer(ReferrerRow) error
+	// DeleteReferrer deletes d as a referrer of subject in every repository,
+	// DeleteReferrerIn in one, where the zero one is that of what was made here.
 	DeleteReferrer(subject, d digest.Digest) error
-	// Referrers calls fn for each referrer of subject, by digest.
+	DeleteReferrerIn(repo oci.Repo, subject, d digest.Digest) error
+	// Referrers calls fn for each referrer of subject, by digest, then by
+	// repository, what was made here first.
 	Referrers(subject digest.Digest, fn func(ReferrerRow) error) error
-	// AllReferrers calls fn for each row, by subject, then by digest.
+	// ReferrersAfter is Referrers for those whose digest is after last.
+	ReferrersAfter(subject, last digest.Digest, fn func(ReferrerRow) error) error
+	// AllReferrers calls fn for each row, by subject, then as Referrers does.
 	AllReferrers(fn func(ReferrerRow) error) error
+
+	PutUpstreamReferrers(UpstreamReferrersRow) error
+	UpstreamReferrers(repo oci.Repo, subject digest.Digest) (UpstreamReferrersRow, error)
+	DeleteUpstreamReferrers(repo oci.Repo, subject digest.Digest) error
+	// AllUpstreamReferrers calls fn for each row, by subject, then by repository.
+	AllUpstreamReferrers(fn func(UpstreamReferrersRow) error) error
+}
+
+// EventTx holds the queues of notifications, one an endpoint.
+type EventTx interface {
+	// AddEvent appends to the endpoint's queue.
+	AddEvent(endpoint string, body []byte) error
+	// Events calls fn for each event of endpoint after number, oldest first.
+	Events(endpoint string, after uint64, fn func(EventRow) error) error
+	// DeleteEvents deletes the endpoint's events up to number.
+	DeleteEvents(endpoint string, number uint64) error
+	// EventEndpoints calls fn for each endpoint that has an event, by name.
+	EventEndpoints(fn func(endpoint string) error) error
 }
 
 // LayerTx holds what indexing knows.

@@ -148,6 +148,7 @@ type Tx interface {
 	ManifestTx
 	LayerTx
 	JobTx
+	EventTx
 	PinTx
 	BlockTx
 }

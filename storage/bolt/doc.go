@@ -12,10 +12,17 @@
 //	  D UPSTREAM 00 NAME             -> nothing
 //	tags
 //	  UPSTREAM 00 NAME 00 TAG        -> JSON of storage.TagRow
+//	tags-by-digest
+//	  D UPSTREAM 00 NAME 00 TAG      -> nothing
 //	manifests
 //	  D                              -> JSON of storage.ManifestRow
+//	manifests-by-named
+//	  D(named) D                     -> nothing
 //	referrers
-//	  D(subject) D                   -> JSON of storage.ReferrerRow
+//	  D(subject) D                   -> JSON of storage.ReferrerRow, made here
+//	  D(subject) D UPSTREAM 00 NAME  -> the same, pushed
+//	upstream-referrers
+//	  D(subject) UPSTREAM 00 NAME    -> JSON of storage.UpstreamReferrersRow
 //	layers
 //	  D S                            -> JSON of storage.LayerRow
 //	spans
@@ -28,6 +35,8 @@
 //	  D S                            -> JSON of storage.JobRow
 //	jobs-by-age
 //	  T D S                          -> nothing
+//	events
+//	  ENDPOINT 00 N                  -> an event's body
 //	pins
 //	  REFERENCE                      -> JSON of storage.PinRow
 //	pins-by-digest
@@ -40,7 +49,7 @@
 // D is a digest: a byte for the algorithm (1 sha256, 2 sha512), then the hash
 // itself, so that its length is known from its first byte. S is a span size, 8
 // bytes, big endian. T is a time: seconds since 1970, 8 bytes, big endian, sign
-// flipped, then 4 bytes of nanoseconds. 00 ends a name, which can't hold it.
+// flipped, then 4 bytes of nanoseconds. N is a number, 8 bytes, big endian. 00 ends a name, which can't hold it.
 // Keys therefore sort as they are listed, and no key runs into another.
 //
 // Updates that arrive while another one is being written share the next write

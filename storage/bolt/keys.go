@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
 )
 
 // errKey refuses what can't be a key, and reports a key that is none of ours.
@@ -88,6 +89,36 @@ func pairKey(a, b digest.Digest) ([]byte, error) {
 		return nil, err
 	}
 	return appendDigest(key, b)
+}
+
+// referrerKey ends with the subject's and the referrer's digests for what was
+// made here, and else with the repository that it was pushed to.
+func referrerKey(repo oci.Repo, subject, d digest.Digest) ([]byte, error) {
+	key, err := pairKey(subject, d)
+	if err != nil || repo == (oci.Repo{}) {
+		return key, err
+	}
+	return appendRepo(key, repo)
+}
+
+// pastPrefix changes a prefix to the first key after all that begin with it. It
+// ends with a digest, which does not consist of the highest bytes.
+func pastPrefix(prefix []byte) []byte {
+	for i := len(prefix) - 1; i >= 0; i-- {
+		if prefix[i]++; prefix[i] != 0 {
+			return prefix[:i+1]
+		}
+	}
+	return prefix
+}
+
+// tagOfKey is the digest that a tag leads to, and the tag.
+func tagOfKey(row storage.TagRow) ([]byte, error) {
+	key, err := rightKey(row.Repo, row.Digest)
+	if err != nil {
+		return nil, err
+	}
+	return appendName(append(key, 0), row.Tag)
 }
 
 // layerKey is a layer at one span size.

@@ -1,6 +1,8 @@
 package bolt
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -14,7 +16,35 @@ func (t tx) PutTag(row storage.TagRow) error {
 	if err != nil {
 		return err
 	}
+	old, err := t.Tag(row.Repo, row.Tag)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	if err != nil || old.Digest != row.Digest {
+		if err := errors.Join(t.unfileTag(old), t.fileTag(row)); err != nil {
+			return err
+		}
+	}
 	return t.put(bucketTags, key, row)
+}
+
+func (t tx) fileTag(row storage.TagRow) error {
+	key, err := tagOfKey(row)
+	if err != nil {
+		return err
+	}
+	return t.t.Bucket(bucketTagsByDigest).Put(key, present)
+}
+
+func (t tx) unfileTag(row storage.TagRow) error {
+	if row.Digest == "" {
+		return nil // there was none
+	}
+	key, err := tagOfKey(row)
+	if err != nil {
+		return err
+	}
+	return t.t.Bucket(bucketTagsByDigest).Delete(key)
 }
 
 func (t tx) Tag(repo oci.Repo, tag string) (row storage.TagRow, err error) {
@@ -30,7 +60,29 @@ func (t tx) DeleteTag(repo oci.Repo, tag string) error {
 	if err != nil {
 		return err
 	}
-	return t.t.Bucket(bucketTags).Delete(key)
+	old, err := t.Tag(repo, tag)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(t.unfileTag(old), t.t.Bucket(bucketTags).Delete(key))
+}
+
+func (t tx) TagsOf(d digest.Digest, fn func(oci.Repo, string) error) error {
+	prefix, err := digestKey(d)
+	if err != nil {
+		return err
+	}
+	return t.scan(bucketTagsByDigest, prefix, prefix, func(k, _ []byte) error {
+		k = k[len(prefix):]
+		repo, err := cutTagRepo(k)
+		if err != nil {
+			return err
+		}
+		return fn(repo, string(k[bytes.LastIndexByte(k, 0)+1:]))
+	})
 }
 
 func (t tx) Tags(repo oci.Repo, last string, fn func(storage.TagRow) error) error {
@@ -80,7 +132,20 @@ func (t tx) PutManifest(row storage.ManifestRow) error {
 	if err != nil {
 		return err
 	}
-	return t.put(bucketManifests, key, row)
+	return errors.Join(t.fileManifest(row), t.put(bucketManifests, key, row))
+}
+
+func (t tx) fileManifest(row storage.ManifestRow) error {
+	for _, d := range storage.Named(&row.Manifest) {
+		key, err := pairKey(d, row.Digest)
+		if err != nil {
+			return err
+		}
+		if err := t.t.Bucket(bucketManifestsByNamed).Put(key, present); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t tx) Manifest(d digest.Digest) (row storage.ManifestRow, err error) {
@@ -96,37 +161,53 @@ func (t tx) DeleteManifest(d digest.Digest) error {
 	if err != nil {
 		return err
 	}
+	row, err := t.Manifest(d)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, named := range storage.Named(&row.Manifest) {
+		by, err := pairKey(named, d)
+		if err != nil {
+			return err
+		}
+		if err := t.t.Bucket(bucketManifestsByNamed).Delete(by); err != nil {
+			return err
+		}
+	}
 	return t.t.Bucket(bucketManifests).Delete(key)
+}
+
+func (t tx) NamedBy(d digest.Digest, fn func(digest.Digest) error) error {
+	prefix, err := digestKey(d)
+	if err != nil {
+		return err
+	}
+	return t.scan(bucketManifestsByNamed, prefix, prefix, func(k, _ []byte) error {
+		by, _, err := cutDigest(k[len(prefix):])
+		if err != nil {
+			return err
+		}
+		return fn(by)
+	})
 }
 
 func (t tx) Manifests(fn func(storage.ManifestRow) error) error {
 	return scanRows(t, bucketManifests, nil, fn)
 }
 
-func (t tx) PutReferrer(row storage.ReferrerRow) error {
-	key, err := pairKey(row.Subject, row.Descriptor.Digest)
+func (t tx) ManifestsAfter(last digest.Digest, fn func(storage.ManifestRow) error) error {
+	from, err := digestKey(last)
 	if err != nil {
 		return err
 	}
-	return t.put(bucketReferrers, key, row)
-}
-
-func (t tx) DeleteReferrer(subject, d digest.Digest) error {
-	key, err := pairKey(subject, d)
-	if err != nil {
-		return err
-	}
-	return t.t.Bucket(bucketReferrers).Delete(key)
-}
-
-func (t tx) Referrers(subject digest.Digest, fn func(storage.ReferrerRow) error) error {
-	prefix, err := digestKey(subject)
-	if err != nil {
-		return err
-	}
-	return scanRows(t, bucketReferrers, prefix, fn)
-}
-
-func (t tx) AllReferrers(fn func(storage.ReferrerRow) error) error {
-	return scanRows(t, bucketReferrers, nil, fn)
+	return t.scan(bucketManifests, nil, append(from, 0), func(k, v []byte) error {
+		var row storage.ManifestRow
+		if err := unmarshal(bucketManifests, k, v, &row); err != nil {
+			return err
+		}
+		return fn(row)
+	})
 }

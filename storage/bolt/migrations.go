@@ -29,6 +29,11 @@ var (
 	bucketBlocks        = []byte("blocks")
 	bucketHeat          = []byte("heat")
 
+	bucketTagsByDigest      = []byte("tags-by-digest")
+	bucketManifestsByNamed  = []byte("manifests-by-named")
+	bucketUpstreamReferrers = []byte("upstream-referrers")
+	bucketEvents            = []byte("events")
+
 	keyVersion = []byte("version")
 )
 
@@ -41,6 +46,21 @@ var migrations = []func(*bbolt.Tx) error{
 		bucketLayers, bucketSpans, bucketImages, bucketImagesByLayer, bucketJobs, bucketJobsByAge,
 	),
 	createBuckets(bucketPins, bucketPinsByDigest, bucketBlocks, bucketHeat), // version 2
+	func(t *bbolt.Tx) error { // version 3
+		if err := createBuckets(bucketTagsByDigest, bucketManifestsByNamed, bucketUpstreamReferrers, bucketEvents)(t); err != nil {
+			return err
+		}
+		return fileByDigest(tx{t})
+	},
+}
+
+// fileByDigest fills the buckets that find tags and manifests by what they name.
+func fileByDigest(t tx) error {
+	err := scanRows(t, bucketTags, nil, t.fileTag)
+	if err != nil {
+		return err
+	}
+	return scanRows(t, bucketManifests, nil, t.fileManifest)
 }
 
 func createBuckets(names ...[]byte) func(*bbolt.Tx) error {

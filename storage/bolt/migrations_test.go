@@ -7,8 +7,10 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.etcd.io/bbolt"
 
+	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/storage/bolt"
 )
@@ -16,14 +18,19 @@ import (
 // TestMigrate opens files as earlier versions wrote them: rows stay, and what
 // came since works.
 func TestMigrate(t *testing.T) {
-	later := map[uint32][]string{1: {"pins", "pins-by-digest", "blocks", "heat"}}
+	v3 := []string{"tags-by-digest", "manifests-by-named", "upstream-referrers", "events"}
+	later := map[uint32][]string{1: append([]string{"pins", "pins-by-digest", "blocks", "heat"}, v3...), 2: v3}
 	for version, buckets := range later {
 		path := filepath.Join(t.TempDir(), "meta.db")
 		d := digest.FromString("kept")
 		row := storage.BlobRow{Digest: d, Kind: storage.KindBlob, Size: 7}
+		m := storage.ManifestRow{Digest: digest.FromString("m"), Manifest: oci.Manifest{Layers: []v1.Descriptor{{Digest: d}}}}
 		db, err := bolt.Open(path, bolt.Options{})
 		if err == nil {
-			err = errors.Join(db.Update(t.Context(), func(tx storage.Tx) error { return tx.PutBlob(row) }), db.Close())
+			err = errors.Join(db.Update(t.Context(), func(tx storage.Tx) error {
+				return errors.Join(tx.PutBlob(row), tx.PutManifest(m),
+					tx.PutTag(storage.TagRow{Repo: oci.Repo{Upstream: "u", Name: "n"}, Tag: "t", Digest: m.Digest}))
+			}), db.Close())
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -52,7 +59,15 @@ func TestMigrate(t *testing.T) {
 				if got, err := tx.Blob(d); err != nil || got.Size != row.Size {
 					t.Errorf("a row of version %d: %+v, %v", version, got, err)
 				}
-				return errors.Join(
+				var by, tags int
+				err := errors.Join(
+					tx.NamedBy(d, func(digest.Digest) error { by++; return nil }),
+					tx.TagsOf(m.Digest, func(oci.Repo, string) error { tags++; return nil }),
+				)
+				if by != 1 || tags != 1 {
+					t.Errorf("a blob of version %d is named by %d manifests, its manifest by %d tags, want 1 each", version, by, tags)
+				}
+				return errors.Join(err,
 					tx.PutPin(storage.PinRow{Reference: "a/b:1", Root: d, Holds: []digest.Digest{d}}),
 					tx.PutBlock(storage.BlockRow{Digest: d}),
 					tx.PutHeat(storage.HeatRow{Digest: d, SpanSize: 1}),

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"go.etcd.io/bbolt"
 
 	"github.com/sociable/sociable/internal/oci"
@@ -34,7 +35,7 @@ func TestOpenTwice(t *testing.T) {
 func TestRowsOutliveTheProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "meta.db")
 	repo := oci.Repo{Upstream: "u", Name: "n"}
-	row := storage.TagRow{Repo: repo, Tag: "t", Digest: "sha256:x"}
+	row := storage.TagRow{Repo: repo, Tag: "t", Digest: digest.FromString("x")}
 	db := open(t, path, bolt.Options{})
 	if err := db.Update(t.Context(), func(tx storage.Tx) error { return tx.PutTag(row) }); err != nil {
 		t.Fatalf("Update: %v", err)

@@ -24,6 +24,11 @@ func Meta(t *testing.T, newMeta func(t *testing.T) storage.Meta) {
 		"tags":                metaTags,
 		"manifests":           metaManifests,
 		"referrers":           metaReferrers,
+		"pushed referrers":    metaPushedReferrers,
+		"upstream referrers":  metaUpstreamReferrers,
+		"named by":            metaNamedBy,
+		"tags of":             metaTagsOf,
+		"events":              metaEvents,
 		"layers":              metaLayers,
 		"spans":               metaSpans,
 		"images":              metaImages,
@@ -166,6 +171,17 @@ func metaBadKeys(t *testing.T, m storage.Meta) {
 		"pin holds no digest": func(tx storage.Tx) error {
 			return tx.PutPin(storage.PinRow{Reference: "a", Holds: []digest.Digest{"x"}})
 		},
+		"tag of no digest":         func(tx storage.Tx) error { return tx.PutTag(storage.TagRow{Repo: repoA, Tag: "a"}) },
+		"manifest names no digest": func(tx storage.Tx) error { return tx.PutManifest(namingRow("m", "x")) },
+		"referrer with NUL": func(tx storage.Tx) error {
+			return tx.PutReferrer(storage.ReferrerRow{Repo: nul, Subject: dig("1"), Descriptor: descriptor("a")})
+		},
+		"upstream's referrers, NUL": func(tx storage.Tx) error {
+			return tx.PutUpstreamReferrers(storage.UpstreamReferrersRow{Repo: nul, Subject: dig("1")})
+		},
+		"event for nobody": func(tx storage.Tx) error { return tx.AddEvent("", []byte("x")) },
+		"event with NUL":   func(tx storage.Tx) error { return tx.AddEvent("a\x00", []byte("x")) },
+
 		"block":   func(tx storage.Tx) error { return tx.PutBlock(storage.BlockRow{}) },
 		"heat":    func(tx storage.Tx) error { return tx.PutHeat(storage.HeatRow{Digest: dig("1"), SpanSize: -1}) },
 		"partial": func(tx storage.Tx) error { return tx.PutPartial(storage.PartialRow{}) },
