@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 )
 
 // extent is a run of bytes in memory, or in the spill file where mem is nil.
@@ -64,33 +65,88 @@ func (s *spill) bytes(e extent, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// writeTo writes the extents to w, one after another.
+const (
+	readSize  = 512 << 10 // how much of the file is read at once
+	readAhead = 4         // such pieces, at most
+)
+
+// writeTo writes the extents to w, one after another. What is in the file is
+// read ahead of w, by a goroutine that ends before writeTo does.
 func (s *spill) writeTo(w io.Writer, es []extent) (int64, error) {
 	var total int64
-	var buf []byte
-	for _, e := range es {
+	var ahead *pieces
+	for i, e := range es {
 		for e.n > 0 {
-			part := e
-			if e.mem == nil {
-				part.n = min(e.n, 64<<10)
-			}
-			p, err := s.bytes(part, buf)
-			if err != nil {
-				return total, err
-			}
-			if e.mem == nil {
-				buf = p
+			p := e.mem
+			if p == nil {
+				if ahead == nil {
+					ahead = s.readAll(es[i:])
+					defer ahead.stop()
+				}
+				var err error
+				if p, err = ahead.next(); err != nil {
+					return total, err
+				}
 			}
 			n, err := w.Write(p)
 			total += int64(n)
 			if err != nil {
 				return total, err
 			}
-			e.off += part.n
-			e.n -= part.n
+			e.n -= int64(len(p))
 		}
 	}
 	return total, nil
+}
+
+// pieces are what is read of the file, in order.
+type pieces struct {
+	full, free chan []byte
+	last       []byte // given out
+	end        chan struct{}
+	err        error // why there are no more; to be looked at when full is closed
+	running    sync.WaitGroup
+}
+
+// readAll begins to read those of es that are in the file.
+func (s *spill) readAll(es []extent) *pieces {
+	p := &pieces{full: make(chan []byte, readAhead), free: make(chan []byte, readAhead+1), end: make(chan struct{})}
+	for range readAhead {
+		p.free <- nil
+	}
+	p.running.Go(func() {
+		defer close(p.full)
+		for _, e := range es {
+			for ; e.mem == nil && e.n > 0 && p.err == nil; e.off, e.n = e.off+readSize, e.n-readSize {
+				select {
+				case buf := <-p.free:
+					buf, p.err = s.bytes(extent{off: e.off, n: min(e.n, readSize)}, buf)
+					p.full <- buf
+				case <-p.end:
+					return
+				}
+			}
+		}
+	})
+	return p
+}
+
+// next gives the next piece, until it is called again.
+func (p *pieces) next() ([]byte, error) {
+	if p.last != nil {
+		p.free <- p.last[:0]
+	}
+	var more bool
+	if p.last, more = <-p.full; more && p.last != nil {
+		return p.last, nil
+	}
+	return nil, p.err
+}
+
+// stop ends the reading.
+func (p *pieces) stop() {
+	close(p.end)
+	p.running.Wait()
 }
 
 // close frees the file. It may be called again, and on nil.

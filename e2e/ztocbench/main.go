@@ -25,10 +25,14 @@ const cache = ".cache/ztocbench"
 
 func main() {
 	runs := flag.Int("runs", 5, "runs of each build")
+	prepare := flag.Bool("prepare", false, "make the layers and the programs, and measure nothing")
 	out := flag.String("o", "", "also write the table to this file, in place of its section on the zTOC builder")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if *prepare {
+		*runs = 0
+	}
 	if err := run(ctx, ".", *runs, *out, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "ztocbench:", err)
 		os.Exit(1)
@@ -48,6 +52,9 @@ func run(ctx context.Context, e2e string, runs int, out string, w io.Writer) err
 	bins, err := buildPrograms(ctx, e2e, dir)
 	if err != nil {
 		return err
+	}
+	if runs == 0 {
+		return nil
 	}
 	r, err := measure(ctx, e2e, bins, layers, runs)
 	if err != nil {

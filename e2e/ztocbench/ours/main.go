@@ -3,6 +3,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"flag"
 	"fmt"
 	"io"
@@ -14,7 +15,15 @@ import (
 func main() {
 	diffID := flag.Bool("diffid", false, "compute the diffID too")
 	digest := flag.Bool("digest", false, "compute the layer's digest too")
+	hash := flag.Bool("sha256", false, "print the sha256 of the layer instead, which is the least that any builder does")
 	flag.Parse()
+	if *hash {
+		if err := hashAlone(flag.Arg(0)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(flag.Arg(0), ztoc.Options{DiffID: *diffID, SkipLayerDigest: !*digest}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -44,5 +53,20 @@ func run(path string, o ztoc.Options) error {
 		return err
 	}
 	fmt.Println(r.Digest, r.Size)
+	return nil
+}
+
+// hashAlone reads the file as the builder does, and does nothing but hash it.
+func hashAlone(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{f}, make([]byte, 256<<10)); err != nil {
+		return err
+	}
+	fmt.Printf("%x\n", h.Sum(nil))
 	return nil
 }

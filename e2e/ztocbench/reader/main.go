@@ -1,5 +1,5 @@
 // Command reader makes the zTOC of a layer of 10 GB, and reads it: all that
-// `ztoc info` shows, or one file.
+// `ztoc info` shows, or one file; or tells how long the end of its build takes.
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/sociable/sociable/ztoc"
 )
@@ -24,6 +25,8 @@ func main() {
 	switch os.Args[1] {
 	case "make":
 		err = makeLarge(os.Args[2], os.Args[3])
+	case "finish":
+		err = finish(os.Args[2])
 	case "info":
 		err = info(os.Args[2])
 	case "get":
@@ -77,6 +80,31 @@ func makeLarge(ztocPath, layerPath string) error {
 		return err
 	}
 	return f.Close()
+}
+
+// finish builds the zTOC of the layer once more and prints how long it took from
+// the last byte on, in microseconds.
+func finish(layerPath string) error {
+	layer, err := os.Open(layerPath)
+	if err != nil {
+		return err
+	}
+	defer layer.Close()
+	b, err := ztoc.NewBuilder(ztoc.DefaultSpanSize, ztoc.Options{})
+	if err != nil {
+		return err
+	}
+	defer b.Abort()
+	if _, err := io.Copy(b, layer); err != nil {
+		return err
+	}
+	last := time.Now()
+	r, err := b.Finish()
+	if err != nil {
+		return err
+	}
+	fmt.Println(time.Since(last).Microseconds())
+	return r.Close()
 }
 
 func name(i int) string {
