@@ -111,10 +111,12 @@ func (x *Indexer) read(k key, c compression, r io.Reader, verified bool) (*outco
 	}
 	defer b.abort()
 	o := &outcome{}
+	read := x.counter(k)
 	buf := make([]byte, 256<<10)
 	for {
 		n, rerr := r.Read(buf)
 		o.bytes += int64(n)
+		read.Add(int64(n))
 		o.head = append(o.head, buf[:min(n, headMax-len(o.head))]...)
 		if n > 0 && o.refused == nil {
 			if err := o.write(b, buf[:n]); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -16,8 +17,11 @@ type Options struct {
 	Store    Store
 	Rules    []Rule // the first that matches an image decides; none: the image is not indexed
 	Disabled bool   // nothing new is indexed or listed; what is there stays
-	Workers  int    // layers indexed from the store at once; 0: 1
-	MaxTaps  int    // layers indexed from streams at once; 0: 8
+	// OnlyAsked leaves alone all images but those that Want named: for who has a
+	// store open and does not know the rules.
+	OnlyAsked bool
+	Workers   int // layers indexed from the store at once; 0: 1
+	MaxTaps   int // layers indexed from streams at once; 0: 8
 	// A layer that comes to more uncompressed bytes, or holds more files, is not
 	// indexed: it may be made to cost much. 0: no bound on bytes, 10 million files.
 	MaxUncompressed int64
@@ -48,7 +52,7 @@ type Indexer struct {
 	taps    []tapRequest               // not looked at yet
 	whole   map[digest.Digest]struct{} // not looked at yet
 	retry   map[digest.Digest]struct{} // image manifests whose publication went wrong
-	claimed map[key]struct{}           // being built by this process
+	claimed map[key]*atomic.Int64      // being built by this process: bytes read
 }
 
 // key names one layer at one span size, the unit of work.
@@ -77,7 +81,7 @@ func New(o Options) *Indexer {
 		toDo:  make(chan struct{}, 1), toLease: make(chan struct{}, 1), toRetry: make(chan struct{}, 1),
 		whole:   map[digest.Digest]struct{}{},
 		retry:   map[digest.Digest]struct{}{},
-		claimed: map[key]struct{}{},
+		claimed: map[key]*atomic.Int64{},
 	}
 	x.newBuilder = x.zTOCBuilder
 	return x
@@ -101,7 +105,9 @@ func (x *Indexer) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return x.dispatch(ctx) })
-	g.Go(func() error { return x.resume(ctx) })
+	if !x.opt.OnlyAsked {
+		g.Go(func() error { return x.resume(ctx) })
+	}
 	g.Go(func() error { return x.republish(ctx) })
 	for range x.opt.Workers {
 		g.Go(func() error { return x.worker(ctx) })
@@ -148,7 +154,7 @@ func (x *Indexer) claim(k key) bool {
 	if _, taken := x.claimed[k]; taken {
 		return false
 	}
-	x.claimed[k] = struct{}{}
+	x.claimed[k] = new(atomic.Int64)
 	return true
 }
 

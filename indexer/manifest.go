@@ -90,12 +90,12 @@ func (x *Indexer) takeNotes(tx storage.Tx, d digest.Digest, see func(*storage.Im
 	img := old
 	img.Repos = slices.Clone(old.Repos)
 	descriptors := see(&img)
-	rule := ruleFor(x.opt.Rules, img.Repos)
+	rule := x.ruleOf(&img)
 	img.Layers = decide(rule, descriptors)
 
 	var n notes
 	sameLayers := reflect.DeepEqual(old.Layers, img.Layers)
-	if !sameLayers || !slices.Equal(old.Repos, img.Repos) {
+	if !sameLayers || !slices.Equal(old.Repos, img.Repos) || !reflect.DeepEqual(old.Asked, img.Asked) {
 		n.img = &img
 	}
 	if sameLayers && img.Index != "" && rule.publishes() {

@@ -32,6 +32,9 @@ func (x *Indexer) plan(tx storage.Tx, manifest digest.Digest) (publication, erro
 		return publication{}, ignoreNotFound(err)
 	}
 	p := publication{img: img}
+	if x.opt.OnlyAsked && img.Asked == nil {
+		return p, nil
+	}
 	var layers []IndexLayer
 	for i := range img.Layers {
 		l := &img.Layers[i]
@@ -51,7 +54,7 @@ func (x *Indexer) plan(tx storage.Tx, manifest digest.Digest) (publication, erro
 			})
 		}
 	}
-	if len(layers) > 0 && ruleFor(x.opt.Rules, img.Repos).publishes() {
+	if len(layers) > 0 && x.ruleOf(&img).publishes() {
 		if p.body, err = EncodeIndexV1(img.Manifest, layers); err != nil {
 			return p, err
 		}

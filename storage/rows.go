@@ -116,6 +116,13 @@ type ImageRow struct {
 	Index     digest.Digest `json:"index,omitempty"`
 	IndexSize int64         `json:"index_size,omitempty"`
 	Published time.Time     `json:"published,omitzero"`
+	Asked     *Asked        `json:"asked,omitempty"` // by an operator, whatever the rules say
+}
+
+// Asked is how an operator wants an image indexed.
+type Asked struct {
+	SpanSize     int64 `json:"span_size"`      // uncompressed bytes
+	MinLayerSize int64 `json:"min_layer_size"` // compressed bytes; a layer below it is skipped
 }
 
 // ImageLayer is one layer of an image as the rule that applied saw it.

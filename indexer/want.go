@@ -1,0 +1,81 @@
+package indexer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+// Why Want refuses.
+var (
+	ErrDisabled     = errors.New("indexing is switched off (index.enabled)")
+	ErrNotIndexable = errors.New("it is no image, or carries a SOCI index already")
+)
+
+// Want says that an operator wants an index of an image manifest that is stored
+// and was found in repo, made in the way asked for, whatever the rules say, now
+// and later. Its layers that are whole in the store are queued, the others are
+// indexed when they come; where all are through already, the index is listed
+// when Want returns. ErrDisabled, ErrNotIndexable.
+func (x *Indexer) Want(ctx context.Context, repo oci.Repo, row storage.ManifestRow, how storage.Asked) error {
+	switch {
+	case x.opt.Disabled:
+		return ErrDisabled
+	case !indexable(&row.Manifest):
+		return fmt.Errorf("index %s: %w", row.Digest, ErrNotIndexable)
+	case how.SpanSize <= 0 || how.MinLayerSize < 0:
+		return fmt.Errorf("index %s: a span size of %d, layers of at least %d bytes: %w", row.Digest, how.SpanSize, how.MinLayerSize, errors.ErrUnsupported)
+	}
+	subject := v1.Descriptor{MediaType: row.Manifest.MediaType, Digest: row.Digest, Size: row.Size}
+	err := x.note(ctx, row.Digest, func(img *storage.ImageRow) []v1.Descriptor {
+		img.Manifest, img.Asked = subject, &how
+		if !slices.Contains(img.Repos, repo) {
+			img.Repos = append(img.Repos, repo)
+		}
+		return row.Manifest.Layers
+	})
+	if err != nil {
+		return fmt.Errorf("note image %s: %w", row.Digest, err)
+	}
+	return nil
+}
+
+// Progress is how many compressed bytes of a layer the build at work has read, 0
+// when none is.
+func (x *Indexer) Progress(layer digest.Digest, spanSize int64) int64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if n := x.claimed[key{layer, spanSize}]; n != nil {
+		return n.Load()
+	}
+	return 0
+}
+
+// counter counts what the build of k, which is claimed, has read.
+func (x *Indexer) counter(k key) *atomic.Int64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	n := x.claimed[k]
+	if n == nil {
+		n = new(atomic.Int64)
+	}
+	n.Store(0) // what an attempt before read
+	return n
+}
+
+// ruleOf is the rule by which an image is indexed: what an operator asked for,
+// or the first that matches; nil when there is none.
+func (x *Indexer) ruleOf(img *storage.ImageRow) *Rule {
+	if a := img.Asked; a != nil {
+		return &Rule{SpanSize: a.SpanSize, MinLayerSize: a.MinLayerSize}
+	}
+	return ruleFor(x.opt.Rules, img.Repos)
+}
