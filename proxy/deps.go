@@ -39,6 +39,9 @@ type Indexer interface {
 // Referrers answers the referrers request of a caller who may read subject.
 type Referrers interface {
 	Serve(w http.ResponseWriter, r *http.Request, repo oci.Repo, subject digest.Digest) error
+	// ServeTag gives the list under the fallback tag of a hosted repository.
+	// storage.ErrNotFound, and nothing written, when it is empty.
+	ServeTag(w http.ResponseWriter, r *http.Request, repo oci.Repo, subject digest.Digest) error
 }
 
 // Access decides who may do what. It is asked for every request, after the

@@ -179,6 +179,9 @@ func (p *Proxy) referrers(w http.ResponseWriter, r *http.Request) error {
 // mayList proves, where something is known here of the subject, that repo has
 // it. Of a subject that is not known there is nothing to keep from anybody.
 func (p *Proxy) mayList(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest) error {
+	if up.Hosted { // the list has what was pushed to repo, and what repo has a right to
+		return nil
+	}
 	var entitled, listed bool
 	err := p.store.View(ctx, func(tx storage.Tx) (err error) {
 		if entitled, err = p.has(tx, repo, d, ""); err != nil || entitled {

@@ -11,33 +11,43 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
 )
 
-// How long an upstream's answer is good for. A failure is remembered just long
-// enough that a crowd of callers does not wait for it one after the other.
 const (
-	answerTTL  = 10 * time.Second
+	// failureTTL remembers a failure just long enough that a crowd of callers
+	// does not wait for it one after the other.
 	failureTTL = time.Second
+	// holdOff is how long an upstream that gave no answer is not asked about
+	// anything: the next callers are spared the wait.
+	holdOff = 10 * time.Second
 )
 
-// What is remembered at most, in answers and in bytes of all of them.
+// What is remembered in memory at most, in answers and in bytes of all of them.
 const (
 	maxAnswers     = 4096
 	maxAnswerBytes = 16 << 20
 )
 
-var errCut = errors.New("asking the upstream was cut short")
+var (
+	errCut    = errors.New("asking the upstream was cut short")
+	errSilent = errors.New("the upstream did not answer a moment ago")
+)
 
 // asker asks the upstream once for all who want to know the same at the same
-// time, and remembers the answer for a moment.
+// time, and remembers the answer: in memory, and in rows, which a restart and an
+// upstream that is away do not take along.
 type asker struct {
 	upstream Upstream
 	timeout  time.Duration
+	ttl      time.Duration // how long an answer is good for
+	rows     answerRows
 
 	mu      sync.Mutex
 	answers map[question]*list.Element // of *answer
 	byAge   *list.List                 // newest first
 	bytes   int                        // about, of all answers
+	silent  map[string]time.Time       // upstreams, and until when they are not asked
 }
 
 type question struct {
@@ -49,39 +59,108 @@ type question struct {
 type answer struct {
 	q       question
 	done    chan struct{}
-	list    []v1.Descriptor
-	err     error
+	theirs  theirs
+	asked   bool  // the upstream was asked for it
+	err     error // why it is not the upstream's own of now; theirs is what it last said then
 	bytes   int
-	expires time.Time // zero while on its way; guarded by asker.mu
+	good    time.Duration // how long it is good for
+	expires time.Time     // zero while on its way; guarded by asker.mu
 }
 
-func newAsker(u Upstream, timeout time.Duration) *asker {
-	return &asker{upstream: u, timeout: timeout, answers: map[question]*list.Element{}, byAge: list.New()}
+// theirs is what an upstream lists: the first SOCI v1 index, where there is
+// one, and the rest by digest.
+type theirs struct {
+	soci *v1.Descriptor
+	rest []v1.Descriptor
 }
 
-// ask gives the upstream's list. asked reports whether this call did the
-// asking, rather than join another or find its answer. Joining takes no longer
-// than asking: the one who asks is held to the timeout.
-func (a *asker) ask(ctx context.Context, repo oci.Repo, subject digest.Digest) (ds []v1.Descriptor, asked bool, err error) {
+func newAsker(u Upstream, timeout, ttl time.Duration, store Store) *asker {
+	return &asker{
+		upstream: u, timeout: timeout, ttl: ttl, rows: answerRows{store},
+		answers: map[question]*list.Element{}, byAge: list.New(), silent: map[string]time.Time{},
+	}
+}
+
+// ask gives the upstream's list. An error says why it is not of now: with it
+// comes what the upstream last said, if that is known. asked reports whether
+// this call did the asking, rather than join another or find its answer.
+// Joining takes no longer than asking: the one who asks is held to the timeout.
+func (a *asker) ask(ctx context.Context, repo oci.Repo, subject digest.Digest) (ts theirs, asked bool, err error) {
 	q := question{repo, subject}
 	ans, mine := a.join(q)
 	if mine {
-		// The caller's leaving must not become everybody's failure.
-		actx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
-		defer cancel()
+		ctx = context.WithoutCancel(ctx) // the caller's leaving must not become everybody's failure
+		var keep func(context.Context) error
 		func() {
 			defer a.settle(ans) // whatever happens: others wait for it
-			ans.err = errCut
-			ans.list, ans.err = a.upstream(actx, repo, subject)
+			ans.err, ans.good = errCut, failureTTL
+			keep = a.find(ctx, ans)
 		}()
-		return ans.list, true, ans.err
+		if keep != nil {
+			err := keep(ctx)
+			if err != nil && ans.err == nil {
+				return ans.theirs, ans.asked, &keepError{err}
+			}
+		}
+		return ans.theirs, ans.asked, ans.err
 	}
 	select {
 	case <-ans.done:
-		return ans.list, false, ans.err
+		return ans.theirs, false, ans.err
 	case <-ctx.Done():
-		return nil, false, context.Cause(ctx)
+		return theirs{}, false, context.Cause(ctx)
 	}
+}
+
+// keepError says that a list is the upstream's of now, but could not be kept.
+type keepError struct{ err error }
+
+func (e *keepError) Error() string { return "keep the upstream's referrers: " + e.err.Error() }
+func (e *keepError) Unwrap() error { return e.err }
+
+// find fills ans, from a row that is young enough or from the upstream. keep,
+// if not nil, files what was new.
+func (a *asker) find(ctx context.Context, ans *answer) (keep func(context.Context) error) {
+	row, age, err := a.rows.get(ctx, ans.q)
+	if err != nil {
+		ans.err = err
+		return nil
+	}
+	ans.theirs = sorted(row.Referrers)
+	if age < a.ttl {
+		ans.err, ans.good = nil, a.ttl-age
+		return nil
+	}
+	if a.isSilent(ans.q.repo.Upstream) {
+		ans.err = errSilent
+		return nil
+	}
+	actx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	ans.asked = true
+	list, err := a.upstream(actx, ans.q.repo, ans.q.subject)
+	if err != nil {
+		if upstream.IsUnavailable(err) {
+			a.setSilent(ans.q.repo.Upstream)
+		}
+		ans.err = err
+		return nil
+	}
+	list = clean(list)
+	ans.theirs, ans.err, ans.good = sorted(list), nil, a.ttl
+	return a.rows.keep(ans.q, row, age, list)
+}
+
+func (a *asker) isSilent(up string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return time.Now().Before(a.silent[up])
+}
+
+func (a *asker) setSilent(up string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.silent[up] = time.Now().Add(holdOff)
 }
 
 // join finds the answer to q, or makes one that the caller is to get.
@@ -103,12 +182,8 @@ func (a *asker) join(q question) (ans *answer, mine bool) {
 func (a *asker) settle(ans *answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	ttl := answerTTL
-	if ans.err != nil {
-		ttl = failureTTL
-	}
-	ans.expires = time.Now().Add(ttl)
-	ans.bytes = weight(ans.list)
+	ans.expires = time.Now().Add(ans.good)
+	ans.bytes = weight(ans.theirs.rest)
 	a.bytes += ans.bytes
 	close(ans.done)
 	for e := a.byAge.Back(); e != nil && (a.byAge.Len() > maxAnswers || a.bytes > maxAnswerBytes); {

@@ -17,6 +17,8 @@ import (
 	"github.com/sociable/sociable/internal/oci"
 )
 
+const answerTTL = 10 * time.Second
+
 // scripted is an upstream that counts and takes its time.
 type scripted struct {
 	calls atomic.Int32
@@ -38,7 +40,7 @@ func (u *scripted) ask(ctx context.Context, _ oci.Repo, _ digest.Digest) ([]v1.D
 func TestManyAskOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := &scripted{takes: 100 * time.Millisecond, list: []v1.Descriptor{entry(1, signature)}}
-		a := newAsker(u.ask, time.Second)
+		a := newAsker(u.ask, time.Second, answerTTL, nil)
 		var wg sync.WaitGroup
 		var asked atomic.Int32
 		for range 50 {
@@ -47,7 +49,7 @@ func TestManyAskOnce(t *testing.T) {
 				if mine {
 					asked.Add(1)
 				}
-				if diff := cmp.Diff(u.list, got); diff != "" || err != nil {
+				if diff := cmp.Diff(u.list, got.rest); diff != "" || err != nil {
 					t.Errorf("error %v, list (-want +got):\n%s", err, diff)
 				}
 			})
@@ -69,7 +71,7 @@ func TestAnswersAreForgotten(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				u := &scripted{err: tt.err}
-				a := newAsker(u.ask, time.Second)
+				a := newAsker(u.ask, time.Second, answerTTL, nil)
 				for _, step := range []struct {
 					wait  time.Duration
 					calls int32
@@ -92,7 +94,7 @@ func TestAnswersAreForgotten(t *testing.T) {
 func TestLeavingHurtsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := &scripted{takes: 500 * time.Millisecond}
-		a := newAsker(u.ask, time.Second)
+		a := newAsker(u.ask, time.Second, answerTTL, nil)
 		leaving, leave := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() { _, _, _ = a.ask(leaving, repo, subject) })
@@ -118,7 +120,7 @@ func TestLeavingHurtsNobody(t *testing.T) {
 
 // TestPanicFreesTheOthers: an upstream that panics must not leave callers waiting.
 func TestPanicFreesTheOthers(t *testing.T) {
-	a := newAsker(func(context.Context, oci.Repo, digest.Digest) ([]v1.Descriptor, error) { panic("bug") }, time.Second)
+	a := newAsker(func(context.Context, oci.Repo, digest.Digest) ([]v1.Descriptor, error) { panic("bug") }, time.Second, answerTTL, nil)
 	func() {
 		defer func() { _ = recover() }()
 		_, _, _ = a.ask(t.Context(), repo, subject)
@@ -132,7 +134,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	big := entry(1, signature)
 	big.Annotations = map[string]string{"k": strings.Repeat("v", maxAnswerBytes/10)}
 	list := []v1.Descriptor{big}
-	a := newAsker(func(context.Context, oci.Repo, digest.Digest) ([]v1.Descriptor, error) { return list, nil }, time.Second)
+	a := newAsker(func(context.Context, oci.Repo, digest.Digest) ([]v1.Descriptor, error) { return list, nil }, time.Second, answerTTL, nil)
 	ask := func(n int) {
 		for i := range n {
 			_, _, err := a.ask(t.Context(), repo, entry(i, "").Digest)

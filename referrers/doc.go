@@ -8,9 +8,12 @@
 //   - Exactly one SOCI v1 index is listed, as the first entry: ours when there
 //     is one, else the upstream's first. Clients take the first one they see,
 //     and remember it.
-//   - The upstream is asked for a bounded time. Without its answer the list
-//     holds ours alone; it is never an error, because clients take that as
-//     "no such API".
+//   - The upstream is asked for a bounded time, and what it said is kept in
+//     rows. Without its answer the list holds what it last said, with a warning,
+//     or ours alone; it is never an error, because clients take that as "no
+//     such API".
+//   - A hosted repository lists what was pushed to it, by the API or under the
+//     fallback tag, and what was made here if it has the subject.
 //   - Equal lists have equal bytes: entries stand in the order of their
 //     digests, behind the SOCI index.
 //

@@ -1,7 +1,6 @@
 package referrers
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -10,98 +9,222 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
 	"github.com/sociable/sociable/storage"
 )
 
-// listing is what there is to list: the SOCI v1 index, if any, and the rest by
-// digest.
+// query is what is to be listed.
+type query struct {
+	repo    oci.Repo
+	subject digest.Digest
+	filter  string // artifactType, or ""
+	last    string // the cursor; "" for the first page
+	n       int    // entries on a page at most
+}
+
+// listing is what there is to list behind the cursor: the SOCI v1 index, on the
+// first page, and the rest by digest, as far as a page may have room for it.
 type listing struct {
 	soci *v1.Descriptor
 	rest []v1.Descriptor
 }
 
-// list merges ours with the upstream's, of artifactType filter only unless
-// that is "".
-func (s *Referrers) list(ctx context.Context, repo oci.Repo, subject digest.Digest, filter string) (listing, error) {
-	ours, err := s.ours(ctx, subject)
+// gathered is a listing, and what is to be said of it.
+type gathered struct {
+	listing
+	ours  bool  // the SOCI index was made here
+	stale error // why the upstream's part is as it last was
+}
+
+// list merges ours with the upstream's, or with what a client filed under the
+// fallback tag of a hosted repository.
+func (s *Referrers) list(ctx context.Context, q query) (g gathered, err error) {
+	hosted := s.hosted(q.repo.Upstream)
+	var more theirs
+	err = s.store.View(ctx, func(tx storage.Tx) error {
+		g, more = gathered{}, theirs{}
+		entitled := true
+		if hosted {
+			var err error
+			if entitled, err = tx.HasRight(q.repo, q.subject); err != nil {
+				return err
+			}
+			list, err := tagged(tx, q.repo, q.subject)
+			if err != nil {
+				return err
+			}
+			more = sorted(clean(list))
+		}
+		return g.here(tx, q, entitled)
+	})
 	if err != nil {
-		return listing{}, err
+		return g, err
 	}
-	haveSOCI := slices.ContainsFunc(ours, isSOCI)
-	var theirs []v1.Descriptor
-	if s.upstream != nil && !(haveSOCI && filter == oci.MediaTypeSOCIIndexV1) {
-		theirs, err = s.theirs(ctx, repo, subject)
-		if err != nil {
-			return listing{}, err
+	if !hosted && s.upstream != nil && !(g.ours && q.filter == oci.MediaTypeSOCIIndexV1) {
+		if more, g.stale, err = s.theirs(ctx, q.repo, q.subject); err != nil {
+			return g, err
 		}
 	}
-	l := merge(ours, theirs, filter)
-	s.count(l.soci != nil, haveSOCI)
-	return l, nil
+	g.add(more, q)
+	if q.last == "" {
+		s.count(g.soci != nil, g.ours)
+	} else {
+		g.soci = nil
+	}
+	return g, nil
 }
 
-func (s *Referrers) ours(ctx context.Context, subject digest.Digest) ([]v1.Descriptor, error) {
-	var out []v1.Descriptor
-	err := s.store.View(ctx, func(tx storage.Tx) error {
-		out = out[:0]
-		return tx.Referrers(subject, func(row storage.ReferrerRow) error {
-			out = append(out, row.Descriptor)
+var errEnough = errors.New("a page's worth was found")
+
+// here gathers the rows: of what was made here, if the caller is entitled to
+// it, and of what was pushed to the repository. It goes no further than a page
+// may have room for, but on the first page on to the SOCI index that was made
+// here, which is listed first wherever it stands.
+func (g *gathered) here(tx storage.Tx, q query, entitled bool) error {
+	room := maxPageBytes
+	visit := func(row storage.ReferrerRow) error {
+		made := row.Repo == (oci.Repo{})
+		full := room < 0 || len(g.rest) > q.n
+		switch {
+		case full && (g.ours || q.last != ""):
+			return errEnough
+		case made && !entitled || !made && row.Repo != q.repo:
 			return nil
-		})
-	})
-	return out, err
+		}
+		d := bare(&row.Descriptor)
+		if isSOCI(d) {
+			if g.soci == nil || made && !g.ours {
+				g.soci, g.ours = &d, made
+			}
+			return nil
+		}
+		if full || !q.wants(d) || len(g.rest) > 0 && g.rest[len(g.rest)-1].Digest == d.Digest {
+			return nil
+		}
+		g.rest = append(g.rest, d)
+		room -= minEncoded(d)
+		return nil
+	}
+	var err error
+	if last, invalid := oci.ParseDigest(q.last); invalid == nil {
+		err = tx.ReferrersAfter(q.subject, last, visit)
+	} else {
+		err = tx.Referrers(q.subject, visit)
+	}
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	if g.soci != nil && q.filter != "" && q.filter != oci.MediaTypeSOCIIndexV1 {
+		g.soci = nil
+	}
+	return err
 }
 
-// theirs is what the upstream lists; nothing when it can't be had. The only
-// error is that the caller itself is gone.
-func (s *Referrers) theirs(ctx context.Context, repo oci.Repo, subject digest.Digest) ([]v1.Descriptor, error) {
-	theirs, asked, err := s.upstream.ask(ctx, repo, subject)
+// minEncoded is less than d takes on a page, so that what is gathered fills it.
+func minEncoded(d v1.Descriptor) int {
+	return len(d.MediaType) + len(d.Digest) + len(d.ArtifactType) + 32
+}
+
+// wants reports whether d is to be on this page or a later one.
+func (q query) wants(d v1.Descriptor) bool {
+	return d.Digest.String() > q.last && (q.filter == "" || d.ArtifactType == q.filter)
+}
+
+// add merges in what others list.
+func (g *gathered) add(more theirs, q query) {
+	if g.soci == nil && more.soci != nil && (q.filter == "" || q.filter == oci.MediaTypeSOCIIndexV1) {
+		g.soci = more.soci
+	}
+	out := make([]v1.Descriptor, 0, len(g.rest)+len(more.rest))
+	ours := g.rest
+	for _, d := range more.rest {
+		if !q.wants(d) {
+			continue
+		}
+		for len(ours) > 0 && ours[0].Digest.String() < d.Digest.String() {
+			out, ours = append(out, ours[0]), ours[1:]
+		}
+		if len(ours) > 0 && ours[0].Digest == d.Digest || g.soci != nil && d.Digest == g.soci.Digest {
+			continue
+		}
+		out = append(out, d)
+	}
+	g.rest = append(out, ours...)
+}
+
+// theirs is what the upstream lists, as it last did where it can't be asked;
+// stale says why then. The only error is that the caller itself is gone.
+func (s *Referrers) theirs(ctx context.Context, repo oci.Repo, subject digest.Digest) (ts theirs, stale, err error) {
+	ts, asked, err := s.upstream.ask(ctx, repo, subject)
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return ts, nil, context.Cause(ctx)
+	}
+	var notKept *keepError
+	if errors.As(err, &notKept) {
+		s.log.ErrorContext(ctx, "the upstream's referrers are not kept", "repo", repo.String(), "digest", subject, "err", err)
+		err = nil
 	}
 	switch {
-	case err == nil && asked:
+	case !asked:
+	case err == nil:
 		s.m.upstream.WithLabelValues(resultOK).Inc()
-	case errors.Is(err, context.DeadlineExceeded) && asked:
+	case errors.Is(err, context.DeadlineExceeded):
 		s.m.upstream.WithLabelValues(resultTimeout).Inc()
-	case err != nil && asked:
+	default:
 		s.m.upstream.WithLabelValues(resultError).Inc()
 	}
-	if err != nil && asked {
-		s.log.WarnContext(ctx, "referrers of the upstream left out", "repo", repo.String(), "digest", subject, "err", err)
+	if err == nil {
+		return ts, nil, nil
 	}
-	return theirs, nil
+	known := ts.soci != nil || len(ts.rest) > 0
+	if asked {
+		msg := "referrers of the upstream left out"
+		if known {
+			msg = "referrers of the upstream listed as they last were"
+		}
+		s.log.WarnContext(ctx, msg, "repo", repo.String(), "digest", subject, "err", err)
+	}
+	if known {
+		s.m.stale.Inc()
+		return ts, err, nil
+	}
+	return ts, nil, nil
+}
+
+// tagged lists what a client that knows the tag schema alone has filed under
+// the fallback tag.
+func tagged(tx storage.Tx, repo oci.Repo, subject digest.Digest) ([]v1.Descriptor, error) {
+	tag, err := tx.Tag(repo, upstream.ReferrersTag(subject))
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	row, err := tx.Manifest(tag.Digest)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil || !row.Manifest.IsIndex() {
+		return nil, err
+	}
+	list := slices.Clone(row.Manifest.Manifests)
+	for i := range list {
+		if list[i].ArtifactType != "" {
+			continue
+		}
+		// Clients filter by it, and not all of them file it.
+		m, err := tx.Manifest(list[i].Digest)
+		if err == nil {
+			list[i].ArtifactType = m.Manifest.ArtifactType
+		} else if !errors.Is(err, storage.ErrNotFound) {
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 func isSOCI(d v1.Descriptor) bool { return d.ArtifactType == oci.MediaTypeSOCIIndexV1 }
-
-// merge keeps one descriptor a digest, ours before theirs, and of the SOCI v1
-// indexes the first. What the upstream sent is not trusted to be well formed.
-func merge(ours, theirs []v1.Descriptor, filter string) listing {
-	var l listing
-	seen := map[digest.Digest]bool{}
-	for i, d := range slices.Concat(ours, theirs) {
-		if i >= len(ours) && !wellFormed(&d) || seen[d.Digest] {
-			continue
-		}
-		seen[d.Digest] = true
-		if filter != "" && d.ArtifactType != filter {
-			continue
-		}
-		d = v1.Descriptor{
-			MediaType: d.MediaType, Digest: d.Digest, Size: d.Size,
-			ArtifactType: d.ArtifactType, Annotations: d.Annotations,
-		}
-		switch {
-		case !isSOCI(d):
-			l.rest = append(l.rest, d)
-		case l.soci == nil:
-			l.soci = &d
-		}
-	}
-	slices.SortFunc(l.rest, func(a, b v1.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
-	return l
-}
 
 func wellFormed(d *v1.Descriptor) bool {
 	_, err := oci.ParseDigest(d.Digest.String())

@@ -19,6 +19,7 @@ const (
 type metrics struct {
 	lists    *prometheus.CounterVec
 	upstream *prometheus.CounterVec
+	stale    prometheus.Counter
 }
 
 // newMetrics registers with reg, if there is one.
@@ -33,6 +34,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Namespace: ns, Subsystem: sub, Name: "upstream_requests_total",
 			Help: "Questions to upstreams for referrers, by how they ended.",
 		}, []string{"result"}),
+		stale: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "stale_lists_total",
+			Help: "Lists that had an upstream's referrers as they last were, since it could not be asked.",
+		}),
 	}
 	for _, v := range []string{sociOurs, sociUpstream, sociNone} {
 		m.lists.WithLabelValues(v)
@@ -41,7 +46,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.upstream.WithLabelValues(v)
 	}
 	if reg != nil {
-		reg.MustRegister(m.lists, m.upstream)
+		reg.MustRegister(m.lists, m.upstream, m.stale)
 	}
 	return m
 }

@@ -23,10 +23,11 @@ type page struct {
 	next string
 }
 
-// paginate gives the page behind the cursor last, of at most limit bytes. The
+// paginate gives the page behind the cursor last, of at most limit bytes and n
+// entries, n being 1 at least. The
 // cursor is a digest, not a position, so that entries which come and go between
 // two pages move nothing else. An entry too big for any page is left out.
-func paginate(l listing, last string, limit int) (page, error) {
+func paginate(l listing, last string, limit, n int) (page, error) {
 	empty, err := encode([]v1.Descriptor{})
 	if err != nil {
 		return page{}, err
@@ -41,7 +42,7 @@ func paginate(l listing, last string, limit int) (page, error) {
 		if len(b)+1 > limit-len(empty) {
 			return true, nil
 		}
-		if room -= len(b) + 1; room < 0 {
+		if room -= len(b) + 1; room < 0 || len(out) == n {
 			return false, nil
 		}
 		out = append(out, d)

@@ -2,6 +2,7 @@ package referrers
 
 import (
 	"encoding/json"
+	"math"
 	"strings"
 	"testing"
 
@@ -51,7 +52,7 @@ func FuzzPages(f *testing.F) {
 			if pages > len(sizes)+2 {
 				t.Fatal("the pages do not end")
 			}
-			p, err := paginate(l, cursor, int(limit))
+			p, err := paginate(l, cursor, int(limit), math.MaxInt)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -20,6 +21,7 @@ import (
 // Store is what the list needs of the store.
 type Store interface {
 	View(ctx context.Context, fn func(storage.Tx) error) error
+	Update(ctx context.Context, fn func(storage.Tx) error) error
 }
 
 // Upstream asks the upstream for the referrers of subject in repo. An upstream
@@ -31,7 +33,9 @@ type Upstream func(ctx context.Context, repo oci.Repo, subject digest.Digest) ([
 type Options struct {
 	Store      Store
 	Upstream   Upstream              // nil: only what was made here is listed
+	Hosted     func(up string) bool  // whether images are pushed here rather than pulled; nil: none are
 	Timeout    time.Duration         // for the upstream's answer; 0: 1 s
+	TTL        time.Duration         // the upstream's answer is good for so long; 0: 1 min
 	Logger     *slog.Logger          // nil: nothing is logged
 	Registerer prometheus.Registerer // nil: nothing is measured
 }
@@ -40,6 +44,7 @@ type Options struct {
 type Referrers struct {
 	store    Store
 	upstream *asker // nil: none
+	hosted   func(up string) bool
 	log      *slog.Logger
 	m        *metrics
 }
@@ -49,47 +54,89 @@ func New(o Options) *Referrers {
 	if o.Timeout <= 0 {
 		o.Timeout = time.Second
 	}
+	if o.TTL <= 0 {
+		o.TTL = time.Minute
+	}
+	if o.Hosted == nil {
+		o.Hosted = func(string) bool { return false }
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Referrers{store: o.Store, log: o.Logger, m: newMetrics(o.Registerer)}
+	s := &Referrers{store: o.Store, hosted: o.Hosted, log: o.Logger, m: newMetrics(o.Registerer)}
 	if o.Upstream != nil {
-		s.upstream = newAsker(o.Upstream, o.Timeout)
+		s.upstream = newAsker(o.Upstream, o.Timeout, o.TTL, o.Store)
 	}
 	return s
 }
 
 // Serve answers GET and HEAD /v2/<name>/referrers/<digest>. repo is what the
 // request's name means and subject its digest; that the caller may read repo
-// was checked. The query may have artifactType, to filter by, and last, where
-// an earlier page's Link goes on. The answer is 200 even when nothing is
-// listed; an error is the store's, or the request's own end.
+// was checked. The query may have artifactType, to filter by, n, how many to
+// list at most, and last, where an earlier page's Link goes on. The answer is
+// 200 even when nothing is listed; an error is the store's, or the request's
+// own end.
 func (s *Referrers) Serve(w http.ResponseWriter, r *http.Request, repo oci.Repo, subject digest.Digest) error {
-	query := r.URL.Query()
-	filter := query.Get("artifactType")
-	all, err := s.list(r.Context(), repo, subject, filter)
+	params := r.URL.Query()
+	q := query{repo: repo, subject: subject, filter: params.Get("artifactType"), last: params.Get("last"), n: math.MaxInt}
+	if n, err := strconv.Atoi(params.Get("n")); err == nil && n > 0 { // not in the specification, but clients send it
+		q.n = n
+	}
+	all, err := s.list(r.Context(), q)
 	if err != nil {
 		return fmt.Errorf("list referrers of %s: %w", subject, err)
 	}
-	page, err := paginate(all, query.Get("last"), maxPageBytes)
+	page, err := paginate(all.listing, q.last, maxPageBytes, q.n)
 	if err != nil {
 		return fmt.Errorf("list referrers of %s: %w", subject, err)
 	}
 	h := w.Header()
 	if page.next != "" {
-		h.Set("Link", nextLink(r.URL, query, page.next))
+		h.Set("Link", nextLink(r.URL, params, page.next))
 	}
-	if filter != "" {
+	if q.filter != "" {
 		h.Set("OCI-Filters-Applied", "artifactType")
 	}
+	if all.stale != nil {
+		// The form that the specification gives warnings ("Warnings").
+		h.Set("Warning", `299 - "stale: the upstream could not be asked, its referrers are listed as they last were"`)
+	}
+	send(w, r, page.body)
+	return nil
+}
+
+// ServeTag answers GET and HEAD of the tag that stands for subject in the
+// specification's "Referrers Tag Schema", for clients that know nothing else,
+// in a repository that has no such tag. storage.ErrNotFound when nothing refers
+// to subject. What has no room in one manifest is left out.
+func (s *Referrers) ServeTag(w http.ResponseWriter, r *http.Request, repo oci.Repo, subject digest.Digest) error {
+	all, err := s.list(r.Context(), query{repo: repo, subject: subject, n: math.MaxInt})
+	if err != nil {
+		return fmt.Errorf("list referrers of %s: %w", subject, err)
+	}
+	if all.soci == nil && len(all.rest) == 0 {
+		return fmt.Errorf("referrers of %s: %w", subject, storage.ErrNotFound)
+	}
+	page, err := paginate(all.listing, "", maxPageBytes, math.MaxInt)
+	if err != nil {
+		return fmt.Errorf("list referrers of %s: %w", subject, err)
+	}
+	d := digest.FromBytes(page.body)
+	w.Header().Set("Docker-Content-Digest", d.String())
+	w.Header().Set("Etag", strconv.Quote(d.String()))
+	send(w, r, page.body)
+	return nil
+}
+
+func send(w http.ResponseWriter, r *http.Request, body []byte) {
+	h := w.Header()
 	// Without parameters: a client takes any other spelling for "no such API".
 	h.Set("Content-Type", v1.MediaTypeImageIndex)
-	h.Set("Content-Length", strconv.Itoa(len(page.body)))
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(page.body) // the client left: nobody to tell
+		_, _ = w.Write(body) // the client left: nobody to tell
 	}
-	return nil
 }
 
 // nextLink is the Link header (RFC 8288) of the page behind last: the same

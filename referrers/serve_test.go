@@ -299,4 +299,5 @@ func TestStoreTrouble(t *testing.T) {
 
 type brokenStore struct{ err error }
 
-func (b brokenStore) View(context.Context, func(storage.Tx) error) error { return b.err }
+func (b brokenStore) View(context.Context, func(storage.Tx) error) error   { return b.err }
+func (b brokenStore) Update(context.Context, func(storage.Tx) error) error { return b.err }

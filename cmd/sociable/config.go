@@ -104,7 +104,8 @@ type IndexRule struct {
 
 // ReferrersConfig is how referrers are answered.
 type ReferrersConfig struct {
-	UpstreamTimeout time.Duration `yaml:"upstream_timeout"` // then the list holds ours alone
+	UpstreamTimeout time.Duration `yaml:"upstream_timeout"` // then the upstream's part is as it last was
+	TTL             time.Duration `yaml:"ttl"`              // what an upstream listed is not asked for again for so long
 }
 
 // Default is the configuration where nothing is configured: the well-known
@@ -124,7 +125,7 @@ func Default() *Config {
 		Index: IndexConfig{
 			Enabled: true, Workers: 1, MaxUncompressed: 100 << 30, MaxFiles: 10_000_000, Rules: []IndexRule{defaultRule()},
 		},
-		Referrers: ReferrersConfig{UpstreamTimeout: time.Second},
+		Referrers: ReferrersConfig{UpstreamTimeout: time.Second, TTL: time.Minute},
 		origins:   map[string]origin{},
 	}
 	for _, name := range wellKnown {

@@ -80,6 +80,7 @@ func (c *Config) checkAmounts(bad *findings) {
 		bad.add(c.origin("index.max_files"), "index.max_files: want at least 1; to index nothing write enabled: false")
 	}
 	c.checkPositive("referrers.upstream_timeout", c.Referrers.UpstreamTimeout, bad)
+	c.checkPositive("referrers.ttl", c.Referrers.TTL, bad)
 }
 
 func (c *Config) checkPositive(path string, d time.Duration, bad *findings) {

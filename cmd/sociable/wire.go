@@ -9,13 +9,10 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/sociable/sociable/indexer"
-	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/internal/upstream"
 	"github.com/sociable/sociable/proxy"
 	"github.com/sociable/sociable/referrers"
@@ -59,10 +56,8 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 		SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: log, Registerer: reg,
 	})
 	rf := referrers.New(referrers.Options{
-		Store: store.Store, Timeout: cfg.Referrers.UpstreamTimeout, Logger: log, Registerer: reg,
-		Upstream: func(ctx context.Context, repo oci.Repo, subject digest.Digest) ([]v1.Descriptor, error) {
-			return clients[repo.Upstream].Referrers(ctx, repo.Name, subject, "")
-		},
+		Store: store.Store, Timeout: cfg.Referrers.UpstreamTimeout, TTL: cfg.Referrers.TTL, Logger: log, Registerer: reg,
+		Upstream: askReferrers(ups, clients), Hosted: isHosted(ups),
 	})
 	// What outlives a request ends after the listeners, not with them.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))

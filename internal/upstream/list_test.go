@@ -127,10 +127,10 @@ func TestReferrers(t *testing.T) {
 
 func TestReferrersTag(t *testing.T) {
 	d := digest.SHA512.FromString("x")
-	if got, want := referrersTag(d), "sha512-"+d.Encoded()[:64]; got != want {
+	if got, want := ReferrersTag(d), "sha512-"+d.Encoded()[:64]; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if _, err := oci.ParseReference(referrersTag(d)); err != nil {
+	if _, err := oci.ParseReference(ReferrersTag(d)); err != nil {
 		t.Error(err)
 	}
 }

@@ -86,7 +86,7 @@ func noReferrersAPI(err error) bool {
 }
 
 func (c *Client) taggedReferrers(ctx context.Context, repo string, d digest.Digest) ([]v1.Descriptor, error) {
-	m, err := c.manifest(ctx, repo, oci.Reference{Tag: referrersTag(d)})
+	m, err := c.manifest(ctx, repo, oci.Reference{Tag: ReferrersTag(d)})
 	if IsNotFound(err) {
 		return nil, nil
 	}
@@ -100,8 +100,8 @@ func (c *Client) taggedReferrers(ctx context.Context, repo string, d digest.Dige
 	return index.Manifests, nil
 }
 
-// referrersTag is d in the form of the specification's "Referrers Tag Schema".
-func referrersTag(d digest.Digest) string {
+// ReferrersTag is d in the form of the specification's "Referrers Tag Schema".
+func ReferrersTag(d digest.Digest) string {
 	alg, hex := d.Algorithm().String(), d.Encoded()
 	return alg[:min(len(alg), 32)] + "-" + hex[:min(len(hex), 64)]
 }
