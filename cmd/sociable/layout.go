@@ -141,8 +141,12 @@ func (l layout) images(platforms []string, all bool, host v1.Platform) ([]v1.Des
 	if len(platforms) > 0 || all {
 		wanted = nil
 	}
-	for _, p := range platforms {
-		wanted = append(wanted, parsePlatform(p))
+	for _, word := range platforms {
+		p, err := oci.ParsePlatform(word)
+		if err != nil {
+			return nil, err
+		}
+		wanted = append(wanted, p)
 	}
 	if all {
 		wanted = platformsOf(m.Manifests)
@@ -150,10 +154,10 @@ func (l layout) images(platforms []string, all bool, host v1.Platform) ([]v1.Des
 	var out []v1.Descriptor
 	for _, w := range wanted {
 		i := slices.IndexFunc(m.Manifests, func(d v1.Descriptor) bool {
-			return d.Platform != nil && samePlatform(*d.Platform, w)
+			return d.Platform != nil && oci.SamePlatform(*d.Platform, w)
 		})
 		if i < 0 {
-			return nil, fmt.Errorf("%s has no image for %s", l.dir, platformName(w))
+			return nil, fmt.Errorf("%s has no image for %s", l.dir, oci.PlatformName(w))
 		}
 		out = append(out, m.Manifests[i])
 	}
@@ -164,46 +168,14 @@ func (l layout) images(platforms []string, all bool, host v1.Platform) ([]v1.Des
 // one that is unknown.
 func platformsOf(ds []v1.Descriptor) (ps []v1.Platform) {
 	for _, d := range ds {
-		if d.Platform == nil || d.Platform.OS == "unknown" || d.Platform.Architecture == "unknown" {
+		if !oci.RealPlatform(d.Platform) {
 			continue
 		}
-		if !slices.ContainsFunc(ps, func(p v1.Platform) bool { return samePlatform(p, *d.Platform) }) {
+		if !slices.ContainsFunc(ps, func(p v1.Platform) bool { return oci.SamePlatform(p, *d.Platform) }) {
 			ps = append(ps, *d.Platform)
 		}
 	}
 	return ps
-}
-
-// parsePlatform reads os/architecture/variant.
-func parsePlatform(s string) v1.Platform {
-	parts := append(strings.SplitN(s, "/", 3), "", "")
-	return v1.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}
-}
-
-// samePlatform compares two platforms by their usual names.
-func samePlatform(a, b v1.Platform) bool { return platformName(a) == platformName(b) }
-
-// platformName is a platform as it is usually written: without the variants
-// that every machine has.
-func platformName(p v1.Platform) string {
-	arch, variant := strings.ToLower(p.Architecture), strings.ToLower(p.Variant)
-	switch arch {
-	case "x86_64", "x86-64":
-		arch = "amd64"
-	case "aarch64":
-		arch = "arm64"
-	}
-	switch {
-	case arch == "amd64" && variant == "v1", arch == "arm64" && (variant == "v8" || variant == "8"):
-		variant = ""
-	case arch == "arm" && variant == "":
-		variant = "v7"
-	}
-	name := strings.ToLower(p.OS) + "/" + arch
-	if variant != "" {
-		name += "/" + variant
-	}
-	return name
 }
 
 // refer lists an index manifest in index.json, in place of an older one of the

@@ -21,6 +21,9 @@ const (
 	MediaTypeDockerForeign      = "application/vnd.docker.image.rootfs.foreign.diff.tar"
 	MediaTypeDockerForeignGzip  = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 
+	// SOCIPrefix begins the artifact type of whatever SOCI tools make.
+	SOCIPrefix = "application/vnd.amazon.soci."
+
 	MediaTypeSOCIIndexV1  = "application/vnd.amazon.soci.index.v1+json"
 	MediaTypeSOCIIndexV2  = "application/vnd.amazon.soci.index.v2+json"
 	MediaTypeSOCIPrefetch = "application/vnd.amazon.soci.prefetch.v1+json"
@@ -69,7 +72,7 @@ func (m *Manifest) IsIndex() bool {
 // IsSOCI reports a SOCI index manifest, or an image that carries one: those are
 // never indexed again.
 func (m *Manifest) IsSOCI() bool {
-	return strings.HasPrefix(m.ArtifactType, "application/vnd.amazon.soci.") ||
+	return strings.HasPrefix(m.ArtifactType, SOCIPrefix) ||
 		m.Annotations["com.amazon.soci.index-digest"] != ""
 }
 

@@ -1,0 +1,52 @@
+package oci
+
+import (
+	"context"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// PullOptions say what of an image is to be pulled, and how.
+type PullOptions struct {
+	// Platforms are those wanted of an index, with the attestations of their
+	// images; none: everything that it names. An image that is no index is
+	// pulled whatever it is for.
+	Platforms []v1.Platform
+	// Referrers pulls what the upstream lists as referring to the image and to
+	// each of its manifests: signatures, SBOMs. SOCI indexes are left out, since
+	// they are made here.
+	Referrers bool
+	// Here takes what is here: nothing is asked for, and what is missing is
+	// storage.ErrNotFound.
+	Here bool
+	// Gate is waited for before each blob that has to be fetched; nil: no waiting.
+	Gate func(context.Context) error
+	// Progress hears how far it is, from one goroutine at a time; nil: nobody does.
+	Progress func(PullProgress)
+}
+
+// PullProgress is how far the pull of an image is. The totals grow while
+// manifests become known.
+type PullProgress struct {
+	Blobs   int   `json:"blobs"` // configs and layers that are whole here
+	OfBlobs int   `json:"of_blobs"`
+	Bytes   int64 `json:"bytes"` // that are here
+	OfBytes int64 `json:"of_bytes"`
+}
+
+// PulledImage is an image that is whole here, as far as it was asked for.
+type PulledImage struct {
+	Root      v1.Descriptor    `json:"root"`                // what the name leads to
+	Manifests []PulledManifest `json:"manifests"`           // Root first, then what is below it, then referrers
+	Blobs     []v1.Descriptor  `json:"blobs"`               // configs and layers, each once
+	LeftOut   []v1.Descriptor  `json:"left_out,omitempty"`  // manifests for other platforms, layers that may not be distributed
+	Fetched   int64            `json:"fetched"`             // bytes of blobs that came from the upstream for it
+	Unchecked string           `json:"unchecked,omitempty"` // why the tag is as it was last seen
+}
+
+// PulledManifest is one manifest of an image.
+type PulledManifest struct {
+	v1.Descriptor               // with platform and annotations, as the index above it says them
+	Subject       digest.Digest `json:"subject,omitempty"` // of a referrer
+}
