@@ -21,11 +21,8 @@ func edge(what string, err error) error {
 	if known, ok := errors.AsType[*oci.Error](err); ok {
 		return known
 	}
-	var retryAfter time.Duration
+	retryAfter := upstream.RetryAfter(err)
 	refusal, refused := errors.AsType[*upstream.StatusError](err)
-	if refused {
-		retryAfter = refusal.RetryAfter
-	}
 	_, outside := errors.AsType[*upstream.RangeError](err)
 	switch {
 	case errors.Is(err, storage.ErrBlocked):

@@ -24,22 +24,31 @@ import (
 // again: the next callers are spared the wait.
 const holdOff = 10 * time.Second
 
-// silence remembers upstreams that did not answer.
+// silence remembers upstreams that did not answer, until they do.
 type silence struct {
 	mu    sync.Mutex
 	until map[string]time.Time
 }
 
-func (s *silence) silent(up string, now time.Time) bool {
+// silent reports whether up did not answer when it was asked last, and whether
+// it is time to ask again.
+func (s *silence) silent(up string, now time.Time) (silent, due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return now.Before(s.until[up])
+	until, silent := s.until[up]
+	return silent, silent && !now.Before(until)
 }
 
 func (s *silence) set(up string, until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.until[up] = until
+}
+
+func (s *silence) end(up string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.until, up)
 }
 
 // manifestByTag finds what a tag means now. Within its TTL a known tag is
@@ -62,7 +71,10 @@ func (p *Proxy) manifestByTag(ctx context.Context, up *Upstream, repo oci.Repo, 
 	if p.now().Sub(row.Checked) < up.TagTTL {
 		return found{desc: desc, out: outcomeHit}, nil
 	}
-	if p.silent.silent(up.Name, p.now()) {
+	if silent, due := p.silent.silent(up.Name, p.now()); silent {
+		if due { // nobody waits to find out whether it is back
+			p.manifests.join(p.renewal(up, repo, row))
+		}
 		return found{desc: desc, out: outcomeHit, stale: errSilent}, nil
 	}
 	var got found
@@ -144,8 +156,15 @@ func (p *Proxy) checkTag(ctx context.Context, up *Upstream, repo oci.Repo, row s
 
 // listen leaves an upstream alone for a while that gave no answer.
 func (p *Proxy) listen(up *Upstream, err error) {
-	if errors.Is(err, context.DeadlineExceeded) || upstream.IsUnavailable(err) {
-		p.silent.set(up.Name, p.now().Add(holdOff))
+	switch {
+	case errors.Is(err, context.DeadlineExceeded) || upstream.IsUnavailable(err):
+		d := holdOff
+		if after := upstream.RetryAfter(err); after > 0 {
+			d = min(max(after, time.Second), time.Minute)
+		}
+		p.silent.set(up.Name, p.now().Add(d))
+	case !errors.Is(err, context.Canceled):
+		p.silent.end(up.Name)
 	}
 }
 

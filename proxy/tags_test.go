@@ -122,7 +122,7 @@ func TestLateAnswerCounts(t *testing.T) {
 			if n := up.heads.Load(); n > 1 {
 				t.Errorf("%d checks at a time, want one", n)
 			}
-			if s.p.silent.silent("up", time.Now()) {
+			if silent, _ := s.p.silent.silent("up", time.Now()); silent {
 				t.Error("a slow upstream is held to be silent")
 			}
 			close(gate)
@@ -160,7 +160,7 @@ func TestCheckRefused(t *testing.T) {
 				if stale := a.header.Get("Warning") != ""; a.status != tt.status || stale != (tt.status == 200) {
 					t.Errorf("status %d, Warning %q; want %d", a.status, a.header.Get("Warning"), tt.status)
 				}
-				if got := s.p.silent.silent("up", time.Now()); got != tt.silent {
+				if got, _ := s.p.silent.silent("up", time.Now()); got != tt.silent {
 					t.Errorf("left alone: %t, want %t", got, tt.silent)
 				}
 			})
@@ -205,5 +205,37 @@ func TestLateAnswerYields(t *testing.T) {
 				t.Errorf("the tag means %s, want %s", got, newer)
 			}
 		})
+	}
+}
+
+// TestSilenceCostsNobodyASecondWait holds that once an upstream failed a check,
+// no client waits for another until one that nobody waited for was answered.
+func TestSilenceCostsNobodyASecondWait(t *testing.T) {
+	now := time.Now().Add(time.Hour)
+	clock := func() time.Time { return now }
+	gate := make(chan struct{})
+	up := &gated{head: gate}
+	_, s, _ := newGated(t, up, nil)
+	s.p.now = clock
+	s.p.silent.set("up", now.Add(holdOff))
+	up.shut.Store(true)
+	stale := func(when string) {
+		t.Helper()
+		if a := s.do(t, http.MethodGet, tagPath); a.status != 200 || a.header.Get("Warning") == "" {
+			t.Fatalf("%s: status %d, Warning %q", when, a.status, a.header.Get("Warning"))
+		}
+	}
+	stale("while it is left alone")
+	if n := up.heads.Load(); n != 0 {
+		t.Errorf("asked %d times while it was to be left alone", n)
+	}
+	now = now.Add(holdOff)
+	s.p.opt.Upstreams[0].TagTimeout = time.Hour
+	stale("while it is being found out") // or it would wait for the gate
+	waitFor(t, func() bool { return up.heads.Load() == 1 })
+	close(gate)
+	waitFor(t, func() bool { silent, _ := s.p.silent.silent("up", now); return !silent })
+	if a := s.do(t, http.MethodGet, tagPath); a.status != 200 || a.header.Get("Warning") != "" {
+		t.Errorf("once it is back: status %d, Warning %q", a.status, a.header.Get("Warning"))
 	}
 }

@@ -22,7 +22,8 @@ import (
 type Options struct {
 	Store    *storage.Store
 	Gatherer prometheus.Gatherer
-	Logger   *slog.Logger // nil: nothing is logged
+	Logger   *slog.Logger    // nil: nothing is logged
+	Health   func() []Health // of what is outside this process, for /readyz?verbose; nil: nothing
 }
 
 // Web answers the admin listener and the socket. It is safe for concurrent use.
@@ -41,7 +42,8 @@ func New(o Options) *Web {
 }
 
 // Public is what the admin listener serves: /metrics, /healthz (the process
-// answers) and /readyz (the store answers; never a matter of any upstream).
+// answers) and /readyz (the store answers; never a matter of any upstream, whose
+// state ?verbose tells besides).
 func (s *Web) Public() http.Handler {
 	m := mux.NewRouter()
 	m.Path("/metrics").Handler(promhttp.HandlerFor(s.opt.Gatherer, promhttp.HandlerOpts{}))
@@ -80,6 +82,9 @@ func (s *Web) ready(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "ok")
+	if r.URL.Query().Has("verbose") && s.opt.Health != nil {
+		sayHealth(w, s.opt.Health())
+	}
 }
 
 func (s *Web) indexes(w http.ResponseWriter, r *http.Request) error {

@@ -63,7 +63,15 @@ type UpstreamConfig struct {
 	TagTTL             time.Duration `yaml:"tag_ttl"`                // a tag is not checked again for so long; 0: always checked
 	TagTimeout         time.Duration `yaml:"tag_timeout"`            // then a cached tag is served as it is
 	StallTimeout       time.Duration `yaml:"stall_timeout"`          // without a byte for so long, the transfer is taken up anew
+	DialTimeout        time.Duration `yaml:"dial_timeout"`           // to connect
+	HeaderTimeout      time.Duration `yaml:"header_timeout"`         // from a request to the headers of its answer
+	Retries            int           `yaml:"retries"`                // of a request that got no usable answer
 	MaxConnections     int           `yaml:"max_connections"`        // at once
+	MaxTransfers       int           `yaml:"max_transfers"`          // of blobs at once; 0: seven eighths of MaxConnections
+	RequestsPerMinute  int           `yaml:"requests_per_minute"`    // 0: any number
+	BytesPerSecond     Bytes         `yaml:"bytes_per_second"`       // 0: any number
+	BreakerFailures    int           `yaml:"breaker_failures"`       // in a row, and it is left alone
+	BreakerPause       time.Duration `yaml:"breaker_pause"`          // for so long
 	CAFile             string        `yaml:"ca_file"`                // PEM: see RootCAs
 	InsecureSkipVerify bool          `yaml:"insecure_skip_verify"`   //
 	Access             string        `yaml:"access" enum:",open"`    // "" leaves it to Config.Access
@@ -147,6 +155,7 @@ var wellKnown = []string{
 func defaultUpstream(name string) *UpstreamConfig {
 	u := &UpstreamConfig{
 		TagTTL: 5 * time.Minute, TagTimeout: time.Second, StallTimeout: 5 * time.Second, MaxConnections: 64,
+		DialTimeout: 5 * time.Second, HeaderTimeout: 10 * time.Second, Retries: 3, BreakerFailures: 5, BreakerPause: 10 * time.Second,
 	}
 	switch {
 	case name == dockerHub: // its registry and its tokens are served from other hosts

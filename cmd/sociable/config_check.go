@@ -117,11 +117,7 @@ func (c *Config) checkUpstream(name string, bad, doubts *findings) {
 			bad.add(c.origin(fmt.Sprintf("%s.token_realms[%d]", path, i)), "%s.token_realms: %q is not a host; write it as in auth.docker.io, without scheme or path", path, realm)
 		}
 	}
-	c.checkPositive(path+".tag_timeout", u.TagTimeout, bad)
-	c.checkPositive(path+".stall_timeout", u.StallTimeout, bad)
-	if u.MaxConnections < 1 {
-		bad.add(c.origin(path+".max_connections"), "%s.max_connections: want at least 1", path)
-	}
+	c.checkUpstreamAmounts(name, bad)
 }
 
 // checkURL looks at an upstream's url, and drops a slash at its end. It quotes

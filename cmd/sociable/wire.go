@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 
@@ -13,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/sociable/sociable/indexer"
-	"github.com/sociable/sociable/internal/upstream"
 	"github.com/sociable/sociable/proxy"
 	"github.com/sociable/sociable/referrers"
 	"github.com/sociable/sociable/storage"
@@ -70,7 +68,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	admin := web.New(web.Options{Store: store.Store, Gatherer: reg, Logger: log})
+	admin := web.New(web.Options{Store: store.Store, Gatherer: reg, Logger: log, Health: health(clients)})
 
 	stage := newStages(life)
 	stage.start("store", store.Run)
@@ -116,32 +114,6 @@ func openStore(ctx context.Context, cfg *Config, log *slog.Logger, reg prometheu
 		Logger: log, Registerer: reg,
 	})
 	return &openedStore{st, meta.Close}, nil
-}
-
-func buildUpstreams(cfg *Config, log *slog.Logger, reg prometheus.Registerer) ([]*proxy.Upstream, map[string]*upstream.Client, error) {
-	var ups []*proxy.Upstream
-	clients := map[string]*upstream.Client{}
-	for name, c := range cfg.Upstreams {
-		u, err := url.Parse(c.URL)
-		if err != nil {
-			return nil, nil, fmt.Errorf("upstream %s: %w", name, err)
-		}
-		user, password, _ := c.Credentials()
-		client, err := upstream.New(upstream.Options{
-			Name: name, URL: u, Username: user, Password: password, TokenRealms: c.TokenRealms,
-			MaxConnections: c.MaxConnections, StallTimeout: c.StallTimeout, RootCAs: c.RootCAs(),
-			InsecureSkipVerify: c.InsecureSkipVerify, UserAgent: "sociable/" + buildInfo().Version, Logger: log, Registerer: reg,
-		})
-		if err != nil {
-			return nil, nil, fmt.Errorf("upstream %s: %w", name, err)
-		}
-		clients[name] = client
-		ups = append(ups, &proxy.Upstream{
-			Name: name, Aliases: c.Aliases, Hosts: c.Hosts, Library: name == dockerHub || u.Host == "registry-1.docker.io",
-			Registry: client, Credentials: user != "", TagTTL: c.TagTTL, TagTimeout: c.TagTimeout,
-		})
-	}
-	return ups, clients, nil
 }
 
 func rules(cfg *Config) []indexer.Rule {

@@ -198,11 +198,11 @@ func TestBearer(t *testing.T) {
 
 			// So is one that will expire.
 			before = ts.issued.Load()
-			c.auth.mu.Lock()
-			tok := c.auth.tokens[repo]
+			c.ends[0].auth.mu.Lock()
+			tok := c.ends[0].auth.tokens[repo]
 			tok.until = time.Now().Add(-time.Second)
-			c.auth.tokens[repo] = tok
-			c.auth.mu.Unlock()
+			c.ends[0].auth.tokens[repo] = tok
+			c.ends[0].auth.mu.Unlock()
 			asked := len(reg.requests())
 			askAll(t, c, reg, d.String(), 40)
 			if n := ts.issued.Load() - before; n != 1 {
@@ -392,9 +392,9 @@ func TestLeavingCallerPoisonsNothing(t *testing.T) {
 		second <- err
 	}()
 	for joined := false; !joined; {
-		c.auth.exchanges.mu.Lock()
-		joined = c.auth.exchanges.calls[key].waiters == 2
-		c.auth.exchanges.mu.Unlock()
+		c.ends[0].auth.exchanges.mu.Lock()
+		joined = c.ends[0].auth.exchanges.calls[key].waiters == 2
+		c.ends[0].auth.exchanges.mu.Unlock()
 	}
 	cancel()
 	if err := <-first; !errors.Is(err, context.Canceled) || IsUnavailable(err) {
@@ -425,14 +425,14 @@ func TestLastCallerEndsTheExchange(t *testing.T) {
 	if _, err := c.Manifest(ctx, repo, tag("v1")); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if n := len(c.auth.exchanges.calls); n != 0 {
+	if n := len(c.ends[0].auth.exchanges.calls); n != 0 {
 		t.Errorf("%d exchanges are left", n)
 	}
 }
 
 func TestTokensAreBounded(t *testing.T) {
 	reg := newRegistry(t)
-	a := newClient(t, reg.URL).auth
+	a := newClient(t, reg.URL).ends[0].auth
 	for i := range 3 * maxTokens {
 		a.keep(strconv.Itoa(i), token{until: time.Now().Add(time.Hour)})
 	}

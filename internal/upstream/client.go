@@ -23,10 +23,15 @@ type Options struct {
 	Username, Password string   // "": the upstream is read anonymously
 	TokenRealms        []string // hosts, or host:port, that may see them besides the upstream's own registrable domain
 
-	MaxConnections int           // requests at once, transfers included; 0: 64
-	DialTimeout    time.Duration // to make a connection; 0: 5 s
-	HeaderTimeout  time.Duration // from a request to the headers of its answer, redirects included; 0: 10 s
-	StallTimeout   time.Duration // a transfer without a byte for so long is dead; 0: 5 s
+	MaxConnections int // requests at once, transfers included; 0: 64
+	MaxTransfers   int // transfers of blobs at once; 0: MaxConnections less an eighth, so that the check of a tag need not wait until a layer has passed
+
+	RequestsPerMinute int   // 0: any number
+	BytesPerSecond    int64 // 0: any number
+
+	DialTimeout   time.Duration // to make a connection; 0: 5 s
+	HeaderTimeout time.Duration // from a request to the headers of its answer, redirects included; 0: 10 s
+	StallTimeout  time.Duration // a transfer without a byte for so long is dead; 0: 5 s
 
 	// A request without a usable answer is repeated Retries times (0: 3; < 0:
 	// never). The first pause is Backoff (0: 100 ms) and the pauses double up
@@ -35,6 +40,12 @@ type Options struct {
 	Retries    int
 	Backoff    time.Duration
 	MaxBackoff time.Duration
+
+	// After BreakerFailures failures in a row (0: 5), or two of which the second
+	// got no answer at all for HeaderTimeout, nothing is asked for BreakerPause
+	// (0: 10 s); then one request finds out whether the upstream is back.
+	BreakerFailures int
+	BreakerPause    time.Duration
 
 	RootCAs            *x509.CertPool // nil: the system's
 	InsecureSkipVerify bool
@@ -54,14 +65,10 @@ type Options struct {
 // and RangeError.
 type Client struct {
 	opt     Options
-	root    url.URL
 	log     *slog.Logger
 	metrics *metrics
-
-	transport *http.Transport
-	guard     *guard // in front of transport
-	http      *http.Client
-	auth      *authorizer
+	ends    []*endpoint // in the order in which they are asked
+	budget  *budget
 
 	all  chan struct{} // one slot for each request under way
 	bulk chan struct{} // of which so many may be transfers of blobs; taken before all
@@ -80,20 +87,15 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("register the metrics: %w", err)
 	}
 	c := &Client{
-		opt: o, root: url.URL{Scheme: o.URL.Scheme, Host: o.URL.Host}, log: o.Logger.With("upstream", o.Name), metrics: m,
-		all: make(chan struct{}, o.MaxConnections),
-		// An eighth is left for small requests: the check of a tag must not
-		// wait until a layer has passed.
-		bulk: make(chan struct{}, max(1, o.MaxConnections-o.MaxConnections/8)),
+		opt: o, log: o.Logger.With("upstream", o.Name), metrics: m, budget: newBudget(o.BytesPerSecond),
+		all:  make(chan struct{}, o.MaxConnections),
+		bulk: make(chan struct{}, o.MaxTransfers),
 	}
-	c.guard = newGuard(o)
-	c.transport = newTransport(o, c.guard)
-	c.guard.base = c.transport
-	c.http = &http.Client{
-		Transport:     c.guard,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return nil }, // the guard's task
+	em, err := newEndpointMetrics(o.Registerer, o.Name, o.URL.Host)
+	if err != nil {
+		return nil, fmt.Errorf("register the metrics: %w", err)
 	}
-	c.auth = newAuthorizer(o, c.guard, m)
+	c.ends = append(c.ends, newEndpoint(c, o, em))
 	return c, nil
 }
 
@@ -104,7 +106,11 @@ func (c *Client) Name() string { return c.opt.Name }
 func (c *Client) HasCredentials() bool { return c.opt.Username != "" }
 
 // Close gives idle connections back. Transfers under way go on.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() {
+	for _, e := range c.ends {
+		e.transport.CloseIdleConnections()
+	}
+}
 
 func (o Options) withDefaults() Options {
 	for _, d := range []struct {
@@ -112,7 +118,7 @@ func (o Options) withDefaults() Options {
 		dflt time.Duration
 	}{
 		{&o.DialTimeout, 5 * time.Second}, {&o.HeaderTimeout, 10 * time.Second}, {&o.StallTimeout, 5 * time.Second},
-		{&o.Backoff, 100 * time.Millisecond}, {&o.MaxBackoff, 5 * time.Second},
+		{&o.Backoff, 100 * time.Millisecond}, {&o.MaxBackoff, 5 * time.Second}, {&o.BreakerPause, 10 * time.Second},
 	} {
 		if *d.v <= 0 {
 			*d.v = d.dflt
@@ -120,6 +126,13 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxConnections <= 0 {
 		o.MaxConnections = 64
+	}
+	if o.MaxTransfers <= 0 {
+		o.MaxTransfers = o.MaxConnections - o.MaxConnections/8
+	}
+	o.MaxTransfers = min(o.MaxTransfers, o.MaxConnections)
+	if o.BreakerFailures <= 0 {
+		o.BreakerFailures = 5
 	}
 	if o.Retries == 0 {
 		o.Retries = 3

@@ -67,6 +67,33 @@ func (e *UnreachableError) Error() string {
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
+// HeldError says that an upstream was not asked: it does not answer, it wanted a
+// pause, or its budget is spent.
+type HeldError struct {
+	Upstream   string
+	Throttled  bool          // it wants fewer requests, or we do
+	RetryAfter time.Duration // when asking again may help
+	Err        error         // what made it so; nil where that is not known
+}
+
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("upstream %s is not asked for another %v: %v", e.Upstream, e.RetryAfter.Round(time.Millisecond), e.Err)
+}
+
+func (e *HeldError) Unwrap() error { return e.Err }
+
+// RetryAfter is when asking again may help, as the upstream said or as is known
+// here; 0 where neither is so.
+func RetryAfter(err error) time.Duration {
+	if e, ok := errors.AsType[*HeldError](err); ok {
+		return e.RetryAfter
+	}
+	if e, ok := errors.AsType[*StatusError](err); ok {
+		return e.RetryAfter
+	}
+	return 0
+}
+
 // PolicyError says that an upstream asked for something that is never done,
 // such as sending credentials to a stranger.
 type PolicyError struct {
@@ -106,6 +133,9 @@ func IsDenied(err error) bool {
 // IsThrottled reports that the upstream wants fewer requests. Such an error
 // IsUnavailable, too.
 func IsThrottled(err error) bool {
+	if e, ok := errors.AsType[*HeldError](err); ok {
+		return e.Throttled
+	}
 	e, ok := errors.AsType[*StatusError](err)
 	return ok && e.Status == http.StatusTooManyRequests
 }
@@ -115,6 +145,9 @@ func IsThrottled(err error) bool {
 // answer that makes no sense or that policy forbids to follow. A caller that
 // left is not among them; one whose own deadline passed is.
 func IsUnavailable(err error) bool {
+	if is[*HeldError](err) {
+		return true
+	}
 	if e, ok := errors.AsType[*StatusError](err); ok {
 		switch {
 		case e.Status >= 500, e.Status == http.StatusTooManyRequests, e.Status == http.StatusRequestTimeout:

@@ -250,7 +250,7 @@ func pretend(t *testing.T, c *Client, root string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.guard.classify = func(a netip.AddrPort) reach {
+	c.ends[0].guard.classify = func(a netip.AddrPort) reach {
 		if a.String() == u.Host {
 			return reachPublic
 		}
@@ -345,7 +345,7 @@ func TestTokenServiceRedirects(t *testing.T) {
 		}
 		guarded(reg, ts)
 		c := newClient(t, reg.URL, credentials("robot", "secret"))
-		_, err := c.auth.authorize(t.Context(), repo)
+		_, err := c.ends[0].auth.authorize(t.Context(), repo)
 		if followed != (err == nil) || (err != nil && (!is[*PolicyError](err) || strings.Contains(err.Error(), "scope="))) {
 			t.Errorf("redirected to %s: got %v", host, err)
 		}

@@ -35,13 +35,13 @@ func (c *Client) manifest(ctx context.Context, repo string, ref oci.Reference) (
 	if err != nil {
 		return nil, err
 	}
-	body, resp, err := c.read(ctx, q, oci.MaxManifestBytes)
+	body, a, err := c.read(ctx, q, oci.MaxManifestBytes)
 	if err != nil {
 		return nil, err
 	}
 	want := ref.Digest
 	if want == "" {
-		want = digestHeader(resp)
+		want = digestHeader(a.Response)
 	}
 	d := digest.FromBytes(body)
 	if want != "" {
@@ -50,7 +50,7 @@ func (c *Client) manifest(ctx context.Context, repo string, ref oci.Reference) (
 		}
 	}
 	return &Manifest{
-		Descriptor: v1.Descriptor{MediaType: mediaType(resp), Digest: d, Size: int64(len(body))},
+		Descriptor: v1.Descriptor{MediaType: mediaType(a.Response), Digest: d, Size: int64(len(body))},
 		Body:       body,
 	}, nil
 }

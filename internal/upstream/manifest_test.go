@@ -211,7 +211,7 @@ func TestManifestFaults(t *testing.T) {
 					o.HeaderTimeout = 1e7
 				}
 			})
-			if _, err := c.auth.discover(t.Context()); err != nil {
+			if _, err := c.ends[0].auth.discover(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			_, err := c.Manifest(t.Context(), repo, tag("v1"))

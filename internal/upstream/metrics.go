@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,6 +32,9 @@ type metrics struct {
 	bytes    prometheus.Counter
 	retries  prometheus.Counter
 	resumes  prometheus.Counter
+
+	failovers prometheus.Counter
+	held      prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, upstream string) (*metrics, error) {
@@ -51,13 +55,18 @@ func newMetrics(reg prometheus.Registerer, upstream string) (*metrics, error) {
 		bytes:   prometheus.NewCounter(counter("bytes_total", "Bytes of bodies read from the upstream.")),
 		retries: prometheus.NewCounter(counter("retries_total", "Requests that were repeated after a failure.")),
 		resumes: prometheus.NewCounter(counter("resumes_total", "Blob transfers that were taken up again midway.")),
+		failovers: prometheus.NewCounter(counter("failovers_total",
+			"Requests that went on to the upstream's next endpoint.")),
+		held: prometheus.NewCounter(counter("budget_refused_total",
+			"Requests that were not sent because the requests a minute were spent.")),
 	}
 	if reg == nil {
 		return m, nil
 	}
 	err := errors.Join(
 		register(reg, &m.requests), register(reg, &m.latency),
-		register(reg, &m.bytes), register(reg, &m.retries), register(reg, &m.resumes))
+		register(reg, &m.bytes), register(reg, &m.retries), register(reg, &m.resumes),
+		register(reg, &m.failovers), register(reg, &m.held))
 	return m, err
 }
 
@@ -90,4 +99,71 @@ func (m *metrics) failed(o op, canceled bool) {
 		code = "canceled"
 	}
 	m.requests.WithLabelValues(string(o), code).Inc()
+}
+
+// endpointMetrics are one endpoint's.
+type endpointMetrics struct {
+	breaker   prometheus.Gauge
+	heldUntil prometheus.Gauge
+	refused   prometheus.Counter
+	limit     prometheus.Gauge
+	remaining prometheus.Gauge
+	window    prometheus.Gauge
+}
+
+func newEndpointMetrics(reg prometheus.Registerer, upstream, endpoint string) (*endpointMetrics, error) {
+	labels := prometheus.Labels{"upstream": upstream, "endpoint": endpoint}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "sociable_upstream_" + name, Help: help, ConstLabels: labels})
+	}
+	m := &endpointMetrics{
+		breaker: gauge("breaker_state", "Whether the endpoint is asked: 0 yes, 1 one request finds out, 2 no, it does not answer."),
+		heldUntil: gauge("held_until_seconds",
+			"Until when nothing is asked because the endpoint wanted a pause (Unix time); 0: it never did."),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sociable_upstream_refused_total", ConstLabels: labels,
+			Help: "Requests that were not sent because the endpoint does not answer or wanted a pause.",
+		}),
+		limit:     gauge("ratelimit_limit", "Pulls that the endpoint says it allows in its window (RateLimit-Limit); -1: it says nothing."),
+		remaining: gauge("ratelimit_remaining", "Pulls that the endpoint says are left (RateLimit-Remaining); -1: it says nothing."),
+		window:    gauge("ratelimit_window_seconds", "The window of ratelimit_limit; -1: the endpoint does not say it."),
+	}
+	m.limit.Set(-1)
+	m.remaining.Set(-1)
+	m.window.Set(-1)
+	if reg == nil {
+		return m, nil
+	}
+	err := errors.Join(register(reg, &m.breaker), register(reg, &m.heldUntil), register(reg, &m.refused),
+		register(reg, &m.limit), register(reg, &m.remaining), register(reg, &m.window))
+	return m, err
+}
+
+// rateLimit exports what an answer says about the endpoint's own limits, as
+// Docker Hub does (docs.docker.com, "Docker Hub usage and limits").
+func (m *endpointMetrics) rateLimit(h http.Header) {
+	if n, window, ok := parseRateLimit(h.Get("RateLimit-Limit")); ok {
+		m.limit.Set(float64(n))
+		m.window.Set(float64(window))
+	}
+	if n, _, ok := parseRateLimit(h.Get("RateLimit-Remaining")); ok {
+		m.remaining.Set(float64(n))
+	}
+}
+
+// parseRateLimit reads "100;w=21600": a number, and its window in seconds, -1
+// where it has none.
+func parseRateLimit(s string) (n, window int64, ok bool) {
+	num, params, _ := strings.Cut(s, ";")
+	n, err := strconv.ParseInt(strings.TrimSpace(num), 10, 64)
+	if err != nil || n < 0 {
+		return 0, 0, false
+	}
+	for p := range strings.SplitSeq(params, ";") {
+		k, v, _ := strings.Cut(strings.TrimSpace(p), "=")
+		if w, err := strconv.ParseInt(v, 10, 64); err == nil && k == "w" && w >= 0 {
+			return n, w, true
+		}
+	}
+	return n, -1, true
 }

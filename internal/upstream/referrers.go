@@ -58,8 +58,8 @@ func (c *Client) referrers(ctx context.Context, repo string, d digest.Digest, ar
 				Upstream: c.opt.Name, Op: string(opReferrers), Reason: fmt.Sprintf("more than %d pages", maxReferrersPages),
 			}
 		}
-		body, resp, err := c.read(ctx, q, oci.MaxManifestBytes)
-		if page == 0 && (noReferrersAPI(err) || (err == nil && mediaType(resp) != v1.MediaTypeImageIndex)) {
+		body, a, err := c.read(ctx, q, oci.MaxManifestBytes)
+		if page == 0 && (noReferrersAPI(err) || (err == nil && mediaType(a.Response) != v1.MediaTypeImageIndex)) {
 			return c.taggedReferrers(ctx, repo, d)
 		}
 		if err != nil {
@@ -70,7 +70,7 @@ func (c *Client) referrers(ctx context.Context, repo string, d digest.Digest, ar
 			return nil, &ProtocolError{Upstream: c.opt.Name, Op: string(opReferrers), Reason: err.Error()}
 		}
 		list = append(list, m.Manifests...)
-		if q, err = c.nextPage(q, resp); err != nil {
+		if q, err = c.nextPage(q, a); err != nil {
 			return nil, err
 		}
 	}
@@ -106,22 +106,22 @@ func ReferrersTag(d digest.Digest) string {
 	return alg[:min(len(alg), 32)] + "-" + hex[:min(len(hex), 64)]
 }
 
-// nextPage is the request for the page behind resp, or nil after the last. It
-// stays with the upstream, the repository and the endpoint of q.
-func (c *Client) nextPage(q *request, resp *http.Response) (*request, error) {
-	link := nextLink(resp.Header)
+// nextPage is the request for the page behind a, or nil after the last. It stays
+// with who answered, the repository and what q asked for.
+func (c *Client) nextPage(q *request, a *answer) (*request, error) {
+	link := nextLink(a.Header)
 	if link == "" {
 		return nil, nil
 	}
 	wrong := &ProtocolError{Upstream: c.opt.Name, Op: string(q.op), Reason: "the next page is elsewhere"}
-	base := c.root
-	base.Path = "/v2/" + q.repo + "/" + q.path
+	base := a.e.root
+	base.Path = "/v2/" + a.e.prefix + q.repo + "/" + q.path
 	u, err := base.Parse(link)
 	if err != nil || u.Scheme != base.Scheme || hostPort(u) != hostPort(&base) || u.Path != base.Path {
 		return nil, wrong
 	}
 	next := *q
-	next.query = u.Query()
+	next.query, next.only = u.Query(), a.e
 	return &next, nil
 }
 

@@ -30,6 +30,8 @@ type request struct {
 	path   string // behind /v2/<repo>/
 	query  url.Values
 	header http.Header
+	avoid  *endpoint // asked last: it has just failed at this; nil: none
+	only   *endpoint // nobody else can answer this; nil: any can
 }
 
 // answer is a response of which the headers have come. Its Read is watched: it
@@ -38,6 +40,7 @@ type request struct {
 type answer struct {
 	*http.Response
 	c     *Client
+	e     *endpoint
 	op    op
 	ctx   context.Context // ends with the answer
 	end   context.CancelCauseFunc
@@ -69,15 +72,16 @@ func (c *Client) retry(ctx context.Context, q *request, try func() error) error 
 	}
 }
 
-// read asks like do and reads the whole body, which may have limit bytes.
-func (c *Client) read(ctx context.Context, q *request, limit int64) (body []byte, resp *http.Response, err error) {
+// read asks like do and reads the whole body, which may have limit bytes. The
+// answer that it came with is closed.
+func (c *Client) read(ctx context.Context, q *request, limit int64) (body []byte, from *answer, err error) {
 	err = c.retry(ctx, q, func() error {
 		a, err := c.ask(ctx, q)
 		if err != nil {
 			return err
 		}
 		defer a.Close()
-		resp = a.Response
+		from = a
 		if a.ContentLength <= limit {
 			body, err = io.ReadAll(io.LimitReader(a, limit+1))
 			if err != nil {
@@ -92,90 +96,23 @@ func (c *Client) read(ctx context.Context, q *request, limit int64) (body []byte
 		}
 		return nil
 	})
-	return body, resp, err
+	return body, from, err
 }
 
-// ask sends q once, or twice when the upstream wants to be asked otherwise.
-func (c *Client) ask(ctx context.Context, q *request) (*answer, error) {
-	g, err := c.auth.authorize(ctx, q.repo)
-	if err != nil {
-		return nil, c.askErr(ctx, q, err)
-	}
-	a, err := c.send(ctx, q, g)
-	if err != nil {
-		return nil, err
-	}
-	if a.StatusCode == http.StatusUnauthorized && hostPort(a.Request.URL) == c.guard.host {
-		g, ok, err := c.auth.reauthorize(ctx, q.repo, g, a.Header)
-		if err != nil {
-			a.Close()
-			return nil, c.askErr(ctx, q, err)
+// ask asks the first endpoint that gives an answer worth having: one that can't
+// be asked, or does not have what the upstream itself may have, is passed over.
+func (c *Client) ask(ctx context.Context, q *request) (a *answer, err error) {
+	ends := c.order(q)
+	for i, e := range ends {
+		last := i == len(ends)-1
+		a, err = e.ask(ctx, q, last)
+		if err == nil || last || ctx.Err() != nil {
+			return a, err
 		}
-		if ok {
-			_, _ = io.CopyN(io.Discard, a, maxErrorBody) // to its end, the connection can be used again
-			a.Close()
-			if a, err = c.send(ctx, q, g); err != nil {
-				return nil, err
-			}
-		}
+		c.metrics.failovers.Inc()
+		c.log.DebugContext(ctx, "asking the next endpoint", "repo", q.repo, "op", string(q.op), "endpoint", e.root.Host, "err", err)
 	}
-	if a.StatusCode/100 == 2 {
-		return a, nil
-	}
-	defer a.Close()
-	return nil, a.refusal(q)
-}
-
-// send sends q once and waits for the headers of the answer.
-func (c *Client) send(ctx context.Context, q *request, g grant) (*answer, error) {
-	free, err := c.acquire(ctx, q.op == opBlob)
-	if err != nil {
-		return nil, c.left(err, q.op)
-	}
-	rctx, end := context.WithCancelCause(ctx)
-	a := &answer{c: c, op: q.op, ctx: rctx, end: end, free: free}
-	req, err := c.newRequest(rctx, q, g)
-	if err != nil {
-		a.Close()
-		return nil, err
-	}
-	headers := time.AfterFunc(c.opt.HeaderTimeout, func() { end(errNoHeaders) })
-	start := time.Now()
-	a.Response, err = c.http.Do(req)
-	if err == nil && !headers.Stop() {
-		err = errNoHeaders
-	}
-	if err != nil {
-		headers.Stop()
-		err = c.askErr(ctx, q, a.cause(err))
-		a.Close()
-		c.metrics.failed(q.op, ctx.Err() != nil)
-		if errors.Is(err, errNoHeaders) {
-			c.transport.CloseIdleConnections() // the others may be as dead
-		}
-		return nil, err
-	}
-	c.metrics.answered(q.op, a.StatusCode, start)
-	a.stall = time.AfterFunc(c.opt.StallTimeout, func() { end(errStalled) })
-	a.stall.Stop()
-	return a, nil
-}
-
-func (c *Client) newRequest(ctx context.Context, q *request, g grant) (*http.Request, error) {
-	u := c.root
-	u.Path = "/v2/" + q.repo + "/" + q.path
-	u.RawQuery = q.query.Encode()
-	req, err := http.NewRequestWithContext(ctx, q.method, u.String(), nil)
-	if err != nil {
-		return nil, fmt.Errorf("make a request: %w", err)
-	}
-	for k, v := range q.header {
-		req.Header[k] = v
-	}
-	if g.header != "" {
-		req.Header.Set("Authorization", g.header)
-	}
-	return req, nil
+	return nil, err
 }
 
 // acquire takes a slot for one request, and one of the bulk first.
@@ -206,6 +143,9 @@ func (a *answer) Read(p []byte) (int, error) {
 	n, err := a.Body.Read(p)
 	a.stall.Stop()
 	a.c.metrics.bytes.Add(float64(n))
+	if berr := a.c.budget.spend(a.ctx, n, a.op == opBlob); berr != nil && err == nil {
+		err = berr
+	}
 	if err != nil && err != io.EOF {
 		err = unreachable(a.c.opt.Name, a.op, a.cause(err))
 	}
@@ -239,7 +179,7 @@ func (c *Client) askErr(ctx context.Context, q *request, err error) error {
 	if p, ok := errors.AsType[*PolicyError](err); ok {
 		return p // without the URL that net/http puts in front
 	}
-	if is[*StatusError](err) || is[*ProtocolError](err) || is[*UnreachableError](err) {
+	if is[*StatusError](err) || is[*ProtocolError](err) || is[*UnreachableError](err) || is[*HeldError](err) {
 		return err
 	}
 	return unreachable(c.opt.Name, q.op, err)
@@ -277,7 +217,7 @@ func (a *answer) refusal(q *request) error {
 		Upstream: a.c.opt.Name, Op: string(q.op), Status: a.StatusCode,
 		Code:       inventCode(q.op, a.StatusCode),
 		RetryAfter: parseRetryAfter(a.Header.Get("Retry-After"), time.Now()),
-		elsewhere:  hostPort(a.Request.URL) != a.c.guard.host,
+		elsewhere:  hostPort(a.Request.URL) != a.e.guard.host,
 	}
 	var doc struct {
 		Errors []struct{ Code, Message string }

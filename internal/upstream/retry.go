@@ -24,6 +24,9 @@ var retryStatus = map[int]bool{
 // retryable reports whether a request that failed with err is worth repeating,
 // and how long the upstream wants to be left alone before.
 func retryable(err error) (wait time.Duration, ok bool) {
+	if is[*HeldError](err) {
+		return 0, false // whoever held it back has waited as long as that is worth
+	}
 	if s, is := errors.AsType[*StatusError](err); is {
 		return s.RetryAfter, retryStatus[s.Status]
 	}

@@ -37,7 +37,7 @@ func (c *Client) tags(ctx context.Context, repo string, n int, last string) ([]s
 	if last != "" {
 		q.query.Set("last", last)
 	}
-	body, resp, err := c.read(ctx, q, maxTagsBytes)
+	body, a, err := c.read(ctx, q, maxTagsBytes)
 	if err != nil {
 		return nil, false, err
 	}
@@ -47,7 +47,7 @@ func (c *Client) tags(ctx context.Context, repo string, n int, last string) ([]s
 	if err := json.Unmarshal(body, &doc); err != nil {
 		return nil, false, &ProtocolError{Upstream: c.opt.Name, Op: string(opTags), Reason: "the list is not JSON"}
 	}
-	tags, more := doc.Tags, nextLink(resp.Header) != ""
+	tags, more := doc.Tags, nextLink(a.Header) != ""
 	// Some registries always give the whole list.
 	if i := slices.Index(tags, last); last != "" && i >= 0 {
 		tags = tags[i+1:]

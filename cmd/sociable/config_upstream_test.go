@@ -1,0 +1,44 @@
+package main
+
+import (
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestUpstreamMistakes is TestMistakes for the keys of one upstream.
+func TestUpstreamMistakes(t *testing.T) {
+	for _, tt := range []struct {
+		name, file string
+		want       []string
+	}{
+		{"bounds", "upstreams:\n  a.b: {max_connections: 8, max_transfers: 4, requests_per_minute: 100, bytes_per_second: 10MB,\n" +
+			"    breaker_failures: 3, breaker_pause: 1s, retries: 0, dial_timeout: 1s, header_timeout: 2s}\n", nil},
+		{"amounts", "upstreams:\n  a.b:\n    max_transfers: -1\n    retries: -1\n    requests_per_minute: -1\n    breaker_failures: 0\n" +
+			"    breaker_pause: 0s\n    dial_timeout: 0s\n    header_timeout: 0s\n    bytes_per_second: fast\n", []string{
+			"3: upstreams.a.b.max_transfers: want at least 0, which is seven eighths of max_connections",
+			"4: upstreams.a.b.retries: want at least 0, which is never",
+			"5: upstreams.a.b.requests_per_minute: want at least 0, which is any number",
+			"6: upstreams.a.b.breaker_failures: want at least 1",
+			"7: upstreams.a.b.breaker_pause: want more than 0",
+			"8: upstreams.a.b.dial_timeout: want more than 0",
+			"9: upstreams.a.b.header_timeout: want more than 0",
+			`10: upstreams.a.b.bytes_per_second: "fast" is not a size: write 4MiB, 10GB or a number of bytes`,
+		}},
+		{"more transfers than connections", "upstreams:\n  a.b: {max_connections: 4, max_transfers: 5}\n", []string{
+			"2: upstreams.a.b.max_transfers: 5 transfers would need more than the 4 of max_connections",
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			if err := os.WriteFile("config.yml", []byte(tt.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, _, err := load(sources{File: "config.yml"})
+			if diff := cmp.Diff(tt.want, mistakesOf(err)); diff != "" {
+				t.Errorf("mistakes (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

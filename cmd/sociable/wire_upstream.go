@@ -1,0 +1,74 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sociable/sociable/internal/upstream"
+	"github.com/sociable/sociable/proxy"
+	"github.com/sociable/sociable/web"
+)
+
+// buildUpstreams makes the client of each configured registry.
+func buildUpstreams(cfg *Config, log *slog.Logger, reg prometheus.Registerer) ([]*proxy.Upstream, map[string]*upstream.Client, error) {
+	var ups []*proxy.Upstream
+	clients := map[string]*upstream.Client{}
+	for name, c := range cfg.Upstreams {
+		u, err := url.Parse(c.URL)
+		if err != nil {
+			return nil, nil, fmt.Errorf("upstream %s: %w", name, err)
+		}
+		o := upstreamOptions(name, c)
+		o.URL, o.Logger, o.Registerer = u, log, reg
+		client, err := upstream.New(o)
+		if err != nil {
+			return nil, nil, fmt.Errorf("upstream %s: %w", name, err)
+		}
+		clients[name] = client
+		ups = append(ups, &proxy.Upstream{
+			Name: name, Aliases: c.Aliases, Hosts: c.Hosts, Library: name == dockerHub || u.Host == "registry-1.docker.io",
+			Registry: client, Credentials: o.Username != "", TagTTL: c.TagTTL, TagTimeout: c.TagTimeout,
+		})
+	}
+	return ups, clients, nil
+}
+
+// upstreamOptions are c's, as far as they are plain values.
+func upstreamOptions(name string, c *UpstreamConfig) upstream.Options {
+	o := upstream.Options{
+		Name: name, TokenRealms: c.TokenRealms, UserAgent: "sociable/" + buildInfo().Version,
+		MaxConnections: c.MaxConnections, MaxTransfers: c.MaxTransfers,
+		RequestsPerMinute: c.RequestsPerMinute, BytesPerSecond: int64(c.BytesPerSecond),
+		DialTimeout: c.DialTimeout, HeaderTimeout: c.HeaderTimeout, StallTimeout: c.StallTimeout,
+		Retries: c.Retries, BreakerFailures: c.BreakerFailures, BreakerPause: c.BreakerPause,
+		RootCAs: c.RootCAs(), InsecureSkipVerify: c.InsecureSkipVerify,
+	}
+	o.Username, o.Password, _ = c.Credentials()
+	if o.Retries == 0 {
+		o.Retries = -1 // what Options call never
+	}
+	return o
+}
+
+// health is what /readyz?verbose tells of the upstreams.
+func health(clients map[string]*upstream.Client) func() []web.Health {
+	return func() []web.Health {
+		var list []web.Health
+		for _, c := range clients {
+			for _, h := range c.Health() {
+				w := web.Health{Name: "upstream " + h.Upstream + " " + h.Endpoint, State: h.State, Left: h.Left}
+				if h.Err != nil {
+					w.Why = h.Err.Error()
+				}
+				list = append(list, w)
+			}
+		}
+		slices.SortStableFunc(list, func(a, b web.Health) int { return cmp.Compare(a.Name, b.Name) })
+		return list
+	}
+}

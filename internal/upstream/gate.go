@@ -1,0 +1,225 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+)
+
+// maxHold is the longest that an endpoint can ask to be left alone: then it is
+// asked once more, whatever it said.
+const maxHold = 10 * time.Minute
+
+// gate decides whether an endpoint may be asked. It holds everything back that
+// would go to one that asked for a pause (429 and 503 with Retry-After, RFC 9110
+// §10.2.3), and is a circuit breaker in front of one that does not answer: after
+// some failures nothing is asked for a while, then a single request finds out
+// whether it is back. So nobody waits for what was just seen to fail.
+type gate struct {
+	upstream string
+	maxWait  time.Duration // what a request waits for a hold to end
+	backoff  time.Duration // the first hold for a 429 that says nothing
+	silence  time.Duration // without an answer for so long, an endpoint is silent
+	pause    time.Duration // of the open breaker
+	breaker  *gobreaker.TwoStepCircuitBreaker[struct{}]
+	metrics  *endpointMetrics
+	log      *slog.Logger
+
+	mu        sync.Mutex
+	held      time.Time // until then
+	opened    time.Time // when the breaker did, last
+	heard     time.Time // the last answer
+	throttled int       // 429s without an answer between
+	silent    bool      // the failure that is being counted is a silence
+	why       error     // the last failure
+}
+
+func newGate(o Options, log *slog.Logger, m *endpointMetrics) *gate {
+	g := &gate{
+		upstream: o.Name, maxWait: o.MaxBackoff, backoff: o.Backoff, pause: o.BreakerPause, metrics: m, log: log,
+		silence: o.HeaderTimeout * 9 / 10, // a caller's deadline may be the same
+	}
+	g.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Timeout:       o.BreakerPause,
+		ReadyToTrip:   func(n gobreaker.Counts) bool { return g.tripped(int(n.ConsecutiveFailures), o.BreakerFailures) },
+		IsExcluded:    func(err error) bool { return err == errNoVerdict }, //nolint:errorlint // the very value
+		OnStateChange: func(_ string, _, to gobreaker.State) { g.changed(to) },
+	})
+	m.breaker.Set(0)
+	return g
+}
+
+// errNoVerdict says nothing about the endpoint: nobody waited for its answer.
+var errNoVerdict = errors.New("no verdict")
+
+// enter lets a request pass, or says why it may not. done is called with the
+// outcome, up to the headers of the answer. Where a hold ends soon a patient
+// request waits for it.
+func (g *gate) enter(ctx context.Context, patient bool) (done func(context.Context, time.Time, error), err error) {
+	for {
+		left, err := g.holding()
+		if left <= 0 {
+			break
+		}
+		if !patient || left > g.maxWait {
+			g.metrics.refused.Inc()
+			return nil, err
+		}
+		// Those who waited do not come all at once.
+		if werr := sleep(ctx, left+rand.N(left/4+1)); werr != nil {
+			return nil, werr
+		}
+	}
+	verdict, err := g.breaker.Allow()
+	if err != nil {
+		g.metrics.refused.Inc()
+		return nil, g.open()
+	}
+	return func(ctx context.Context, start time.Time, err error) { verdict(g.judge(ctx, start, err)) }, nil
+}
+
+// holding is how long everything is still held back, and the error for that.
+func (g *gate) holding() (time.Duration, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	left := time.Until(g.held)
+	return left, &HeldError{Upstream: g.upstream, Throttled: true, RetryAfter: left, Err: g.why}
+}
+
+func (g *gate) open() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	left := max(time.Until(g.opened.Add(g.pause)), time.Second)
+	return &HeldError{Upstream: g.upstream, RetryAfter: left, Err: g.why}
+}
+
+// closed reports that a request would not pass now.
+func (g *gate) closed() bool {
+	left, _ := g.holding()
+	return left > 0 || g.breaker.State() == gobreaker.StateOpen
+}
+
+// judge notes what a request's outcome says about the endpoint, and returns the
+// breaker's share of it.
+func (g *gate) judge(ctx context.Context, start time.Time, err error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s, answered := errors.AsType[*StatusError](err)
+	switch {
+	case err == nil, answered && !failure[s.Status] && !s.throttles():
+		g.heard, g.throttled = time.Now(), 0
+		return nil
+	case answered && s.elsewhere: // where a redirect led is not the endpoint
+		g.heard = time.Now()
+		return nil
+	case answered && s.throttles():
+		g.heard, g.why = time.Now(), err
+		g.hold(s)
+		return nil
+	case answered:
+		g.heard, g.why, g.silent = time.Now(), err, false
+		return err
+	case is[*UnreachableError](err):
+		waited := time.Since(start)
+		if (ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded)) && waited < g.silence {
+			return errNoVerdict
+		}
+		g.why, g.silent = err, waited >= g.silence && g.heard.Before(start)
+		return err
+	case ctx.Err() != nil, is[*HeldError](err):
+		return errNoVerdict
+	default: // an answer that makes no sense
+		g.heard = time.Now()
+		return nil
+	}
+}
+
+// failure are the statuses of an endpoint that is in trouble.
+var failure = map[int]bool{
+	http.StatusInternalServerError: true, http.StatusBadGateway: true,
+	http.StatusServiceUnavailable: true, http.StatusGatewayTimeout: true,
+}
+
+// throttles reports an answer that asks for a pause.
+func (e *StatusError) throttles() bool {
+	return !e.elsewhere && (e.Status == http.StatusTooManyRequests || e.Status == http.StatusServiceUnavailable && e.RetryAfter > 0)
+}
+
+// hold holds everything back for as long as s wants, or for longer each time.
+func (g *gate) hold(s *StatusError) {
+	d := s.RetryAfter
+	if d <= 0 {
+		d = min(g.backoff<<min(g.throttled, 20), g.maxWait)
+	}
+	g.throttled++
+	until := time.Now().Add(min(d, maxHold))
+	if until.After(g.held) {
+		g.held = until
+		g.metrics.heldUntil.Set(float64(until.UnixMilli()) / 1000)
+		if s.RetryAfter > g.maxWait {
+			g.log.Warn("upstream asks for a pause: nothing is asked of it until then", "until", until.Format(time.RFC3339), "err", s)
+		}
+	}
+}
+
+// tripped is asked within judge's verdict, after a failure.
+func (g *gate) tripped(failures, limit int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.silent && failures > 1 || failures >= limit
+}
+
+func (g *gate) changed(to gobreaker.State) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.metrics.breaker.Set(float64(to))
+	switch to {
+	case gobreaker.StateOpen:
+		g.opened = time.Now()
+		g.log.Warn("upstream does not answer: nothing is asked of it for a while", "dur", g.pause, "err", g.why)
+	case gobreaker.StateClosed:
+		g.log.Info("upstream answers again")
+	}
+}
+
+// Health is how one endpoint of an upstream does.
+type Health struct {
+	Upstream string
+	Endpoint string        // scheme://host
+	State    string        // ok, held (it asked for a pause), open (it does not answer), half-open (being found out)
+	Left     time.Duration // until it may be asked again
+	Err      error         // why; nil when ok
+}
+
+// Health tells how the endpoints do, in the order in which they are asked.
+func (c *Client) Health() []Health {
+	var list []Health
+	for _, e := range c.ends {
+		h := e.gate.health()
+		h.Upstream, h.Endpoint = c.opt.Name, e.root.Scheme+"://"+e.root.Host
+		list = append(list, h)
+	}
+	return list
+}
+
+func (g *gate) health() Health {
+	state := g.breaker.State() // outside the lock: it may call changed
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch left := time.Until(g.held); {
+	case left > 0:
+		return Health{State: "held", Left: left, Err: g.why}
+	case state == gobreaker.StateOpen:
+		return Health{State: "open", Left: max(0, time.Until(g.opened.Add(g.pause))), Err: g.why}
+	case state == gobreaker.StateHalfOpen:
+		return Health{State: "half-open", Err: g.why}
+	default:
+		return Health{State: "ok"}
+	}
+}
