@@ -24,6 +24,7 @@ var allowed = map[string][]string{
 	"storage/disk":          {"storage", "internal/oci"},
 	"storage/bolt":          {"storage", "internal/oci"},
 	"storage/storagetest":   {"storage/...", "internal/oci", "ztoc"},
+	"internal/access":       {"internal/oci"},
 	"internal/upstream":     {"internal/oci"},
 	"internal/depcheck":     {},
 	"ztoc":                  {"ztoc/internal/inflate", "internal/oci"},

@@ -21,6 +21,7 @@ type Error struct {
 	Detail     any               // optional, shown to the client as it is
 	Status     int               // overrides the code's own status when not 0
 	RetryAfter time.Duration     // sent as Retry-After when not 0
+	Challenge  string            // sent as WWW-Authenticate when not ""
 	Err        error             // the cause: logged, never shown
 }
 
@@ -80,6 +81,9 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) int {
 	h := w.Header()
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int((e.RetryAfter+time.Second-1)/time.Second)))
+	}
+	if e.Challenge != "" {
+		h.Set("WWW-Authenticate", e.Challenge)
 	}
 	for _, k := range []string{"Docker-Content-Digest", "Etag", "Content-Range", "Content-Encoding", "Cache-Control"} {
 		if k != "Content-Range" || status != http.StatusRequestedRangeNotSatisfiable {

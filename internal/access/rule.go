@@ -1,0 +1,113 @@
+package access
+
+import (
+	"slices"
+
+	"github.com/sociable/sociable/internal/oci"
+)
+
+// Rule says who may do what in some repositories. Each list holds names of
+// users, names of groups behind an @, Anonymous or Authenticated.
+type Rule struct {
+	Repositories []string // patterns of oci.MatchAny; the rule decides where one of them matches
+	Exclude      []string // patterns; and none of these
+
+	Pull, Push, Delete, Administer []string
+}
+
+func (r *Rule) matches(repo oci.Repo) bool {
+	return oci.MatchAny(r.Repositories, repo) && !oci.MatchAny(r.Exclude, repo)
+}
+
+func (r *Rule) who(action oci.Action) []string {
+	switch action {
+	case oci.ActionPull:
+		return r.Pull
+	case oci.ActionPush:
+		return r.Push
+	case oci.ActionDelete:
+		return r.Delete
+	case oci.ActionAdminister:
+		return r.Administer
+	default:
+		return nil
+	}
+}
+
+// Mode is what an upstream's images are where no rule speaks of them.
+type Mode int
+
+const (
+	Closed      Mode = iota // pulled by whoever is logged in
+	Open                    // pulled by everybody
+	Passthrough             // pulled by whoever the upstream lets pull; rules don't count
+)
+
+// Policy is what is configured. It must not be changed after it was given away.
+type Policy struct {
+	Unguarded bool // everybody may do everything
+	Rules     []Rule
+	Groups    []Group
+	Upstreams map[string]Mode // by name; one that is not listed is Closed
+	Passwords *Passwords      // nil: nobody logs in with a password
+	// Service is where our tokens are had from, such as https://host; "": the
+	// host that the request was sent to.
+	Service string
+}
+
+// policy is a Policy made ready for use.
+type policy struct {
+	Policy
+	groups membership
+}
+
+func newPolicy(p Policy) *policy {
+	return &policy{Policy: p, groups: newMembership(p.Groups)}
+}
+
+// everything stands for the proxy as a whole: only patterns that match all
+// repositories match it.
+var everything = oci.Repo{}
+
+// allows reports whether id may do action in repo.
+func (p *policy) allows(id Identity, repo oci.Repo, action oci.Action) bool {
+	if p.Unguarded || action == oci.ActionAdminister && id.Via == ViaOperator {
+		return true
+	}
+	for i := range p.Rules {
+		if p.Rules[i].matches(repo) {
+			return p.groups.names(p.Rules[i].who(action), id)
+		}
+	}
+	if action != oci.ActionPull {
+		return false
+	}
+	switch p.Upstreams[repo.Upstream] {
+	case Open:
+		return true
+	case Closed:
+		return id.known()
+	default:
+		return false
+	}
+}
+
+// asksWho reports whether it makes a difference, for anything, who asks.
+func (p *policy) asksWho() bool {
+	if p.Unguarded {
+		return false
+	}
+	for _, m := range p.Upstreams {
+		if m != Open {
+			return true
+		}
+	}
+	return slices.ContainsFunc(p.Rules, func(r Rule) bool {
+		for _, who := range [][]string{r.Pull, r.Push, r.Delete} {
+			if len(who) > 0 && !slices.Contains(who, Anonymous) {
+				return true
+			}
+		}
+		return len(r.Pull) == 0
+	})
+}
