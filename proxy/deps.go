@@ -54,6 +54,16 @@ type Access interface {
 	May(r *http.Request, repo oci.Repo, action oci.Action) error
 }
 
+// Door is an Access that knows callers by name.
+type Door interface {
+	Access
+	// Enter is asked for GET /v2/, where clients find out whether and how to log
+	// in; its error is like May's.
+	Enter(r *http.Request) error
+	// Who is the caller's name for the access line, "" for nobody.
+	Who(r *http.Request) string
+}
+
 // Upstream is one configured registry and the ways to spell it. A hosted
 // namespace is one, too: its images are pushed here and nowhere else.
 type Upstream struct {

@@ -96,6 +96,11 @@ func (p *Proxy) line(r *http.Request, id string, a *access, rec *oci.Recorder, d
 			attrs = append(attrs, slog.String(x.k, x.v))
 		}
 	}
+	if d, ok := p.opt.Access.(Door); ok {
+		if who := d.Who(r); who != "" {
+			attrs = append(attrs, slog.String("user", who))
+		}
+	}
 	if err != nil {
 		attrs = append(attrs, slog.Any("err", err))
 	}

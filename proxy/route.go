@@ -53,8 +53,11 @@ func newRoutes(ups []*Upstream, def string) (*routes, error) {
 // An unknown ns= never falls through to the default upstream: an internal name
 // would be looked up at a public registry, where anybody may have taken it.
 func (t *routes) resolve(r *http.Request, name string) (*Upstream, oci.Repo, error) {
+	return t.find(r.Host, r.URL.Query().Get("ns"), name)
+}
+
+func (t *routes) find(host, ns, name string) (*Upstream, oci.Repo, error) {
 	first, rest, _ := strings.Cut(name, "/")
-	ns := r.URL.Query().Get("ns")
 	if u := t.byName[ns]; u != nil && ns != "" {
 		if t.byName[first] == u { // containerd adds ns= under override_path, too
 			name = rest
@@ -68,7 +71,7 @@ func (t *routes) resolve(r *http.Request, name string) (*Upstream, oci.Repo, err
 		return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeNameUnknown,
 			"no upstream %q is configured here (ns=%s)", ns, ns)
 	}
-	host := strings.ToLower(r.Host)
+	host = strings.ToLower(host)
 	if u := t.byHost[host]; u != nil {
 		return t.within(u, name)
 	}
@@ -86,6 +89,13 @@ func (t *routes) resolve(r *http.Request, name string) (*Upstream, oci.Repo, err
 			"%q names no upstream, and there is no default upstream", first)
 	}
 	return t.within(t.def, name)
+}
+
+// Resolve gives the repository that a request for name would mean at host, by
+// what the name itself says; host "" is none of the virtual ones.
+func (p *Proxy) Resolve(host, name string) (oci.Repo, error) {
+	_, repo, err := p.routes.find(host, "", name)
+	return repo, err
 }
 
 func (t *routes) within(u *Upstream, name string) (*Upstream, oci.Repo, error) {

@@ -148,6 +148,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.observe(w,
 // base tells clients that this is a registry (distribution specification,
 // "Determining Support").
 func (p *Proxy) base(w http.ResponseWriter, r *http.Request) error {
+	if d, ok := p.opt.Access.(Door); ok {
+		if err := d.Enter(r); err != nil {
+			return err
+		}
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", "2")
 	if r.Method != http.MethodHead {

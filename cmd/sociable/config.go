@@ -17,10 +17,13 @@ type Config struct {
 	Log             LogConfig                  `yaml:"log"`              //
 	Storage         StorageConfig              `yaml:"storage"`          //
 	Access          string                     `yaml:"access" enum:",open"`
+	Auth            AuthConfig                 `yaml:"auth"`             //
 	DefaultUpstream string                     `yaml:"default_upstream"` // a key of Upstreams, or "" for none
 	Upstreams       map[string]*UpstreamConfig `yaml:"upstreams"`        // by name; nothing else is ever dialled
 	Index           IndexConfig                `yaml:"index"`            //
 	Referrers       ReferrersConfig            `yaml:"referrers"`        //
+
+	onLoopback bool // only this machine reaches Listen
 
 	origins map[string]origin // where a key's value comes from, by its dotted path; absent: the default
 }

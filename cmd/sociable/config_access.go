@@ -8,15 +8,9 @@ import (
 	"net/netip"
 	"slices"
 	"time"
-)
 
-// OpenAccess reports whether anyone who reaches the listener may pull what
-// upstream name gives us: said so, or read anonymously anyway.
-func (c *Config) OpenAccess(name string) bool {
-	u := c.Upstreams[name]
-	_, _, secret := u.Credentials()
-	return u.Access == "open" || c.Access == "open" || !secret
-}
+	"github.com/sociable/sociable/internal/access"
+)
 
 // resolver is the part of net.Resolver that is needed here.
 type resolver interface {
@@ -24,17 +18,17 @@ type resolver interface {
 }
 
 // checkExposure refuses to hand out, to other machines, what only our own
-// credentials can read, unless the configuration says in so many words that
-// this is wanted.
-func (c *Config) checkExposure(ctx context.Context, dns resolver, bad *findings) {
-	closed := slices.DeleteFunc(slices.Sorted(maps.Keys(c.Upstreams)), c.OpenAccess)
-	if len(closed) == 0 || loopbackOnly(ctx, dns, c.Listen) {
+// credentials can read, unless the configuration says in so many words who may
+// have it.
+func (c *Config) checkExposure(bad *findings) {
+	if c.onLoopback || c.Auth.logins() {
 		return
 	}
+	closed := slices.DeleteFunc(slices.Sorted(maps.Keys(c.Upstreams)), func(name string) bool { return c.mode(name) != access.Closed })
 	for _, name := range closed {
 		path := "upstreams." + name
 		bad.add(c.origin(path+".username"), "%s: %s is reachable from other machines, and whoever reaches it could pull what this upstream's credentials can; "+
-			"if that is wanted, %s; if not, listen on 127.0.0.1", path, c.Listen, c.howToOpen(path))
+			"if that is wanted, %s; to have them log in, set auth.htpasswd_file; or listen on 127.0.0.1", path, c.Listen, c.howToOpen(path))
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/netip"
 	"testing"
+
+	"github.com/sociable/sociable/internal/access"
 )
 
 type fakeDNS map[string][]netip.Addr
@@ -45,11 +47,11 @@ func TestLoopbackOnly(t *testing.T) {
 	}
 }
 
-func TestOpenAccess(t *testing.T) {
+func TestModes(t *testing.T) {
 	c := loadText(t, "upstreams:\n  a.io: {}\n  b.io: {username: u, password: p}\n  c.io: {username: u, password: p, access: open}\n")
-	for name, want := range map[string]bool{"a.io": true, "b.io": false, "c.io": true} {
-		if got := c.OpenAccess(name); got != want {
-			t.Errorf("OpenAccess(%s) = %v, want %v", name, got, want)
+	for name, want := range map[string]access.Mode{"a.io": access.Open, "b.io": access.Closed, "c.io": access.Open} {
+		if got := c.mode(name); got != want {
+			t.Errorf("mode(%s) = %v, want %v", name, got, want)
 		}
 	}
 }

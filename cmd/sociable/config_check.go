@@ -32,7 +32,9 @@ func (c *Config) check(bad, doubts *findings) {
 	}
 	c.checkNames(names, bad, doubts)
 	c.checkRules(bad, doubts)
-	c.checkExposure(context.Background(), net.DefaultResolver, bad)
+	c.onLoopback = loopbackOnly(context.Background(), net.DefaultResolver, c.Listen)
+	c.checkAuth(bad, doubts)
+	c.checkExposure(bad)
 }
 
 func (c *Config) checkListeners(bad *findings) {

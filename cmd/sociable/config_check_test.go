@@ -148,7 +148,7 @@ func TestMistakes(t *testing.T) {
 		}},
 		{"exposure", "listen: :5000\nupstreams:\n  a.io: {username: u, password: p}\n  b.io: {username: u, password: p, access: open}\n  c.io: {}\n", []string{
 			"3: upstreams.a.io: :5000 is reachable from other machines, and whoever reaches it could pull what this upstream's credentials can; " +
-				`if that is wanted, add the line "access: open" to upstreams.a.io in config.yml; if not, listen on 127.0.0.1`,
+				`if that is wanted, add the line "access: open" to upstreams.a.io in config.yml; to have them log in, set auth.htpasswd_file; or listen on 127.0.0.1`,
 		}},
 		{"exposure allowed", "listen: :5000\naccess: open\nupstreams: {a.io: {username: u, password: p}}\n", nil},
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"regexp"
@@ -139,6 +140,11 @@ func (c *Config) applyEnviron(environ []string, bad *findings) {
 func (c *Config) complete(bad *findings) {
 	if _, given := c.origins["default_upstream"]; !given && c.Upstreams[c.DefaultUpstream] == nil {
 		c.DefaultUpstream = "" // a closed world without Docker Hub has no default unless it says so
+	}
+	if err := c.openAuth(slog.New(slog.DiscardHandler)); err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			bad.add(c.origin("auth."+err.key), "auth.%s: %s", err.key, line)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
 		if err := c.Upstreams[name].readFiles(); err != nil {

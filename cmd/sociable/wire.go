@@ -20,10 +20,11 @@ import (
 	"github.com/sociable/sociable/web"
 )
 
-// metaFile and adminSocket stand in the data folder beside the blobs; the socket
+// metaFile, tokenKeys and adminSocket stand in the data folder beside the blobs; the socket
 // is for its own user only.
 const (
 	metaFile    = "meta.db"
+	tokenKeys   = "token-keys.json"
 	adminSocket = "admin.sock"
 )
 
@@ -60,22 +61,28 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	// What outlives a request ends after the listeners, not with them.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
+	acc, err := buildAccess(cfg, log, reg)
+	if err != nil {
+		return err
+	}
 	px, err := proxy.New(life, proxy.Options{
-		Store: store.Store, Upstreams: ups, Default: cfg.DefaultUpstream, Indexer: ix, Referrers: rf,
+		Store: store.Store, Upstreams: ups, Default: cfg.DefaultUpstream, Access: acc, Indexer: ix, Referrers: rf,
 		StopOnDisconnect: !cfg.Storage.FinishOnDisconnect(),
 		FillAfterRanges:  cfg.Storage.FillAfterRanges, FillAfterPercent: cfg.Storage.FillAfterPercent, Logger: log, Registerer: reg,
 	})
 	if err != nil {
 		return err
 	}
+	acc.resolve.Store(px)
 	admin := web.New(web.Options{Store: store.Store, Gatherer: reg, Logger: log, Health: health(clients)})
 
 	stage := newStages(life)
 	stage.start("store", store.Run)
 	stage.start("indexer", ix.Run)
 	stage.start("proxy", px.Run)
+	stage.start("access", acc.keys.Run)
 	stage.start("listeners", func(ctx context.Context) error {
-		return doors.serve(ctx, cfg, log, px, admin)
+		return doors.serve(ctx, cfg, log, acc.Handler(px), admin)
 	})
 	err = stage.wait(ctx)
 	log.Info("stopped")
