@@ -78,7 +78,8 @@ func (e *endpoint) ask(ctx context.Context, q *request, patient bool) (a *answer
 	start := time.Now()
 	defer func() { done(ctx, start, err) }()
 	repo := e.prefix + q.repo
-	g, err := e.auth.authorize(ctx, repo)
+	auth := e.asker(ctx)
+	g, err := auth.authorize(ctx, repo)
 	if err != nil {
 		return nil, e.c.askErr(ctx, q, err)
 	}
@@ -87,7 +88,7 @@ func (e *endpoint) ask(ctx context.Context, q *request, patient bool) (a *answer
 		return nil, err
 	}
 	if a.StatusCode == http.StatusUnauthorized && hostPort(a.Request.URL) == e.guard.host {
-		g, ok, err := e.auth.reauthorize(ctx, repo, g, a.Header)
+		g, ok, err := auth.reauthorize(ctx, repo, g, a.Header)
 		if err != nil {
 			a.Close()
 			return nil, e.c.askErr(ctx, q, err)

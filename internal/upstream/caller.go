@@ -1,0 +1,179 @@
+package upstream
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+)
+
+// basicLife is how long a caller's password is kept, in memory, for an upstream
+// that has no tokens to give for it.
+const basicLife = 5 * time.Minute
+
+// Caller is somebody in whose name the upstream is asked, by requests whose
+// context comes from As, instead of in our own. It keeps the tokens that the
+// upstream's token service gave for its credentials, and not these. It is safe
+// for concurrent use.
+type Caller struct {
+	e *endpoint
+
+	mu     sync.Mutex
+	tokens map[string]token // by repository
+	basic  token            // for all of them; of an upstream that has no tokens
+}
+
+// asker finds out what a request is sent with.
+type asker interface {
+	authorize(ctx context.Context, repo string) (grant, error)
+	reauthorize(ctx context.Context, repo string, g grant, h http.Header) (_ grant, ok bool, err error)
+}
+
+type callerKey struct{}
+
+// As gives a context in which k's upstream is asked in its name; nil leaves
+// ctx as it is. Other upstreams are not asked with it.
+func As(ctx context.Context, k *Caller) context.Context {
+	if k == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, callerKey{}, k)
+}
+
+// asker is in whose name e is asked under ctx.
+func (e *endpoint) asker(ctx context.Context) asker {
+	if k, ok := ctx.Value(callerKey{}).(*Caller); ok && k.e == e {
+		return k
+	}
+	return e.auth
+}
+
+// NewCaller gives a caller who has not logged in yet.
+func (c *Client) NewCaller() *Caller {
+	return &Caller{e: c.ends[len(c.ends)-1], tokens: map[string]token{}}
+}
+
+// Login exchanges a caller's credentials for a token to pull from repo; "" only
+// finds out whether they are good. Credentials that the upstream doesn't take
+// are an error of IsDenied. They go where the upstream's own may go, see
+// Options.TokenRealms.
+func (k *Caller) Login(ctx context.Context, username, password, repo string) error {
+	a := k.e.auth
+	ch, err := a.discover(ctx)
+	if err != nil {
+		return fmt.Errorf("log in: %w", err)
+	}
+	switch strings.ToLower(ch.Scheme) {
+	case "bearer":
+		theirs := &authorizer{
+			upstream: a.upstream, root: a.root, creds: &authn.Basic{Username: username, Password: password},
+			realms: a.realms, rt: a.rt, metrics: a.metrics, timeout: a.timeout,
+		}
+		var scopes []string
+		if repo != "" {
+			scopes = []string{pullScope(k.e.prefix + repo)}
+		}
+		t, err := theirs.exchange(ctx, ch, scopes)
+		if err != nil {
+			return fmt.Errorf("log in: %w", err)
+		}
+		k.keep(repo, t)
+		return nil
+	case "basic":
+		return k.loginBasic(ctx, username, password)
+	default: // it asks nobody who they are
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.basic = token{until: time.Now().Add(basicLife)}
+		return nil
+	}
+}
+
+func (k *Caller) keep(repo string, t token) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.tokens) >= maxTokens {
+		clear(k.tokens)
+	}
+	k.tokens[repo] = t
+}
+
+// loginBasic tries the credentials on the upstream's root.
+func (k *Caller) loginBasic(ctx context.Context, username, password string) error {
+	header := "Basic " + base64.StdEncoding.EncodeToString([]byte(username+":"+password))
+	ctx, cancel := context.WithTimeout(ctx, k.e.auth.timeout)
+	defer cancel()
+	u := k.e.root
+	u.Path = "/v2/"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return fmt.Errorf("log in: %w", err)
+	}
+	req.Header.Set("Authorization", header)
+	ex := &exchanger{authorizer: k.e.auth, op: opToken}
+	resp, err := ex.RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("log in: %w", ex.explain(err))
+	}
+	_ = resp.Body.Close() // not read
+	if resp.StatusCode/100 != 2 && resp.StatusCode != http.StatusNotFound { // a registry without its root has to be asked something else
+		return fmt.Errorf("log in: %w", &StatusError{
+			Upstream: k.e.auth.upstream, Op: string(opToken), Status: resp.StatusCode,
+			Code: inventCode(opToken, resp.StatusCode), RetryAfter: ex.retryAfter,
+		})
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.basic = token{header: header, until: time.Now().Add(basicLife)}
+	return nil
+}
+
+// Until is how long repo can be asked in the caller's name without another
+// Login; in the past where it can't.
+func (k *Caller) Until(repo string) time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if t, ok := k.tokens[repo]; ok {
+		return t.until
+	}
+	return k.basic.until
+}
+
+// authorize gives what the caller has. Without it there is no asking as
+// somebody else: the answer is the refusal that the upstream would give.
+func (k *Caller) authorize(_ context.Context, repo string) (grant, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, t := range []token{k.tokens[strings.TrimPrefix(repo, k.e.prefix)], k.basic} {
+		if time.Now().Before(t.until) {
+			return grant{header: t.header}, nil
+		}
+	}
+	return grant{}, &StatusError{
+		Upstream: k.e.auth.upstream, Op: string(opToken), Status: http.StatusUnauthorized,
+		Code: inventCode(opToken, http.StatusUnauthorized), Message: "the caller has to log in again",
+	}
+}
+
+// reauthorize has nothing else to offer: the credentials are gone. What the
+// upstream does not take any more is forgotten, and how it wants to be asked is
+// remembered for the next Login.
+func (k *Caller) reauthorize(ctx context.Context, repo string, g grant, h http.Header) (grant, bool, error) {
+	if ch, err := k.e.auth.parse(ctx, h); err == nil && ch.Scheme != "" {
+		k.e.auth.learn(ch)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if repo = strings.TrimPrefix(repo, k.e.prefix); k.tokens[repo].header == g.header {
+		delete(k.tokens, repo)
+	}
+	if k.basic.header == g.header {
+		k.basic = token{}
+	}
+	return grant{}, false, nil
+}
