@@ -13,9 +13,10 @@ import (
 
 // Index is one image manifest that passed and how far its SOCI index is.
 type Index struct {
-	Repository string        `json:"repository"`       // canonical; the first that it was seen in
-	Tags       []string      `json:"tags,omitempty"`   // in it, known to lead to the manifest
-	Manifest   digest.Digest `json:"manifest"`         // of the image
+	Repository string        `json:"repository"`     // canonical; the first that it was seen in
+	Tags       []string      `json:"tags,omitempty"` // in it, known to lead to the manifest, or to an index of images with it
+	Manifest   digest.Digest `json:"manifest"`       // of the image
+	Platform   string        `json:"platform,omitempty"`
 	Index      digest.Digest `json:"index,omitempty"`  // of the index manifest; absent until it is published
 	Size       int64         `json:"size"`             // of the index manifest, bytes; 0 until then
 	Layers     []Layer       `json:"layers"`           // in the image's order
@@ -37,13 +38,19 @@ type Layer struct {
 // Indexes lists every image, by manifest digest.
 func Indexes(ctx context.Context, v Viewer) ([]Index, error) {
 	list := []Index{}
+	var configs []digest.Digest
 	err := v.View(ctx, func(tx storage.Tx) error {
 		return tx.Images(func(row storage.ImageRow) error {
-			one, err := indexOf(tx, row)
-			list = append(list, one)
+			one, config, err := indexOf(tx, row)
+			list, configs = append(list, one), append(configs, config)
 			return err
 		})
 	})
+	for i := range list {
+		if err == nil {
+			err = list[i].readPlatform(ctx, v, configs[i])
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list indexes: %w", err)
 	}
@@ -52,32 +59,29 @@ func Indexes(ctx context.Context, v Viewer) ([]Index, error) {
 
 // IndexOf gives one image; storage.ErrNotFound.
 func IndexOf(ctx context.Context, v Viewer, manifest digest.Digest) (one Index, err error) {
+	var config digest.Digest
 	err = v.View(ctx, func(tx storage.Tx) error {
 		row, err := tx.Image(manifest)
 		if err != nil {
 			return err
 		}
-		one, err = indexOf(tx, row)
+		one, config, err = indexOf(tx, row)
 		return err
 	})
+	if err == nil {
+		err = one.readPlatform(ctx, v, config)
+	}
 	return one, err
 }
 
-func indexOf(tx storage.Tx, row storage.ImageRow) (Index, error) {
+// indexOf also gives the image's config where that alone tells the platform.
+func indexOf(tx storage.Tx, row storage.ImageRow) (Index, digest.Digest, error) {
 	out := Index{
 		Manifest: row.Manifest.Digest, Index: row.Index, Size: row.IndexSize, Created: row.Published, Layers: []Layer{},
 	}
-	if len(row.Repos) > 0 {
-		out.Repository = row.Repos[0].String()
-		err := tx.Tags(row.Repos[0], "", func(t storage.TagRow) error {
-			if t.Digest == row.Manifest.Digest {
-				out.Tags = append(out.Tags, t.Tag)
-			}
-			return nil
-		})
-		if err != nil {
-			return out, err
-		}
+	config, err := out.name(tx, row)
+	if err != nil {
+		return out, "", err
 	}
 	for _, il := range row.Layers {
 		l := Layer{
@@ -90,12 +94,12 @@ func indexOf(tx storage.Tx, row storage.ImageRow) (Index, error) {
 			case errors.Is(err, storage.ErrNotFound):
 				l.State = storage.LayerWanted
 			case err != nil:
-				return out, err
+				return out, "", err
 			default:
 				l.State, l.Reason, l.ZTOC, l.ZTOCSize, l.Spans = lr.State, lr.Reason, lr.ZTOC, lr.ZTOCSize, lr.Spans
 			}
 		}
 		out.Layers = append(out.Layers, l)
 	}
-	return out, nil
+	return out, config, nil
 }

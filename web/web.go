@@ -22,6 +22,7 @@ import (
 type Options struct {
 	Store    *storage.Store
 	Gatherer prometheus.Gatherer
+	Creator  *Creator        // nil: no indexes are made
 	Logger   *slog.Logger    // nil: nothing is logged
 	Health   func() []Health // of what is outside this process, for /readyz?verbose; nil: nothing
 }
@@ -71,6 +72,9 @@ func (s *Web) Local(life context.Context) http.Handler {
 	post.Path("/api/v1/unpin").Handler(oci.Handler(s.unpin))
 	post.Path("/api/v1/check").Handler(oci.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		return s.check(life, w, r)
+	}))
+	post.Path("/api/v1/create").Handler(oci.Handler(func(w http.ResponseWriter, r *http.Request) error {
+		return s.create(life, w, r)
 	}))
 	return m
 }

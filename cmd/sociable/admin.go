@@ -33,6 +33,8 @@ type adminAPI interface {
 	Pins(ctx context.Context) ([]web.Pin, error)
 	// Check is storage.Store.Check; tell hears of progress and problems.
 	Check(ctx context.Context, q web.CheckRequest, tell func(web.CheckEvent)) (storage.CheckReport, error)
+	// Create is web.Creator.Create; tell hears of progress.
+	Create(ctx context.Context, q web.CreateRequest, tell func(web.CreateProgress)) ([]IndexInfo, error)
 	Close() error
 }
 

@@ -24,40 +24,44 @@ type indexCreateFlags struct {
 	platforms              []string
 	allPlatforms           bool
 	output                 string
-	json                   bool
+	storeFlags
 }
 
 func newIndexCreateCommand() *cobra.Command {
 	flags := indexCreateFlags{minLayerSize: 10 << 20}
 	cmd := &cobra.Command{
-		Use:   "create LAYOUT[:TAG]",
-		Short: "Index an image in an OCI layout",
-		Long: `Index an image in an OCI layout: build the zTOC of each layer that is large enough
-and may have one, and write these and the image's SOCI index into the layout,
-where index.json lists it. Where the soci command line fails a whole image over
-one layer, this one leaves the layer out.
+		Use:   "create IMAGE|LAYOUT[:TAG]",
+		Short: "Index an image, or one in an OCI layout",
+		Long: `Index an image: build the zTOC of each layer that is large enough and may have
+one, and make the image's SOCI index of them. Where the soci command line fails
+a whole image over one layer, this one leaves the layer out.
 
-Images that pass through a server are indexed by it.`,
-		Example: `  skopeo copy docker://redis:7 oci:redis:7 && sociable index create redis:7
-  sociable index create redis --all-platforms -o redis-soci`,
+A running server pulls an image that it has not, indexes it and lists the index
+as a referrer of the image. It does so as asked for here from then on, whatever
+its rules say. Where no server runs, what is whole in the store is indexed.
+
+In an OCI layout, zTOCs and index are written into the layout, and index.json
+lists the index.`,
+		Example: `  sociable index create redis:7 --min-layer-size 1MiB
+  skopeo copy docker://redis:7 oci:redis && sociable index create redis --all-platforms -o redis-soci`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return createIndexes(cmd, args[0], flags) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if from, ok := openLayout(args[0]); ok {
+				return createIndexes(cmd, from, flags)
+			}
+			return createInStore(cmd, args[0], flags)
+		},
 	}
-	cmd.Flags().SortFlags = false
+	flags.storeFlags.register(cmd)
 	cmd.Flags().StringArrayVarP(&flags.platforms, "platform", "p", nil, "index the image for `OS/ARCHITECTURE` (repeatable; this machine's)")
 	cmd.Flags().BoolVar(&flags.allPlatforms, "all-platforms", false, "index the images for all platforms")
 	spanSizeFlag(cmd, &flags.spanSize)
 	cmd.Flags().Var(bytesFlag{&flags.minLayerSize}, "min-layer-size", "leave out layers below this `SIZE`")
-	cmd.Flags().StringVarP(&flags.output, "output", "o", "", "write into the layout `DIR` instead, made where it is missing")
-	cmd.Flags().BoolVar(&flags.json, "json", false, "print JSON")
+	cmd.Flags().StringVarP(&flags.output, "output", "o", "", "of a layout: write into the layout `DIR` instead, made where it is missing")
 	return cmd
 }
 
-func createIndexes(cmd *cobra.Command, word string, flags indexCreateFlags) error {
-	from, ok := openLayout(word)
-	if !ok {
-		return fmt.Errorf("%s is no OCI layout; images that pass through a server are indexed by it", word)
-	}
+func createIndexes(cmd *cobra.Command, from layout, flags indexCreateFlags) error {
 	to := from
 	if flags.output != "" {
 		var err error
@@ -70,20 +74,27 @@ func createIndexes(cmd *cobra.Command, word string, flags indexCreateFlags) erro
 		return err
 	}
 	list := []IndexInfo{}
-	var none []string
 	for _, image := range images {
 		c := creation{cmd: cmd, from: from, to: to, flags: flags}
 		x, err := c.index(image)
 		if err != nil {
 			return err
 		}
-		if x.Index == "" {
-			none = append(none, image.Digest.String())
-		}
 		list = append(list, x)
 	}
-	if err := printCreated(cmd.OutOrStdout(), list, flags.json); err != nil {
+	return reportCreated(cmd.OutOrStdout(), list, flags.json)
+}
+
+// reportCreated prints what was made; an image without an index is an error.
+func reportCreated(w io.Writer, list []IndexInfo, asJSON bool) error {
+	if err := printCreated(w, list, asJSON); err != nil {
 		return err
+	}
+	var none []string
+	for _, x := range list {
+		if x.Index == "" {
+			none = append(none, x.Manifest.String())
+		}
 	}
 	if len(none) > 0 {
 		return fmt.Errorf("no layer of %s has a zTOC", strings.Join(none, ", "))

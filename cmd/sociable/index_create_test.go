@@ -139,7 +139,7 @@ func TestIndexCreateFaults(t *testing.T) {
 		want string
 		code int
 	}{
-		{[]string{"redis:7"}, "is no OCI layout", exitFailed},
+		{[]string{"redis:7", "--data", t.TempDir()}, "there is no store in", exitFailed},
 		{[]string{t.TempDir()}, "is no OCI layout", exitFailed},
 		{[]string{single + ":v2"}, "has no image v2", exitFailed},
 		{[]string{copyLayout(t, "tiny")}, "no layer of sha256:", exitFailed},

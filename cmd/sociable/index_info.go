@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/distribution/reference"
 	"github.com/dustin/go-humanize"
+	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 )
 
@@ -20,8 +23,9 @@ func newIndexInfoCommand() *cobra.Command {
 		Use:   "info IMAGE|DIGEST|LAYOUT",
 		Short: "Show one image's index, layer by layer",
 		Long: `Show one image's index, layer by layer: its zTOC, or why it has none. The image
-is named by its reference, or by the digest of its manifest or of the index, of
-which the first characters suffice. Of an OCI layout, all indexes are shown.`,
+is named by its reference, or by the digest of its manifest, of which the first
+characters suffice. Of an OCI layout, all indexes are shown. By the digest of a
+SOCI index, its manifest is printed, as soci index info does.`,
 		Example: `  sociable index info redis:7
   sociable index info sha256:9f3c1a`,
 		Args: cobra.ExactArgs(1),
@@ -38,6 +42,9 @@ which the first characters suffice. Of an OCI layout, all indexes are shown.`,
 				if err != nil {
 					return err
 				}
+				if x.Index != "" && strings.HasPrefix(x.Index.String(), args[0]) {
+					return printIndexManifest(cmd.OutOrStdout(), flags.dataDir, x.Index)
+				}
 				if flags.json {
 					return printJSON(cmd.OutOrStdout(), x)
 				}
@@ -47,6 +54,25 @@ which the first characters suffice. Of an OCI layout, all indexes are shown.`,
 	}
 	flags.register(cmd)
 	return cmd
+}
+
+// printIndexManifest prints a SOCI index manifest, indented.
+func printIndexManifest(w io.Writer, dataDir string, d digest.Digest) error {
+	f, err := openBlob(dataDir, d)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	body, err := io.ReadAll(f)
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, body, "", "  "); err != nil {
+		return fmt.Errorf("index %s: %w", d, err)
+	}
+	_, err = fmt.Fprintln(w, out.String())
+	return err
 }
 
 // findIndex finds the one image that word means.
@@ -59,7 +85,7 @@ func findIndex(ctx context.Context, api adminAPI, word string) (IndexInfo, error
 	list = slices.DeleteFunc(list, func(x IndexInfo) bool { return !matches(x) })
 	switch len(list) {
 	case 0:
-		return IndexInfo{}, fmt.Errorf("no indexed image is meant by %q; sociable index list shows what there is", word)
+		return IndexInfo{}, fmt.Errorf("no indexed image is meant by %q; sociable index list --all shows what there is", word)
 	case 1:
 		return api.Index(ctx, list[0].Manifest)
 	default:

@@ -4,22 +4,31 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
+	"time"
 
 	"github.com/dustin/go-humanize"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
+
+	"github.com/sociable/sociable/internal/oci"
 )
 
 func newIndexListCommand() *cobra.Command {
 	var flags storeFlags
-	var full bool
+	var filter indexFilter
+	var full, quiet, all bool
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the images that are indexed, or about to be",
-		Long: `List the images that are indexed, or about to be. A running server is asked;
-where none runs, its store is read.`,
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List SOCI indexes, or all images and how far they are",
+		Long: `List SOCI indexes, the latest first, in the columns of soci index list. A running
+server is asked; where none runs, its store is read. With --all, and as JSON, it
+is every image that is indexed or about to be, and how far it is.`,
 		Example: `  sociable index list
-  sociable index list --json --data /var/lib/sociable`,
+  sociable index list --all
+  sociable index list --ref redis:7 --quiet`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
@@ -27,15 +36,31 @@ where none runs, its store is read.`,
 				if err != nil {
 					return err
 				}
-				if flags.json {
+				list = slices.DeleteFunc(list, func(x IndexInfo) bool { return !filter.wants(x) })
+				switch {
+				case flags.json:
 					return printJSON(cmd.OutOrStdout(), append([]IndexInfo{}, list...)) // [] rather than null
+				case all:
+					return printImages(cmd.OutOrStdout(), list, full)
 				}
-				return printIndexes(cmd.OutOrStdout(), list, full)
+				list = slices.DeleteFunc(list, func(x IndexInfo) bool { return x.Index == "" })
+				slices.SortStableFunc(list, func(a, b IndexInfo) int { return b.Created.Compare(a.Created) })
+				if quiet {
+					for _, x := range list {
+						fmt.Fprintln(cmd.OutOrStdout(), x.Index)
+					}
+					return nil
+				}
+				return printIndexes(cmd.OutOrStdout(), list)
 			})
 		},
 	}
 	flags.register(cmd)
-	cmd.Flags().BoolVar(&full, "no-trunc", false, "print digests in full")
+	cmd.Flags().StringVar(&filter.image, "ref", "", "only those of one `IMAGE`")
+	cmd.Flags().StringArrayVarP(&filter.platforms, "platform", "p", nil, "only those for `OS/ARCHITECTURE` (repeatable)")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print digests alone")
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "every image, and how far it is")
+	cmd.Flags().BoolVar(&full, "no-trunc", false, "with --all: print digests in full")
 	return cmd
 }
 
@@ -45,7 +70,42 @@ func printJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-func printIndexes(w io.Writer, list []IndexInfo, full bool) error {
+// indexFilter says which images to show.
+type indexFilter struct {
+	image     string
+	platforms []string
+}
+
+func (f indexFilter) wants(x IndexInfo) bool {
+	if f.image != "" && !matcher(f.image)(x) {
+		return false
+	}
+	return len(f.platforms) == 0 || slices.ContainsFunc(f.platforms, func(word string) bool {
+		p, err := oci.ParsePlatform(word)
+		return err == nil && oci.PlatformName(p) == x.Platform
+	})
+}
+
+// printIndexes prints the columns of `soci index list`: a row for each name of
+// an index's image.
+func printIndexes(w io.Writer, list []IndexInfo) error {
+	t := tabwriter.NewWriter(w, 8, 8, 4, ' ', 0)
+	fmt.Fprint(t, "DIGEST\tSIZE\tIMAGE REF\tPLATFORM\tMEDIA TYPE\tMANIFEST VERSION\tCREATED\t\n")
+	for _, x := range list {
+		names := []string{x.Repository + "@" + x.Manifest.String()}
+		for i, tag := range x.Tags {
+			names = append(names[:i], x.Repository+":"+tag)
+		}
+		for _, name := range names {
+			fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\tv1\t%s ago\t\n", x.Index, x.Size, name, x.Platform,
+				v1.MediaTypeImageManifest, time.Since(x.Created).Round(time.Second))
+		}
+	}
+	return t.Flush()
+}
+
+// printImages prints how far each image is.
+func printImages(w io.Writer, list []IndexInfo, full bool) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "REPOSITORY\tMANIFEST\tINDEX\tLAYERS INDEXED\tCREATED")
 	for _, x := range list {

@@ -18,6 +18,7 @@ import (
 
 // offline is a store that no server has open.
 type offline struct {
+	dir   string
 	store *storage.Store
 	close func() error
 }
@@ -37,7 +38,7 @@ func openOffline(dataDir string) (adminAPI, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", dataDir, err), meta.Close())
 	}
-	return &offline{storage.New(storage.Options{Blobs: blobs, Meta: meta}), meta.Close}, nil
+	return &offline{dataDir, storage.New(storage.Options{Blobs: blobs, Meta: meta}), meta.Close}, nil
 }
 
 func (o *offline) Indexes(ctx context.Context) ([]IndexInfo, error) { return web.Indexes(ctx, o.store) }

@@ -45,3 +45,10 @@ func (p progress) end() {
 		_ = p.bar.Finish() // the terminal may be gone
 	}
 }
+
+// of says how many bytes there are, as far as is known by now.
+func (p progress) of(bytes int64) {
+	if p.bar != nil && p.bar.GetMax64() != bytes {
+		p.bar.ChangeMax64(bytes)
+	}
+}

@@ -74,7 +74,10 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 		return err
 	}
 	acc.resolve.Store(px)
-	admin := web.New(web.Options{Store: store.Store, Gatherer: reg, Logger: log, Health: health(clients)})
+	admin := web.New(web.Options{
+		Store: store.Store, Gatherer: reg, Logger: log, Health: health(clients),
+		Creator: &web.Creator{Store: store.Store, Find: pulledImages(px, store.Store), Index: ix},
+	})
 
 	stage := newStages(life)
 	stage.start("store", store.Run)

@@ -70,7 +70,7 @@ func storedZTOCs(ctx context.Context, api adminAPI, word string) ([]StoredZTOC, 
 		matches := matcher(word)
 		images = slices.DeleteFunc(images, func(x IndexInfo) bool { return !matches(x) })
 		if len(images) == 0 {
-			return nil, fmt.Errorf("no indexed image is meant by %q; sociable index list shows what there is", word)
+			return nil, fmt.Errorf("no indexed image is meant by %q; sociable index list --all shows what there is", word)
 		}
 	}
 	var list []StoredZTOC

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sociable/sociable/web"
+)
+
+// createInStore has the server that owns a store index an image, or does it with
+// what is in a store that none owns.
+func createInStore(cmd *cobra.Command, word string, flags indexCreateFlags) error {
+	_, err := os.Stat(word)
+	switch {
+	case err == nil, strings.HasPrefix(word, "."), strings.HasPrefix(word, "/"):
+		return fmt.Errorf("%s is no OCI layout", word)
+	case flags.output != "":
+		return usageError{error: errors.New("--output goes with an OCI layout: what is made of an image is in the store")}
+	case flags.spanSize <= 0:
+		return usageError{error: errors.New("--span-size of an image is at least one byte")}
+	}
+	q := web.CreateRequest{Name: word, Platforms: flags.platforms, SpanSize: flags.spanSize, MinLayerSize: flags.minLayerSize}
+	if len(q.Platforms) == 0 && !flags.allPlatforms {
+		q.Platforms = []string{"linux/" + runtime.GOARCH}
+	}
+	return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
+		bar, step := progress{}, ""
+		list, err := api.Create(cmd.Context(), q, func(p web.CreateProgress) {
+			if p.Step != step {
+				bar.end()
+				bar, step = newProgress(cmd, p.OfBytes, p.Step+" "+word), p.Step
+			}
+			bar.of(p.OfBytes)
+			bar.set(p.Bytes)
+		})
+		bar.end()
+		if err != nil && len(list) == 0 {
+			return err
+		}
+		return errors.Join(err, reportCreated(cmd.OutOrStdout(), list, flags.json))
+	})
+}

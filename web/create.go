@@ -1,0 +1,270 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+// CreateRequest asks for the SOCI index of an image.
+type CreateRequest struct {
+	Name         string   `json:"name"`                // in any of its spellings, or the digest of its manifest
+	Platforms    []string `json:"platforms,omitempty"` // of an image index; none: all
+	SpanSize     int64    `json:"span_size"`
+	MinLayerSize int64    `json:"min_layer_size"`
+}
+
+// CreateEvent is one line of the answer: how far it is, and last the indexes or
+// what went wrong, or both.
+type CreateEvent struct {
+	Progress *CreateProgress `json:"progress,omitempty"`
+	Indexes  []Index         `json:"indexes,omitempty"`
+	Error    string          `json:"error,omitempty"`
+}
+
+// CreateProgress is how far it is. What is to be done grows while it gets known.
+type CreateProgress struct {
+	Step    string `json:"step"` // StepFetch or StepIndex
+	Bytes   int64  `json:"bytes"`
+	OfBytes int64  `json:"of_bytes"`
+}
+
+// The steps of a CreateProgress.
+const (
+	StepFetch = "fetch"
+	StepIndex = "index"
+)
+
+// Found are image manifests that are stored.
+type Found struct {
+	Repo      oci.Repo
+	Manifests []digest.Digest
+}
+
+// Finder finds the images that a name means, for these platforms or, without
+// any, all, and sees to it that their layers are here, as far as it can.
+type Finder func(ctx context.Context, word string, platforms []v1.Platform, tell func(bytes, of int64)) (Found, error)
+
+// Asker makes indexes in the background; *indexer.Indexer is one.
+type Asker interface {
+	// Want notes that an index of an image is to be made, in this way.
+	Want(ctx context.Context, repo oci.Repo, row storage.ManifestRow, how storage.Asked) error
+	// Progress is how many bytes of a layer were read for it, 0 when none is at work.
+	Progress(layer digest.Digest, spanSize int64) int64
+}
+
+// Creator makes SOCI indexes for an operator.
+type Creator struct {
+	Store *storage.Store
+	Find  Finder
+	Index Asker
+}
+
+// errNotHere: layers are neither in the store nor on their way.
+var errNotHere = errors.New("not in the store: a running server fetches them")
+
+// pollEvery is how often it is looked whether an index is there.
+const pollEvery = 50 * time.Millisecond
+
+// Create finds an image, has it indexed and waits for that. What is asked for
+// stays asked for when ctx ends first. Errors are those of Find and of Want, or
+// say which layer cannot be indexed; the indexes tell how far it came.
+func (c Creator) Create(ctx context.Context, q CreateRequest, tell func(CreateProgress)) ([]Index, error) {
+	if q.SpanSize <= 0 || q.MinLayerSize < 0 {
+		return nil, oci.NewError(errcode.ErrorCodeNameInvalid, "a span has at least one byte, and a layer none at least")
+	}
+	var platforms []v1.Platform
+	for _, word := range q.Platforms {
+		p, err := oci.ParsePlatform(word)
+		if err != nil {
+			return nil, oci.NewError(errcode.ErrorCodeNameInvalid, "%v", err)
+		}
+		platforms = append(platforms, p)
+	}
+	found, err := c.Find(ctx, q.Name, platforms, func(n, of int64) { tell(CreateProgress{StepFetch, n, of}) })
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range found.Manifests {
+		var row storage.ManifestRow
+		err := c.Store.View(ctx, func(tx storage.Tx) (err error) {
+			row, err = tx.Manifest(d)
+			return err
+		})
+		if err == nil {
+			err = c.Index.Want(ctx, found.Repo, row, storage.Asked{SpanSize: q.SpanSize, MinLayerSize: q.MinLayerSize})
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	err = c.wait(ctx, found.Manifests, tell)
+	var list []Index
+	for _, d := range found.Manifests {
+		x, e := IndexOf(context.WithoutCancel(ctx), c.Store, d)
+		if e != nil {
+			return nil, errors.Join(err, e)
+		}
+		list = append(list, x)
+	}
+	return list, err
+}
+
+// wait waits until all that can be indexed is, and is listed.
+func (c Creator) wait(ctx context.Context, manifests []digest.Digest, tell func(CreateProgress)) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		l := look{asker: c.Index, p: CreateProgress{Step: StepIndex}, published: true}
+		err := c.Store.View(ctx, func(tx storage.Tx) error { return l.at(tx, manifests) })
+		if err != nil {
+			return err
+		}
+		tell(l.p)
+		if len(l.waiting) == 0 && l.published {
+			return nil
+		}
+		var missing []string
+		for _, d := range l.waiting {
+			if _, err := c.Store.Stat(ctx, d); errors.Is(err, storage.ErrNotFound) {
+				missing = append(missing, d.String())
+			} else if err != nil {
+				return err
+			}
+		}
+		if len(missing) > 0 && len(missing) == len(l.waiting) {
+			return fmt.Errorf("layers %s: %w", strings.Join(missing, ", "), errNotHere)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the index: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// look is how far some images are at one moment.
+type look struct {
+	asker     Asker
+	p         CreateProgress
+	waiting   []digest.Digest // layers that nobody works on
+	published bool            // each image's index is that of its layers
+}
+
+// at looks. An error says that a layer went wrong and is tried again later.
+func (l *look) at(tx storage.Tx, manifests []digest.Digest) error {
+	for _, d := range manifests {
+		img, err := tx.Image(d)
+		if err != nil {
+			return err
+		}
+		var ztocs []digest.Digest
+		for i := range img.Layers {
+			ztoc, err := l.layer(tx, &img.Layers[i])
+			if err != nil {
+				return err
+			}
+			if ztoc != "" {
+				ztocs = append(ztocs, ztoc)
+			}
+		}
+		ok, err := lists(tx, img.Index, ztocs)
+		if err != nil {
+			return err
+		}
+		l.published = l.published && ok
+	}
+	return nil
+}
+
+// layer looks at one layer, and gives its zTOC.
+func (l *look) layer(tx storage.Tx, il *storage.ImageLayer) (digest.Digest, error) {
+	if il.SpanSize == 0 {
+		return "", nil
+	}
+	d := il.Descriptor
+	l.p.OfBytes += d.Size
+	row, err := tx.Layer(d.Digest, il.SpanSize)
+	if err == nil && row.State != storage.LayerWanted {
+		l.p.Bytes += d.Size
+		return row.ZTOC, nil
+	}
+	if ignoreNotFound(err) != nil {
+		return "", err
+	}
+	l.published = false
+	if n := l.asker.Progress(d.Digest, il.SpanSize); n > 0 {
+		l.p.Bytes += min(n, d.Size)
+		return "", nil
+	}
+	l.waiting = append(l.waiting, d.Digest)
+	job, err := tx.Job(d.Digest, il.SpanSize)
+	if err == nil && job.Attempts > 0 {
+		return "", fmt.Errorf("layer %s is not indexed, and tried again later: %s", d.Digest, job.LastError)
+	}
+	return "", ignoreNotFound(err)
+}
+
+// lists reports whether an index names exactly these zTOCs; "" is one of none.
+func lists(tx storage.Tx, index digest.Digest, ztocs []digest.Digest) (bool, error) {
+	if index == "" || len(ztocs) == 0 {
+		return index == "" && len(ztocs) == 0, nil
+	}
+	row, err := tx.Manifest(index)
+	if err != nil {
+		return false, ignoreNotFound(err)
+	}
+	return slices.EqualFunc(row.Manifest.Layers, ztocs, func(l v1.Descriptor, d digest.Digest) bool { return l.Digest == d }), nil
+}
+
+// StoredImages is a Finder that knows what is in the store, and fetches nothing.
+func StoredImages(s *storage.Store) Finder {
+	return func(ctx context.Context, word string, platforms []v1.Platform, _ func(int64, int64)) (out Found, err error) {
+		err = s.View(ctx, func(tx storage.Tx) error {
+			x, err := Resolve(tx, word)
+			if err != nil {
+				return err
+			}
+			out.Repo = x.Repo
+			m, err := tx.Manifest(x.Digest)
+			if err != nil {
+				return fmt.Errorf("manifest %s: %w", x.Digest, err)
+			}
+			if !m.Manifest.IsIndex() {
+				out.Manifests = []digest.Digest{x.Digest}
+				return nil
+			}
+			out.Manifests, err = imagesOf(&m.Manifest, x.Reference, platforms)
+			return err
+		})
+		return out, err
+	}
+}
+
+// imagesOf are the images of an index for these platforms or, without any, for
+// all that are real.
+func imagesOf(m *oci.Manifest, name string, platforms []v1.Platform) (ds []digest.Digest, err error) {
+	for _, d := range m.Manifests {
+		if len(platforms) == 0 && oci.RealPlatform(d.Platform) {
+			ds = append(ds, d.Digest)
+		}
+	}
+	for _, p := range platforms {
+		i := slices.IndexFunc(m.Manifests, func(d v1.Descriptor) bool { return d.Platform != nil && oci.SamePlatform(*d.Platform, p) })
+		if i < 0 {
+			return nil, fmt.Errorf("%s has no image for %s: %w", name, oci.PlatformName(p), storage.ErrNotFound)
+		}
+		ds = append(ds, m.Manifests[i].Digest)
+	}
+	return ds, nil
+}
