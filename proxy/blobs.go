@@ -275,6 +275,9 @@ func (e clientError) Unwrap() error { return e.error }
 
 // blobError gives a fault the code that fits a blob.
 func blobError(d digest.Digest, err error) error {
+	if errors.Is(err, upstream.ErrOffline) {
+		return offlineError(fmt.Sprintf("blob %s", d), errcode.ErrorCodeBlobUnknown, 0, err)
+	}
 	if upstream.IsNotFound(err) || errors.Is(err, storage.ErrNotFound) {
 		return &oci.Error{Code: errcode.ErrorCodeBlobUnknown, Message: fmt.Sprintf("blob %s is not known to this repository", d), Err: err}
 	}

@@ -69,6 +69,7 @@ type Door interface {
 type Upstream struct {
 	Name     string
 	Hosted   bool     // this proxy is the origin: Registry is nil, pushes are taken
+	Offline  bool     // Registry is not to be asked: what is here is all there is
 	Aliases  []string // first path segments and ns= values that mean it too
 	Hosts    []string // virtual hosts bound to it
 	Library  bool     // one-segment names live under library/, as on Docker Hub

@@ -27,6 +27,8 @@ func edge(what string, err error) error {
 	switch {
 	case errors.Is(err, storage.ErrBlocked):
 		return &oci.Error{Code: errcode.ErrorCodeDenied, Message: what + ": blocked by the operator", Err: err}
+	case errors.Is(err, upstream.ErrOffline):
+		return offlineError(what, errcode.ErrorCodeUnavailable, http.StatusNotFound, err)
 	case upstream.IsThrottled(err):
 		return &oci.Error{Code: errcode.ErrorCodeTooManyRequests, Message: what + ": the upstream asks to slow down", RetryAfter: retryAfter, Err: err}
 	case upstream.IsDenied(err):

@@ -257,6 +257,9 @@ func (p *Proxy) keepManifest(ctx context.Context, repo oci.Repo, ref oci.Referen
 }
 
 func manifestError(repo oci.Repo, ref oci.Reference, err error) error {
+	if errors.Is(err, upstream.ErrOffline) {
+		return offlineError(fmt.Sprintf("%s of %s", ref, repo), errcode.ErrorCodeManifestUnknown, 0, err)
+	}
 	if upstream.IsNotFound(err) || errors.Is(err, storage.ErrNotFound) {
 		return &oci.Error{Code: errcode.ErrorCodeManifestUnknown, Message: fmt.Sprintf("%s is not known in %s", ref, repo), Err: err}
 	}

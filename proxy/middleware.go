@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
 )
 
 // outcome says where an answer's bytes came from, best known first.
@@ -80,6 +81,9 @@ func (p *Proxy) observe(w http.ResponseWriter, r *http.Request, next http.Handle
 
 func (p *Proxy) line(r *http.Request, id string, a *access, rec *oci.Recorder, dur time.Duration) {
 	status, level, err := a.result(r, rec)
+	if errors.Is(err, upstream.ErrOffline) {
+		p.missed(a)
+	}
 	p.metrics.requests.WithLabelValues(a.route, method(r), strconv.Itoa(status/100)+"xx", a.cache.String()).Inc()
 	p.metrics.duration.WithLabelValues(a.route).Observe(dur.Seconds())
 	p.metrics.sent.WithLabelValues(a.route, a.cache.String()).Add(float64(rec.Bytes))

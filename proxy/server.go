@@ -53,6 +53,7 @@ type Proxy struct {
 	bufs      *buffers
 	router    *mux.Router
 	rights    *rights
+	missing   *missing
 	silent    silence
 	tables    *lru[digest.Digest, *ztoc.SpanTable] // by zTOC
 	readings  *lru[digest.Digest, reading]
@@ -77,7 +78,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 	}
 	p := &Proxy{
 		opt: o, store: o.Store, routes: t, index: o.Indexer, log: o.Logger, now: o.Now,
-		metrics: newMetrics(o.Registerer), bufs: newBuffers(chunk), rights: newRights(),
+		metrics: newMetrics(o.Registerer), bufs: newBuffers(chunk), rights: newRights(), missing: newMissing(),
 		silent: silence{until: map[string]time.Time{}}, tables: newLRU[digest.Digest](maxTables, one[*ztoc.SpanTable]), readings: newLRU[digest.Digest](maxReadings, one[reading]),
 		bodies: newLRU[digest.Digest](maxManifests, cachedManifest.cost),
 		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{},
@@ -108,6 +109,7 @@ var errShutdown = errors.New("the proxy is shutting down")
 // listener must have been shut down before.
 func (p *Proxy) Run(ctx context.Context) error {
 	p.work.start(func() { p.writeRights(p.life) })
+	p.work.start(func() { p.writeMissing(p.life) })
 	<-ctx.Done()
 	p.end(errShutdown)
 	p.work.end()

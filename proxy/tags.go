@@ -68,7 +68,7 @@ func (p *Proxy) manifestByTag(ctx context.Context, up *Upstream, repo oci.Repo, 
 		}
 		return p.fetchManifest(ctx, up, repo, ref)
 	}
-	if p.now().Sub(row.Checked) < up.TagTTL {
+	if up.Offline || p.now().Sub(row.Checked) < up.TagTTL {
 		return found{desc: desc, out: outcomeHit}, nil
 	}
 	if silent, due := p.silent.silent(up.Name, p.now()); silent {
@@ -200,8 +200,8 @@ func (p *Proxy) tags(w http.ResponseWriter, r *http.Request) error {
 	if n == 0 { // an empty list, of a repository that is there
 		ask = 1
 	}
-	list, more, err := up.Registry.Tags(r.Context(), repo.Name, ask, r.URL.Query().Get("last"))
-	if upstream.IsNotFound(err) {
+	list, more, err := p.listTags(r.Context(), up, repo, ask, r.URL.Query().Get("last"))
+	if upstream.IsNotFound(err) || errors.Is(err, storage.ErrNotFound) {
 		return &oci.Error{Code: errcode.ErrorCodeNameUnknown, Message: fmt.Sprintf("repository %s is not known", repo), Err: err}
 	}
 	if err != nil {

@@ -151,4 +151,5 @@ type Tx interface {
 	EventTx
 	PinTx
 	BlockTx
+	MissingTx
 }

@@ -18,6 +18,7 @@ type Config struct {
 	Storage         StorageConfig              `yaml:"storage"`          //
 	Access          string                     `yaml:"access" enum:",open"`
 	Auth            AuthConfig                 `yaml:"auth"`             //
+	Offline         bool                       `yaml:"offline"`          // no upstream is ever dialled
 	DefaultUpstream string                     `yaml:"default_upstream"` // a key of Upstreams, or "" for none
 	Upstreams       map[string]*UpstreamConfig `yaml:"upstreams"`        // by name; nothing else is ever dialled
 	Index           IndexConfig                `yaml:"index"`            //
@@ -57,6 +58,7 @@ func (s StorageConfig) FinishOnDisconnect() bool { return s.OnDisconnect == "fin
 // UpstreamConfig is one registry that is proxied.
 type UpstreamConfig struct {
 	URL                string        `yaml:"url"`                    // scheme://host[:port], nothing behind it
+	Offline            bool          `yaml:"offline"`                // never dialled
 	Aliases            []string      `yaml:"aliases"`                // further first path segments that mean it
 	Hosts              []string      `yaml:"hosts"`                  // virtual hosts bound to it: host names without port, lower case
 	Username           string        `yaml:"username"`               //

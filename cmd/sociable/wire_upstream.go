@@ -25,6 +25,7 @@ func buildUpstreams(cfg *Config, log *slog.Logger, reg prometheus.Registerer) ([
 		}
 		o := upstreamOptions(name, c)
 		o.URL, o.Logger, o.Registerer = u, log, reg
+		o.Offline = cfg.Offline || c.Offline
 		client, err := upstream.New(o)
 		if err != nil {
 			return nil, nil, fmt.Errorf("upstream %s: %w", name, err)
@@ -32,7 +33,7 @@ func buildUpstreams(cfg *Config, log *slog.Logger, reg prometheus.Registerer) ([
 		clients[name] = client
 		ups = append(ups, &proxy.Upstream{
 			Name: name, Aliases: c.Aliases, Hosts: c.Hosts, Library: name == dockerHub || u.Host == "registry-1.docker.io",
-			Registry: client, Credentials: o.Username != "", TagTTL: c.TagTTL, TagTimeout: c.TagTimeout,
+			Offline: o.Offline, Registry: client, Credentials: o.Username != "", TagTTL: c.TagTTL, TagTimeout: c.TagTimeout,
 		})
 	}
 	return ups, clients, nil

@@ -20,6 +20,8 @@ type Options struct {
 	Name string   // as configured: for errors, logs and metrics
 	URL  *url.URL // http or https, host and port; nothing behind it
 
+	Offline bool // nothing is ever dialled: every question is answered with ErrOffline
+
 	Username, Password string   // "": the upstream is read anonymously
 	TokenRealms        []string // hosts, or host:port, that may see them besides the upstream's own registrable domain
 

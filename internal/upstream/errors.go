@@ -11,6 +11,10 @@ import (
 // ErrDigest is wrapped when bytes are not what their digest says.
 var ErrDigest = errors.New("digest does not match")
 
+// ErrOffline is wrapped when the operator wants an upstream not to be asked.
+// Such an error IsUnavailable, too.
+var ErrOffline = errors.New("it is offline by configuration")
+
 // StatusError is an answer that refuses. Its texts come from the upstream and
 // are for the log: of the body at most 8 KiB were read, and only the first
 // error of the specification's form was understood.
@@ -145,7 +149,7 @@ func IsThrottled(err error) bool {
 // answer that makes no sense or that policy forbids to follow. A caller that
 // left is not among them; one whose own deadline passed is.
 func IsUnavailable(err error) bool {
-	if is[*HeldError](err) {
+	if is[*HeldError](err) || errors.Is(err, ErrOffline) {
 		return true
 	}
 	if e, ok := errors.AsType[*StatusError](err); ok {

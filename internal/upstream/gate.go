@@ -192,7 +192,7 @@ func (g *gate) changed(to gobreaker.State) {
 type Health struct {
 	Upstream string
 	Endpoint string        // scheme://host
-	State    string        // ok, held (it asked for a pause), open (it does not answer), half-open (being found out)
+	State    string        // ok, offline (by configuration), held (it asked for a pause), open (it does not answer), half-open (being found out)
 	Left     time.Duration // until it may be asked again
 	Err      error         // why; nil when ok
 }
@@ -203,6 +203,9 @@ func (c *Client) Health() []Health {
 	for _, e := range c.ends {
 		h := e.gate.health()
 		h.Upstream, h.Endpoint = c.opt.Name, e.root.Scheme+"://"+e.root.Host
+		if c.opt.Offline {
+			h.State = "offline"
+		}
 		list = append(list, h)
 	}
 	return list

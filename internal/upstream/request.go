@@ -102,6 +102,9 @@ func (c *Client) read(ctx context.Context, q *request, limit int64) (body []byte
 // ask asks the first endpoint that gives an answer worth having: one that can't
 // be asked, or does not have what the upstream itself may have, is passed over.
 func (c *Client) ask(ctx context.Context, q *request) (a *answer, err error) {
+	if c.opt.Offline {
+		return nil, fmt.Errorf("upstream %s: %w", c.opt.Name, ErrOffline)
+	}
 	ends := c.order(q)
 	for i, e := range ends {
 		last := i == len(ends)-1

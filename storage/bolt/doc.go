@@ -43,6 +43,8 @@
 //	  D REFERENCE                    -> nothing
 //	blocks
 //	  D                              -> JSON of storage.BlockRow
+//	missing
+//	  UPSTREAM 00 NAME 00 REFERENCE  -> JSON of storage.MissingRow
 //	heat
 //	  D S                            -> heat of a layer's spans, see heat.go
 //

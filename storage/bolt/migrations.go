@@ -34,6 +34,8 @@ var (
 	bucketUpstreamReferrers = []byte("upstream-referrers")
 	bucketEvents            = []byte("events")
 
+	bucketMissing = []byte("missing")
+
 	keyVersion = []byte("version")
 )
 
@@ -52,6 +54,7 @@ var migrations = []func(*bbolt.Tx) error{
 		}
 		return fileByDigest(tx{t})
 	},
+	createBuckets(bucketMissing), // version 4
 }
 
 // fileByDigest fills the buckets that find tags and manifests by what they name.

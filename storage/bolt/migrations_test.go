@@ -18,8 +18,9 @@ import (
 // TestMigrate opens files as earlier versions wrote them: rows stay, and what
 // came since works.
 func TestMigrate(t *testing.T) {
-	v3 := []string{"tags-by-digest", "manifests-by-named", "upstream-referrers", "events"}
-	later := map[uint32][]string{1: append([]string{"pins", "pins-by-digest", "blocks", "heat"}, v3...), 2: v3}
+	v4 := []string{"missing"}
+	v3 := append([]string{"tags-by-digest", "manifests-by-named", "upstream-referrers", "events"}, v4...)
+	later := map[uint32][]string{1: append([]string{"pins", "pins-by-digest", "blocks", "heat"}, v3...), 2: v3, 3: v4}
 	for version, buckets := range later {
 		path := filepath.Join(t.TempDir(), "meta.db")
 		d := digest.FromString("kept")
@@ -71,6 +72,7 @@ func TestMigrate(t *testing.T) {
 					tx.PutPin(storage.PinRow{Reference: "a/b:1", Root: d, Holds: []digest.Digest{d}}),
 					tx.PutBlock(storage.BlockRow{Digest: d}),
 					tx.PutHeat(storage.HeatRow{Digest: d, SpanSize: 1}),
+					tx.PutMissing(storage.MissingRow{Reference: "1"}),
 				)
 			})
 			if err := errors.Join(err, db.Close()); err != nil {

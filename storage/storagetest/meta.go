@@ -36,6 +36,7 @@ func Meta(t *testing.T, newMeta func(t *testing.T) storage.Meta) {
 		"pins":                metaPins,
 		"blocks":              metaBlocks,
 		"heat":                metaHeat,
+		"missing":             metaMissing,
 		"all of it":           metaAll,
 		"bad keys":            metaBadKeys,
 		"own values":          metaOwnValues,
@@ -181,6 +182,10 @@ func metaBadKeys(t *testing.T, m storage.Meta) {
 		},
 		"event for nobody": func(tx storage.Tx) error { return tx.AddEvent("", []byte("x")) },
 		"event with NUL":   func(tx storage.Tx) error { return tx.AddEvent("a\x00", []byte("x")) },
+
+		"missing with NUL": func(tx storage.Tx) error {
+			return tx.PutMissing(storage.MissingRow{Repo: repoA, Reference: "a\x00"})
+		},
 
 		"block":   func(tx storage.Tx) error { return tx.PutBlock(storage.BlockRow{}) },
 		"heat":    func(tx storage.Tx) error { return tx.PutHeat(storage.HeatRow{Digest: dig("1"), SpanSize: -1}) },
