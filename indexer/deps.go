@@ -6,6 +6,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 )
 
@@ -23,6 +24,12 @@ type Store interface {
 	// Put stores body durably, then its row together with what more puts, in
 	// one transaction. A blob that is there already is success.
 	Put(ctx context.Context, row storage.BlobRow, body []byte, more func(storage.Tx) error) error
+}
+
+// Events is told what became of images.
+type Events interface {
+	// File adds e to tx: it is told of if and only if what tx writes is kept.
+	File(tx storage.EventTx, e oci.Event) error
 }
 
 // builder turns a layer's bytes, written in order, into a zTOC. A *refusal is

@@ -26,6 +26,7 @@ type Options struct {
 	// indexed: it may be made to cost much. 0: no bound on bytes, 10 million files.
 	MaxUncompressed int64
 	MaxFiles        int
+	Events          Events                // nil: nobody is told of anything
 	SpillDir        string                // for builds too big for memory; "": os.TempDir
 	Logger          *slog.Logger          // nil: nothing is logged
 	Registerer      prometheus.Registerer // nil: nothing is measured
@@ -74,6 +75,9 @@ func New(o Options) *Indexer {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Events == nil {
+		o.Events = noEvents{}
 	}
 	x := &Indexer{
 		opt: o, store: o.Store, log: o.Logger, m: newMetrics(o.Registerer), now: o.Now,

@@ -100,7 +100,10 @@ func (x *Indexer) carryOut(ctx context.Context, p *publication) error {
 			return errChanged
 		}
 		done = true
-		return q.write(tx, now)
+		if err := q.write(tx, now); err != nil {
+			return err
+		}
+		return x.tellIndexed(tx, &q)
 	}
 	var err error
 	if p.body == nil {

@@ -82,6 +82,9 @@ func (x *Indexer) skip(ctx context.Context, k key, set func(storage.Tx, *storage
 			return err
 		}
 		done = true
+		if err = x.tellSkipped(tx, &row); err != nil {
+			return err
+		}
 		had, err = deleteJob(tx, k)
 		return err
 	})

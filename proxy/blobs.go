@@ -11,6 +11,7 @@ import (
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/gorilla/mux"
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/internal/upstream"
@@ -237,6 +238,7 @@ func (p *Proxy) serveWhole(w http.ResponseWriter, r *http.Request, a *ask) error
 	p.body(w, r, func(out io.Writer) error {
 		return src.copyRange(r.Context(), out, oci.Range{Off: 0, End: src.size()})
 	})
+	p.pulled(w, r, a.repo, v1.Descriptor{MediaType: "application/octet-stream", Digest: a.d, Size: max(0, src.size())}, "")
 	return nil
 }
 

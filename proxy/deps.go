@@ -44,6 +44,16 @@ type Referrers interface {
 	ServeTag(w http.ResponseWriter, r *http.Request, repo oci.Repo, subject digest.Digest) error
 }
 
+// Events is told what callers did. None of its methods waits for a receiver.
+type Events interface {
+	// Wants reports whether anybody wants to be told of such an event.
+	Wants(k oci.EventKind) bool
+	// Note is for pulls, which cost no write of their own.
+	Note(e oci.Event)
+	// File adds e to tx: it is told of if and only if what tx writes is kept.
+	File(tx storage.EventTx, e oci.Event) error
+}
+
 // Access decides who may do what. It is asked for every request, after the
 // repository is known and before anything is looked up: what a repository has is
 // another question, see rights.

@@ -30,6 +30,7 @@ type Options struct {
 	Access    Access    // nil: everybody may do everything that is offered
 	Indexer   Indexer   // nil: nothing is indexed
 	Referrers Referrers // nil: every list is empty
+	Events    Events    // nil: nobody is told of anything
 	// StopOnDisconnect ends a transfer when its last client leaves; otherwise
 	// it goes on, and the next client finds the blob here.
 	StopOnDisconnect bool
@@ -85,6 +86,9 @@ func New(life context.Context, o Options) (*Proxy, error) {
 	}
 	if p.index == nil {
 		p.index = noIndexer{}
+	}
+	if o.Events == nil {
+		p.opt.Events = noEvents{}
 	}
 	for _, u := range o.Upstreams {
 		p.metrics.mismatches.WithLabelValues(u.Name) // so that a rate exists from the start

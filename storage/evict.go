@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // evictEvery is how often the limit is looked at beside the writes that need
@@ -177,6 +179,20 @@ func (s *Store) evict(ctx context.Context, n int64) (freed int64, err error) {
 	return freed, nil
 }
 
+func (s *Store) tellEvicted(tx Tx, d digest.Digest, kind Kind) error {
+	if s.evicted == nil || kind == KindSpan {
+		return nil
+	}
+	row, err := tx.Blob(d)
+	if errors.Is(err, ErrNotFound) {
+		return nil // purged meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	return s.evicted(tx, row)
+}
+
 // evictBatch removes those of vs that are still idle: rows, then bytes.
 func (s *Store) evictBatch(ctx context.Context, vs []victim) (freed int64, err error) {
 	locked := make(map[*entry]victim, len(vs))
@@ -202,6 +218,8 @@ func (s *Store) evictBatch(ctx context.Context, vs []victim) (freed int64, err e
 			drop := tx.DeleteBlob
 			if v.kind == kindPartial {
 				drop = tx.DeletePartial
+			} else if err := s.tellEvicted(tx, e.d, v.kind); err != nil {
+				return err
 			}
 			if err := drop(e.d); err != nil {
 				return err

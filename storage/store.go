@@ -21,9 +21,12 @@ type Options struct {
 	// MaxBytes bounds blobs and partials together, MinFree what is left free
 	// on the medium. 0 is no limit.
 	MaxBytes, MinFree int64
-	Logger            *slog.Logger          // nil discards
-	Registerer        prometheus.Registerer // nil leaves the metrics unregistered
-	Now               func() time.Time      // nil is time.Now
+	// Evicted, if not nil, is called for each blob that is evicted, with the
+	// transaction that deletes its row; not for spans and partials.
+	Evicted    func(tx Tx, row BlobRow) error
+	Logger     *slog.Logger          // nil discards
+	Registerer prometheus.Registerer // nil leaves the metrics unregistered
+	Now        func() time.Time      // nil is time.Now
 }
 
 // Durability is what a commit waits for.
@@ -54,6 +57,7 @@ type Store struct {
 	ghosts   ghosts
 	space    space
 	minFree  int64
+	evicted  func(tx Tx, row BlobRow) error
 
 	counting chan struct{} // cap 1; whoever's token is in it counts
 	counted  atomic.Bool
@@ -65,7 +69,7 @@ type Store struct {
 // New makes a Store. It does nothing yet: Run starts the background work.
 func New(o Options) *Store {
 	s := &Store{
-		blobs: o.Blobs, meta: o.Meta, log: o.Logger, now: o.Now, minFree: o.MinFree,
+		blobs: o.Blobs, meta: o.Meta, log: o.Logger, now: o.Now, minFree: o.MinFree, evicted: o.Evicted,
 		counting: make(chan struct{}, 1), evicting: make(chan struct{}, 1), checking: make(chan struct{}, 1),
 	}
 	if s.log == nil {

@@ -23,6 +23,7 @@ type Config struct {
 	Upstreams       map[string]*UpstreamConfig `yaml:"upstreams"`        // by name; nothing else is ever dialled
 	Index           IndexConfig                `yaml:"index"`            //
 	Referrers       ReferrersConfig            `yaml:"referrers"`        //
+	Events          EventsConfig               `yaml:"events"`           //
 
 	onLoopback bool // only this machine reaches Listen
 
@@ -121,6 +122,29 @@ type ReferrersConfig struct {
 	TTL             time.Duration `yaml:"ttl"`              // what an upstream listed is not asked for again for so long
 }
 
+// EventsConfig is who is told of what happens here.
+type EventsConfig struct {
+	MaxQueue  int             `yaml:"max_queue"` // events that wait for an endpoint before pulls and evictions are dropped
+	Endpoints []EventEndpoint `yaml:"endpoints"`
+}
+
+// EventEndpoint is one receiver of notifications.
+type EventEndpoint struct {
+	Name             string        `yaml:"name"`                  // of its queue; unique
+	URL              string        `yaml:"url"`                   // http:// or https://
+	Headers          []string      `yaml:"headers" secret:"true"` // Name: value
+	TokenFile        string        `yaml:"token_file"`            // holds what is sent as Authorization: Bearer
+	Timeout          time.Duration `yaml:"timeout"`               // of one attempt
+	Threshold        int           `yaml:"threshold"`             // failures in a row that are repeated at once, nearly
+	Backoff          time.Duration `yaml:"backoff"`               // the pause from then on, doubling
+	MaxBackoff       time.Duration `yaml:"max_backoff"`           // up to this
+	IgnoreActions    []string      `yaml:"ignore_actions"`        //
+	IgnoreMediaTypes []string      `yaml:"ignore_media_types"`    // of what an event is about
+	Version          string        `yaml:"version" enum:"v1,v2"`  // of the envelope's media type
+
+	token string // what TokenFile holds
+}
+
 // Default is the configuration where nothing is configured: the well-known
 // registries, read anonymously, on loopback.
 func Default() *Config {
@@ -139,6 +163,7 @@ func Default() *Config {
 			Enabled: true, Workers: 1, MaxUncompressed: 100 << 30, MaxFiles: 10_000_000, Rules: []IndexRule{defaultRule()},
 		},
 		Referrers: ReferrersConfig{UpstreamTimeout: time.Second, TTL: time.Minute},
+		Events:    EventsConfig{MaxQueue: 100_000},
 		origins:   map[string]origin{},
 	}
 	for _, name := range wellKnown {

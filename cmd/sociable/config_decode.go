@@ -138,8 +138,11 @@ func (d *decoder) pairs(n *yaml.Node, path string, fn func(key, val *yaml.Node))
 func (d *decoder) list(n *yaml.Node, v reflect.Value, path string) {
 	list := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
 	for i, item := range n.Content {
-		if r, ok := list.Index(i).Addr().Interface().(*IndexRule); ok {
-			*r = defaultRule()
+		switch x := list.Index(i).Addr().Interface().(type) {
+		case *IndexRule:
+			*x = defaultRule()
+		case *EventEndpoint:
+			*x = defaultEndpoint()
 		}
 		d.value(item, list.Index(i), fmt.Sprintf("%s[%d]", path, i), "")
 	}

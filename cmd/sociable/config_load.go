@@ -152,6 +152,7 @@ func (c *Config) complete(bad *findings) {
 			bad.add(c.origin(path), "%s: %v", path, err.error)
 		}
 	}
+	c.readTokens(bad)
 }
 
 // fileError is what is wrong with the file that a key names.

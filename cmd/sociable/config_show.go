@@ -60,6 +60,11 @@ func (s *shower) node(v reflect.Value, path string) *yaml.Node {
 		if f.secret && val.Value != "" {
 			val.SetString(redacted)
 		}
+		for i := range val.Content {
+			if f.secret {
+				val.Content[i].SetString(redacted)
+			}
+		}
 		n.Content = append(n.Content, text(f.key), val)
 	}
 	return n

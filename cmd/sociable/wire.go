@@ -29,12 +29,13 @@ const (
 )
 
 // runServer builds every part, wires them, serves until ctx ends, and stops
-// them in order: listeners, transfers, indexer, store.
+// them in order: listeners, transfers, indexer, events, store.
 func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		buildGauge(buildInfo()))
-	store, err := openStore(ctx, cfg, log, reg)
+	var evictions eviction
+	store, err := openStore(ctx, cfg, log, reg, evictions.evicted)
 	if err != nil {
 		return err
 	}
@@ -43,6 +44,11 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	ev, err := buildEvents(cfg, store.Store, log, reg)
+	if err != nil {
+		return err
+	}
+	evictions.to = ev
 	doors, err := openDoors(cfg)
 	if err != nil {
 		return err
@@ -52,7 +58,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	ix := indexer.New(indexer.Options{
 		Store: store.Store, Rules: rules(cfg), Disabled: !cfg.Index.Enabled, Workers: cfg.Index.Workers,
 		MaxUncompressed: int64(cfg.Index.MaxUncompressed), MaxFiles: cfg.Index.MaxFiles,
-		SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: log, Registerer: reg,
+		Events: ev, SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: log, Registerer: reg,
 	})
 	rf := referrers.New(referrers.Options{
 		Store: store.Store, Timeout: cfg.Referrers.UpstreamTimeout, TTL: cfg.Referrers.TTL, Logger: log, Registerer: reg,
@@ -66,7 +72,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 		return err
 	}
 	px, err := proxy.New(life, proxy.Options{
-		Store: store.Store, Upstreams: ups, Default: cfg.DefaultUpstream, Access: acc, Indexer: ix, Referrers: rf,
+		Store: store.Store, Upstreams: ups, Default: cfg.DefaultUpstream, Access: acc, Indexer: ix, Referrers: rf, Events: ev,
 		StopOnDisconnect: !cfg.Storage.FinishOnDisconnect(),
 		FillAfterRanges:  cfg.Storage.FillAfterRanges, FillAfterPercent: cfg.Storage.FillAfterPercent, Logger: log, Registerer: reg,
 	})
@@ -81,6 +87,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 
 	stage := newStages(life)
 	stage.start("store", store.Run)
+	stage.start("events", ev.Run)
 	stage.start("indexer", ix.Run)
 	stage.start("proxy", px.Run)
 	stage.start("access", acc.keys.Run)
@@ -98,7 +105,7 @@ type openedStore struct {
 	close func() error
 }
 
-func openStore(ctx context.Context, cfg *Config, log *slog.Logger, reg prometheus.Registerer) (*openedStore, error) {
+func openStore(ctx context.Context, cfg *Config, log *slog.Logger, reg prometheus.Registerer, evicted func(storage.Tx, storage.BlobRow) error) (*openedStore, error) {
 	if err := os.MkdirAll(cfg.Storage.Path, 0o700); err != nil {
 		return nil, fmt.Errorf("open storage: %w", err)
 	}
@@ -121,7 +128,7 @@ func openStore(ctx context.Context, cfg *Config, log *slog.Logger, reg prometheu
 	}
 	st := storage.New(storage.Options{
 		Blobs: blobs, Meta: meta, MaxBytes: cfg.Storage.MaxBytes.Of(total), MinFree: cfg.Storage.MinFree.Of(total),
-		Logger: log, Registerer: reg,
+		Evicted: evicted, Logger: log, Registerer: reg,
 	})
 	return &openedStore{st, meta.Close}, nil
 }

@@ -15,11 +15,12 @@ const module = "github.com/sociable/sociable"
 // allowed lists, for each package of the product, the packages of the product
 // that it may import; one that ends in /... stands for everything below it.
 var allowed = map[string][]string{
-	"cmd/sociable":          {"proxy", "indexer", "referrers", "web", "storage/...", "internal/...", "ztoc"},
+	"cmd/sociable":          {"proxy", "indexer", "referrers", "web", "events", "storage/...", "internal/...", "ztoc"},
 	"proxy":                 {"storage", "internal/upstream", "internal/oci", "ztoc"},
 	"indexer":               {"storage", "internal/oci", "ztoc"},
 	"referrers":             {"storage", "internal/upstream", "internal/oci"},
 	"web":                   {"storage", "internal/oci"},
+	"events":                {"storage", "internal/oci"},
 	"storage":               {"internal/oci", "ztoc"},
 	"storage/disk":          {"storage", "internal/oci"},
 	"storage/bolt":          {"storage", "internal/oci"},

@@ -1,0 +1,172 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sociable/sociable/e2e/link"
+)
+
+// hooks is a receiver of notifications that can be away.
+type hooks struct {
+	*httptest.Server
+
+	mu     sync.Mutex
+	status int
+	events []hookEvent
+}
+
+type hookEvent struct {
+	ID     string `json:"id"`
+	Action string `json:"action"`
+	Target struct {
+		Digest     string `json:"digest"`
+		Repository string `json:"repository"`
+		Tag        string `json:"tag"`
+	} `json:"target"`
+	Request struct {
+		UserAgent string `json:"useragent"`
+	} `json:"request"`
+}
+
+func newHooks(t *testing.T) *hooks {
+	h := &hooks{status: http.StatusOK}
+	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var e struct{ Events []hookEvent }
+		err := json.NewDecoder(r.Body).Decode(&e)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		switch {
+		case err != nil || r.Header.Get("Content-Type") != "application/vnd.docker.distribution.events.v1+json" ||
+			r.Header.Get("X-Key") != "of the test":
+			t.Errorf("not an envelope: %v, headers %v", err, r.Header)
+			w.WriteHeader(http.StatusBadRequest)
+		case h.status != http.StatusOK:
+			w.WriteHeader(h.status)
+		default:
+			h.events = append(h.events, e.Events...)
+		}
+	}))
+	t.Cleanup(h.Close)
+	return h
+}
+
+func (h *hooks) set(status int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.status = status
+}
+
+// distinct are the events that came, each once, in order.
+func (h *hooks) distinct() (es []hookEvent) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	seen := map[string]bool{}
+	for _, e := range h.events {
+		if !seen[e.ID] {
+			seen[e.ID] = true
+			es = append(es, e)
+		}
+	}
+	return es
+}
+
+// config writes a configuration that tells h.
+func (h *hooks) config(t *testing.T) string {
+	file := filepath.Join(t.TempDir(), "config.yml")
+	text := fmt.Sprintf(`events:
+  endpoints:
+    - {name: hooks, url: %q, headers: ["X-Key: of the test"], threshold: 1, backoff: 10ms, max_backoff: 20ms}
+`, h.URL)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+var queuedMetric = regexp.MustCompile(`(?m)^sociable_events_queued\{endpoint="hooks"\} (\d+)$`)
+
+// awaitEvents waits until so many events wait for the endpoint, or have come.
+func (p *proxy) awaitEvents(t *testing.T, what string, n int, have func() int) {
+	t.Helper()
+	limit := time.After(30 * time.Second)
+	for have() < n {
+		select {
+		case <-limit:
+			t.Fatalf("%s: %d of %d", what, have(), n)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (p *proxy) queuedEvents(t *testing.T) int {
+	a, err := request(t.Context(), p.Admin, http.MethodGet, "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := queuedMetric.FindSubmatch(a.body)
+	if m == nil {
+		return -1
+	}
+	n, err := strconv.Atoi(string(m[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestEventsOutliveTheProcess: a receiver that is away while the process is
+// killed and started again gets all that was filed, in order, and then the rest.
+func TestEventsOutliveTheProcess(t *testing.T) {
+	l := newListing(t, true)
+	s := httptest.NewServer(l)
+	defer s.Close()
+	h := newHooks(t)
+	p := startProxyTo(t, s.URL, link.Options{}, "--config", h.config(t))
+	pull := func(agent string) {
+		t.Helper()
+		if a := p.get(t, manifestPath("app", l.image.String()), "User-Agent", agent); a.StatusCode != http.StatusOK {
+			t.Fatalf("manifest: %s", a.Status)
+		}
+	}
+	pull("first")
+	p.awaitEvents(t, "first event", 1, func() int { return len(h.distinct()) })
+	want := []string{"first"}
+	h.set(http.StatusServiceUnavailable)
+	for round := range 3 {
+		for i := range 20 {
+			want = append(want, fmt.Sprint(round, "-", i))
+			pull(want[len(want)-1])
+		}
+		p.awaitEvents(t, "queued", len(want)-1, func() int { return p.queuedEvents(t) })
+		p.Kill()
+		p.start(t)
+	}
+	h.set(http.StatusOK)
+	p.awaitEvents(t, "all events", len(want), func() int { return len(h.distinct()) })
+	var got []string
+	for _, e := range h.distinct() {
+		got = append(got, e.Request.UserAgent)
+		if e.Action != "pull" || e.Target.Repository != "up/app" || e.Target.Digest != l.image.String() {
+			t.Errorf("event %+v", e)
+		}
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("events (-want +got):\n%s", d)
+	}
+	if strings.Contains(p.Log(), "of the test") {
+		t.Error("the log holds a header's value")
+	}
+}
