@@ -19,7 +19,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test packages vet unit static e2e bench bench-ztoc bench-datapath run-bench fuzz lint image clean
+.PHONY: help build test packages vet unit purego static e2e bench bench-ztoc bench-datapath run-bench fuzz lint image clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -28,8 +28,8 @@ help:
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o bin/sociable ./cmd/sociable
 
-## test        packages, vet, unit, static, e2e
-test: packages vet unit static e2e
+## test        packages, vet, unit, purego, static, e2e
+test: packages vet unit purego static e2e
 
 ## packages    the Debian packages that the tests need: installed, or named
 packages:
@@ -43,6 +43,13 @@ vet:
 ## unit        the product's own tests, under the race detector
 unit:
 	CGO_ENABLED=1 $(GO) test -race -timeout 10m ./...
+
+## purego      the zTOC engine without unsafe, too; its decoder is fuzzed for a moment in both builds
+purego:
+	$(GO) test -tags purego ./ztoc/...
+	for tags in '' purego; do \
+		$(GO) test -tags "$$tags" -run '^$$' -fuzz '^FuzzInflate$$' -fuzztime 5s -fuzzminimizetime 1x ./ztoc/internal/inflate || exit 1; \
+	done
 
 ## static      the product builds without cgo, and into a static binary
 static: build
