@@ -103,7 +103,7 @@ func (x *Indexer) Run(ctx context.Context) error {
 	}
 	if err := x.countJobs(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was stopped before it began
 		}
 		return err
 	}

@@ -118,14 +118,14 @@ func (x *Indexer) carryOut(ctx context.Context, p *publication) error {
 	if err != nil || !done {
 		return err
 	}
-	msg := "index built"
+	fields := []any{"repo", p.img.Repos[0].String(), "digest", p.img.Manifest.Digest,
+		"index", p.digest, "replaces", p.img.Index, "layers", len(p.img.Layers)}
 	if p.body == nil {
-		msg = "index withdrawn"
-	} else {
-		x.m.published.Inc()
+		x.log.InfoContext(ctx, "index withdrawn", fields...)
+		return nil
 	}
-	x.log.InfoContext(ctx, msg, "repo", p.img.Repos[0].String(), "digest", p.img.Manifest.Digest,
-		"index", p.digest, "replaces", p.img.Index, "layers", len(p.img.Layers))
+	x.m.published.Inc()
+	x.log.InfoContext(ctx, "index built", fields...)
 	return nil
 }
 

@@ -61,7 +61,7 @@ func TestBackOffAndGoOn(t *testing.T) {
 		time.Sleep(5*time.Second - 1)
 		w.settle()
 		wantAttempts(1)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		w.settle()
 		wantAttempts(2)
 		time.Sleep(10 * time.Second)

@@ -19,21 +19,22 @@ import (
 // doors are the listeners: the registry, the admin one, and the socket.
 type doors struct{ registry, admin, socket net.Listener }
 
-func openDoors(cfg *Config) (*doors, error) {
+func openDoors(ctx context.Context, cfg *Config) (*doors, error) {
 	d := &doors{}
-	if err := d.open(cfg); err != nil {
+	if err := d.open(ctx, cfg); err != nil {
 		d.close()
 		return nil, err
 	}
 	return d, nil
 }
 
-func (d *doors) open(cfg *Config) (err error) {
-	if d.registry, err = net.Listen("tcp", cfg.Listen); err != nil {
+func (d *doors) open(ctx context.Context, cfg *Config) (err error) {
+	var l net.ListenConfig
+	if d.registry, err = l.Listen(ctx, "tcp", cfg.Listen); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	if cfg.Admin.Listen != "" {
-		if d.admin, err = net.Listen("tcp", cfg.Admin.Listen); err != nil {
+		if d.admin, err = l.Listen(ctx, "tcp", cfg.Admin.Listen); err != nil {
 			return fmt.Errorf("listen for admin: %w", err)
 		}
 	}

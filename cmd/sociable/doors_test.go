@@ -22,7 +22,7 @@ func TestTakenAddress(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := Default()
 			cfg.Listen, cfg.Admin.Listen, cfg.Storage.Path = tt.listen, tt.admin, t.TempDir()
-			if d, err := openDoors(cfg); err == nil || d != nil || !strings.Contains(err.Error(), taken) {
+			if d, err := openDoors(t.Context(), cfg); err == nil || d != nil || !strings.Contains(err.Error(), taken) {
 				t.Errorf("got %v, %v, want an error that names %s", d, err, taken)
 			}
 		})

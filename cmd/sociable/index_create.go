@@ -52,7 +52,7 @@ lists the index.`,
 			return createInStore(cmd, args[0], flags)
 		},
 	}
-	flags.storeFlags.register(cmd)
+	flags.register(cmd)
 	cmd.Flags().StringArrayVarP(&flags.platforms, "platform", "p", nil, "index the image for `OS/ARCHITECTURE` (repeatable; this machine's)")
 	cmd.Flags().BoolVar(&flags.allPlatforms, "all-platforms", false, "index the images for all platforms")
 	spanSizeFlag(cmd, &flags.spanSize)

@@ -37,7 +37,7 @@ func (s *stages) start(name string, run func(context.Context) error) {
 func (s *stages) wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
-	case <-s.first:
+	case <-s.first: //nolint:errcheck // it is among the errors of the ends, too
 	}
 	var err error
 	for i := len(s.ends) - 1; i >= 0; i-- {

@@ -49,7 +49,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 		return err
 	}
 	evictions.to = ev
-	doors, err := openDoors(cfg)
+	doors, err := openDoors(ctx, cfg)
 	if err != nil {
 		return err
 	}
