@@ -110,9 +110,13 @@ type LayerRow struct {
 
 // ImageRow is the SOCI v1 index of one image manifest, or the way to it.
 type ImageRow struct {
-	Manifest  v1.Descriptor `json:"manifest"` // mediaType, digest, size: the index's subject
-	Repos     []oci.Repo    `json:"repos"`    // where it was seen, first first
-	Layers    []ImageLayer  `json:"layers"`   // in the manifest's order
+	Manifest  v1.Descriptor `json:"manifest"`            // mediaType, digest, size: the index's subject
+	Repos     []oci.Repo    `json:"repos"`               // where it was seen, first first
+	Layers    []ImageLayer  `json:"layers"`              // in the manifest's order
+	Tags      []string      `json:"tags,omitempty"`      // that led to it, canonical as in docker.io/library/redis:7, first first
+	Platform  string        `json:"platform,omitempty"`  // as linux/arm64, where it is known
+	Fetched   bool          `json:"fetched,omitempty"`   // by this proxy for its own purposes: nobody has pulled it
+	Withdrawn bool          `json:"withdrawn,omitempty"` // an operator wants no index of it
 	Index     digest.Digest `json:"index,omitempty"`
 	IndexSize int64         `json:"index_size,omitempty"`
 	Published time.Time     `json:"published,omitzero"`
@@ -136,6 +140,9 @@ type ImageLayer struct {
 type JobRow struct {
 	Layer     oci.Layer `json:"layer"`
 	SpanSize  int64     `json:"span_size"`
+	Priority  int       `json:"priority,omitempty"` // of the rule that wants it
+	Fetch     bool      `json:"fetch,omitempty"`    // it is to be fetched when it is not in the store
+	Failed    bool      `json:"failed,omitempty"`   // given up: only a person has it tried again
 	Attempts  int       `json:"attempts"`
 	NotBefore time.Time `json:"not_before"`
 	LastError string    `json:"last_error,omitempty"`
@@ -311,7 +318,8 @@ type JobTx interface {
 	PutJob(JobRow) error
 	Job(layer digest.Digest, spanSize int64) (JobRow, error)
 	DeleteJob(layer digest.Digest, spanSize int64) error
-	// Jobs calls fn for each job, oldest first.
+	// Jobs calls fn for each job, those of the highest priority first, and of
+	// these the oldest.
 	Jobs(fn func(JobRow) error) error
 }
 

@@ -148,6 +148,8 @@ type Tx interface {
 	ManifestTx
 	LayerTx
 	JobTx
+	TaskTx
+	ConversionTx
 	EventTx
 	PinTx
 	BlockTx

@@ -33,8 +33,18 @@
 //	  D(layer) D(manifest)           -> nothing
 //	jobs
 //	  D S                            -> JSON of storage.JobRow
-//	jobs-by-age
-//	  T D S                          -> nothing
+//	jobs-by-order
+//	  P T D S                        -> nothing
+//	tasks
+//	  KIND 00 UPSTREAM 00 NAME 00 R  -> JSON of storage.TaskRow
+//	tasks-by-order
+//	  P T KIND 00 ...                -> nothing
+//	conversions
+//	  D(source) UPSTREAM 00 NAME     -> JSON of storage.ConversionRow
+//	converted-tags
+//	  UPSTREAM 00 NAME 00 TAG        -> JSON of storage.ConvertedTagRow
+//	retired
+//	  D                              -> JSON of storage.RetiredRow
 //	events
 //	  ENDPOINT 00 N                  -> an event's body
 //	pins
@@ -51,7 +61,9 @@
 // D is a digest: a byte for the algorithm (1 sha256, 2 sha512), then the hash
 // itself, so that its length is known from its first byte. S is a span size, 8
 // bytes, big endian. T is a time: seconds since 1970, 8 bytes, big endian, sign
-// flipped, then 4 bytes of nanoseconds. N is a number, 8 bytes, big endian. 00 ends a name, which can't hold it.
+// flipped, then 4 bytes of nanoseconds. N is a number, 8 bytes, big endian.
+// P is a priority, 4 bytes, so that the highest comes first; R a tag, a digest or
+// a pattern of tags. 00 ends a name, which can't hold it.
 // Keys therefore sort as they are listed, and no key runs into another.
 //
 // Updates that arrive while another one is being written share the next write

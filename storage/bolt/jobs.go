@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/opencontainers/go-digest"
 
@@ -17,15 +16,14 @@ func (t tx) PutJob(row storage.JobRow) error {
 	if err != nil {
 		return err
 	}
-	if err := t.t.Bucket(bucketJobsByAge).Put(ageKey(row, key), present); err != nil {
+	if err := t.t.Bucket(bucketJobsByOrder).Put(jobOrder(row, key), present); err != nil {
 		return err
 	}
 	return t.put(bucketJobs, key, row)
 }
 
-// ageKey sorts jobs by age.
-func ageKey(row storage.JobRow, key []byte) []byte {
-	return append(appendTime(make([]byte, 0, keyRoom), row.Created), key...)
+func jobOrder(row storage.JobRow, key []byte) []byte {
+	return orderKey(row.Priority, append(appendTime(nil, row.Created), key...))
 }
 
 func (t tx) Job(layer digest.Digest, spanSize int64) (row storage.JobRow, err error) {
@@ -48,25 +46,12 @@ func (t tx) DeleteJob(layer digest.Digest, spanSize int64) error {
 	if err != nil {
 		return err
 	}
-	if err := t.t.Bucket(bucketJobsByAge).Delete(ageKey(row, key)); err != nil {
+	if err := t.t.Bucket(bucketJobsByOrder).Delete(jobOrder(row, key)); err != nil {
 		return err
 	}
 	return t.t.Bucket(bucketJobs).Delete(key)
 }
 
 func (t tx) Jobs(fn func(storage.JobRow) error) error {
-	return t.scan(bucketJobsByAge, nil, nil, func(k, _ []byte) error {
-		if len(k) < timeLen {
-			return fmt.Errorf("%w: no time in %x", errKey, k)
-		}
-		v := t.t.Bucket(bucketJobs).Get(k[timeLen:])
-		if v == nil {
-			return fmt.Errorf("%w: no job for %x", errRow, k)
-		}
-		var row storage.JobRow
-		if err := unmarshal(bucketJobs, k, v, &row); err != nil {
-			return err
-		}
-		return fn(row)
-	})
+	return scanOrdered(t, bucketJobsByOrder, bucketJobs, fn)
 }

@@ -36,6 +36,13 @@ var (
 
 	bucketMissing = []byte("missing")
 
+	bucketConversions   = []byte("conversions")
+	bucketConvertedTags = []byte("converted-tags")
+	bucketRetired       = []byte("retired")
+	bucketJobsByOrder   = []byte("jobs-by-order")
+	bucketTasks         = []byte("tasks")
+	bucketTasksByOrder  = []byte("tasks-by-order")
+
 	keyVersion = []byte("version")
 )
 
@@ -55,6 +62,29 @@ var migrations = []func(*bbolt.Tx) error{
 		return fileByDigest(tx{t})
 	},
 	createBuckets(bucketMissing), // version 4
+	addConversions, // version 5
+}
+
+// addConversions makes the buckets of SOCI v2 images and of tasks, and has jobs
+// sorted by priority, too.
+func addConversions(t *bbolt.Tx) error {
+	err := createBuckets(
+		bucketConversions, bucketConvertedTags, bucketRetired, bucketJobsByOrder, bucketTasks, bucketTasksByOrder,
+	)(t)
+	if err != nil {
+		return err
+	}
+	err = scanRows(tx{t}, bucketJobs, nil, func(row storage.JobRow) error {
+		key, err := layerKey(row.Layer.Digest, row.SpanSize)
+		if err != nil {
+			return err
+		}
+		return t.Bucket(bucketJobsByOrder).Put(jobOrder(row, key), present)
+	})
+	if err != nil {
+		return err
+	}
+	return t.DeleteBucket(bucketJobsByAge)
 }
 
 // fileByDigest fills the buckets that find tags and manifests by what they name.

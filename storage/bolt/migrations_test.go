@@ -18,9 +18,10 @@ import (
 // TestMigrate opens files as earlier versions wrote them: rows stay, and what
 // came since works.
 func TestMigrate(t *testing.T) {
-	v4 := []string{"missing"}
+	v5 := []string{"conversions", "converted-tags", "retired", "jobs-by-order", "tasks", "tasks-by-order"}
+	v4 := append([]string{"missing"}, v5...)
 	v3 := append([]string{"tags-by-digest", "manifests-by-named", "upstream-referrers", "events"}, v4...)
-	later := map[uint32][]string{1: append([]string{"pins", "pins-by-digest", "blocks", "heat"}, v3...), 2: v3, 3: v4}
+	later := map[uint32][]string{1: append([]string{"pins", "pins-by-digest", "blocks", "heat"}, v3...), 2: v3, 3: v4, 4: v5}
 	for version, buckets := range later {
 		path := filepath.Join(t.TempDir(), "meta.db")
 		d := digest.FromString("kept")
@@ -30,6 +31,7 @@ func TestMigrate(t *testing.T) {
 		if err == nil {
 			err = errors.Join(db.Update(t.Context(), func(tx storage.Tx) error {
 				return errors.Join(tx.PutBlob(row), tx.PutManifest(m),
+					tx.PutJob(storage.JobRow{Layer: oci.Layer{Descriptor: v1.Descriptor{Digest: d}}, SpanSize: 5}),
 					tx.PutTag(storage.TagRow{Repo: oci.Repo{Upstream: "u", Name: "n"}, Tag: "t", Digest: m.Digest}))
 			}), db.Close())
 		}
@@ -46,6 +48,9 @@ func TestMigrate(t *testing.T) {
 					return err
 				}
 			}
+			if _, err := tx.CreateBucket([]byte("jobs-by-age")); err != nil {
+				return err
+			}
 			return tx.Bucket([]byte("schema")).Put([]byte("version"), binary.BigEndian.AppendUint32(nil, version))
 		})
 		if err := errors.Join(err, raw.Close()); err != nil {
@@ -60,13 +65,14 @@ func TestMigrate(t *testing.T) {
 				if got, err := tx.Blob(d); err != nil || got.Size != row.Size {
 					t.Errorf("a row of version %d: %+v, %v", version, got, err)
 				}
-				var by, tags int
+				var by, tags, jobs int
 				err := errors.Join(
+					tx.Jobs(func(storage.JobRow) error { jobs++; return nil }),
 					tx.NamedBy(d, func(digest.Digest) error { by++; return nil }),
 					tx.TagsOf(m.Digest, func(oci.Repo, string) error { tags++; return nil }),
 				)
-				if by != 1 || tags != 1 {
-					t.Errorf("a blob of version %d is named by %d manifests, its manifest by %d tags, want 1 each", version, by, tags)
+				if by != 1 || tags != 1 || jobs != 1 {
+					t.Errorf("a blob of version %d is named by %d manifests, its manifest by %d tags, and has %d jobs, want 1 each", version, by, tags, jobs)
 				}
 				return errors.Join(err,
 					tx.PutPin(storage.PinRow{Reference: "a/b:1", Root: d, Holds: []digest.Digest{d}}),

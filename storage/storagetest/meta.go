@@ -35,6 +35,9 @@ func Meta(t *testing.T, newMeta func(t *testing.T) storage.Meta) {
 		"jobs":                metaJobs,
 		"pins":                metaPins,
 		"blocks":              metaBlocks,
+		"conversions":         metaConversions,
+		"converted tags":      metaConvertedTags,
+		"tasks":               metaTasks,
 		"heat":                metaHeat,
 		"missing":             metaMissing,
 		"all of it":           metaAll,
@@ -187,6 +190,15 @@ func metaBadKeys(t *testing.T, m storage.Meta) {
 			return tx.PutMissing(storage.MissingRow{Repo: repoA, Reference: "a\x00"})
 		},
 
+		"task of no kind": func(tx storage.Tx) error { return tx.PutTask(storage.TaskRow{Repo: repoA}) },
+		"task with NUL": func(tx storage.Tx) error {
+			return tx.PutTask(storage.TaskRow{Kind: storage.TaskImage, Repo: repoA, Reference: "a\x00"})
+		},
+		"conversion": func(tx storage.Tx) error { return tx.PutConversion(storage.ConversionRow{Repo: repoA}) },
+		"converted tag": func(tx storage.Tx) error {
+			return tx.PutConvertedTag(storage.ConvertedTagRow{Repo: repoA, Tag: "a\x00"})
+		},
+		"retired": func(tx storage.Tx) error { return tx.PutRetired(storage.RetiredRow{}) },
 		"block":   func(tx storage.Tx) error { return tx.PutBlock(storage.BlockRow{}) },
 		"heat":    func(tx storage.Tx) error { return tx.PutHeat(storage.HeatRow{Digest: dig("1"), SpanSize: -1}) },
 		"partial": func(tx storage.Tx) error { return tx.PutPartial(storage.PartialRow{}) },

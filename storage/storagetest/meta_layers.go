@@ -131,7 +131,10 @@ func metaJobs(t *testing.T, m storage.Meta) {
 			NotBefore: noon, LastError: "no space", Created: created,
 		}
 	}
+	urgent := job("urgent", 1, noon.Add(time.Hour))
+	urgent.Priority = 1
 	rows := []storage.JobRow{
+		urgent,
 		job("ancient", 1, time.Time{}),
 		job("before 1970", 1, time.Date(1960, 1, 1, 0, 0, 0, 0, time.UTC)),
 		job("noon", 1, noon),
@@ -140,7 +143,7 @@ func metaJobs(t *testing.T, m storage.Meta) {
 		job("far", 1, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)),
 	}
 	update(t, m, func(tx storage.Tx) error {
-		for _, i := range []int{3, 0, 5, 1, 4, 2} {
+		for _, i := range []int{3, 0, 5, 1, 4, 2, 6} {
 			if err := tx.PutJob(rows[i]); err != nil {
 				return err
 			}
@@ -148,18 +151,18 @@ func metaJobs(t *testing.T, m storage.Meta) {
 		return nil
 	})
 	view(t, m, func(tx storage.Tx) error {
-		checkRow(t, "Job", rows[2])(tx.Job(dig("noon"), 1))
+		checkRow(t, "Job", rows[3])(tx.Job(dig("noon"), 1))
 		checkAbsent[storage.JobRow](t, "Job at another span size")(tx.Job(dig("noon"), 3))
 		checkList(t, "Jobs", tx.Jobs, rows...)
 		return nil
 	})
-	younger := rows[0]
+	younger := rows[1]
 	younger.Created, younger.Attempts, younger.LastError = noon.Add(-time.Second), 3, ""
 	update(t, m, func(tx storage.Tx) error {
 		return first(tx.PutJob(younger), tx.DeleteJob(dig("far"), 1), tx.DeleteJob(dig("far"), 1))
 	})
 	view(t, m, func(tx storage.Tx) error {
-		checkList(t, "Jobs after changes", tx.Jobs, rows[1], younger, rows[2], rows[3], rows[4])
+		checkList(t, "Jobs after changes", tx.Jobs, rows[0], rows[2], younger, rows[3], rows[4], rows[5])
 		return nil
 	})
 }

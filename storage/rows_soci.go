@@ -1,0 +1,103 @@
+package storage
+
+import (
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/internal/oci"
+)
+
+// ConversionRow is the SOCI v2 image that was made of an image of a repository.
+type ConversionRow struct {
+	Repo      oci.Repo      `json:"repo"`
+	Source    v1.Descriptor `json:"source"`    // mediaType, digest, size of the image index or manifest
+	Platforms []string      `json:"platforms"` // that have an index, in their order in the source
+	Settings  string        `json:"settings"`  // of the rule that applied, as far as they shape the bytes
+	Index     v1.Descriptor `json:"index"`     // of the converted image index
+	Made      []MadeBlob    `json:"made"`      // manifests that were made for it, Index among them
+	Created   time.Time     `json:"created"`
+}
+
+// MadeBlob is a manifest made here, and what it was made of.
+type MadeBlob struct {
+	Digest digest.Digest `json:"digest"`
+	Of     digest.Digest `json:"of"`
+}
+
+// ConvertedTagRow is where the converted form of a tag led when a conversion
+// was last made for it. It is what is served while a tag that moved has none.
+type ConvertedTagRow struct {
+	Repo   oci.Repo      `json:"repo"`
+	Tag    string        `json:"tag"`    // the upstream's own
+	Source digest.Digest `json:"source"` // that the tag led to
+	Index  digest.Digest `json:"index"`  // converted
+	Set    time.Time     `json:"set"`
+}
+
+// RetiredRow is a manifest made here that is listed no more and can still be
+// read, by those who found it while it was.
+type RetiredRow struct {
+	Digest digest.Digest `json:"digest"`
+	Since  time.Time     `json:"since"`
+}
+
+// TaskKind is what is to be done.
+type TaskKind string
+
+// The kinds of tasks. A layer that waits to be indexed is a JobRow instead.
+const (
+	TaskImage   TaskKind = "image"   // fetch an image's manifests, and have its layers indexed
+	TaskCatalog TaskKind = "catalog" // find the images that a pattern means at the upstream
+	TaskConvert TaskKind = "convert" // make the SOCI v2 image of an image
+	TaskPush    TaskKind = "push"    // push what was made of an image to its upstream
+)
+
+// TaskRow is work on an image that outlives a restart. There is one a Kind,
+// Repo and Reference.
+type TaskRow struct {
+	Kind      TaskKind  `json:"kind"`
+	Repo      oci.Repo  `json:"repo"`      // of a catalog task: its upstream, and the pattern as name
+	Reference string    `json:"reference"` // tag, digest or, of a catalog task, pattern of tags
+	Platforms []string  `json:"platforms,omitempty"`
+	Priority  int       `json:"priority,omitempty"`
+	Attempts  int       `json:"attempts"`
+	NotBefore time.Time `json:"not_before"`
+	Failed    bool      `json:"failed,omitempty"` // given up: only a person has it tried again
+	LastError string    `json:"last_error,omitempty"`
+	Created   time.Time `json:"created"`
+}
+
+// ConversionTx holds SOCI v2 images and what was listed and is no more.
+type ConversionTx interface {
+	PutConversion(ConversionRow) error
+	// Conversion is that of source in repo.
+	Conversion(source digest.Digest, repo oci.Repo) (ConversionRow, error)
+	DeleteConversion(source digest.Digest, repo oci.Repo) error
+	// Conversions calls fn for each row of source, by repository.
+	Conversions(source digest.Digest, fn func(ConversionRow) error) error
+	// AllConversions calls fn for each row, by source, then by repository.
+	AllConversions(fn func(ConversionRow) error) error
+
+	PutConvertedTag(ConvertedTagRow) error
+	ConvertedTag(repo oci.Repo, tag string) (ConvertedTagRow, error)
+	DeleteConvertedTag(repo oci.Repo, tag string) error
+	// ConvertedTags calls fn for each row, by repository, then by tag.
+	ConvertedTags(fn func(ConvertedTagRow) error) error
+
+	PutRetired(RetiredRow) error
+	DeleteRetired(d digest.Digest) error
+	// Retired calls fn for each row, by digest.
+	Retired(fn func(RetiredRow) error) error
+}
+
+// TaskTx is the durable queue of work on images.
+type TaskTx interface {
+	PutTask(TaskRow) error
+	Task(kind TaskKind, repo oci.Repo, reference string) (TaskRow, error)
+	DeleteTask(kind TaskKind, repo oci.Repo, reference string) error
+	// Tasks calls fn for each task, those of the highest priority first, and of
+	// these the oldest.
+	Tasks(fn func(TaskRow) error) error
+}
