@@ -16,12 +16,20 @@ import (
 
 // Manifest says that an image manifest was stored and was found in repo. The
 // rules decide which of its layers are wanted; where all of them are through
-// already, its index is listed when Manifest returns. Image indexes, SOCI
-// indexes and artifacts without a layer are ignored. Repeating it changes
+// already, its index is listed when Manifest returns. Of an image index those
+// manifests are looked at again that are known, since it may say by which tag,
+// and for which platform, they are. SOCI indexes and artifacts without a layer
+// are ignored. Repeating it changes
 // nothing and costs one read. An error means that nothing was noted; the
 // manifest itself is none the worse for it.
 func (x *Indexer) Manifest(ctx context.Context, repo oci.Repo, row storage.ManifestRow) error {
-	if x.opt.Disabled || !indexable(&row.Manifest) {
+	if x.opt.Disabled {
+		return nil
+	}
+	if row.Manifest.IsIndex() {
+		return x.indexSeen(ctx, row)
+	}
+	if !indexable(&row.Manifest) {
 		return nil
 	}
 	subject := v1.Descriptor{MediaType: row.Manifest.MediaType, Digest: row.Digest, Size: row.Size}
@@ -34,6 +42,33 @@ func (x *Indexer) Manifest(ctx context.Context, repo oci.Repo, row storage.Manif
 	})
 	if err != nil {
 		return fmt.Errorf("note image %s: %w", row.Digest, err)
+	}
+	return nil
+}
+
+// indexSeen looks again at the images that an index names.
+func (x *Indexer) indexSeen(ctx context.Context, row storage.ManifestRow) error {
+	var known []digest.Digest
+	err := x.store.View(ctx, func(tx storage.Tx) error {
+		known = known[:0]
+		for i := range row.Manifest.Manifests {
+			d := row.Manifest.Manifests[i].Digest
+			_, err := tx.Image(d)
+			if err == nil {
+				known = append(known, d)
+			} else if !errors.Is(err, storage.ErrNotFound) {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, d := range known {
+		if err == nil {
+			err = x.note(ctx, d, layersOf)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("note images of %s: %w", row.Digest, err)
 	}
 	return nil
 }
@@ -88,17 +123,21 @@ func (x *Indexer) takeNotes(tx storage.Tx, d digest.Digest, see func(*storage.Im
 		return notes{}, err
 	}
 	img := old
-	img.Repos = slices.Clone(old.Repos)
+	img.Repos, img.Tags = slices.Clone(old.Repos), slices.Clone(old.Tags)
 	descriptors := see(&img)
+	if err := seeNames(tx, d, &img); err != nil {
+		return notes{}, err
+	}
 	rule := x.ruleOf(&img)
-	img.Layers = decide(rule, descriptors)
+	img.Layers = decide(rule, img.Platform, descriptors)
 
 	var n notes
 	sameLayers := reflect.DeepEqual(old.Layers, img.Layers)
-	if !sameLayers || !slices.Equal(old.Repos, img.Repos) || !reflect.DeepEqual(old.Asked, img.Asked) {
+	if !sameLayers || !slices.Equal(old.Repos, img.Repos) || !slices.Equal(old.Tags, img.Tags) ||
+		old.Platform != img.Platform || !reflect.DeepEqual(old.Asked, img.Asked) {
 		n.img = &img
 	}
-	if sameLayers && img.Index != "" && rule.publishes() {
+	if sameLayers && img.Index != "" && rule.listsV1() {
 		n.settled = true
 		return n, nil
 	}

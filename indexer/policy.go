@@ -80,23 +80,42 @@ func indexable(m *oci.Manifest) bool {
 	return false
 }
 
-// decide applies rule (nil: none) to an image's layers, in their order.
-// Prefetch artifacts are no layers and are left out. Descriptors keep what an
-// index needs of them.
-func decide(rule *Rule, layers []v1.Descriptor) []storage.ImageLayer {
+// decide applies rule (nil: none) to the layers, in their order, of an image of
+// platform ("": not known, and then wanted). Prefetch artifacts are no layers
+// and are left out. Descriptors keep what an index needs of them.
+func decide(rule *Rule, platform string, layers []v1.Descriptor) []storage.ImageLayer {
 	var out []storage.ImageLayer
+	var size int64
 	for i := range layers {
 		d := v1.Descriptor{MediaType: layers[i].MediaType, Digest: layers[i].Digest, Size: layers[i].Size}
-		if d.MediaType == oci.MediaTypeSOCIPrefetch {
-			continue
+		if d.MediaType != oci.MediaTypeSOCIPrefetch {
+			out = append(out, storage.ImageLayer{Descriptor: d})
+			size += d.Size
 		}
-		l := storage.ImageLayer{Descriptor: d, Skip: skipReason(rule, d)}
-		if l.Skip == "" {
-			l.SpanSize = rule.spanSize()
+	}
+	skipAll := skipImage(rule, platform, size)
+	for i := range out {
+		if out[i].Skip = skipAll; skipAll == "" {
+			out[i].Skip = skipReason(rule, out[i].Descriptor)
 		}
-		out = append(out, l)
+		if out[i].Skip == "" {
+			out[i].SpanSize = rule.spanSize()
+		}
 	}
 	return out
+}
+
+// skipImage says why none of an image's layers is wanted, "" where some may be.
+func skipImage(rule *Rule, platform string, size int64) string {
+	switch {
+	case rule == nil:
+		return ReasonRule
+	case platform != "" && len(rule.Platforms) > 0 && !slices.Contains(rule.Platforms, platform):
+		return fmt.Sprintf("%s: it is %s", ReasonPlatform, platform)
+	case size < rule.MinImageSize:
+		return fmt.Sprintf("%s: %d bytes, %d wanted", ReasonImageTooSmall, size, rule.MinImageSize)
+	}
+	return ""
 }
 
 // skipReason asks in the official tool's order: what is too small is that,
@@ -104,8 +123,6 @@ func decide(rule *Rule, layers []v1.Descriptor) []storage.ImageLayer {
 func skipReason(rule *Rule, d v1.Descriptor) string {
 	_, skip := classify(d.MediaType)
 	switch {
-	case rule == nil:
-		return ReasonRule
 	case !isLayerType(d.MediaType):
 		return skip
 	case d.Size < rule.MinLayerSize:

@@ -77,12 +77,25 @@ func TestDecide(t *testing.T) {
 		}},
 		{"prefetch is no layer", &Rule{}, []v1.Descriptor{layer(oci.MediaTypeSOCIPrefetch, 1), layer(gzip, 1), layer(gzip, 1)},
 			[]storage.ImageLayer{{Descriptor: layer(gzip, 1), SpanSize: 4 << 20}, {Descriptor: layer(gzip, 1), SpanSize: 4 << 20}}},
+		{"platform", &Rule{Platforms: []string{"linux/arm64", "linux/arm/v7"}}, []v1.Descriptor{layer(gzip, 1), layer(toto, 1)},
+			[]storage.ImageLayer{
+				{Descriptor: layer(gzip, 1), Skip: "platform: it is linux/amd64"}, {Descriptor: layer(toto, 1), Skip: "platform: it is linux/amd64"},
+			}},
+		{"small image", &Rule{MinImageSize: 100, MinLayerSize: 10}, []v1.Descriptor{layer(gzip, 50), layer(gzip, 49)},
+			[]storage.ImageLayer{
+				{Descriptor: layer(gzip, 50), Skip: "image-too-small: 99 bytes, 100 wanted"},
+				{Descriptor: layer(gzip, 49), Skip: "image-too-small: 99 bytes, 100 wanted"},
+			}},
+		{"image of the least size", &Rule{MinImageSize: 100, MinLayerSize: 50, SpanSize: 7}, []v1.Descriptor{layer(gzip, 51), layer(gzip, 49)},
+			[]storage.ImageLayer{
+				{Descriptor: layer(gzip, 51), SpanSize: 7}, {Descriptor: layer(gzip, 49), Skip: "too-small: 49 bytes, 50 wanted"},
+			}},
 		{"descriptors are cut down", &Rule{}, []v1.Descriptor{decorated},
 			[]storage.ImageLayer{{Descriptor: layer(gzip, 100), SpanSize: 4 << 20}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, decide(tt.rule, tt.layers)); diff != "" {
+			if diff := cmp.Diff(tt.want, decide(tt.rule, "linux/amd64", tt.layers)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})

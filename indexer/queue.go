@@ -132,26 +132,32 @@ func (x *Indexer) missingJobs(tx storage.Tx, d digest.Digest) ([]storage.JobRow,
 		if !errors.Is(err, storage.ErrNotFound) {
 			return nil, err
 		}
-		l, found, err := layerOf(tx, key{d, spanSize})
+		job, found, err := x.jobFor(tx, key{d, spanSize})
 		if err != nil {
 			return nil, err
 		}
 		if found {
-			jobs = append(jobs, storage.JobRow{Layer: l, SpanSize: spanSize, Created: x.now().UTC()})
+			jobs = append(jobs, job)
 		}
 	}
 	return jobs, nil
 }
 
-// layerOf finds k in the first image, by digest, that has it.
-func layerOf(tx storage.Tx, k key) (l oci.Layer, found bool, err error) {
+// jobFor makes the job of the first image, by digest, that has k.
+func (x *Indexer) jobFor(tx storage.Tx, k key) (job storage.JobRow, found bool, err error) {
 	err = eachUse(tx, k, func(img *storage.ImageRow, u *storage.ImageLayer) bool {
 		if found = len(img.Repos) > 0; found {
-			l = oci.Layer{Repo: img.Repos[0], Descriptor: u.Descriptor}
+			job = storage.JobRow{
+				Layer: oci.Layer{Repo: img.Repos[0], Descriptor: u.Descriptor}, SpanSize: k.spanSize,
+				Fetch: img.Fetched, Created: x.now().UTC(),
+			}
+			if rule := x.ruleOf(img); rule != nil {
+				job.Priority = rule.Priority
+			}
 		}
 		return !found
 	})
-	return l, found, err
+	return job, found, err
 }
 
 // untried gives the compression of the first image, by digest, that has k with

@@ -13,12 +13,14 @@ const (
 	ReasonMalformed       = "malformed"        // the builder refused its bytes; the detail says what and where
 	ReasonClientRejects   = "client-rejects"   // clients would refuse the zTOC
 	ReasonRule            = "rule"             // no rule wants the image
+	ReasonPlatform        = "platform"         // the rule wants other platforms
+	ReasonImageTooSmall   = "image-too-small"  // all layers together are smaller than the rule's MinImageSize
 )
 
 // Reasons are all the words that a reason can begin with.
 var Reasons = []string{
 	ReasonTooSmall, ReasonZstd, ReasonEncrypted, ReasonForeign,
-	ReasonUnsupportedType, ReasonMalformed, ReasonClientRejects, ReasonRule,
+	ReasonUnsupportedType, ReasonMalformed, ReasonClientRejects, ReasonRule, ReasonPlatform, ReasonImageTooSmall,
 }
 
 // ReasonWord cuts the detail off a reason: "malformed: as gzip, …" is "malformed".

@@ -1,31 +1,54 @@
 package indexer
 
-import "github.com/sociable/sociable/internal/oci"
+import (
+	"strings"
+
+	"github.com/sociable/sociable/internal/oci"
+)
 
 // DefaultSpanSize is the span size of a Rule that names none: that of the
 // official tool, so that its zTOCs and ours are the same.
 const DefaultSpanSize = 4 << 20
 
-// What a Rule does with a finished index.
+// What a Rule does with finished zTOCs.
 const (
-	PublishV1   = "v1"   // listed as a referrer of the image manifest; the default
-	PublishNone = "none" // zTOCs are built, for ranges out of spans, but no index is listed
+	PublishBoth = "both" // v1 and v2; the default
+	PublishV1   = "v1"   // an index listed as a referrer of the image manifest
+	PublishV2   = "v2"   // a converted image index that carries the indexes
+	PublishNone = "none" // neither: zTOCs are built for ranges out of spans alone
 )
 
-// Rule says how the images of some repositories are indexed.
+// Where a Rule has the converted image index served.
+const (
+	V2AtSuffix = "suffix" // at TAG-soci; the default
+	V2AtTag    = "tag"    // at TAG itself
+)
+
+// ConvertedSuffix is what the tag of a converted image ends in.
+const ConvertedSuffix = "-soci"
+
+// Rule says how some images are indexed.
 //
-// Patterns are those of oci.MatchAny.
+// Patterns are those of oci.MatchAny, and behind a colon one of tags: the image
+// then needs a tag, known here, that matches it, except that ":*" is no
+// condition. "redis:7*" is Redis 7 in all its versions, "**:v*" everything with a
+// tag that begins with v.
 type Rule struct {
 	Repositories []string // patterns; the rule applies where one of them matches
 	Exclude      []string // patterns; and none of these
+	Platforms    []string // as ParsePlatform gives them; of an image index only these are indexed. None: those that are pulled
 	MinLayerSize int64    // compressed bytes; a layer below it is skipped. 0: no layer is too small
+	MinImageSize int64    // compressed bytes of all layers of a platform's image; below it all are skipped
 	SpanSize     int64    // uncompressed bytes a span; 0: DefaultSpanSize
-	Publish      string   // PublishV1 or PublishNone; "": PublishV1
+	Publish      string   // PublishBoth, ...; "": PublishBoth
+	V2At         string   // V2AtSuffix or V2AtTag; "": V2AtSuffix
+	Priority     int      // work for the rule of the highest is done first
 }
 
-// Matches reports whether r applies to the images of repo.
-func (r *Rule) Matches(repo oci.Repo) bool {
-	return oci.MatchAny(r.Repositories, repo) && !oci.MatchAny(r.Exclude, repo)
+// Matches reports whether r applies to the image at a tag of repo, "" being an
+// image without one.
+func (r *Rule) Matches(repo oci.Repo, tag string) bool {
+	return matchAny(r.Repositories, repo, tag) && !matchAny(r.Exclude, repo, tag)
 }
 
 func (r *Rule) spanSize() int64 {
@@ -35,19 +58,47 @@ func (r *Rule) spanSize() int64 {
 	return r.SpanSize
 }
 
-// publishes reports whether r, which may be nil, has indexes listed.
-func (r *Rule) publishes() bool { return r != nil && r.Publish != PublishNone }
+// listsV1 and converts report what becomes of finished zTOCs; r may be nil.
+func (r *Rule) listsV1() bool { return r != nil && r.Publish != PublishNone && r.Publish != PublishV2 }
 
-// ruleFor gives the first rule that applies to the first of repos that has
-// one; nil when none does. Repositories are in the order in which they were
+func (r *Rule) converts() bool { return r != nil && r.Publish != PublishNone && r.Publish != PublishV1 }
+
+// named is a repository and the tags of an image in it, in the order in which
+// they were seen.
+type named struct {
+	repo oci.Repo
+	tags []string
+}
+
+// ruleFor gives the number of the first rule that applies to the first of names
+// that has one; -1 when none does. Names are in the order in which they were
 // seen, so another one that turns up later changes no earlier decision.
-func ruleFor(rules []Rule, repos []oci.Repo) *Rule {
-	for _, repo := range repos {
+func ruleFor(rules []Rule, names []named) int {
+	for _, n := range names {
+		tags := n.tags
+		if len(tags) == 0 {
+			tags = []string{""}
+		}
 		for i := range rules {
-			if rules[i].Matches(repo) {
-				return &rules[i]
+			for _, tag := range tags {
+				if rules[i].Matches(n.repo, tag) {
+					return i
+				}
 			}
 		}
 	}
-	return nil
+	return -1
+}
+
+func matchAny(patterns []string, repo oci.Repo, tag string) bool {
+	for _, p := range patterns {
+		p, tags, tagged := strings.Cut(p, ":")
+		if tagged && tags != "*" && (tag == "" || !oci.MatchWord(tags, tag)) {
+			continue
+		}
+		if oci.MatchAny([]string{p}, repo) {
+			return true
+		}
+	}
+	return false
 }

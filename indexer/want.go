@@ -70,12 +70,3 @@ func (x *Indexer) counter(k key) *atomic.Int64 {
 	n.Store(0) // what an attempt before read
 	return n
 }
-
-// ruleOf is the rule by which an image is indexed: what an operator asked for,
-// or the first that matches; nil when there is none.
-func (x *Indexer) ruleOf(img *storage.ImageRow) *Rule {
-	if a := img.Asked; a != nil {
-		return &Rule{SpanSize: a.SpanSize, MinLayerSize: a.MinLayerSize}
-	}
-	return ruleFor(x.opt.Rules, img.Repos)
-}

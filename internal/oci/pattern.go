@@ -46,7 +46,7 @@ func matchSegments(pat, segs []string) bool {
 			}
 			return false
 		}
-		if len(segs) == 0 || !matchSegment(pat[0], segs[0]) {
+		if len(segs) == 0 || !MatchWord(pat[0], segs[0]) {
 			return false
 		}
 		pat, segs = pat[1:], segs[1:]
@@ -54,9 +54,9 @@ func matchSegments(pat, segs []string) bool {
 	return len(segs) == 0
 }
 
-// matchSegment matches s against a pattern in which "*" is any run of
+// MatchWord matches s against a pattern in which "*" is any run of
 // characters. Taking the leftmost place for each middle part is enough.
-func matchSegment(pat, s string) bool {
+func MatchWord(pat, s string) bool {
 	parts := strings.Split(pat, "*")
 	if len(parts) == 1 {
 		return pat == s

@@ -22,27 +22,44 @@ func ParsePlatform(s string) (v1.Platform, error) {
 // SamePlatform compares two platforms by their usual names.
 func SamePlatform(a, b v1.Platform) bool { return PlatformName(a) == PlatformName(b) }
 
-// PlatformName is a platform as it is usually written: without the variants
-// that every machine has.
+// PlatformName is a platform as it is usually written, and as containerd
+// normalizes it: without the variants that every machine has.
 func PlatformName(p v1.Platform) string {
-	arch, variant := strings.ToLower(p.Architecture), strings.ToLower(p.Variant)
-	switch arch {
-	case "x86_64", "x86-64":
-		arch = "amd64"
-	case "aarch64":
-		arch = "arm64"
-	}
-	switch {
-	case arch == "amd64" && variant == "v1", arch == "arm64" && (variant == "v8" || variant == "8"):
-		variant = ""
-	case arch == "arm" && variant == "":
-		variant = "v7"
-	}
-	name := strings.ToLower(p.OS) + "/" + arch
-	if variant != "" {
-		name += "/" + variant
+	p = NormalPlatform(p)
+	name := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		name += "/" + p.Variant
 	}
 	return name
+}
+
+// NormalPlatform gives the names of one platform the same spelling.
+func NormalPlatform(p v1.Platform) v1.Platform {
+	p.OS, p.Architecture, p.Variant = strings.ToLower(p.OS), strings.ToLower(p.Architecture), strings.ToLower(p.Variant)
+	if p.OS == "macos" {
+		p.OS = "darwin"
+	}
+	switch p.Architecture {
+	case "i386":
+		p.Architecture, p.Variant = "386", ""
+	case "x86_64", "x86-64":
+		p.Architecture = "amd64"
+	case "aarch64":
+		p.Architecture = "arm64"
+	case "armhf":
+		p.Architecture, p.Variant = "arm", "v7"
+	case "armel":
+		p.Architecture, p.Variant = "arm", "v6"
+	}
+	switch {
+	case p.Architecture == "amd64" && p.Variant == "v1", p.Architecture == "arm64" && (p.Variant == "v8" || p.Variant == "8"):
+		p.Variant = ""
+	case p.Architecture == "arm" && p.Variant == "":
+		p.Variant = "v7"
+	case p.Architecture == "arm" && len(p.Variant) == 1:
+		p.Variant = "v" + p.Variant
+	}
+	return p
 }
 
 // RealPlatform reports the platform of an image that runs somewhere:
