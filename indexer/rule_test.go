@@ -18,6 +18,47 @@ func parseRepo(t *testing.T, s string) oci.Repo {
 	return r
 }
 
+func TestPatterns(t *testing.T) {
+	tests := []struct {
+		pattern string
+		matches []string
+		not     []string
+	}{
+		{"**", []string{"docker.io/library/redis", "ghcr.io/a", "ghcr.io/a/b/c/d"}, nil},
+		{"redis", []string{"docker.io/library/redis"}, []string{"docker.io/bitnami/redis", "quay.io/redis", "docker.io/library/redis/x"}},
+		{"red*", []string{"docker.io/library/redis", "docker.io/library/red"}, []string{"docker.io/library/hired"}},
+		{"*", []string{"docker.io/library/redis"}, []string{"docker.io/bitnami/redis", "quay.io/redis"}},
+		{"docker.io/library/redis", []string{"docker.io/library/redis"}, []string{"docker.io/library/redis2", "docker.io/library"}},
+		{"docker.io/library/*", []string{"docker.io/library/redis"}, []string{"docker.io/library", "docker.io/library/a/b"}},
+		{"docker.io/**", []string{"docker.io/library/redis", "docker.io/x"}, []string{"ghcr.io/x", "docker.iox/y"}},
+		{"**/redis", []string{"docker.io/library/redis", "quay.io/redis"}, []string{"quay.io/redis/x", "quay.io/xredis"}},
+		{"ghcr.io/**/api", []string{"ghcr.io/api", "ghcr.io/a/api", "ghcr.io/a/b/api"}, []string{"ghcr.io/a/api/v1"}},
+		{"ghcr.io/**/a/**/z", []string{"ghcr.io/a/z", "ghcr.io/a/a/z/z", "ghcr.io/x/a/y/z"}, []string{"ghcr.io/z/a"}},
+		{"**/**/a", []string{"ghcr.io/a", "ghcr.io/x/y/a"}, []string{"ghcr.io/b"}},
+		{"*.io/team-*-x/*", []string{"ghcr.io/team-a-x/b", "quay.io/team--x/b"}, []string{"ghcr.io/team-x/b", "ghcr.io/team-a-y/b", "ghcr.com/team-a-x/b"}},
+		{"ghcr.io/a*b*c", []string{"ghcr.io/abc", "ghcr.io/axxbyyc", "ghcr.io/abcbc"}, []string{"ghcr.io/acb", "ghcr.io/abcd"}},
+		{"ghcr.io/a*a", []string{"ghcr.io/aa", "ghcr.io/aba"}, []string{"ghcr.io/a"}},
+		{"ghcr.io/a.b", []string{"ghcr.io/a.b"}, []string{"ghcr.io/axb"}},
+		{"", nil, []string{"docker.io/library/redis", "ghcr.io/a"}},
+		{"ghcr.io/", nil, []string{"ghcr.io/a"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.pattern, func(t *testing.T) {
+			r := Rule{Repositories: []string{tt.pattern}}
+			for _, s := range tt.matches {
+				if !r.Matches(parseRepo(t, s), "") {
+					t.Errorf("%q does not match %s", tt.pattern, s)
+				}
+			}
+			for _, s := range tt.not {
+				if r.Matches(parseRepo(t, s), "") {
+					t.Errorf("%q matches %s", tt.pattern, s)
+				}
+			}
+		})
+	}
+}
+
 func TestFirstRuleWins(t *testing.T) {
 	rules := []Rule{
 		{Repositories: []string{"redis", "ghcr.io/**"}, Exclude: []string{"**/tmp-*", "**:*-debug"}},

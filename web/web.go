@@ -62,6 +62,7 @@ func (s *Web) Local(life context.Context) http.Handler {
 	get := m.Methods(http.MethodGet).Subrouter()
 	get.Path("/api/v1/indexes").Handler(oci.Handler(s.indexes))
 	get.Path("/api/v1/indexes/{manifest}").Handler(oci.Handler(s.index))
+	get.Path("/api/v1/image").Queries("name", "{name}").Handler(oci.Handler(s.facts))
 	get.Path("/api/v1/pins").Handler(oci.Handler(s.pins))
 	get.Path("/api/v1/blocks").Handler(oci.Handler(s.blocks))
 	post := m.Methods(http.MethodPost).Subrouter()
@@ -112,6 +113,14 @@ func (s *Web) index(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return sendJSON(w, one)
+}
+
+func (s *Web) facts(w http.ResponseWriter, r *http.Request) error {
+	f, err := FactsOf(r.Context(), s.opt.Store, r.URL.Query().Get("name"))
+	if err != nil {
+		return operatorError(err)
+	}
+	return sendJSON(w, f)
 }
 
 func sendJSON(w http.ResponseWriter, v any) error {

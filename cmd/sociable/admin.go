@@ -23,6 +23,8 @@ type adminAPI interface {
 	Indexes(ctx context.Context) ([]IndexInfo, error)
 	// Index is that of one image manifest. storage.ErrNotFound.
 	Index(ctx context.Context, manifest digest.Digest) (IndexInfo, error)
+	// Facts are what is known of an image. storage.ErrNotFound.
+	Facts(ctx context.Context, name string) (web.Facts, error)
 	// These are the functions of the same name in package web, with their errors.
 	Purge(ctx context.Context, q web.PurgeRequest) (web.Purged, error)
 	Unblock(ctx context.Context, name string) ([]digest.Digest, error)

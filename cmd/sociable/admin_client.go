@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -34,6 +35,10 @@ func (c *adminClient) Indexes(ctx context.Context) (list []IndexInfo, err error)
 
 func (c *adminClient) Index(ctx context.Context, manifest digest.Digest) (x IndexInfo, err error) {
 	return x, c.call(ctx, http.MethodGet, "/api/v1/indexes/"+manifest.String(), nil, &x)
+}
+
+func (c *adminClient) Facts(ctx context.Context, name string) (f web.Facts, err error) {
+	return f, c.call(ctx, http.MethodGet, "/api/v1/image?name="+url.QueryEscape(name), nil, &f)
 }
 
 func (c *adminClient) Purge(ctx context.Context, q web.PurgeRequest) (p web.Purged, err error) {

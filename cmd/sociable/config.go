@@ -111,9 +111,12 @@ type IndexConfig struct {
 type IndexRule struct {
 	Repositories []string `yaml:"repositories"`
 	Exclude      []string `yaml:"exclude"`
+	Platforms    []string `yaml:"platforms"`      // of image indexes only these; none: those that are pulled
 	MinLayerSize Bytes    `yaml:"min_layer_size"` // compressed
+	MinImageSize Bytes    `yaml:"min_image_size"` // compressed, all layers of a platform
 	SpanSize     Bytes    `yaml:"span_size"`      // uncompressed
 	Publish      string   `yaml:"publish" enum:"v1,none"`
+	Priority     int      `yaml:"priority"` // of what is indexed from the store; the highest first
 }
 
 // ReferrersConfig is how referrers are answered.

@@ -213,49 +213,6 @@ func (c *Config) doubtShadow(segment, path string, doubts *findings) {
 	}
 }
 
-var patternGrammar = regexp.MustCompile(`^([a-z0-9._*-]+/)*[a-z0-9._*-]+$`)
-
-func (c *Config) checkRules(bad, doubts *findings) {
-	for i, r := range c.Index.Rules {
-		path := fmt.Sprintf("index.rules[%d]", i)
-		if len(r.Repositories) == 0 {
-			bad.add(c.origin(path+".repositories"), "%s.repositories: matches nothing; write [\"**\"] for all", path)
-		}
-		c.checkPatterns(path+".repositories", r.Repositories, bad, doubts)
-		c.checkPatterns(path+".exclude", r.Exclude, bad, doubts)
-		if r.SpanSize < minSpan || r.SpanSize > maxSpan {
-			bad.add(c.origin(path+".span_size"), "%s.span_size: want %s to %s, got %s", path, minSpan, maxSpan, r.SpanSize)
-		}
-	}
-}
-
-// Below minSpan a zTOC outgrows its layer; above maxSpan a read of one byte
-// fetches too much to be called lazy.
-const (
-	minSpan = Bytes(4 << 10)
-	maxSpan = Bytes(1 << 30)
-)
-
-func (c *Config) checkPatterns(path string, patterns []string, bad, doubts *findings) {
-	for i, p := range patterns {
-		at := c.origin(fmt.Sprintf("%s[%d]", path, i))
-		first, _, slash := strings.Cut(p, "/")
-		if !slash && p != "**" { // as docker pull reads it
-			first = dockerHub
-		}
-		switch {
-		case !patternGrammar.MatchString(p) || slices.ContainsFunc(strings.Split(p, "/"), tooManyStars):
-			bad.add(at, "%s: %q is not a pattern; write docker.io/library/*, ghcr.io/** or **", path, p)
-		case !strings.Contains(first, "*") && c.Upstreams[first] == nil:
-			near, _ := nearest(first, slices.Collect(maps.Keys(c.Upstreams)))
-			doubts.add(at, "%s: %q matches nothing, because no upstream is named %q; did you mean %q?", path, p, first, near)
-		}
-	}
-}
-
-// tooManyStars reports ** that is not a whole segment.
-func tooManyStars(segment string) bool { return strings.Contains(segment, "**") && segment != "**" }
-
 // isHost reports a host name in lower case, with or without dots.
 func isHost(s string) bool { return isHostName(s) || isHostName(s+".x") }
 

@@ -140,11 +140,16 @@ func TestMistakes(t *testing.T) {
 			"7: upstreams.f.io.ca_file: open absent: no such file or directory",
 			"8: upstreams.g.io.ca_file: empty holds no PEM certificate",
 		}},
+		{"rules", "index:\n  rules:\n    - platforms: [linux/amd64, linux]\n      exclude: ['redis:7*', 'a.b/**:v*-x', 'a.b/x:y:z']\n      priority: 2000000\n", []string{
+			`3: index.rules[0].platforms: "linux" is not a platform; write linux/amd64 or linux/arm/v7`,
+			`4: index.rules[0].exclude: "a.b/x:y:z" is not a pattern; write docker.io/library/*, ghcr.io/**, redis:7* or **`,
+			`5: index.rules[0].priority: want -1000000 to 1000000, got 2000000`,
+		}},
 		{"patterns", "index: {rules: [{repositories: [], exclude: [\"a/**b\", \"Q\", \"/x\"]}]}\n", []string{
 			`1: index.rules[0].repositories: matches nothing; write ["**"] for all`,
-			`1: index.rules[0].exclude: "a/**b" is not a pattern; write docker.io/library/*, ghcr.io/** or **`,
-			`1: index.rules[0].exclude: "Q" is not a pattern; write docker.io/library/*, ghcr.io/** or **`,
-			`1: index.rules[0].exclude: "/x" is not a pattern; write docker.io/library/*, ghcr.io/** or **`,
+			`1: index.rules[0].exclude: "a/**b" is not a pattern; write docker.io/library/*, ghcr.io/**, redis:7* or **`,
+			`1: index.rules[0].exclude: "Q" is not a pattern; write docker.io/library/*, ghcr.io/**, redis:7* or **`,
+			`1: index.rules[0].exclude: "/x" is not a pattern; write docker.io/library/*, ghcr.io/**, redis:7* or **`,
 		}},
 		{"exposure", "listen: :5000\nupstreams:\n  a.io: {username: u, password: p}\n  b.io: {username: u, password: p, access: open}\n  c.io: {}\n", []string{
 			"3: upstreams.a.io: :5000 is reachable from other machines, and whoever reaches it could pull what this upstream's credentials can; " +

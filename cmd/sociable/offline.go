@@ -47,6 +47,10 @@ func (o *offline) Index(ctx context.Context, manifest digest.Digest) (IndexInfo,
 	return web.IndexOf(ctx, o.store, manifest)
 }
 
+func (o *offline) Facts(ctx context.Context, name string) (web.Facts, error) {
+	return web.FactsOf(ctx, o.store, name)
+}
+
 func (o *offline) Purge(ctx context.Context, q web.PurgeRequest) (web.Purged, error) {
 	return web.Purge(ctx, o.store, q)
 }

@@ -133,17 +133,6 @@ func openStore(ctx context.Context, cfg *Config, log *slog.Logger, reg prometheu
 	return &openedStore{st, meta.Close}, nil
 }
 
-func rules(cfg *Config) []indexer.Rule {
-	var out []indexer.Rule
-	for _, r := range cfg.Index.Rules {
-		out = append(out, indexer.Rule{
-			Repositories: r.Repositories, Exclude: r.Exclude,
-			MinLayerSize: int64(r.MinLayerSize), SpanSize: int64(r.SpanSize), Publish: r.Publish,
-		})
-	}
-	return out
-}
-
 // buildGauge is the metric that tells which build runs.
 func buildGauge(b BuildInfo) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{

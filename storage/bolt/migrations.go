@@ -62,7 +62,7 @@ var migrations = []func(*bbolt.Tx) error{
 		return fileByDigest(tx{t})
 	},
 	createBuckets(bucketMissing), // version 4
-	addConversions, // version 5
+	addConversions,               // version 5
 }
 
 // addConversions makes the buckets of SOCI v2 images and of tasks, and has jobs

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/sociable/sociable/indexer"
+)
+
+// rules are those of cfg, as the indexer takes them. cfg was checked.
+func rules(cfg *Config) []indexer.Rule {
+	var out []indexer.Rule
+	for _, r := range cfg.Index.Rules {
+		rule := indexer.Rule{
+			Repositories: r.Repositories, Exclude: r.Exclude,
+			MinLayerSize: int64(r.MinLayerSize), MinImageSize: int64(r.MinImageSize), SpanSize: int64(r.SpanSize),
+			Publish: r.Publish, Priority: r.Priority,
+		}
+		for _, s := range r.Platforms {
+			if p, err := indexer.ParsePlatform(s); err == nil {
+				rule.Platforms = append(rule.Platforms, p)
+			}
+		}
+		out = append(out, rule)
+	}
+	return out
+}
+
+// Below minSpan a zTOC outgrows its layer; above maxSpan a read of one byte
+// fetches too much to be called lazy.
+const (
+	minSpan = Bytes(4 << 10)
+	maxSpan = Bytes(1 << 30)
+)
+
+// maxPriority is far more than anybody has kinds of images.
+const maxPriority = 1_000_000
+
+func (c *Config) checkRules(bad, doubts *findings) {
+	for i, r := range c.Index.Rules {
+		path := fmt.Sprintf("index.rules[%d]", i)
+		if len(r.Repositories) == 0 {
+			bad.add(c.origin(path+".repositories"), "%s.repositories: matches nothing; write [\"**\"] for all", path)
+		}
+		c.checkTagPatterns(path+".repositories", r.Repositories, bad, doubts)
+		c.checkTagPatterns(path+".exclude", r.Exclude, bad, doubts)
+		if r.SpanSize < minSpan || r.SpanSize > maxSpan {
+			bad.add(c.origin(path+".span_size"), "%s.span_size: want %s to %s, got %s", path, minSpan, maxSpan, r.SpanSize)
+		}
+		for j, p := range r.Platforms {
+			if name, err := indexer.ParsePlatform(p); err != nil || name == "" {
+				bad.add(c.origin(fmt.Sprintf("%s.platforms[%d]", path, j)), "%s.platforms: %q is not a platform; write linux/amd64 or linux/arm/v7", path, p)
+			}
+		}
+		if r.Priority < -maxPriority || r.Priority > maxPriority {
+			bad.add(c.origin(path+".priority"), "%s.priority: want %d to %d, got %d", path, -maxPriority, maxPriority, r.Priority)
+		}
+		if i > 0 && c.ruleIsHidden(i) {
+			doubts.add(c.origin(path), "%s: never applies, because index.rules[%d] matches everything before it", path, c.firstCatchAll())
+		}
+	}
+}
+
+// firstCatchAll is the number of the first rule that matches every image; -1
+// where none does.
+func (c *Config) firstCatchAll() int {
+	return slices.IndexFunc(c.Index.Rules, func(r IndexRule) bool {
+		return len(r.Exclude) == 0 && (slices.Contains(r.Repositories, "**") || slices.Contains(r.Repositories, "**:*"))
+	})
+}
+
+func (c *Config) ruleIsHidden(i int) bool {
+	first := c.firstCatchAll()
+	return first >= 0 && first < i
+}
+
+var (
+	patternGrammar    = regexp.MustCompile(`^([a-z0-9._*-]+/)*[a-z0-9._*-]+$`)
+	tagPatternGrammar = regexp.MustCompile(`^[A-Za-z0-9._*-]+$`)
+)
+
+// checkPatterns looks at patterns of repositories.
+func (c *Config) checkPatterns(path string, patterns []string, bad, doubts *findings) {
+	for i, p := range patterns {
+		c.checkPattern(path, c.origin(fmt.Sprintf("%s[%d]", path, i)), p, p, "docker.io/library/*, ghcr.io/**", bad, doubts)
+	}
+}
+
+// checkTagPatterns looks at patterns that may say something of the tag, too.
+func (c *Config) checkTagPatterns(path string, patterns []string, bad, doubts *findings) {
+	for i, p := range patterns {
+		name, tag, tagged := strings.Cut(p, ":")
+		if tagged && !tagPatternGrammar.MatchString(tag) {
+			name = "" // which is no pattern
+		}
+		c.checkPattern(path, c.origin(fmt.Sprintf("%s[%d]", path, i)), name, p, "docker.io/library/*, ghcr.io/**, redis:7*", bad, doubts)
+	}
+}
+
+func (c *Config) checkPattern(path string, at origin, name, whole, examples string, bad, doubts *findings) {
+	first, _, slash := strings.Cut(name, "/")
+	if !slash && name != "**" { // as docker pull reads it
+		first = dockerHub
+	}
+	switch {
+	case !patternGrammar.MatchString(name) || slices.ContainsFunc(strings.Split(name, "/"), tooManyStars):
+		bad.add(at, "%s: %q is not a pattern; write %s or **", path, whole, examples)
+	case !strings.Contains(first, "*") && c.Upstreams[first] == nil:
+		near, _ := nearest(first, slices.Collect(maps.Keys(c.Upstreams)))
+		doubts.add(at, "%s: %q matches nothing, because no upstream is named %q; did you mean %q?", path, whole, first, near)
+	}
+}
+
+// tooManyStars reports ** that is not a whole segment.
+func tooManyStars(segment string) bool { return strings.Contains(segment, "**") && segment != "**" }

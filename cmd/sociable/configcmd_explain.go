@@ -1,0 +1,407 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"github.com/sociable/sociable/indexer"
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
+	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/web"
+)
+
+func newConfigExplainCommand() *cobra.Command {
+	var flags configFlags
+	var asJSON, offline bool
+	cmd := &cobra.Command{
+		Use:   "explain IMAGE",
+		Short: "Say which rule applies to an image, and what becomes of its layers",
+		Long: `Say which rule of the configuration applies to an image, and what becomes of each
+of its layers. What a running server, or its store, knows of the image is used;
+for what it does not know, and for signatures, the upstream is asked. Nothing is
+stored.`,
+		Example: `  sociable config explain redis:7
+  sociable config explain -c config.yml ghcr.io/acme/app:v1 --json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, _, err := flags.load(cmd)
+			if err != nil {
+				return err
+			}
+			e := &explainer{cfg: cfg, offline: offline}
+			out, err := e.explain(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), out)
+			}
+			return out.print(cmd.OutOrStdout())
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().BoolVar(&offline, "offline", false, "do not ask the upstream")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// Explanation is what the configuration does with an image.
+type Explanation struct {
+	Reference string        `json:"reference"`
+	Digest    digest.Digest `json:"digest"`
+	MediaType string        `json:"media_type"`
+	Source    string        `json:"source"`         // whose knowledge this is
+	Rule      int           `json:"rule"`           // number in index.rules, from 0; -1: none applies
+	RuleAt    string        `json:"rule_at"`        // where it was given
+	Text      string        `json:"text,omitempty"` // the rule, on one line
+	Publish   string        `json:"publish"`        // what becomes of a finished index
+	Signed    string        `json:"signed"`         // how it is signed; "no", or "not known: ..."
+	Warnings  []string      `json:"warnings,omitempty"`
+
+	Images []ExplainedImage `json:"images"`
+}
+
+// ExplainedImage is one platform's image.
+type ExplainedImage struct {
+	Digest   digest.Digest    `json:"digest"`
+	Platform string           `json:"platform,omitempty"`
+	Note     string           `json:"note,omitempty"` // why there are no layers
+	Layers   []ExplainedLayer `json:"layers,omitempty"`
+}
+
+// ExplainedLayer is one layer.
+type ExplainedLayer struct {
+	Digest   digest.Digest `json:"digest"`
+	Size     int64         `json:"size"` // compressed bytes
+	Indexed  bool          `json:"indexed"`
+	SpanSize int64         `json:"span_size,omitempty"`
+	Reason   string        `json:"reason,omitempty"` // why it is left out
+	Now      string        `json:"now,omitempty"`    // how far it is, where that is known
+}
+
+type explainer struct {
+	cfg     *Config
+	offline bool
+	clients map[string]*upstream.Client
+}
+
+func (e *explainer) explain(ctx context.Context, word string) (*Explanation, error) {
+	facts, source, err := e.facts(ctx, word)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := oci.ParseRepo(facts.Repository)
+	if err != nil {
+		return nil, err
+	}
+	out := &Explanation{Reference: facts.Reference, Digest: facts.Digest, MediaType: facts.MediaType, Source: source, RuleAt: "-"}
+	rs := rules(e.cfg)
+	var rule *indexer.Rule
+	if out.Rule = indexer.Choose(rs, repo, facts.Tags); out.Rule >= 0 {
+		rule = &rs[out.Rule]
+		out.RuleAt = e.cfg.origin(fmt.Sprintf("index.rules[%d]", out.Rule)).String()
+		out.Text = ruleText(&e.cfg.Index.Rules[out.Rule])
+	}
+	out.Publish = publishText(e.cfg, rule, facts)
+	for i := range facts.Images {
+		out.Images = append(out.Images, e.image(ctx, repo, rule, &facts.Images[i]))
+	}
+	out.Signed = e.signed(ctx, repo, facts)
+	if !e.cfg.Index.Enabled {
+		out.Warnings = append(out.Warnings, "index.enabled is false: nothing is indexed at all")
+	}
+	if facts.SOCI {
+		out.Warnings = append(out.Warnings, "it is a SOCI index, or carries one: it is served as it is, and never indexed again")
+	}
+	return out, nil
+}
+
+// facts asks the server or its store, and else the upstream.
+func (e *explainer) facts(ctx context.Context, word string) (f web.Facts, source string, err error) {
+	err = withStore(ctx, e.cfg.Storage.Path, func(api adminAPI) (err error) {
+		f, err = api.Facts(ctx, word)
+		return err
+	})
+	if err == nil {
+		return f, "the store", nil
+	}
+	if e.offline {
+		return f, "", err
+	}
+	f, ferr := e.fetch(ctx, word)
+	if ferr != nil {
+		return f, "", errors.Join(err, ferr)
+	}
+	return f, "the upstream", nil
+}
+
+// fetch makes facts of the manifest at the upstream.
+func (e *explainer) fetch(ctx context.Context, word string) (f web.Facts, err error) {
+	repo, ref, err := e.cfg.resolve(word)
+	if err != nil {
+		return f, err
+	}
+	client, err := e.client(repo)
+	if err != nil {
+		return f, err
+	}
+	m, err := client.Manifest(ctx, repo.Name, ref)
+	if err != nil {
+		return f, err
+	}
+	row, err := oci.ParseManifest(m.Body, m.Descriptor.MediaType)
+	if err != nil {
+		return f, err
+	}
+	f = web.Facts{
+		Reference: repo.String() + "@" + ref.Digest.String(), Repository: repo.String(),
+		Digest: m.Descriptor.Digest, MediaType: row.MediaType, SOCI: row.IsSOCI(),
+	}
+	if ref.Tag != "" {
+		f.Reference, f.Tags = repo.String()+":"+ref.Tag, []string{ref.Tag}
+	}
+	if !row.IsIndex() {
+		f.Images = []web.PlatformFacts{{Digest: f.Digest, Known: true, Layers: row.Layers}}
+	}
+	for i := range row.Manifests {
+		f.Images = append(f.Images, web.PlatformFacts{Digest: row.Manifests[i].Digest, Platform: row.Manifests[i].Platform})
+	}
+	return f, nil
+}
+
+// image decides about one platform; a manifest that is not known is fetched.
+func (e *explainer) image(ctx context.Context, repo oci.Repo, rule *indexer.Rule, p *web.PlatformFacts) ExplainedImage {
+	out := ExplainedImage{Digest: p.Digest}
+	if p.Platform != nil {
+		out.Platform = strings.TrimSuffix(p.Platform.OS+"/"+p.Platform.Architecture+"/"+p.Platform.Variant, "/")
+	}
+	if !p.Known {
+		if e.offline {
+			out.Note = "its manifest is not here"
+			return out
+		}
+		client, err := e.client(repo)
+		var m *upstream.Manifest
+		if err == nil {
+			m, err = client.Manifest(ctx, repo.Name, oci.Reference{Digest: p.Digest})
+		}
+		var row *oci.Manifest
+		if err == nil {
+			row, err = oci.ParseManifest(m.Body, m.Descriptor.MediaType)
+		}
+		if err != nil {
+			out.Note = err.Error()
+			return out
+		}
+		p.Layers = row.Layers
+	}
+	layers, ok := indexer.Decide(rule, p.Platform, p.Layers)
+	if !ok {
+		out.Note = "no image: passed on as it is"
+		return out
+	}
+	for i := range layers {
+		l := &layers[i]
+		x := ExplainedLayer{
+			Digest: l.Descriptor.Digest, Size: l.Descriptor.Size, Indexed: l.Skip == "", SpanSize: l.SpanSize, Reason: l.Skip,
+		}
+		if p.Index != nil && i < len(p.Index.Layers) {
+			x.Now = nowText(&p.Index.Layers[i])
+		}
+		out.Layers = append(out.Layers, x)
+	}
+	return out
+}
+
+func nowText(l *LayerInfo) string {
+	switch l.State {
+	case storage.LayerIndexed:
+		return fmt.Sprintf("indexed, %d spans", l.Spans)
+	case storage.LayerSkipped:
+		return "left out: " + l.Reason
+	default:
+		return "not indexed yet"
+	}
+}
+
+// signatureTypes are artifact types of signatures.
+var signatureTypes = []string{
+	"application/vnd.dev.cosign.artifact.sig.v1+json", "application/vnd.dev.cosign.simplesigning.v1+json",
+	"application/vnd.dev.sigstore.bundle.v0.3+json", "application/vnd.cncf.notary.signature",
+}
+
+// signed looks for the signatures of cosign, by tag and as referrers, and of
+// Notary.
+func (e *explainer) signed(ctx context.Context, repo oci.Repo, f web.Facts) string {
+	if e.offline {
+		return "not known: the upstream was not asked"
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	client, err := e.client(repo)
+	if err != nil {
+		return "not known: " + err.Error()
+	}
+	tag := f.Digest.Algorithm().String() + "-" + f.Digest.Encoded() + ".sig"
+	if _, err = client.HeadManifest(ctx, repo.Name, oci.Reference{Tag: tag}); err == nil {
+		return "by cosign, at the tag " + tag
+	} else if !upstream.IsNotFound(err) {
+		return "not known: " + err.Error()
+	}
+	list, err := client.Referrers(ctx, repo.Name, f.Digest, "")
+	if err != nil {
+		return "not known: " + err.Error()
+	}
+	i := slices.IndexFunc(list, func(d v1.Descriptor) bool {
+		return slices.Contains(signatureTypes, d.ArtifactType) || strings.HasPrefix(d.ArtifactType, "application/vnd.dev.sigstore.bundle")
+	})
+	if i >= 0 {
+		return "by the referrer " + list[i].Digest.String() + ", " + list[i].ArtifactType
+	}
+	return "no"
+}
+
+func (e *explainer) client(repo oci.Repo) (*upstream.Client, error) {
+	if e.clients == nil {
+		_, clients, err := buildUpstreams(e.cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		if err != nil {
+			return nil, err
+		}
+		e.clients = clients
+	}
+	c := e.clients[repo.Upstream]
+	if c == nil {
+		return nil, fmt.Errorf("no upstream is named %q", repo.Upstream)
+	}
+	return c, nil
+}
+
+// resolve reads an image's name as the proxy would, with or without its address.
+func (c *Config) resolve(word string) (repo oci.Repo, ref oci.Reference, err error) {
+	name, d, byDigest := strings.Cut(word, "@")
+	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+		name, ref.Tag = name[:i], name[i+1:]
+	}
+	if ref.Tag == "" {
+		ref.Tag = "latest"
+	}
+	if byDigest {
+		ref.Tag = d
+	}
+	if ref, err = oci.ParseReference(ref.Tag); err != nil {
+		return repo, ref, err
+	}
+	if first, rest, ok := strings.Cut(name, "/"); ok && (strings.Contains(first, ":") || first == "localhost") {
+		name = rest
+	}
+	first, rest, ok := strings.Cut(name, "/")
+	up := c.upstreamNamed(first)
+	switch {
+	case up != "" && ok:
+		name = rest
+	case ok && strings.Contains(first, "."):
+		return repo, ref, fmt.Errorf("no upstream is named %q", first)
+	case c.DefaultUpstream == "":
+		return repo, ref, fmt.Errorf("%q names no upstream, and there is no default upstream", word)
+	default:
+		up = c.DefaultUpstream
+	}
+	if up == dockerHub && !strings.Contains(name, "/") {
+		name = "library/" + name
+	}
+	return oci.Repo{Upstream: up, Name: name}, ref, oci.CheckName(name)
+}
+
+// upstreamNamed gives the upstream with that name or alias, "" where there is none.
+func (c *Config) upstreamNamed(s string) string {
+	for name, u := range c.Upstreams {
+		if name == s || slices.Contains(u.Aliases, s) {
+			return name
+		}
+	}
+	return ""
+}
+
+func ruleText(r *IndexRule) string {
+	s := "repositories [" + strings.Join(r.Repositories, ", ") + "]"
+	if len(r.Exclude) > 0 {
+		s += ", but for [" + strings.Join(r.Exclude, ", ") + "]"
+	}
+	if len(r.Platforms) > 0 {
+		s += "; platforms " + strings.Join(r.Platforms, ", ")
+	}
+	if r.MinImageSize > 0 {
+		s += "; images from " + r.MinImageSize.String()
+	}
+	return s + "; layers from " + r.MinLayerSize.String() + "; spans of " + r.SpanSize.String()
+}
+
+// publishText says what becomes of a finished index.
+func publishText(_ *Config, rule *indexer.Rule, _ web.Facts) string {
+	switch {
+	case rule == nil:
+		return "none: no rule applies"
+	case rule.Publish == indexer.PublishNone:
+		return "none: the layers are indexed for ranges out of their spans alone"
+	default:
+		return "v1: a referrer of each platform's manifest"
+	}
+}
+
+func (x *Explanation) print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "image\t%s\n", x.Reference)
+	fmt.Fprintf(t, "digest\t%s\n", x.Digest)
+	fmt.Fprintf(t, "known from\t%s\n", x.Source)
+	if x.Rule < 0 {
+		fmt.Fprintf(t, "rule\tnone applies: it is not indexed\n")
+	} else {
+		fmt.Fprintf(t, "rule\tindex.rules[%d] (%s): %s\n", x.Rule, x.RuleAt, x.Text)
+	}
+	fmt.Fprintf(t, "publish\t%s\n", x.Publish)
+	fmt.Fprintf(t, "signed\t%s\n", x.Signed)
+	for _, s := range x.Warnings {
+		fmt.Fprintf(t, "warning\t%s\n", s)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for i := range x.Images {
+		if err := x.Images[i].print(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *ExplainedImage) print(w io.Writer) error {
+	fmt.Fprintf(w, "\n%s  %s\n", orDash(m.Platform), m.Digest)
+	if m.Note != "" {
+		fmt.Fprintf(w, "  %s\n", m.Note)
+		return nil
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "  LAYER\tSIZE\tBY THE RULE\tNOW")
+	for _, l := range m.Layers {
+		what := "left out: " + l.Reason
+		if l.Indexed {
+			what = "indexed, spans of " + Bytes(l.SpanSize).String()
+		}
+		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", shortDigest(l.Digest), humanize.IBytes(uint64(l.Size)), what, orDash(l.Now))
+	}
+	return t.Flush()
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// TestExplainFromUpstream: what no store knows is asked for, signatures, too.
+func TestExplainFromUpstream(t *testing.T) {
+	const gzip = `{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","size":%d,"digest":"sha256:%064d"}`
+	image := `{"schemaVersion":2,"mediaType":"` + v1.MediaTypeImageManifest + `","config":{"mediaType":"` + v1.MediaTypeImageConfig +
+		`","size":2,"digest":"` + digest.FromString("{}").String() + `"},"layers":[` + fmt.Sprintf(gzip, 20<<20, 1) + `,` + fmt.Sprintf(gzip, 5, 2) + `]}`
+	index := `{"schemaVersion":2,"mediaType":"` + v1.MediaTypeImageIndex + `","manifests":[
+		{"mediaType":"` + v1.MediaTypeImageManifest + `","digest":"` + digest.FromString(image).String() + `","size":1,"platform":{"os":"linux","architecture":"amd64"}},
+		{"mediaType":"` + v1.MediaTypeImageManifest + `","digest":"` + digest.FromString("gone").String() + `","size":1,"platform":{"os":"linux","architecture":"s390x"}}]}`
+	docs := map[string]string{"1": index, digest.FromString(image).String(): image}
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		doc, ok := docs[strings.TrimPrefix(r.URL.Path, "/v2/a/b/manifests/")]
+		if !ok {
+			http.Error(w, `{"errors":[{"code":"MANIFEST_UNKNOWN"}]}`, http.StatusNotFound)
+			return
+		}
+		w.Header().Set("Content-Type", map[bool]string{true: v1.MediaTypeImageIndex, false: v1.MediaTypeImageManifest}[doc == index])
+		fmt.Fprint(w, doc)
+	}))
+	defer up.Close()
+	cfg := Default()
+	cfg.Storage.Path = t.TempDir()
+	cfg.Upstreams["lab"] = defaultUpstream("lab")
+	cfg.Upstreams["lab"].URL = up.URL
+	cfg.Index.Rules[0].Platforms = []string{"linux/amd64"}
+	explain := func() *Explanation {
+		t.Helper()
+		x, err := (&explainer{cfg: cfg}).explain(t.Context(), "lab/a/b:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	x := explain()
+	if x.Source != "the upstream" || x.Reference != "lab/a/b:1" || x.Rule != 0 || x.Signed != "no" || len(x.Images) != 2 {
+		t.Errorf("%+v", x)
+	}
+	if l := x.Images[0].Layers; len(l) != 2 || !l[0].Indexed || l[1].Indexed || !strings.HasPrefix(l[1].Reason, "too-small") {
+		t.Errorf("layers %+v", l)
+	}
+	if x.Images[1].Note == "" {
+		t.Errorf("a manifest that is not to be had: %+v", x.Images[1])
+	}
+	docs["sha256-"+digest.FromString(index).Encoded()+".sig"] = image
+	if x = explain(); !strings.HasPrefix(x.Signed, "by cosign, at the tag sha256-") {
+		t.Errorf("signed: %s", x.Signed)
+	}
+	if _, err := (&explainer{cfg: cfg}).explain(t.Context(), "lab/a/b:2"); err == nil {
+		t.Error("an image that is nowhere was explained")
+	}
+}
