@@ -28,6 +28,7 @@ var allowed = map[string][]string{
 	"internal/access":       {"internal/oci"},
 	"internal/upstream":     {"internal/oci"},
 	"internal/depcheck":     {},
+	"internal/imagelist":    {},
 	"ztoc":                  {"ztoc/internal/inflate", "internal/oci"},
 	"ztoc/internal/inflate": {},
 	"internal/oci":          {},

@@ -1,0 +1,122 @@
+package imagelist
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestRead(t *testing.T) {
+	for name, tt := range map[string]struct {
+		text    string
+		want    []string // "line name"
+		ignored []string
+		err     string
+	}{
+		"empty":          {"\n# nothing\n", nil, nil, ""},
+		"list":           {"\ufeffredis:7\n\n# base\nghcr.io/acme/app:1 # the app\n  quay.io/a/b@sha256:" + strings.Repeat("a", 64) + "\nredis:7\n", []string{"1 redis:7", "4 ghcr.io/acme/app:1", "5 quay.io/a/b@sha256:" + strings.Repeat("a", 64)}, nil, ""},
+		"one name":       {"redis", []string{"1 redis"}, nil, ""},
+		"windows":        {"redis:7\r\nnginx\r\n", []string{"1 redis:7", "2 nginx"}, nil, ""},
+		"bad line":       {"redis:7\nnot an image\nUpper\n", []string{"1 redis:7"}, nil, "line 2: \"not an image\" is no image's name"},
+		"yaml sequence":  {"- redis:7\n- nginx\n", []string{"1 redis:7", "2 nginx"}, nil, ""},
+		"json sequence":  {`["redis:7", "nginx", 7]`, []string{"1 redis:7", "1 nginx", "1 7"}, nil, ""},
+		"not documents":  {"a: b: c\n", nil, nil, "neither a list of images nor YAML or JSON"},
+		"no documents":   {"---\n---\n", nil, nil, ""},
+		"json documents": {"{\"spec\":{\"containers\":[{\"image\":\"a:1\"}]}}\n---\n{\"image\":\"b:2\"}", []string{"1 a:1", "3 b:2"}, nil, ""},
+		"kubernetes": {`---
+# Source: chart/templates/app.yaml
+apiVersion: apps/v1
+kind: Deployment
+spec:
+  template:
+    spec:
+      initContainers:
+        - {name: init, image: busybox:1.36}
+      containers:
+        - name: app
+          image: "ghcr.io/acme/app:1.2"
+          env: [{name: HELPER_IMAGE, value: "not/looked:at"}]
+        - name: again
+          image: ghcr.io/acme/app:1.2
+      ephemeralContainers: [{image: debug}]
+      volumes:
+        - image: {reference: quay.io/models/m:1, pullPolicy: Always}
+---
+kind: List
+items:
+  - spec: {jobTemplate: {spec: {template: {spec: {containers: [{image: cron:1}]}}}}}
+`, []string{"9 busybox:1.36", "12 ghcr.io/acme/app:1.2", "16 debug", "18 quay.io/models/m:1", "22 cron:1"}, nil, ""},
+		"custom resources": {`apiVersion: monitoring.coreos.com/v1
+kind: Prometheus
+spec:
+  image: quay.io/prometheus/prometheus:v3
+  sidecarImage: quay.io/thanos/thanos:v1
+  baseImage: plain
+  template: {image: "{{ .Values.image }}"}
+  other: {image: ""}
+  split: {image: {repository: quay.io/a/b, tag: "1"}}
+  host: {image: {url: "http://x/y.qcow2"}}
+  bad: {image: Not An Image}
+`, []string{"4 quay.io/prometheus/prometheus:v3"}, []string{
+			`line 5: spec.sidecarImage: "quay.io/thanos/thanos:v1" may be an image, but is under another key than image`,
+			`line 7: spec.template.image: "{{ .Values.image }}" is a template that was not filled in`,
+			`line 8: spec.other.image: is empty`,
+			`line 9: spec.split.image: is in parts; name it on a line of its own`,
+			`line 11: spec.bad.image: "Not An Image" is no image's name: invalid reference format: repository name (library/Not An Image) must be lowercase`,
+		}, ""},
+		"aliases": {"a: &x {image: one}\nb: *x\nc: &n two:2\nd: {image: *n}\nloop: &l [*l]\n", []string{"1 one", "3 two:2"}, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			images, ignored, err := Read(strings.NewReader(tt.text))
+			if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("error %v, want %q", err, tt.err)
+			}
+			var got, left []string
+			for _, i := range images {
+				got = append(got, strconv.Itoa(i.Line)+" "+i.Name)
+			}
+			for _, g := range ignored {
+				left = append(left, g.String())
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("images (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tt.ignored, left); diff != "" {
+				t.Errorf("ignored (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestReadTooLong(t *testing.T) {
+	long := strings.NewReader(strings.Repeat("# 34567890123456789012345678901\n", MaxBytes/32) + "redis\n")
+	if _, _, err := Read(long); err == nil || !strings.Contains(err.Error(), "longer than") {
+		t.Errorf("%v, want that it is too long", err)
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	for _, s := range []string{
+		"redis:7\n# x\n", "- a\n- b\n", `{"image":"x"}`, "a: &a [*a, {image: b}]\n---\nimage: {reference: c}", "---\nimage: !!null\n", "%YAML 1.1\n---\nimage: >\n  x\n",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		images, ignored, err := Read(strings.NewReader(text))
+		seen := map[string]bool{}
+		for _, i := range images {
+			if check(i.Name) != nil || i.Line < 1 || seen[i.Name] {
+				t.Errorf("found %q at line %d", i.Name, i.Line)
+			}
+			seen[i.Name] = true
+		}
+		for _, g := range ignored {
+			if g.Why == "" || len(g.String()) > 100_000+len(text) {
+				t.Errorf("ignored %+v", g)
+			}
+		}
+		_ = err
+	})
+}
