@@ -47,7 +47,13 @@ func (p *Proxy) Pull(ctx context.Context, repo oci.Repo, ref oci.Reference, o oc
 	if err != nil {
 		return x.got, manifestError(repo, ref, err)
 	}
-	return x.got, x.blobs(ctx)
+	if o.Known != nil {
+		if err := o.Known(ctx, x.got); err != nil {
+			return x.got, err
+		}
+	}
+	err = x.blobs(ctx)
+	return x.got, err
 }
 
 // pull is one Pull at work.

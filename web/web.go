@@ -23,6 +23,8 @@ type Options struct {
 	Store    *storage.Store
 	Gatherer prometheus.Gatherer
 	Creator  *Creator        // nil: no indexes are made
+	Images   Images          // nil: nothing is pulled or imported through here
+	Indexing Indexing        // nil: nothing is indexed
 	Logger   *slog.Logger    // nil: nothing is logged
 	Health   func() []Health // of what is outside this process, for /readyz?verbose; nil: nothing
 }
@@ -77,6 +79,7 @@ func (s *Web) Local(life context.Context) http.Handler {
 	post.Path("/api/v1/create").Handler(oci.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		return s.create(life, w, r)
 	}))
+	s.imageRoutes(life, m)
 	return m
 }
 

@@ -30,8 +30,10 @@ func openDoors(ctx context.Context, cfg *Config) (*doors, error) {
 
 func (d *doors) open(ctx context.Context, cfg *Config) (err error) {
 	var l net.ListenConfig
-	if d.registry, err = l.Listen(ctx, "tcp", cfg.Listen); err != nil {
-		return fmt.Errorf("listen: %w", err)
+	if cfg.Listen != "" { // "" is a command's own server, for which the socket is enough
+		if d.registry, err = l.Listen(ctx, "tcp", cfg.Listen); err != nil {
+			return fmt.Errorf("listen: %w", err)
+		}
 	}
 	if cfg.Admin.Listen != "" {
 		if d.admin, err = l.Listen(ctx, "tcp", cfg.Admin.Listen); err != nil {
@@ -84,8 +86,10 @@ func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px htt
 	door(d.registry, px)
 	door(d.admin, admin.Public())
 	door(d.socket, admin.Local(gctx))
-	log.Info("listening", "registry", d.registry.Addr().String(), "admin", cfg.Admin.Listen,
-		"data", cfg.Storage.Path, "next", tryCommand(cfg, d.registry.Addr().String()))
+	if d.registry != nil {
+		log.Info("listening", "registry", d.registry.Addr().String(), "admin", cfg.Admin.Listen,
+			"data", cfg.Storage.Path, "next", tryCommand(cfg, d.registry.Addr().String()))
+	}
 	return g.Wait()
 }
 

@@ -81,7 +81,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	}
 	acc.resolve.Store(px)
 	admin := web.New(web.Options{
-		Store: store.Store, Gatherer: reg, Logger: log, Health: health(clients),
+		Store: store.Store, Images: px, Indexing: ix, Gatherer: reg, Logger: log, Health: health(clients),
 		Creator: &web.Creator{Store: store.Store, Find: pulledImages(px, store.Store), Index: ix},
 	})
 

@@ -20,6 +20,9 @@ type PullOptions struct {
 	// Here takes what is here: nothing is asked for, and what is missing is
 	// storage.ErrNotFound.
 	Here bool
+	// Known is called once all manifests are here, and before the first blob: its
+	// error ends the pull; nil: not called.
+	Known func(context.Context, PulledImage) error
 	// Gate is waited for before each blob that has to be fetched; nil: no waiting.
 	Gate func(context.Context) error
 	// Progress hears how far it is, from one goroutine at a time; nil: nobody does.
@@ -49,4 +52,13 @@ type PulledImage struct {
 type PulledManifest struct {
 	v1.Descriptor               // with platform and annotations, as the index above it says them
 	Subject       digest.Digest `json:"subject,omitempty"` // of a referrer
+}
+
+// IndexState is how far the index of one image manifest is.
+type IndexState struct {
+	Done    bool   `json:"done"`              // nothing is left to do: it is listed, or never will be
+	Layers  int    `json:"layers"`            // that a rule wants indexed
+	Through int    `json:"through"`           // of these, indexed or left out for good
+	Trouble string `json:"trouble,omitempty"` // why a layer was not indexed, and is to be tried again
+	Tries   int    `json:"tries,omitempty"`   // so far, of that layer
 }

@@ -1,0 +1,158 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/gorilla/mux"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/internal/oci"
+)
+
+// WarmRequest says which image is to be brought here, and how.
+type WarmRequest struct {
+	Name      string   `json:"name"`                // in any spelling
+	Platforms []string `json:"platforms,omitempty"` // os/architecture[/variant]; none: all
+	Referrers bool     `json:"referrers,omitempty"` // signatures and the like, too
+	Pin       bool     `json:"pin,omitempty"`       // and kept, from before its first layer comes
+	Index     bool     `json:"index,omitempty"`     // wait until it is indexed
+	Here      bool     `json:"here,omitempty"`      // nothing is fetched: storage.ErrNotFound for what is missing
+}
+
+// WarmEvent is one line of the answer: exactly one is set. The last has Image or
+// Error.
+type WarmEvent struct {
+	Progress *oci.PullProgress `json:"progress,omitempty"`
+	Index    *oci.IndexState   `json:"index,omitempty"` // of the manifest that is waited for
+	Image    *WarmImage        `json:"image,omitempty"`
+	Error    string            `json:"error,omitempty"`
+}
+
+// WarmImage is an image that is here.
+type WarmImage struct {
+	Name      string          `json:"name"`      // as it was asked for
+	Reference string          `json:"reference"` // canonical
+	Pulled    oci.PulledImage `json:"pulled"`
+	Layers    int             `json:"layers"` // that a rule wants indexed
+	Pinned    bool            `json:"pinned,omitempty"`
+}
+
+// imageRoutes are those about whole images.
+func (s *Web) imageRoutes(life context.Context, m *mux.Router) {
+	post := m.Methods(http.MethodPost).Subrouter()
+	post.Path("/api/v1/warm").Handler(oci.Handler(func(w http.ResponseWriter, r *http.Request) error {
+		return s.warm(life, w, r)
+	}))
+}
+
+var errNoImages = &oci.Error{Code: errcode.ErrorCodeUnsupported, Message: "no upstream is configured here"}
+
+func (s *Web) warm(life context.Context, w http.ResponseWriter, r *http.Request) error {
+	var q WarmRequest
+	if err := receive(w, r, &q); err != nil {
+		return err
+	}
+	if s.opt.Images == nil {
+		return errNoImages
+	}
+	out, ctx, end := newStream(life, w, r)
+	defer end()
+	x, err := s.bring(ctx, q, out)
+	if err != nil {
+		s.log.WarnContext(ctx, "image not warmed", "name", q.Name, "err", err)
+		out.tell(WarmEvent{Error: err.Error()})
+		return nil
+	}
+	s.log.InfoContext(ctx, "image warmed", "name", x.Reference, "digest", x.Pulled.Root.Digest,
+		"blobs", len(x.Pulled.Blobs), "bytes", x.Pulled.Fetched, "pinned", x.Pinned)
+	out.tell(WarmEvent{Image: &x})
+	return nil
+}
+
+// bring pulls, pins, waits for the index, and makes all of it durable.
+func (s *Web) bring(ctx context.Context, q WarmRequest, out *stream) (x WarmImage, err error) {
+	x.Name = q.Name
+	repo, ref, err := s.opt.Images.Name(q.Name)
+	if err != nil {
+		return x, err
+	}
+	x.Reference = canonical(repo, ref)
+	o := oci.PullOptions{Referrers: q.Referrers, Here: q.Here, Progress: func(p oci.PullProgress) { out.often(WarmEvent{Progress: &p}) }}
+	if o.Platforms, err = parsePlatforms(q.Platforms); err != nil {
+		return x, err
+	}
+	if q.Pin { // before the layers: a store that is nearly full must not drop the first for the last
+		o.Known = func(ctx context.Context, got oci.PulledImage) error {
+			_, err := s.opt.Store.Pin(ctx, x.Reference, got.Root.Digest)
+			x.Pinned = err == nil
+			return err
+		}
+	}
+	if x.Pulled, err = s.opt.Images.Pull(ctx, repo, ref, o); err != nil {
+		return x, err
+	}
+	if q.Index && s.opt.Indexing != nil {
+		for _, m := range x.Pulled.Manifests {
+			n, err := s.awaitIndex(ctx, m.Descriptor, out)
+			if err != nil {
+				return x, err
+			}
+			x.Layers += n
+		}
+	}
+	return x, s.opt.Store.Flush(ctx)
+}
+
+func canonical(repo oci.Repo, ref oci.Reference) string {
+	if ref.Digest != "" {
+		return repo.String() + "@" + ref.Digest.String()
+	}
+	return repo.String() + ":" + ref.Tag
+}
+
+func parsePlatforms(words []string) (ps []v1.Platform, err error) {
+	for _, w := range words {
+		p, err := oci.ParsePlatform(w)
+		if err != nil {
+			return nil, err
+		}
+		ps = append(ps, p)
+	}
+	return ps, nil
+}
+
+const (
+	// indexLook is how often it is looked whether an index is done.
+	indexLook = 50 * time.Millisecond
+	// indexTries is after how many tries to index a layer nobody waits for the
+	// next one.
+	indexTries = 3
+)
+
+// awaitIndex waits until nothing is left to do about a manifest's index, and
+// says how many of its layers one was wanted of.
+func (s *Web) awaitIndex(ctx context.Context, d v1.Descriptor, out *stream) (layers int, err error) {
+	tick := time.NewTicker(indexLook)
+	defer tick.Stop()
+	for {
+		st, err := s.opt.Indexing.State(ctx, d.Digest)
+		switch {
+		case err != nil:
+			return 0, err
+		case st.Done:
+			return st.Layers, nil
+		case st.Tries >= indexTries:
+			return 0, fmt.Errorf("pulled, but %s is not indexed after %d tries: %s", d.Digest, st.Tries, st.Trouble)
+		}
+		out.often(WarmEvent{Index: &st})
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
