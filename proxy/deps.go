@@ -84,6 +84,9 @@ type Upstream struct {
 	Hosts    []string // virtual hosts bound to it
 	Library  bool     // one-segment names live under library/, as on Docker Hub
 	Registry Registry
+	// AsCaller gives Registry as it is asked in the name of r's caller, for what
+	// its request needs, also after that ended; nil: it is asked in our own.
+	AsCaller func(r *http.Request, repo oci.Repo) Registry
 	// Credentials says that Registry asks with credentials of our own: that they
 	// are refused is trouble with them, not an answer about what was asked for.
 	Credentials bool

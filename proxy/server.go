@@ -230,6 +230,11 @@ func (p *Proxy) route(r *http.Request, action oci.Action) (*Upstream, oci.Repo, 
 			return nil, oci.Repo{}, err
 		}
 	}
+	if up.AsCaller != nil {
+		theirs := *up
+		theirs.Registry = up.AsCaller(r, repo)
+		up = &theirs
+	}
 	return up, repo, nil
 }
 

@@ -16,7 +16,7 @@ type Config struct {
 	ShutdownTimeout time.Duration              `yaml:"shutdown_timeout"` // for open responses to finish; then they are cut
 	Log             LogConfig                  `yaml:"log"`              //
 	Storage         StorageConfig              `yaml:"storage"`          //
-	Access          string                     `yaml:"access" enum:",open"`
+	Access          string                     `yaml:"access" enum:",open,passthrough"`
 	Auth            AuthConfig                 `yaml:"auth"`             //
 	Offline         bool                       `yaml:"offline"`          // no upstream is ever dialled
 	DefaultUpstream string                     `yaml:"default_upstream"` // a key of Upstreams, or "" for none
@@ -80,7 +80,8 @@ type UpstreamConfig struct {
 	BreakerPause       time.Duration `yaml:"breaker_pause"`          // for so long
 	CAFile             string        `yaml:"ca_file"`                // PEM: see RootCAs
 	InsecureSkipVerify bool          `yaml:"insecure_skip_verify"`   //
-	Access             string        `yaml:"access" enum:",open"`    // "" leaves it to Config.Access
+	// Access: "" leaves it to Config.Access.
+	Access string `yaml:"access" enum:",open,passthrough"`
 
 	password string         // Password, or what PasswordFile holds
 	rootCAs  *x509.CertPool // what CAFile holds

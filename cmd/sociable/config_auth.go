@@ -55,6 +55,8 @@ func (c *Config) mode(name string) access.Mode {
 	}
 	_, _, secret := u.Credentials()
 	switch {
+	case a == "passthrough" && (u.Access != "" || !secret):
+		return access.Passthrough
 	case a == "open", a == "" && !secret:
 		return access.Open
 	default:
@@ -121,7 +123,16 @@ func (c *Config) checkAuth(bad, doubts *findings) {
 	for i := range c.Auth.Rules {
 		c.checkAuthRule(i, groups, bad, doubts)
 	}
-	if c.Auth.logins() && !c.onLoopback && !strings.HasPrefix(c.Auth.URL, "https:") {
+	passes := false
+	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
+		if u := c.Upstreams[name]; c.mode(name) == access.Passthrough {
+			passes = true
+			if path := "upstreams." + name; u.Username != "" {
+				bad.add(c.origin(path+".username"), "%s: access: passthrough asks with the credentials of whoever pulls; remove username, or the access", path)
+			}
+		}
+	}
+	if (c.Auth.logins() || passes) && !c.onLoopback && !strings.HasPrefix(c.Auth.URL, "https:") {
 		doubts.add(c.origin("auth"), "auth: passwords cross the network readable, unless something in front of %s speaks TLS; then write its address in auth.url", c.Listen)
 	}
 }

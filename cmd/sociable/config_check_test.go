@@ -70,7 +70,7 @@ func TestMistakes(t *testing.T) {
 			`1: log.level: want "debug", "info", "warn" or "error", got "verbose"`,
 			`1: log.format: want "text" or "json", got "xml"`,
 			`2: storage.on_disconnect: want "finish" or "stop", got "go"`,
-			`3: access: want "" or "open", got "opn"`,
+			`3: access: want "", "open" or "passthrough", got "opn"`,
 			`4: index.rules[0].publish: want "v1" or "none", got "v2"`,
 		}},
 		{"addresses", "listen: 5000\nadmin: {listen: \"a b:1\"}\n", []string{

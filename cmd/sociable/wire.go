@@ -60,17 +60,17 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 		MaxUncompressed: int64(cfg.Index.MaxUncompressed), MaxFiles: cfg.Index.MaxFiles,
 		Events: ev, SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: log, Registerer: reg,
 	})
+	acc, err := buildAccess(cfg, ups, clients, log, reg)
+	if err != nil {
+		return err
+	}
 	rf := referrers.New(referrers.Options{
 		Store: store.Store, Timeout: cfg.Referrers.UpstreamTimeout, TTL: cfg.Referrers.TTL, Logger: log, Registerer: reg,
-		Upstream: askReferrers(ups, clients), Hosted: isHosted(ups),
+		Upstream: askReferrers(ups, clients, acc), Hosted: isHosted(ups),
 	})
 	// What outlives a request ends after the listeners, not with them.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	acc, err := buildAccess(cfg, log, reg)
-	if err != nil {
-		return err
-	}
 	px, err := proxy.New(life, proxy.Options{
 		Store: store.Store, Upstreams: ups, Default: cfg.DefaultUpstream, Access: acc, Indexer: ix, Referrers: rf, Events: ev,
 		StopOnDisconnect: !cfg.Storage.FinishOnDisconnect(),

@@ -21,6 +21,7 @@ type Options struct {
 	// Resolve gives the repository that a request for name would mean at host;
 	// host "" is none of the virtual ones.
 	Resolve    func(host, name string) (oci.Repo, error)
+	Upstreams  Upstreams             // nil: no upstream is Passthrough
 	Logger     *slog.Logger          // nil: nothing is logged
 	Registerer prometheus.Registerer // nil: nothing is exported
 	Now        func() time.Time      // nil: time.Now
@@ -37,6 +38,7 @@ type Access struct {
 	verifier  *verifier
 	penalties *penalties
 	opener    *opener
+	pass      *passthrough
 }
 
 // New makes an Access.
@@ -44,6 +46,7 @@ func New(o Options, p Policy) *Access {
 	a := &Access{
 		opt: o, log: o.Logger, now: o.Now, metrics: newMetrics(o.Registerer),
 		verifier: newVerifier(), penalties: newPenalties(), opener: newOpener(),
+		pass: newPassthrough(o.Upstreams),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -66,6 +69,10 @@ type caller struct {
 	// token holds what the request's token is for; nil: it came without one,
 	// and is not narrowed by any.
 	token *[]Grant
+	// login stands for credentials that are an upstream's; cred are these, where
+	// the request itself has them.
+	login loginKey
+	cred  credentials
 	err   error // why the credentials that it sent are no good
 }
 
@@ -103,8 +110,20 @@ func (a *Access) identify(r *http.Request, c *caller) {
 	case cred.token != "":
 		a.byToken(r, c, cred.token)
 	case cred.user != "":
-		c.id, c.err = a.byPassword(r, cred)
+		a.byCredentials(r, c, cred)
 	}
+}
+
+// byCredentials is a user of ours, or else, where upstreams have a say, somebody
+// whom they may know.
+func (a *Access) byCredentials(r *http.Request, c *caller, cred credentials) {
+	p := a.policy.Load()
+	if p.passes && (p.Passwords == nil || !p.Passwords.Has(cred.user)) {
+		c.id = Identity{Name: cred.user, Via: ViaUpstream}
+		c.login, c.cred = a.pass.key.keyed(cred.user, cred.password), cred
+		return
+	}
+	c.id, c.err = a.byPassword(r, cred)
 }
 
 // byToken is who a token says.
@@ -113,6 +132,12 @@ func (a *Access) byToken(r *http.Request, c *caller, raw string) {
 	if err == nil && t.Via == ViaPassword {
 		hash, ok := a.hash(t.Subject)
 		if !ok || proofOf(hash) != t.Proof {
+			err = errToken
+		}
+	}
+	if t.Via == ViaUpstream && err == nil {
+		var ok bool
+		if c.login, ok = parseLoginKey(t.Login); !ok {
 			err = errToken
 		}
 	}
@@ -143,9 +168,7 @@ func (a *Access) byPassword(r *http.Request, cred credentials) (Identity, error)
 	if !known {
 		if wait := a.penalties.wait(addr, cred.user, now); wait > 0 {
 			a.metrics.login(loginDelayed)
-			return Identity{}, &oci.Error{
-				Code: errcode.ErrorCodeTooManyRequests, Message: "too many wrong passwords; try again later", RetryAfter: wait,
-			}
+			return Identity{}, tooMany(wait)
 		}
 		var err error
 		if right, err = a.verifier.verify(r.Context(), cred.user, cred.password, hash, now); err != nil {
@@ -165,6 +188,12 @@ func (a *Access) byPassword(r *http.Request, cred credentials) (Identity, error)
 	return Identity{Name: cred.user, Via: ViaPassword}, nil
 }
 
+func tooMany(wait time.Duration) error {
+	return &oci.Error{
+		Code: errcode.ErrorCodeTooManyRequests, Message: "too many wrong passwords; try again later", RetryAfter: wait,
+	}
+}
+
 // Enter is asked for GET /v2/, where clients find out how to log in. It is nil
 // for who has logged in, and for everybody where nothing needs a login.
 func (a *Access) Enter(r *http.Request) error {
@@ -172,7 +201,7 @@ func (a *Access) Enter(r *http.Request) error {
 	if c.err != nil {
 		return c.err
 	}
-	if c.id.known() || c.token != nil || !a.policy.Load().asksWho() {
+	if c.id.Name != "" || c.token != nil || !a.policy.Load().asksWho() {
 		return nil
 	}
 	return a.unauthorized(r, "", "", "authentication required")
@@ -192,6 +221,9 @@ func (a *Access) decide(r *http.Request, c *caller, repo oci.Repo, action oci.Ac
 	if c.err != nil {
 		return c.err
 	}
+	if p := a.policy.Load(); p.Upstreams[repo.Upstream] == Passthrough && !p.Unguarded {
+		return a.passes(r, c, repo, action)
+	}
 	want := scopeOf(repo, action)
 	if !a.policy.Load().allows(c.id, repo, action) {
 		if c.id.known() {
@@ -199,13 +231,8 @@ func (a *Access) decide(r *http.Request, c *caller, repo oci.Repo, action oci.Ac
 		}
 		return a.unauthorized(r, want, "", "authentication required")
 	}
-	if c.token == nil {
+	if c.token == nil || granted(*c.token, repo, action) {
 		return nil
-	}
-	for _, g := range *c.token {
-		if g.Name == repo.String() && g.has(action) {
-			return nil
-		}
 	}
 	if a.policy.Load().allows(Identity{}, repo, action) { // without a token, too
 		return nil

@@ -59,10 +59,15 @@ type Policy struct {
 type policy struct {
 	Policy
 	groups membership
+	passes bool // some upstream is Passthrough
 }
 
 func newPolicy(p Policy) *policy {
-	return &policy{Policy: p, groups: newMembership(p.Groups)}
+	out := &policy{Policy: p, groups: newMembership(p.Groups)}
+	for _, m := range p.Upstreams {
+		out.passes = out.passes || m == Passthrough
+	}
+	return out
 }
 
 // everything stands for the proxy as a whole: only patterns that match all

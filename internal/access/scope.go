@@ -92,6 +92,16 @@ type Grant struct {
 	Actions []string `json:"actions"`
 }
 
+// granted reports whether one of gs is for action in repo.
+func granted(gs []Grant, repo oci.Repo, action oci.Action) bool {
+	for _, g := range gs {
+		if g.Name == repo.String() && g.has(action) {
+			return true
+		}
+	}
+	return false
+}
+
 func (g Grant) has(action oci.Action) bool {
 	if g.Type != "repository" {
 		return false

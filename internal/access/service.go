@@ -78,7 +78,7 @@ func (a *Access) identifyForm(r *http.Request, c *caller) (scopes []string, err 
 		if cred.user == "" {
 			return nil, bad("the form has no username")
 		}
-		c.id, c.err = a.byPassword(r, cred)
+		a.byCredentials(r, c, cred)
 	case "refresh_token": // never given out
 		c.err = &oci.Error{Code: errcode.ErrorCodeUnauthorized, Message: "refresh tokens are not given here: log in with a user and password"}
 	default:
@@ -91,17 +91,25 @@ func (a *Access) identifyForm(r *http.Request, c *caller) (scopes []string, err 
 // clients find out by what they are refused.
 func (a *Access) sendToken(w http.ResponseWriter, r *http.Request, c *caller, scopes []scope) error {
 	now := a.now()
-	t := claims{Via: c.id.Via, Groups: c.id.Groups, Access: a.grants(r, c, scopes)}
+	t := claims{Via: c.id.Via, Groups: c.id.Groups}
 	t.Subject = c.id.Name
+	ttl := tokenTTL
+	var err error
+	if t.Access, ttl, err = a.grants(r, c, scopes); err != nil {
+		return err
+	}
+	if c.login != (loginKey{}) {
+		t.Login = c.login.String()
+	}
 	if hash, ok := a.hash(c.id.Name); ok && c.id.Via == ViaPassword {
 		t.Proof = proofOf(hash)
 	}
-	raw, err := a.opt.Keys.mint(t, registryToken, now, tokenTTL)
+	raw, err := a.opt.Keys.mint(t, registryToken, now, ttl)
 	if err != nil {
 		return err
 	}
 	body, err := json.Marshal(map[string]any{
-		"token": raw, "access_token": raw, "expires_in": int(tokenTTL / time.Second), "issued_at": now.UTC().Format(time.RFC3339),
+		"token": raw, "access_token": raw, "expires_in": int(ttl / time.Second), "issued_at": now.UTC().Format(time.RFC3339),
 	})
 	if err != nil {
 		return fmt.Errorf("encode a token: %w", err)
@@ -118,22 +126,43 @@ func (a *Access) sendToken(w http.ResponseWriter, r *http.Request, c *caller, sc
 	return nil
 }
 
-// grants are the scopes that the caller may have, under their canonical names.
-func (a *Access) grants(r *http.Request, c *caller, scopes []scope) []Grant {
-	p := a.policy.Load()
-	out := []Grant{}
+// target is a scope whose repository was found.
+type target struct {
+	repo     oci.Repo
+	wants    []oci.Action
+	explicit bool // the scope itself names the upstream
+}
+
+func (a *Access) targets(host string, scopes []scope) (out []target) {
 	for _, s := range scopes {
 		wants := s.wants()
 		if len(wants) == 0 || oci.CheckName(s.name) != nil {
 			continue
 		}
-		repo, err := a.opt.Resolve(r.Host, s.name)
+		repo, err := a.opt.Resolve(host, s.name)
 		if err != nil {
 			continue // nobody may do anything there
 		}
-		g := Grant{Type: "repository", Name: repo.String()}
-		for _, w := range wants {
-			if p.allows(c.id, repo, w) {
+		out = append(out, target{repo, wants, repo.Name != s.name && repo.Name != "library/"+s.name})
+	}
+	return out
+}
+
+// grants are the scopes that the caller may have, under their canonical names,
+// and how long it may have them.
+func (a *Access) grants(r *http.Request, c *caller, scopes []scope) (out []Grant, ttl time.Duration, err error) {
+	p := a.policy.Load()
+	targets := a.targets(r.Host, scopes)
+	logins := a.newLogins(r, c, targets)
+	out, ttl = []Grant{}, tokenTTL
+	for _, t := range targets {
+		g := Grant{Type: "repository", Name: t.repo.String()}
+		through := p.Upstreams[t.repo.Upstream] == Passthrough
+		if through && !logins.to(t) {
+			continue
+		}
+		for _, w := range t.wants {
+			if through && w == oci.ActionPull || !through && p.allows(c.id, t.repo, w) {
 				g.Actions = append(g.Actions, string(w))
 			}
 		}
@@ -141,5 +170,5 @@ func (a *Access) grants(r *http.Request, c *caller, scopes []scope) []Grant {
 			out = append(out, g)
 		}
 	}
-	return out
+	return out, min(ttl, logins.ttl), logins.verdict()
 }

@@ -33,7 +33,9 @@ type claims struct {
 	Groups []string `json:"groups,omitempty"`
 	// Proof stands for the password's hash at that time: a token ends when its
 	// user is removed, or has another password.
-	Proof  string  `json:"proof,omitempty"`
+	Proof string `json:"proof,omitempty"`
+	// Login stands for credentials that are an upstream's.
+	Login  string  `json:"login,omitempty"`
 	Access []Grant `json:"access"`
 }
 

@@ -120,7 +120,7 @@ func (k *Caller) loginBasic(ctx context.Context, username, password string) erro
 	if err != nil {
 		return fmt.Errorf("log in: %w", ex.explain(err))
 	}
-	_ = resp.Body.Close() // not read
+	_ = resp.Body.Close()                                                   // not read
 	if resp.StatusCode/100 != 2 && resp.StatusCode != http.StatusNotFound { // a registry without its root has to be asked something else
 		return fmt.Errorf("log in: %w", &StatusError{
 			Upstream: k.e.auth.upstream, Op: string(opToken), Status: resp.StatusCode,
