@@ -161,7 +161,7 @@ func TestRangesLikeServeContent(t *testing.T) {
 				want.Header().Set("Content-Type", "application/octet-stream")
 				r := httptest.NewRequest("GET", path, nil)
 				switch h {
-				case "bytes=5-2", "bytes=a-b", "chars=0-5":
+				case "bytes=a-b", "chars=0-5":
 				case "bytes=-0":
 					r.Header.Set("Range", "bytes=9999999-")
 				default:

@@ -2,6 +2,7 @@ package oci
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -26,12 +27,20 @@ const maxRanges = 64
 // Last then is; Last is -1 in an open-ended one.
 type RangeSpec struct{ First, Last int64 }
 
+// beyond is a range that no body has.
+var beyond = RangeSpec{First: math.MaxInt64, Last: math.MaxInt64}
+
 // ParseRange reads a Range header (RFC 9110 §14.1.2). A header that is absent,
-// malformed, or in another unit gives nil: it is to be ignored.
+// malformed, or in another unit gives nil: it is to be ignored. A lone range that
+// ends before it begins is unsatisfiable, as RFC 9110 §14.2 allows and the
+// distribution specification's conformance tests ask for.
 func ParseRange(header string) []RangeSpec {
 	set, ok := strings.CutPrefix(header, "bytes=")
 	if !ok {
 		return nil
+	}
+	if reversed(set) {
+		return []RangeSpec{beyond}
 	}
 	var specs []RangeSpec
 	for _, part := range strings.Split(set, ",") {
@@ -59,6 +68,14 @@ func parseSpec(s string) (RangeSpec, bool) {
 		return RangeSpec{}, false
 	}
 	return RangeSpec{First: first, Last: last}, true
+}
+
+// reversed reports a range that ends before it begins.
+func reversed(s string) bool {
+	a, b, _ := strings.Cut(s, "-")
+	first, ok1 := parsePos(a)
+	last, ok2 := parsePos(b)
+	return ok1 && ok2 && first >= 0 && last >= 0 && last < first
 }
 
 // parsePos reads digits only; "" is -1. A number beyond int64 is as good as the largest.
