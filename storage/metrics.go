@@ -23,7 +23,7 @@ const (
 
 var (
 	allOps   = []op{opSync, opRow, opCheckpoint, opAccess, opEvict, opSweep, opRepair, opCheck}
-	allKinds = []Kind{KindBlob, KindSpan, KindManifest, KindZTOC, KindIndex}
+	allKinds = []Kind{KindBlob, KindSpan, KindManifest, KindZTOC, KindIndex, KindHosted}
 )
 
 type metrics struct {

@@ -12,14 +12,15 @@ import (
 // Kind says what a stored blob is, which decides how it may be evicted.
 type Kind string
 
-// Evictable are KindBlob and KindSpan; the rest is small and kept while what it
-// describes is known.
+// Evictable are KindBlob and KindSpan. KindHosted is kept while a repository has
+// it; the rest is small, and kept while what it describes is known.
 const (
 	KindBlob     Kind = "blob"     // config, layer, or anything else an image names
 	KindSpan     Kind = "span"     // compressed bytes of one span of a layer
 	KindManifest Kind = "manifest" // image manifest or index from upstream
 	KindZTOC     Kind = "ztoc"     // made here, of a layer
 	KindIndex    Kind = "index"    // SOCI index manifest, made here, of an image
+	KindHosted   Kind = "hosted"   // a KindBlob that a hosted repository has: there is no other place to get it from
 )
 
 // BlobRow says that bytes are here, verified and synced.

@@ -154,4 +154,6 @@ type Tx interface {
 	PinTx
 	BlockTx
 	MissingTx
+	ContentTx
+	UploadTx
 }

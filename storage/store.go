@@ -51,6 +51,7 @@ type Store struct {
 
 	digests  digests
 	partials partials
+	uploads  uploads
 	queue    queue
 	accesses accesses
 	heat     heat
@@ -158,8 +159,9 @@ func (s *Store) count(ctx context.Context) error {
 	}
 	var sums map[Kind]tally
 	var parked map[digest.Digest]int64
+	var pushing []UploadRow
 	err := s.meta.View(ctx, func(tx Tx) error {
-		sums, parked = map[Kind]tally{}, map[digest.Digest]int64{}
+		sums, parked, pushing = map[Kind]tally{}, map[digest.Digest]int64{}, nil
 		err := tx.Blobs(func(row BlobRow) error {
 			t := sums[row.Kind]
 			sums[row.Kind] = tally{t.bytes + row.Size, t.blobs + 1}
@@ -168,8 +170,15 @@ func (s *Store) count(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return tx.Partials(func(row PartialRow) error {
+		err = tx.Partials(func(row PartialRow) error {
 			parked[row.Digest] = total(row.Have)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return tx.Uploads(func(row UploadRow) error {
+			pushing = append(pushing, row)
 			return nil
 		})
 	})
@@ -177,6 +186,7 @@ func (s *Store) count(ctx context.Context) error {
 		return fmt.Errorf("count what is stored: %w", err)
 	}
 	s.space.load(sums, parked)
+	s.uploads.load(s, pushing)
 	s.counted.Store(true)
 	return nil
 }
@@ -188,12 +198,14 @@ func rank(k Kind) int {
 		return 1
 	case KindBlob:
 		return 2
-	case KindManifest:
+	case KindHosted:
 		return 3
-	case KindZTOC:
+	case KindManifest:
 		return 4
-	case KindIndex:
+	case KindZTOC:
 		return 5
+	case KindIndex:
+		return 6
 	}
 	return 0
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -69,9 +70,15 @@ func (s *Store) orphans(ctx context.Context) (found []orphan, err error) {
 		return nil, fmt.Errorf("walk blobs: %w", err)
 	}
 	err = s.blobs.WalkPartials(ctx, func(key string, size int64) error {
+		if strings.HasPrefix(key, uploadPrefix) {
+			if s.uploads.get(key[len(uploadPrefix):]) == nil {
+				found = append(found, orphan{key: key, size: size})
+			}
+			return nil
+		}
 		d := digest.Digest(key)
 		if d.Validate() != nil {
-			return nil // an upload's, which is not the Store's
+			return nil // not ours
 		}
 		_, err := s.partialRow(ctx, d)
 		if errors.Is(err, ErrNotFound) {
@@ -98,6 +105,9 @@ func (s *Store) partialRow(ctx context.Context, d digest.Digest) (row PartialRow
 func (s *Store) sweep(ctx context.Context, o orphan) (gone bool, err error) {
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
+	}
+	if id, upload := strings.CutPrefix(o.key, uploadPrefix); upload {
+		return s.sweepUpload(ctx, id)
 	}
 	e := s.digests.lockIdle(o.d)
 	if e == nil {

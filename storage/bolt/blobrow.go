@@ -25,6 +25,7 @@ const blobRowFormat = 1
 // kinds are numbered by their place, for good; 0 stands for none.
 var kinds = []storage.Kind{
 	"", storage.KindBlob, storage.KindSpan, storage.KindManifest, storage.KindZTOC, storage.KindIndex,
+	storage.KindHosted,
 }
 
 var errRow = errors.New("bad row")

@@ -57,6 +57,14 @@
 //	  UPSTREAM 00 NAME 00 REFERENCE  -> JSON of storage.MissingRow
 //	heat
 //	  D S                            -> heat of a layer's spans, see heat.go
+//	content
+//	  UPSTREAM 00 NAME 00 D          -> JSON of storage.ContentRow
+//	content-by-digest
+//	  D UPSTREAM 00 NAME             -> nothing
+//	content-bytes
+//	  UPSTREAM                       -> uint64, big endian: bytes of the digests that its repositories have, each once
+//	uploads
+//	  ID                             -> JSON of storage.UploadRow
 //
 // D is a digest: a byte for the algorithm (1 sha256, 2 sha512), then the hash
 // itself, so that its length is known from its first byte. S is a span size, 8

@@ -34,7 +34,11 @@ var (
 	bucketUpstreamReferrers = []byte("upstream-referrers")
 	bucketEvents            = []byte("events")
 
-	bucketMissing = []byte("missing")
+	bucketMissing         = []byte("missing")
+	bucketContent         = []byte("content")
+	bucketContentByDigest = []byte("content-by-digest")
+	bucketContentBytes    = []byte("content-bytes")
+	bucketUploads         = []byte("uploads")
 
 	bucketConversions   = []byte("conversions")
 	bucketConvertedTags = []byte("converted-tags")
@@ -63,6 +67,7 @@ var migrations = []func(*bbolt.Tx) error{
 	},
 	createBuckets(bucketMissing), // version 4
 	addConversions,               // version 5
+	createBuckets(bucketContent, bucketContentByDigest, bucketContentBytes, bucketUploads), // version 6
 }
 
 // addConversions makes the buckets of SOCI v2 images and of tasks, and has jobs

@@ -18,10 +18,11 @@ import (
 // TestMigrate opens files as earlier versions wrote them: rows stay, and what
 // came since works.
 func TestMigrate(t *testing.T) {
-	v5 := []string{"conversions", "converted-tags", "retired", "jobs-by-order", "tasks", "tasks-by-order"}
+	v6 := []string{"content", "content-by-digest", "content-bytes", "uploads"}
+	v5 := append([]string{"conversions", "converted-tags", "retired", "jobs-by-order", "tasks", "tasks-by-order"}, v6...)
 	v4 := append([]string{"missing"}, v5...)
 	v3 := append([]string{"tags-by-digest", "manifests-by-named", "upstream-referrers", "events"}, v4...)
-	later := map[uint32][]string{1: append([]string{"pins", "pins-by-digest", "blocks", "heat"}, v3...), 2: v3, 3: v4, 4: v5}
+	later := map[uint32][]string{1: append([]string{"pins", "pins-by-digest", "blocks", "heat"}, v3...), 2: v3, 3: v4, 4: v5, 5: v6}
 	for version, buckets := range later {
 		path := filepath.Join(t.TempDir(), "meta.db")
 		d := digest.FromString("kept")
@@ -79,6 +80,8 @@ func TestMigrate(t *testing.T) {
 					tx.PutBlock(storage.BlockRow{Digest: d}),
 					tx.PutHeat(storage.HeatRow{Digest: d, SpanSize: 1}),
 					tx.PutMissing(storage.MissingRow{Reference: "1"}),
+					tx.PutContent(storage.ContentRow{Repo: oci.Repo{Upstream: "a", Name: "b"}, Digest: d}),
+					tx.PutUpload(storage.UploadRow{ID: "1"}),
 				)
 			})
 			if err := errors.Join(err, db.Close()); err != nil {

@@ -29,6 +29,8 @@ func Meta(t *testing.T, newMeta func(t *testing.T) storage.Meta) {
 		"named by":            metaNamedBy,
 		"tags of":             metaTagsOf,
 		"events":              metaEvents,
+		"content":             metaContent,
+		"uploads":             metaUploads,
 		"layers":              metaLayers,
 		"spans":               metaSpans,
 		"images":              metaImages,

@@ -1,0 +1,224 @@
+package bolt
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+// contentPrefix begins the keys of all that repo has.
+func contentPrefix(repo oci.Repo) ([]byte, error) { return tagsPrefix(repo) }
+
+func contentKey(repo oci.Repo, d digest.Digest) ([]byte, error) {
+	key, err := contentPrefix(repo)
+	if err != nil {
+		return nil, err
+	}
+	return appendDigest(key, d)
+}
+
+// upstreamPrefix begins the keys of all repositories of upstream.
+func upstreamPrefix(key []byte, upstream string) ([]byte, error) {
+	key, err := appendName(key, upstream)
+	if err != nil {
+		return nil, err
+	}
+	return append(key, 0), nil
+}
+
+func (t tx) PutContent(row storage.ContentRow) error {
+	key, err := contentKey(row.Repo, row.Digest)
+	if err != nil {
+		return err
+	}
+	old, err := t.Content(row.Repo, row.Digest)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		err = t.fileContent(row)
+	case err == nil && old.Size != row.Size:
+		err = fmt.Errorf("%w: %s has %d bytes in %s, not %d", errRow, row.Digest, old.Size, row.Repo, row.Size)
+	}
+	if err != nil {
+		return err
+	}
+	return t.put(bucketContent, key, row)
+}
+
+// fileContent files and counts content that is new to its repository.
+func (t tx) fileContent(row storage.ContentRow) error {
+	if row.Size < 0 {
+		return fmt.Errorf("%w: size %d", errRow, row.Size)
+	}
+	had, err := t.upstreamHas(row.Repo.Upstream, row.Digest)
+	if err == nil && !had {
+		err = t.countContent(row.Repo.Upstream, row.Size)
+	}
+	if err != nil {
+		return err
+	}
+	key, err := rightKey(row.Repo, row.Digest)
+	if err != nil {
+		return err
+	}
+	if err := t.t.Bucket(bucketContentByDigest).Put(key, present); err != nil {
+		return err
+	}
+	return t.PutRight(row.Repo, row.Digest)
+}
+
+// upstreamHas reports whether a repository of upstream has d as content.
+func (t tx) upstreamHas(upstream string, d digest.Digest) (bool, error) {
+	key, err := digestKey(d)
+	if err == nil {
+		key, err = upstreamPrefix(key, upstream)
+	}
+	if err != nil {
+		return false, err
+	}
+	k, _ := t.t.Bucket(bucketContentByDigest).Cursor().Seek(key)
+	return bytes.HasPrefix(k, key), nil
+}
+
+func (t tx) countContent(upstream string, n int64) error {
+	sum, err := t.ContentBytes(upstream)
+	if err != nil {
+		return err
+	}
+	return t.t.Bucket(bucketContentBytes).Put([]byte(upstream), binary.BigEndian.AppendUint64(nil, uint64(sum+n)))
+}
+
+func (t tx) ContentBytes(upstream string) (int64, error) {
+	v := t.t.Bucket(bucketContentBytes).Get([]byte(upstream))
+	switch len(v) {
+	case 0:
+		return 0, nil
+	case 8:
+		return int64(binary.BigEndian.Uint64(v)), nil
+	}
+	return 0, fmt.Errorf("%w: bytes of %s: %x", errRow, upstream, v)
+}
+
+func (t tx) Content(repo oci.Repo, d digest.Digest) (row storage.ContentRow, err error) {
+	key, err := contentKey(repo, d)
+	if err != nil {
+		return row, err
+	}
+	return row, t.get(bucketContent, key, &row, func() string { return fmt.Sprintf("%s in %s", d, repo) })
+}
+
+func (t tx) DeleteContent(repo oci.Repo, d digest.Digest) error {
+	row, err := t.Content(repo, d)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	key, err := contentKey(repo, d)
+	if err != nil {
+		return err
+	}
+	byDigest, err := rightKey(repo, d)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(t.t.Bucket(bucketContent).Delete(key), t.t.Bucket(bucketContentByDigest).Delete(byDigest), t.DeleteRight(repo, d))
+	if err != nil {
+		return err
+	}
+	has, err := t.upstreamHas(repo.Upstream, d)
+	if err != nil || has {
+		return err
+	}
+	return t.countContent(repo.Upstream, -row.Size)
+}
+
+func (t tx) Contents(repo oci.Repo, fn func(storage.ContentRow) error) error {
+	prefix, err := contentPrefix(repo)
+	if err != nil {
+		return err
+	}
+	return scanRows(t, bucketContent, prefix, fn)
+}
+
+func (t tx) ContentOf(d digest.Digest, fn func(oci.Repo) error) error {
+	prefix, err := digestKey(d)
+	if err != nil {
+		return err
+	}
+	return t.scan(bucketContentByDigest, prefix, prefix, func(k, _ []byte) error {
+		repo, err := cutRepo(k[len(prefix):])
+		if err != nil {
+			return err
+		}
+		return fn(repo)
+	})
+}
+
+// ContentRepos seeks from the first digest of a repository past its last.
+func (t tx) ContentRepos(upstream, last string, fn func(oci.Repo) error) error {
+	prefix, err := upstreamPrefix(make([]byte, 0, keyRoom), upstream)
+	if err != nil {
+		return err
+	}
+	from := bytes.Clone(prefix)
+	if last != "" {
+		if from, err = appendName(from, last); err != nil {
+			return err
+		}
+		from = append(from, 1) // behind all that begins with last and the end of a name
+	}
+	c := t.t.Bucket(bucketContent).Cursor()
+	for k, _ := c.Seek(from); bytes.HasPrefix(k, prefix); k, _ = c.Seek(from) {
+		name, _, ok := bytes.Cut(k[len(prefix):], []byte{0})
+		if !ok {
+			return fmt.Errorf("%w: no repository in %x", errKey, k)
+		}
+		from = append(append(from[:len(prefix)], name...), 1)
+		if err := fn(oci.Repo{Upstream: upstream, Name: string(name)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func uploadKey(id string) ([]byte, error) {
+	if id == "" {
+		return nil, fmt.Errorf("%w: upload without an id", errKey)
+	}
+	return appendName(make([]byte, 0, keyRoom), id)
+}
+
+func (t tx) PutUpload(row storage.UploadRow) error {
+	key, err := uploadKey(row.ID)
+	if err != nil {
+		return err
+	}
+	return t.put(bucketUploads, key, row)
+}
+
+func (t tx) Upload(id string) (row storage.UploadRow, err error) {
+	key, err := uploadKey(id)
+	if err != nil {
+		return row, err
+	}
+	return row, t.get(bucketUploads, key, &row, func() string { return "upload " + id })
+}
+
+func (t tx) DeleteUpload(id string) error {
+	key, err := uploadKey(id)
+	if err != nil {
+		return err
+	}
+	return t.t.Bucket(bucketUploads).Delete(key)
+}
+
+func (t tx) Uploads(fn func(storage.UploadRow) error) error {
+	return scanRows(t, bucketUploads, nil, fn)
+}

@@ -1,0 +1,59 @@
+package storage
+
+import (
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+)
+
+// ContentRow says that a hosted repository has a digest: it was pushed there,
+// or mounted from another repository.
+type ContentRow struct {
+	Repo     oci.Repo      `json:"repo"`
+	Digest   digest.Digest `json:"digest"`
+	Size     int64         `json:"size"`
+	Manifest bool          `json:"manifest,omitempty"` // a manifest, else a blob
+	Pushed   time.Time     `json:"pushed"`             // the last time
+}
+
+// UploadRow is a blob that a client is pushing: its first Size bytes are synced.
+type UploadRow struct {
+	ID        string           `json:"id"`
+	Repo      oci.Repo         `json:"repo"` // no other may go on with it
+	Algorithm digest.Algorithm `json:"algorithm"`
+	Size      int64            `json:"size"`
+	Started   time.Time        `json:"started"`
+	Touched   time.Time        `json:"touched"` // the last acknowledged request
+}
+
+// ContentTx holds what hosted repositories have.
+type ContentTx interface {
+	// PutContent also gives the repository the right to the digest, and counts
+	// the digest for its upstream where none of its repositories had it.
+	PutContent(ContentRow) error
+	Content(repo oci.Repo, d digest.Digest) (ContentRow, error)
+	// DeleteContent undoes PutContent.
+	DeleteContent(repo oci.Repo, d digest.Digest) error
+	// Contents calls fn for each row of repo, by digest.
+	Contents(repo oci.Repo, fn func(ContentRow) error) error
+	// ContentOf calls fn for each hosted repository that has d, by upstream,
+	// then name.
+	ContentOf(d digest.Digest, fn func(oci.Repo) error) error
+	// ContentRepos calls fn for each repository of upstream that has anything,
+	// after the one named last, by name.
+	ContentRepos(upstream, last string, fn func(oci.Repo) error) error
+	// ContentBytes is the size of all that the repositories of upstream have,
+	// each digest once; 0 for one that has nothing.
+	ContentBytes(upstream string) (int64, error)
+}
+
+// UploadTx holds what clients are pushing.
+type UploadTx interface {
+	PutUpload(UploadRow) error
+	Upload(id string) (UploadRow, error)
+	DeleteUpload(id string) error
+	// Uploads calls fn for each row, by id.
+	Uploads(fn func(UploadRow) error) error
+}
