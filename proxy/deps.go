@@ -90,6 +90,8 @@ type Upstream struct {
 	// Credentials says that Registry asks with credentials of our own: that they
 	// are refused is trouble with them, not an answer about what was asked for.
 	Credentials bool
+	// Hosting is how a hosted namespace is run.
+	Hosting Hosting
 	// TagTTL is how long a tag is served without asking again; TagTimeout how
 	// long a caller waits for that question, and for the manifest of a tag that
 	// moved, before the tag as known is served.

@@ -137,7 +137,8 @@ func TestWrongBytes(t *testing.T) {
 // on the same bytes: of a blob that is whole here, and of one that is not. Two
 // things are done otherwise: a malformed header counts as absent, which RFC 9110
 // §14.2 leaves to the server and §14.1.1 asks for with a unit that is not known,
-// and a suffix of no bytes is unsatisfiable (§14.1.2).
+// and a suffix of no bytes, and a range that ends before it begins, are
+// unsatisfiable (§14.1.2, §14.2).
 func TestRangesLikeServeContent(t *testing.T) {
 	g := newRegistry(t)
 	layer := random(1<<20+37, 4)
@@ -162,7 +163,7 @@ func TestRangesLikeServeContent(t *testing.T) {
 				r := httptest.NewRequest("GET", path, nil)
 				switch h {
 				case "bytes=a-b", "chars=0-5":
-				case "bytes=-0":
+				case "bytes=-0", "bytes=5-2":
 					r.Header.Set("Range", "bytes=9999999-")
 				default:
 					r.Header.Set("Range", h)

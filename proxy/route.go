@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
@@ -48,7 +49,7 @@ func newRoutes(ups []*Upstream, def string) (*routes, error) {
 // in the path, and was checked against the grammar.
 //
 //	ns= names an upstream > first segment names one > other ns=: unknown
-//	> virtual host > default upstream
+//	> virtual host > first segment names a hosted namespace > default upstream
 //
 // An unknown ns= never falls through to the default upstream: an internal name
 // would be looked up at a public registry, where anybody may have taken it.
@@ -64,21 +65,15 @@ func (t *routes) find(host, ns, name string) (*Upstream, oci.Repo, error) {
 		}
 		return t.within(u, name)
 	}
-	if u := t.byName[first]; u != nil {
+	if u := t.byName[first]; u != nil && (!u.Hosted || t.bound(host) == nil) {
 		return t.within(u, rest)
 	}
 	if ns != "" {
 		return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeNameUnknown,
 			"no upstream %q is configured here (ns=%s)", ns, ns)
 	}
-	host = strings.ToLower(host)
-	if u := t.byHost[host]; u != nil {
+	if u := t.bound(host); u != nil {
 		return t.within(u, name)
-	}
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		if u := t.byHost[h]; u != nil {
-			return t.within(u, name)
-		}
 	}
 	if strings.ContainsAny(first, ".:") && rest != "" {
 		return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeNameUnknown,
@@ -96,6 +91,36 @@ func (t *routes) find(host, ns, name string) (*Upstream, oci.Repo, error) {
 func (p *Proxy) Resolve(host, name string) (oci.Repo, error) {
 	_, repo, err := p.routes.find(host, "", name)
 	return repo, err
+}
+
+// bound is the upstream of a virtual host, nil where there is none.
+func (t *routes) bound(host string) *Upstream {
+	host = strings.ToLower(host)
+	if u := t.byHost[host]; u != nil {
+		return u
+	}
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		return t.byHost[h]
+	}
+	return nil
+}
+
+// namespaces are the hosted ones, by name.
+func (t *routes) namespaces() []*Upstream {
+	var ups []*Upstream
+	for name, u := range t.byName {
+		if u.Hosted && name == u.Name {
+			ups = append(ups, u)
+		}
+	}
+	slices.SortFunc(ups, func(a, b *Upstream) int { return strings.Compare(a.Name, b.Name) })
+	return ups
+}
+
+// hosted reports whether the upstream of that name is a hosted namespace.
+func (t *routes) hosted(name string) bool {
+	u := t.byName[name]
+	return u != nil && u.Hosted
 }
 
 func (t *routes) within(u *Upstream, name string) (*Upstream, oci.Repo, error) {

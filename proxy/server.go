@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
-	v2 "github.com/distribution/distribution/v3/registry/api/v2"
 	"github.com/gorilla/mux"
 	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
@@ -91,6 +91,9 @@ func New(life context.Context, o Options) (*Proxy, error) {
 		p.opt.Events = noEvents{}
 	}
 	for _, u := range o.Upstreams {
+		if u.Hosted {
+			u.Registry, u.TagTTL = origin{u.Name}, math.MaxInt64
+		}
 		p.metrics.mismatches.WithLabelValues(u.Name) // so that a rate exists from the start
 	}
 	if p.log == nil {
@@ -118,34 +121,6 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.end(errShutdown)
 	p.work.end()
 	return nil
-}
-
-// newRouter takes any name and reference, so that a wrong one is answered with
-// the code that says what is wrong, and not with a bare 404 or a redirect.
-func (p *Proxy) newRouter() *mux.Router {
-	m := mux.NewRouter().SkipClean(true)
-	route := func(name, path, word string, h oci.Handler) {
-		// The word spares most requests most expressions.
-		at := func() *mux.Route {
-			return m.MatcherFunc(func(r *http.Request, _ *mux.RouteMatch) bool { return strings.Contains(r.URL.Path, word) }).Path(path)
-		}
-		at().Methods(http.MethodGet, http.MethodHead).Name(name).Handler(
-			oci.Handler(func(w http.ResponseWriter, r *http.Request) error {
-				note(r).route = name
-				return h(w, r)
-			}))
-		at().Handler(oci.Handler(readOnly))
-	}
-	route(v2.RouteNameManifest, "/v2/{name:(?s:.*)}/manifests/{reference:[^/]*}", "/manifests/", p.manifest)
-	route("referrers", "/v2/{name:(?s:.*)}/referrers/{digest:[^/]*}", "/referrers/", p.referrers)
-	route(v2.RouteNameTags, "/v2/{name:(?s:.*)}/tags/list", "/tags/list", p.tags)
-	m.MatcherFunc(func(r *http.Request, _ *mux.RouteMatch) bool { return strings.Contains(r.URL.Path, "/blobs/uploads") }).
-		PathPrefix("/v2/{name:(?s:.*)}/blobs/uploads").Handler(oci.Handler(readOnly))
-	route(v2.RouteNameBlob, "/v2/{name:(?s:.*)}/blobs/{digest:[^/]*}", "/blobs/", p.blob)
-	route(v2.RouteNameBase, "/v2/", "/v2/", p.base)
-	m.Path("/v2").Methods(http.MethodGet, http.MethodHead).Handler(oci.Handler(p.base))
-	m.NotFoundHandler = oci.Handler(unknownPath)
-	return m
 }
 
 // ServeHTTP answers one request; see newRouter.
@@ -236,12 +211,6 @@ func (p *Proxy) route(r *http.Request, action oci.Action) (*Upstream, oci.Repo, 
 		up = &theirs
 	}
 	return up, repo, nil
-}
-
-func readOnly(w http.ResponseWriter, r *http.Request) error {
-	w.Header().Set("Allow", "GET, HEAD") // RFC 9110 §15.5.6
-	return oci.NewError(errcode.ErrorCodeUnsupported,
-		"%s is not supported: this is a pull-through proxy; push to the upstream registry", r.Method)
 }
 
 func unknownPath(_ http.ResponseWriter, r *http.Request) error {

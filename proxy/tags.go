@@ -190,6 +190,9 @@ func (p *Proxy) tags(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if up.Hosted {
+		return p.hostedTags(w, r, repo)
+	}
 	n := -1
 	if s := r.URL.Query().Get("n"); s != "" {
 		if n, err = strconv.Atoi(s); err != nil || n < 0 {

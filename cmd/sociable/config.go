@@ -21,6 +21,7 @@ type Config struct {
 	Offline         bool                       `yaml:"offline"`          // no upstream is ever dialled
 	DefaultUpstream string                     `yaml:"default_upstream"` // a key of Upstreams, or "" for none
 	Upstreams       map[string]*UpstreamConfig `yaml:"upstreams"`        // by name; nothing else is ever dialled
+	Hosted          map[string]*HostedConfig   `yaml:"hosted"`           // by name; nothing is pushed elsewhere
 	Index           IndexConfig                `yaml:"index"`            //
 	Referrers       ReferrersConfig            `yaml:"referrers"`        //
 	Events          EventsConfig               `yaml:"events"`           //
@@ -163,6 +164,7 @@ func Default() *Config {
 		},
 		DefaultUpstream: dockerHub,
 		Upstreams:       map[string]*UpstreamConfig{},
+		Hosted:          map[string]*HostedConfig{localNamespace: {}},
 		Index: IndexConfig{
 			Enabled: true, Workers: 1, MaxUncompressed: 100 << 30, MaxFiles: 10_000_000, Rules: []IndexRule{defaultRule()},
 		},

@@ -68,7 +68,8 @@ func (c *Config) mode(name string) access.Mode {
 // about it, only this machine can ask, and may do all that is offered.
 func (c *Config) guarded() bool {
 	return c.Access != "" || c.Auth.logins() || len(c.Auth.Rules) > 0 || !c.onLoopback ||
-		slices.ContainsFunc(slices.Collect(maps.Values(c.Upstreams)), func(u *UpstreamConfig) bool { return u.Access != "" })
+		slices.ContainsFunc(slices.Collect(maps.Values(c.Upstreams)), func(u *UpstreamConfig) bool { return u.Access != "" }) ||
+		slices.ContainsFunc(slices.Collect(maps.Values(c.Hosted)), func(h *HostedConfig) bool { return h.Access != "" })
 }
 
 // accessPolicy is what c says about who may do what.
@@ -84,6 +85,12 @@ func (c *Config) accessPolicy() access.Policy {
 	}
 	for _, r := range c.Auth.Rules {
 		p.Rules = append(p.Rules, access.Rule(r))
+	}
+	p.Rules = append(p.Rules, c.hostedRules()...)
+	for name := range c.Hosted {
+		if c.Access == "open" {
+			p.Upstreams[name] = access.Open
+		}
 	}
 	return p
 }

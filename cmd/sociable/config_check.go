@@ -34,6 +34,7 @@ func (c *Config) check(bad, doubts *findings) {
 	c.checkRules(bad, doubts)
 	c.checkEvents(bad, doubts)
 	c.onLoopback = loopbackOnly(context.Background(), net.DefaultResolver, c.Listen)
+	c.checkHosted(bad, doubts)
 	c.checkAuth(bad, doubts)
 	c.checkExposure(bad)
 }

@@ -78,6 +78,8 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path, enum string) {
 		d.section(n, v, path)
 	case v.Type() == upstreamsType && n.Kind == yaml.MappingNode:
 		d.upstreams(n, path)
+	case v.Type() == hostedType && n.Kind == yaml.MappingNode:
+		d.hosted(n, path)
 	case v.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode:
 		d.list(n, v, path)
 	case n.Kind == yaml.ScalarNode && isScalar(v.Type()):
@@ -154,6 +156,7 @@ var (
 	bytesType     = reflect.TypeFor[Bytes]()
 	durationType  = reflect.TypeFor[time.Duration]()
 	upstreamsType = reflect.TypeFor[map[string]*UpstreamConfig]()
+	hostedType    = reflect.TypeFor[map[string]*HostedConfig]()
 )
 
 func isScalar(t reflect.Type) bool {

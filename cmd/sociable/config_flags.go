@@ -10,6 +10,7 @@ import (
 type configFlags struct {
 	file      string
 	upstreams []string
+	hosted    []string
 }
 
 // flagPaths are the flags that set one key each.
@@ -27,11 +28,12 @@ func (f *configFlags) register(cmd *cobra.Command) {
 		cmd.Flags().String(p.flag, "", p.usage)
 	}
 	cmd.Flags().StringArrayVar(&f.upstreams, "upstream", nil, "add a registry, or replace its URL: `NAME=URL`; repeatable")
+	cmd.Flags().StringArrayVar(&f.hosted, "hosted", nil, "take pushes below `PREFIX`/ and keep them here (local); repeatable")
 }
 
 // load reads the configuration that cmd was started with.
 func (f *configFlags) load(cmd *cobra.Command) (*Config, []string, error) {
-	src := sources{File: f.file, Environ: os.Environ(), Upstreams: f.upstreams}
+	src := sources{File: f.file, Environ: os.Environ(), Upstreams: f.upstreams, Hosted: f.hosted}
 	for _, p := range flagPaths {
 		if fl := cmd.Flags().Lookup(p.flag); fl != nil && fl.Changed {
 			src.Flags = append(src.Flags, override{"--" + p.flag, p.path, fl.Value.String()})

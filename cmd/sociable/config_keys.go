@@ -47,6 +47,10 @@ func (c *Config) leaves() []leaf {
 				for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
 					walk(reflect.ValueOf(c.Upstreams[name]).Elem(), join(p, name))
 				}
+			case fv.Type() == hostedType:
+				for _, name := range slices.Sorted(maps.Keys(c.Hosted)) {
+					walk(reflect.ValueOf(c.Hosted[name]).Elem(), join(p, name))
+				}
 			case fv.Kind() == reflect.Struct && fv.Type() != roomType:
 				walk(fv, p)
 			default:
@@ -77,7 +81,7 @@ func unknownKey(key, path string, known []field) string {
 		return fmt.Sprintf("%s; did you mean %q?", text, near)
 	}
 	for _, l := range Default().leaves() {
-		if strings.HasSuffix(l.path, "."+key) && !strings.HasPrefix(l.path, "upstreams.") {
+		if strings.HasSuffix(l.path, "."+key) && !strings.HasPrefix(l.path, "upstreams.") && !strings.HasPrefix(l.path, "hosted.") {
 			return fmt.Sprintf("%s; did you mean %s?", text, l.path)
 		}
 	}

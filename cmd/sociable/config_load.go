@@ -17,6 +17,7 @@ type sources struct {
 	File      string     // path of config.yml, "" for none
 	Environ   []string   // as os.Environ has it
 	Upstreams []string   // NAME=URL, added to or replacing the URL of what is configured
+	Hosted    []string   // names, added to what is configured
 	Flags     []override // those that were given
 }
 
@@ -36,6 +37,7 @@ func load(src sources) (c *Config, warnings []string, err error) {
 		c.decode(src.File, bytes.NewReader(body), bad)
 	}
 	given := c.addUpstreams(src.Upstreams, bad) // before the environment, which may have more of them
+	c.addHosted(src.Hosted)
 	c.applyEnviron(src.Environ, bad)
 	for name, url := range given {
 		c.Upstreams[name].URL = url
@@ -141,6 +143,7 @@ func (c *Config) complete(bad *findings) {
 	if _, given := c.origins["default_upstream"]; !given && c.Upstreams[c.DefaultUpstream] == nil {
 		c.DefaultUpstream = "" // a closed world without Docker Hub has no default unless it says so
 	}
+	c.completeHosted()
 	if err := c.openAuth(slog.New(slog.DiscardHandler)); err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			bad.add(c.origin("auth."+err.key), "auth.%s: %s", err.key, line)

@@ -50,6 +50,12 @@ func (s *shower) node(v reflect.Value, path string) *yaml.Node {
 			n.Content = append(n.Content, text(name), s.node(reflect.ValueOf(x[name]).Elem(), join(path, name)))
 		}
 		return n
+	case map[string]*HostedConfig:
+		n := &yaml.Node{Kind: yaml.MappingNode}
+		for _, name := range slices.Sorted(maps.Keys(x)) {
+			n.Content = append(n.Content, text(name), s.node(reflect.ValueOf(x[name]).Elem(), join(path, name)))
+		}
+		return n
 	}
 	if v.Kind() == reflect.Slice {
 		return s.list(v, path)

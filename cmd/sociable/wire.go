@@ -44,6 +44,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	ups = append(ups, buildHosted(cfg)...)
 	ev, err := buildEvents(cfg, store.Store, log, reg)
 	if err != nil {
 		return err

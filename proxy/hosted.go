@@ -1,0 +1,151 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/dustin/go-humanize"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
+	"github.com/sociable/sociable/storage"
+)
+
+// Hosting is how a hosted namespace is run; the zero value takes everything.
+type Hosting struct {
+	Quota    int64 // bytes that its repositories may have, each digest counted once; 0: no limit
+	ReadOnly bool  // nothing is pushed or deleted
+	// Sparse takes a manifest of which not everything that it names is here.
+	Sparse bool
+	// Immutable reports whether a tag, once pushed, is neither moved nor
+	// deleted; nil: none is.
+	Immutable func(repository, tag string) bool
+}
+
+func (h *Hosting) immutable(repo oci.Repo, tag string) bool {
+	return h.Immutable != nil && h.Immutable(repo.Name, tag)
+}
+
+// origin is the Registry of a hosted namespace: what is not here is nowhere.
+type origin struct{ name string }
+
+func (o origin) nothing(op string) error {
+	return &upstream.StatusError{Upstream: o.name, Op: op, Status: http.StatusNotFound, Code: "NAME_UNKNOWN"}
+}
+
+func (o origin) Manifest(context.Context, string, oci.Reference) (*upstream.Manifest, error) {
+	return nil, o.nothing("manifest")
+}
+
+func (o origin) HeadManifest(context.Context, string, oci.Reference) (v1.Descriptor, error) {
+	return v1.Descriptor{}, o.nothing("manifest")
+}
+
+func (o origin) HeadBlob(context.Context, string, digest.Digest) (int64, error) {
+	return 0, o.nothing("blob")
+}
+
+func (o origin) Blob(context.Context, string, digest.Digest, oci.Range) (*upstream.Body, error) {
+	return nil, o.nothing("blob")
+}
+
+func (o origin) Tags(context.Context, string, int, string) ([]string, bool, error) {
+	return nil, false, o.nothing("tags")
+}
+
+// target finds the repository that a request wants to change, and whether it may.
+func (p *Proxy) target(w http.ResponseWriter, r *http.Request, action oci.Action) (*Upstream, oci.Repo, error) {
+	up, repo, err := p.route(r, action)
+	switch {
+	case err != nil:
+		return nil, oci.Repo{}, err
+	case !up.Hosted:
+		w.Header().Set("Allow", "GET, HEAD") // RFC 9110 §15.5.6
+		return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeUnsupported,
+			"%s of %s is not supported: its images come from upstream %s and are not changed through this proxy", r.Method, repo, up.Name)
+	case up.Hosting.ReadOnly:
+		w.Header().Set("Allow", "GET, HEAD")
+		return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeUnsupported,
+			"%s of %s is not supported: %s is read-only (read_only in this registry's configuration)", r.Method, repo, up.Name)
+	}
+	return up, repo, nil
+}
+
+// holdContent says, within a transaction, that a repository has something, if
+// that may be so.
+func holdContent(tx storage.Tx, up *Upstream, row storage.ContentRow) error {
+	if err := storage.NotBlocked(tx, row.Digest); err != nil {
+		return err
+	}
+	before, err := tx.ContentBytes(up.Name)
+	if err != nil {
+		return err
+	}
+	if err := tx.PutContent(row); err != nil {
+		return err
+	}
+	after, err := tx.ContentBytes(up.Name)
+	if q := up.Hosting.Quota; err == nil && q > 0 && after > q && after > before {
+		err = quotaError(up, before, row.Size)
+	}
+	return err
+}
+
+func quotaError(up *Upstream, used, size int64) error {
+	return oci.NewError(errcode.ErrorCodeDenied, "%s more would exceed the quota of %s: %s of %s are used; delete images there, or raise hosted.%s.quota",
+		humanize.IBytes(uint64(size)), up.Name, humanize.IBytes(uint64(used)), humanize.IBytes(uint64(up.Hosting.Quota)), up.Name)
+}
+
+// withinQuota refuses something of size bytes that would be too much, before its
+// first byte. d is what it will be; "" where that is not known: it may turn out
+// to be counted already.
+func (p *Proxy) withinQuota(ctx context.Context, up *Upstream, d digest.Digest, size int64) error {
+	quota := up.Hosting.Quota
+	if quota == 0 || size <= 0 {
+		return nil
+	}
+	return p.store.View(ctx, func(tx storage.Tx) error {
+		used, err := tx.ContentBytes(up.Name)
+		if err != nil {
+			return err
+		}
+		counted := d == ""
+		if !counted {
+			err = tx.ContentOf(d, func(repo oci.Repo) error { counted = counted || repo.Upstream == up.Name; return nil })
+		}
+		if err == nil && (size > quota || !counted && size > quota-used) {
+			err = quotaError(up, used, size)
+		}
+		return err
+	})
+}
+
+// pushError gives a fault of a push the code that tells the client what to do.
+func (p *Proxy) pushError(what string, err error) error {
+	switch {
+	case errors.Is(err, storage.ErrFull):
+		u := p.store.Usage()
+		return &oci.Error{Code: errcode.ErrorCodeDenied, Err: err, Message: fmt.Sprintf(
+			"%s: this registry is full: hosted and pinned images fill storage.max_bytes (%s) or the disk; delete images, or raise it",
+			what, humanize.IBytes(uint64(max(0, u.Limit))))}
+	case errors.Is(err, storage.ErrDigest):
+		return &oci.Error{Code: errcode.ErrorCodeDigestInvalid, Message: what + ": the bytes that came do not match the digest", Err: err}
+	}
+	return edge(what, err)
+}
+
+// spelled is the path of something in the repository that r named, as r spelled
+// it, so that it reaches the same repository.
+func spelled(r *http.Request, name string, elem ...string) string {
+	path := "/v2/" + name + "/" + strings.Join(elem, "/")
+	if ns := r.URL.Query().Get("ns"); ns != "" {
+		path += "?" + queryOf("ns", ns)
+	}
+	return path
+}

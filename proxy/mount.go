@@ -1,0 +1,88 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+// maxMountSources bounds the repositories that are asked about when a client
+// names none to mount from.
+const maxMountSources = 64
+
+// mount gives repo the blob d of the repository from, or of any where from is
+// "", if the caller may read it there ("Mounting a blob from another
+// repository"). false: the client has to send it.
+func (p *Proxy) mount(r *http.Request, up *Upstream, repo oci.Repo, d digest.Digest, from string) (bool, error) {
+	ctx := r.Context()
+	sources, row, err := p.mountSources(ctx, d)
+	if err != nil || row == nil {
+		return false, err
+	}
+	if from != "" {
+		_, want, err := p.routes.resolve(r, from)
+		if err != nil || oci.CheckName(from) != nil {
+			return false, nil //nolint:nilerr // the client sends it, then
+		}
+		sources = []oci.Repo{want}
+	}
+	for _, source := range sources {
+		if p.opt.Access != nil && p.opt.Access.May(r, source, oci.ActionPull) != nil {
+			continue
+		}
+		err := p.mountFrom(ctx, up, source, repo, *row)
+		if errors.Is(err, storage.ErrNotFound) {
+			continue
+		}
+		return err == nil, err
+	}
+	return false, nil
+}
+
+// mountSources gives the repositories that have d, which is whole here; no row
+// where it is not.
+func (p *Proxy) mountSources(ctx context.Context, d digest.Digest) (sources []oci.Repo, row *storage.BlobRow, err error) {
+	enough := errors.New("enough")
+	err = p.store.View(ctx, func(tx storage.Tx) error {
+		sources, row = nil, nil
+		got, err := tx.Blob(d)
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		row = &got
+		err = tx.RightRepos(d, func(source oci.Repo) error {
+			if sources = append(sources, source); len(sources) == maxMountSources {
+				return enough
+			}
+			return nil
+		})
+		if errors.Is(err, enough) {
+			return nil
+		}
+		return err
+	})
+	return sources, row, err
+}
+
+// mountFrom gives repo what source has. ErrNotFound.
+func (p *Proxy) mountFrom(ctx context.Context, up *Upstream, source, repo oci.Repo, blob storage.BlobRow) error {
+	row := storage.ContentRow{Repo: repo, Digest: blob.Digest, Size: blob.Size, Pushed: p.now().UTC()}
+	return p.store.Host(ctx, blob.Digest, func(tx storage.Tx) error {
+		ok, err := p.has(tx, source, blob.Digest, derivedFrom(blob))
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return storage.ErrNotFound
+		}
+		return holdContent(tx, up, row)
+	})
+}

@@ -1,0 +1,303 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/gorilla/mux"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+// claimTime is how long a request waits for the one before it to let go of an
+// upload: a client that lost its connection comes back before we notice.
+const claimTime = 10 * time.Second
+
+func queryOf(key, value string) string { return url.Values{key: {value}}.Encode() }
+
+// postUpload begins an upload, takes a whole blob, or mounts one (distribution
+// specification, "Pushing blobs").
+func (p *Proxy) postUpload(w http.ResponseWriter, r *http.Request) error {
+	up, repo, err := p.target(w, r, oci.ActionPush)
+	if err != nil {
+		return err
+	}
+	q := r.URL.Query()
+	if mount := q.Get("mount"); mount != "" {
+		d, err := oci.ParseDigest(mount)
+		if err != nil {
+			return err
+		}
+		if ok, err := p.mount(r, up, repo, d, q.Get("from")); err != nil {
+			return p.pushError(fmt.Sprintf("mount %s in %s", d, repo), err)
+		} else if ok {
+			return created(w, r, "blobs", d)
+		}
+	}
+	algorithm := digest.SHA256
+	if a := q.Get("digest-algorithm"); a != "" {
+		if algorithm = digest.Algorithm(a); algorithm != digest.SHA256 && algorithm != digest.SHA512 {
+			return oci.NewError(errcode.ErrorCodeDigestInvalid, "unsupported digest algorithm %q: want sha256 or sha512", a)
+		}
+	}
+	var d digest.Digest
+	if s := q.Get("digest"); s != "" && q.Get("mount") == "" {
+		if d, err = oci.ParseDigest(s); err != nil {
+			return err
+		}
+		algorithm = d.Algorithm()
+	}
+	u, err := p.store.NewUpload(r.Context(), repo, algorithm)
+	if err != nil {
+		return p.pushError("begin an upload to "+repo.String(), err)
+	}
+	defer u.Release()
+	push := &push{p: p, up: up, repo: repo, u: u}
+	if d != "" {
+		return push.finish(w, r, d)
+	}
+	if err := u.Checkpoint(r.Context()); err != nil {
+		return p.pushError("begin an upload to "+repo.String(), err)
+	}
+	return push.accepted(w, r, http.StatusAccepted)
+}
+
+// push is one request about an upload, which it has.
+type push struct {
+	p    *Proxy
+	up   *Upstream
+	repo oci.Repo
+	u    *storage.Upload
+}
+
+// open finds the upload that a request is about.
+func (p *Proxy) openUpload(w http.ResponseWriter, r *http.Request) (*push, error) {
+	up, repo, err := p.target(w, r, oci.ActionPush)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), claimTime)
+	defer cancel()
+	u, err := p.store.OpenUpload(ctx, repo, mux.Vars(r)["id"])
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return nil, &oci.Error{Code: errcode.ErrorCodeBlobUploadUnknown, Err: err,
+			Message: fmt.Sprintf("no such upload in %s: it is finished, cancelled or expired; begin anew", repo)}
+	case errors.Is(err, storage.ErrBusy):
+		return nil, &oci.Error{Code: errcode.ErrorCodeBlobUploadInvalid, Status: http.StatusConflict, Err: err,
+			Message: "another request is sending to this upload"}
+	case err != nil:
+		return nil, p.pushError("open an upload to "+repo.String(), err)
+	}
+	return &push{p: p, up: up, repo: repo, u: u}, nil
+}
+
+// getUpload tells where to go on ("Pushing a blob in chunks").
+func (p *Proxy) getUpload(w http.ResponseWriter, r *http.Request) error {
+	s, err := p.openUpload(w, r)
+	if err != nil {
+		return err
+	}
+	defer s.u.Release()
+	return s.accepted(w, r, http.StatusNoContent)
+}
+
+// patchUpload takes a chunk, or as much of it as comes.
+func (p *Proxy) patchUpload(w http.ResponseWriter, r *http.Request) error {
+	s, err := p.openUpload(w, r)
+	if err != nil {
+		return err
+	}
+	defer s.u.Release()
+	if err := s.inOrder(w, r); err != nil {
+		return err
+	}
+	if err := s.receive(w, r, ""); err != nil {
+		return err
+	}
+	if err := s.u.Checkpoint(context.WithoutCancel(r.Context())); err != nil {
+		return p.pushError("keep a chunk", err)
+	}
+	return s.accepted(w, r, http.StatusAccepted)
+}
+
+// putUpload takes the last chunk, if there is one left, and ends the upload.
+func (p *Proxy) putUpload(w http.ResponseWriter, r *http.Request) error {
+	s, err := p.openUpload(w, r)
+	if err != nil {
+		return err
+	}
+	defer s.u.Release()
+	d, err := oci.ParseDigest(r.URL.Query().Get("digest"))
+	if err != nil {
+		return err
+	}
+	if err := s.inOrder(w, r); err != nil {
+		return err
+	}
+	return s.finish(w, r, d)
+}
+
+// deleteUpload cancels ("Cancel a blob upload").
+func (p *Proxy) deleteUpload(w http.ResponseWriter, r *http.Request) error {
+	s, err := p.openUpload(w, r)
+	if err != nil {
+		return err
+	}
+	defer s.u.Release()
+	if err := s.u.Cancel(r.Context()); err != nil {
+		return p.pushError("cancel an upload", err)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// accepted tells where the upload is, and how far.
+func (s *push) accepted(w http.ResponseWriter, r *http.Request, status int) error {
+	s.where(w, r)
+	if status != http.StatusNoContent {
+		w.Header().Set("Content-Length", "0")
+	}
+	w.WriteHeader(status)
+	return nil
+}
+
+func (s *push) where(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Location", spelled(r, mux.Vars(r)["name"], "blobs", "uploads", s.u.ID()))
+	h.Set("Docker-Upload-Uuid", s.u.ID())
+	h.Set("Range", fmt.Sprintf("0-%d", max(0, s.u.Size()-1))) // there is no way to write that nothing came
+}
+
+var chunkRange = regexp.MustCompile(`^([0-9]{1,18})-([0-9]{1,18})$`)
+
+// inOrder refuses a chunk that does not begin where the last one ended.
+func (s *push) inOrder(w http.ResponseWriter, r *http.Request) error {
+	header := r.Header.Get("Content-Range")
+	if header == "" {
+		return nil
+	}
+	m := chunkRange.FindStringSubmatch(header)
+	if m == nil {
+		return &oci.Error{Code: errcode.ErrorCodeBlobUploadInvalid, Status: http.StatusBadRequest,
+			Message: fmt.Sprintf("Content-Range %.100q is not of the form FIRST-LAST", header)}
+	}
+	first, _ := strconv.ParseInt(m[1], 10, 64)
+	last, _ := strconv.ParseInt(m[2], 10, 64)
+	if size := s.u.Size(); first != size {
+		s.where(w, r)
+		return oci.NewError(errcode.ErrorCodeRangeInvalid, "the chunk begins at byte %d, but the next byte of this upload is %d", first, size)
+	}
+	if n := r.ContentLength; last < first || n >= 0 && n != last-first+1 {
+		return oci.NewError(errcode.ErrorCodeSizeInvalid, "Content-Range %s does not fit Content-Length %d", header, n)
+	}
+	return nil
+}
+
+// receive appends the request's body. What came of a broken one is kept, so that
+// the client may go on behind it. d is what the blob will be, where that is known.
+func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) error {
+	ctx := r.Context()
+	what := "push to " + s.repo.String()
+	if n := r.ContentLength; n > 0 {
+		err := s.p.withinQuota(ctx, s.up, d, s.u.Size()+n)
+		if err == nil {
+			err = s.u.Reserve(ctx, s.u.Size()+n)
+		}
+		if err != nil {
+			return s.p.pushError(what, err)
+		}
+	}
+	err := s.copy(w, r)
+	var broken clientError
+	if errors.As(err, &broken) {
+		if err := s.u.Checkpoint(context.WithoutCancel(ctx)); err != nil {
+			return s.p.pushError(what, err)
+		}
+		return &oci.Error{Code: errcode.ErrorCodeBlobUploadInvalid, Status: http.StatusBadRequest, Message: "the body of the request ended early", Err: err}
+	}
+	if err != nil {
+		return s.p.pushError(what, err)
+	}
+	return nil
+}
+
+// copy appends what the client sends, and gives it up when it stops sending. Its
+// own faults are clientErrors.
+func (s *push) copy(w http.ResponseWriter, r *http.Request) error {
+	rc := http.NewResponseController(w)
+	defer func() { _ = rc.SetReadDeadline(time.Time{}) }() // a test's connection may have none
+	buf := s.p.bufs.get()
+	defer s.p.bufs.put(buf)
+	quota := s.up.Hosting.Quota
+	var patience time.Time
+	for {
+		if now := time.Now(); now.After(patience) {
+			patience = now.Add(clientStall / 2)
+			_ = rc.SetReadDeadline(now.Add(clientStall))
+		}
+		n, rerr := r.Body.Read(buf)
+		if n > 0 {
+			if _, err := s.u.Write(r.Context(), buf[:n]); err != nil {
+				return err
+			}
+			if quota > 0 && s.u.Size() > quota {
+				return quotaError(s.up, 0, s.u.Size())
+			}
+			s.tap()
+		}
+		switch {
+		case errors.Is(rerr, io.EOF):
+			return nil
+		case rerr != nil:
+			return clientError{rerr}
+		}
+	}
+}
+
+// finish takes the rest of the blob and makes it d.
+func (s *push) finish(w http.ResponseWriter, r *http.Request, d digest.Digest) error {
+	note(r).digest = d.String()
+	if err := s.receive(w, r, d); err != nil {
+		return err
+	}
+	what := fmt.Sprintf("push %s to %s", d, s.repo)
+	ctx := context.WithoutCancel(r.Context()) // all of it is here
+	if err := s.u.Matches(ctx, d); err != nil {
+		if errors.Is(err, storage.ErrDigest) {
+			err = errors.Join(err, s.u.Cancel(ctx))
+		}
+		return s.p.pushError(what, err)
+	}
+	s.named(d)
+	row := storage.ContentRow{Repo: s.repo, Digest: d, Size: s.u.Size(), Pushed: s.p.now().UTC()}
+	err := s.u.Commit(ctx, d, storage.KindHosted, func(tx storage.Tx) error { return holdContent(tx, s.up, row) })
+	if err != nil {
+		return s.p.pushError(what, err)
+	}
+	s.p.index.Whole(d)
+	return created(w, r, "blobs", d)
+}
+
+// created answers that d is there, and where.
+func created(w http.ResponseWriter, r *http.Request, kind string, d digest.Digest) error {
+	h := w.Header()
+	h.Set("Location", spelled(r, mux.Vars(r)["name"], kind, d.String()))
+	h.Set("Docker-Content-Digest", d.String())
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+func (s *push) tap()                  {}
+func (s *push) named(d digest.Digest) {}
