@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"time"
 )
@@ -84,14 +85,24 @@ type UpstreamConfig struct {
 	// Access: "" leaves it to Config.Access.
 	Access string `yaml:"access" enum:",open,passthrough"`
 
+	Mirrors        []string `yaml:"mirrors"`                 // asked before it: scheme://host[:port][/path]
+	Keychain       string   `yaml:"keychain" enum:",docker"` // where credentials come from instead
+	DockerConfig   string   `yaml:"docker_config"`           // "": where Docker and podman have theirs
+	ClientCertFile string   `yaml:"client_cert_file"`        // PEM, shown to who asks
+	ClientKeyFile  string   `yaml:"client_key_file"`         // PEM, the key of it
+	Proxy          string   `yaml:"proxy"`                   // "", "none", or a URL
+	Headers        []string `yaml:"headers" secret:"true"`   // "Name: value"
+
 	password string         // Password, or what PasswordFile holds
 	rootCAs  *x509.CertPool // what CAFile holds
+	certs    []tls.Certificate
 }
 
 // Credentials are the upstream's user and password, from wherever they were
-// configured. ok is false for an upstream that is read anonymously.
+// configured. ok is false for an upstream that is read anonymously; one with a
+// keychain is not, and has neither here.
 func (u *UpstreamConfig) Credentials() (username, password string, ok bool) {
-	return u.Username, u.password, u.Username != ""
+	return u.Username, u.password, u.Username != "" || u.Keychain != ""
 }
 
 // RootCAs are the certificates of ca_file, or nil for the system's own.

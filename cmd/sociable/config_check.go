@@ -113,6 +113,8 @@ func (c *Config) checkUpstream(name string, bad, doubts *findings) {
 			key = ".password_file"
 		}
 		bad.add(c.origin(path+key), "%s: has a password but no username", path)
+	case u.Username != "" && u.Keychain != "":
+		bad.add(c.origin(path+".keychain"), "%s: has both username and keychain; keep one", path)
 	case u.Username != "" && u.Password == "" && u.PasswordFile == "":
 		bad.add(c.origin(path+".username"), "%s: has a username but no password; set password_file, or %s in the environment", path, envName(path+".password"))
 	}
@@ -122,6 +124,7 @@ func (c *Config) checkUpstream(name string, bad, doubts *findings) {
 		}
 	}
 	c.checkUpstreamAmounts(name, bad)
+	c.checkWays(name, bad, doubts)
 }
 
 // checkURL looks at an upstream's url, and drops a slash at its end. It quotes

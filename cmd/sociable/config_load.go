@@ -186,5 +186,5 @@ func (u *UpstreamConfig) readFiles() *fileError {
 			return &fileError{"ca_file", err}
 		}
 	}
-	return nil
+	return u.readClientCert()
 }

@@ -29,6 +29,23 @@ func TestUpstreamMistakes(t *testing.T) {
 		{"more transfers than connections", "upstreams:\n  a.b: {max_connections: 4, max_transfers: 5}\n", []string{
 			"2: upstreams.a.b.max_transfers: 5 transfers would need more than the 4 of max_connections",
 		}},
+		{"ways", "upstreams:\n  a.b:\n    mirrors: [https://m.example, http://127.0.0.1:5000/docker.io/]\n    keychain: docker\n    docker_config: /x\n" +
+			"    headers: ['X-Team: web', 'X-Empty:']\n    proxy: http://u:p@proxy.example:3128\n", nil},
+		{"no ways", "upstreams:\n  a.b:\n    mirrors: [m.example,\n      https://u:hunter2@m.example,\n      https://m.example/v2/x,\n      https://m.example/X,\n      'https://m.example/x?y']\n" +
+			"    docker_config: /x\n    headers: [hunter2]\n    proxy: hunter2\n    client_key_file: /k\n  c.d: {headers: ['authorization: hunter2'], keychain: docker, username: u, password: p}\n", []string{
+			`3: upstreams.a.b.mirrors: "m.example" is not a registry's address; write https://host, or https://host/path where the images have that path there`,
+			"4: upstreams.a.b.mirrors: must not hold a user or password; a keychain has them by host",
+			`5: upstreams.a.b.mirrors: "https://m.example/v2/x": leave the v2 out, it is understood`,
+			`6: upstreams.a.b.mirrors: "https://m.example/X": its path can't begin a repository's name`,
+			`7: upstreams.a.b.mirrors: "https://m.example/x?y" must end after its path`,
+			`8: upstreams.a.b.docker_config: has no effect without the line "keychain: docker"`,
+			`9: upstreams.a.b.headers: number 1 is not a header; write "Name: value"`,
+			`10: upstreams.a.b.proxy: want http://host:port, https:// or socks5://, or "none"`,
+			"11: upstreams.a.b: client_cert_file and client_key_file belong together",
+			"12: upstreams.c.d: has both username and keychain; keep one",
+			"12: upstreams.c.d.headers: Authorization is not free to be set",
+		}},
+		{"another keychain", "upstreams:\n  a.b: {keychain: vault}\n", []string{`2: upstreams.a.b.keychain: want "" or "docker", got "vault"`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Chdir(t.TempDir())

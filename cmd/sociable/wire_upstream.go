@@ -23,7 +23,10 @@ func buildUpstreams(cfg *Config, log *slog.Logger, reg prometheus.Registerer) ([
 		if err != nil {
 			return nil, nil, fmt.Errorf("upstream %s: %w", name, err)
 		}
-		o := upstreamOptions(name, c)
+		o, err := upstreamOptions(name, c)
+		if err != nil {
+			return nil, nil, fmt.Errorf("upstream %s: %w", name, err)
+		}
 		o.URL, o.Logger, o.Registerer = u, log, reg
 		o.Offline = cfg.Offline || c.Offline
 		client, err := upstream.New(o)
@@ -33,27 +36,41 @@ func buildUpstreams(cfg *Config, log *slog.Logger, reg prometheus.Registerer) ([
 		clients[name] = client
 		ups = append(ups, &proxy.Upstream{
 			Name: name, Aliases: c.Aliases, Hosts: c.Hosts, Library: name == dockerHub || u.Host == "registry-1.docker.io",
-			Offline: o.Offline, Registry: client, Credentials: o.Username != "", TagTTL: c.TagTTL, TagTimeout: c.TagTimeout,
+			Offline: o.Offline, Registry: client, Credentials: client.HasCredentials(), TagTTL: c.TagTTL, TagTimeout: c.TagTimeout,
 		})
 	}
 	return ups, clients, nil
 }
 
-// upstreamOptions are c's, as far as they are plain values.
-func upstreamOptions(name string, c *UpstreamConfig) upstream.Options {
-	o := upstream.Options{
+// upstreamOptions are c's. What they were made from was checked before.
+func upstreamOptions(name string, c *UpstreamConfig) (o upstream.Options, err error) {
+	o = upstream.Options{
 		Name: name, TokenRealms: c.TokenRealms, UserAgent: "sociable/" + buildInfo().Version,
 		MaxConnections: c.MaxConnections, MaxTransfers: c.MaxTransfers,
 		RequestsPerMinute: c.RequestsPerMinute, BytesPerSecond: int64(c.BytesPerSecond),
 		DialTimeout: c.DialTimeout, HeaderTimeout: c.HeaderTimeout, StallTimeout: c.StallTimeout,
 		Retries: c.Retries, BreakerFailures: c.BreakerFailures, BreakerPause: c.BreakerPause,
-		RootCAs: c.RootCAs(), InsecureSkipVerify: c.InsecureSkipVerify,
+		RootCAs: c.RootCAs(), InsecureSkipVerify: c.InsecureSkipVerify, Certificates: c.certs,
 	}
 	o.Username, o.Password, _ = c.Credentials()
 	if o.Retries == 0 {
 		o.Retries = -1 // what Options call never
 	}
-	return o
+	for _, m := range c.Mirrors {
+		u, err := parseMirror(m)
+		if err != nil {
+			return o, err
+		}
+		o.Mirrors = append(o.Mirrors, u)
+	}
+	if o.Header, err = parseHeaders(c.Headers); err != nil {
+		return o, err
+	}
+	if o.Proxy, err = c.proxyFunc(); err != nil {
+		return o, err
+	}
+	o.Keychain = keychain(c)
+	return o, nil
 }
 
 // health is what /readyz?verbose tells of the upstreams.

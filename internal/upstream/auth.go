@@ -273,7 +273,11 @@ func (f roundTripFunc) RoundTrip(r *http.Request) (*http.Response, error) { retu
 // exchange gets a token for scopes from the realm that ch names (distribution
 // project, "Token Authentication Specification").
 func (a *authorizer) exchange(ctx context.Context, ch *transport.Challenge, scopes []string) (token, error) {
-	realm, err := a.checkRealm(ch.Parameters["realm"])
+	creds, err := a.who(ctx)
+	if err != nil {
+		return token{}, err
+	}
+	realm, err := a.checkRealm(ch.Parameters["realm"], creds)
 	if err != nil {
 		return token{}, err
 	}
@@ -287,7 +291,7 @@ func (a *authorizer) exchange(ctx context.Context, ch *transport.Challenge, scop
 	defer cancel()
 	asked := time.Now()
 	ex := &exchanger{authorizer: a, op: opToken}
-	tok, err := transport.Exchange(ctx, reg, a.creds, ex, scopes, ch)
+	tok, err := transport.Exchange(ctx, reg, creds, ex, scopes, ch)
 	if err != nil {
 		return token{}, ex.explain(err)
 	}

@@ -33,6 +33,7 @@ type Body struct {
 	until   int64      // where delivery ends, -1: not known yet
 	total   int64      // of the whole blob, -1: not known yet
 	cur     *answer    // nil: to be connected
+	avoid   *endpoint  // it failed last; nil: none did
 	skip    int64      // bytes of cur that were not asked for and come first
 	curEnd  int64      // where cur ends, -1: unknown
 	gained  int64      // bytes delivered since the last unhindered stretch
@@ -166,6 +167,9 @@ func (b *Body) ended(err error) error {
 
 // failed waits before the transfer is taken up again, or says why it isn't.
 func (b *Body) failed(err error) error {
+	if b.cur != nil {
+		b.avoid = b.cur.e
+	}
 	b.drop()
 	if b.off > b.rng.Off {
 		r, ok := errors.AsType[*RangeError](err)
@@ -181,20 +185,27 @@ func (b *Body) failed(err error) error {
 	return b.retrier.again(b.ctx, err)
 }
 
-// connect asks for the bytes from off on and checks that they are what comes.
-func (b *Body) connect() error {
-	q := *b.req
-	q.header = rangeHeader(b.off, b.stop)
-	a, err := b.c.ask(b.ctx, &q)
-	if err != nil {
-		return err
-	}
-	if err := b.place(a.Response, q.header != nil); err != nil {
+// connect asks for the bytes from off on and checks that they are what comes;
+// an endpoint that sends others is avoided from now on.
+func (b *Body) connect() (err error) {
+	for range b.c.ends {
+		q := *b.req
+		q.header, q.avoid = rangeHeader(b.off, b.stop), b.avoid
+		var a *answer
+		if a, err = b.c.ask(b.ctx, &q); err != nil {
+			return err
+		}
+		if err = b.place(a.Response, q.header != nil); err == nil {
+			b.cur = a
+			return nil
+		}
 		a.Close()
-		return err
+		b.avoid = a.e
+		if len(b.c.ends) > 1 {
+			b.c.metrics.failovers.Inc()
+		}
 	}
-	b.cur = a
-	return nil
+	return err
 }
 
 // place finds where in the blob an answer's bytes belong.

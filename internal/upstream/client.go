@@ -8,11 +8,14 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sociable/sociable/internal/oci"
 )
 
 // Options describe one upstream. A zero field means what its comment says.
@@ -20,10 +23,17 @@ type Options struct {
 	Name string   // as configured: for errors, logs and metrics
 	URL  *url.URL // http or https, host and port; nothing behind it
 
+	// Mirrors are asked before URL, in this order, whichever of them answer: URL
+	// has the last word. Behind the host there may be a path, which is put in
+	// front of repositories' names there. Username and Password are URL's alone;
+	// Keychain is asked for each host.
+	Mirrors []*url.URL
+
 	Offline bool // nothing is ever dialled: every question is answered with ErrOffline
 
-	Username, Password string   // "": the upstream is read anonymously
-	TokenRealms        []string // hosts, or host:port, that may see them besides the upstream's own registrable domain
+	Username, Password string         // "": the upstream is read anonymously
+	Keychain           authn.Keychain // nil: Username and Password; it is asked whenever a token or request needs it
+	TokenRealms        []string       // hosts, or host:port, that may see them besides the upstream's own registrable domain
 
 	MaxConnections int // requests at once, transfers included; 0: 64
 	MaxTransfers   int // transfers of blobs at once; 0: MaxConnections less an eighth, so that the check of a tag need not wait until a layer has passed
@@ -49,9 +59,11 @@ type Options struct {
 	BreakerFailures int
 	BreakerPause    time.Duration
 
-	RootCAs            *x509.CertPool // nil: the system's
+	RootCAs            *x509.CertPool    // nil: the system's
+	Certificates       []tls.Certificate // what we show to who asks for one
 	InsecureSkipVerify bool
 	Proxy              func(*http.Request) (*url.URL, error) // nil: HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment
+	Header             http.Header                           // sent with every request to the upstream itself, over ours
 	UserAgent          string                                // "": sociable
 
 	Logger     *slog.Logger          // nil: nothing is logged
@@ -93,11 +105,13 @@ func New(o Options) (*Client, error) {
 		all:  make(chan struct{}, o.MaxConnections),
 		bulk: make(chan struct{}, o.MaxTransfers),
 	}
-	em, err := newEndpointMetrics(o.Registerer, o.Name, o.URL.Host)
-	if err != nil {
-		return nil, fmt.Errorf("register the metrics: %w", err)
+	for _, u := range append(slices.Clone(o.Mirrors), o.URL) {
+		em, err := newEndpointMetrics(o.Registerer, o.Name, u.Host+u.Path)
+		if err != nil {
+			return nil, fmt.Errorf("register the metrics: %w", err)
+		}
+		c.ends = append(c.ends, newEndpoint(c, o.at(u), em))
 	}
-	c.ends = append(c.ends, newEndpoint(c, o, em))
 	return c, nil
 }
 
@@ -105,13 +119,22 @@ func New(o Options) (*Client, error) {
 func (c *Client) Name() string { return c.opt.Name }
 
 // HasCredentials reports whether the upstream is asked in somebody's name.
-func (c *Client) HasCredentials() bool { return c.opt.Username != "" }
+func (c *Client) HasCredentials() bool { return c.opt.Username != "" || c.opt.Keychain != nil }
 
 // Close gives idle connections back. Transfers under way go on.
 func (c *Client) Close() {
 	for _, e := range c.ends {
 		e.transport.CloseIdleConnections()
 	}
+}
+
+// at is what a client of one of the addresses needs.
+func (o Options) at(u *url.URL) Options {
+	if u != o.URL {
+		o.Username, o.Password = "", ""
+	}
+	o.URL, o.Mirrors = u, nil
+	return o
 }
 
 func (o Options) withDefaults() Options {
@@ -159,19 +182,21 @@ func (o Options) check() error {
 		return errors.New("credentials don't belong into its URL")
 	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
 		return errors.New("its URL must end behind the host")
+	case o.Username != "" && o.Keychain != nil:
+		return errors.New("it has both a user name and a keychain")
 	case (o.Username == "") != (o.Password == ""):
 		return errors.New("a user name needs a password and a password a user name")
 	}
-	return nil
-}
-
-// credentials are what the upstream is asked with. Other kinds of key chains
-// fit in here.
-func (o Options) credentials() authn.Authenticator {
-	if o.Username == "" {
-		return authn.Anonymous
+	for _, u := range o.Mirrors {
+		prefix := strings.Trim(u.Path, "/")
+		if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			return errors.New("a mirror is not http:// or https://, a host and at most a path")
+		}
+		if prefix != "" && oci.CheckName(prefix) != nil {
+			return errors.New("a mirror's path is not the beginning of a repository's name")
+		}
 	}
-	return &authn.Basic{Username: o.Username, Password: o.Password}
+	return nil
 }
 
 func newTransport(o Options, g *guard) *http.Transport {
@@ -183,6 +208,7 @@ func newTransport(o Options, g *guard) *http.Transport {
 		DialContext: g.dial,
 		TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs,
+			Certificates:       o.Certificates,
 			InsecureSkipVerify: o.InsecureSkipVerify, // only where the operator said so
 		},
 		TLSHandshakeTimeout:    o.HeaderTimeout,

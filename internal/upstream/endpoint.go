@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -32,6 +33,9 @@ func newEndpoint(c *Client, o Options, m *endpointMetrics) *endpoint {
 		c: c, root: url.URL{Scheme: o.URL.Scheme, Host: o.URL.Host}, log: c.log.With("endpoint", o.URL.Host),
 		rate: newPace(o.RequestsPerMinute),
 	}
+	if prefix := strings.Trim(o.URL.Path, "/"); prefix != "" {
+		e.prefix = prefix + "/"
+	}
 	e.guard = newGuard(o)
 	e.transport = newTransport(o, e.guard)
 	e.guard.base = e.transport
@@ -46,9 +50,12 @@ func newEndpoint(c *Client, o Options, m *endpointMetrics) *endpoint {
 
 // order is in which order the endpoints are asked q: those that are in trouble
 // after the others.
-func (c *Client) order(q *request) []*endpoint {
+func (c *Client) order(ctx context.Context, q *request) []*endpoint {
 	if q.only != nil {
 		return []*endpoint{q.only}
+	}
+	if k, ok := ctx.Value(callerKey{}).(*Caller); ok && k.e.c == c {
+		return []*endpoint{k.e} // a mirror can't say what a caller may read
 	}
 	if len(c.ends) == 1 {
 		return c.ends

@@ -128,10 +128,11 @@ func IsNotFound(err error) bool {
 	return ok && !e.aboutAuth() && (e.Status == http.StatusNotFound || e.Status == http.StatusGone)
 }
 
-// IsDenied reports that the configured credentials, or none, don't suffice.
+// IsDenied reports that the configured credentials, or none, don't suffice. What
+// a storage behind the upstream refuses is no matter of theirs.
 func IsDenied(err error) bool {
 	e, ok := errors.AsType[*StatusError](err)
-	return ok && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden)
+	return ok && !e.elsewhere && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden)
 }
 
 // IsThrottled reports that the upstream wants fewer requests. Such an error
@@ -157,7 +158,7 @@ func IsUnavailable(err error) bool {
 		case e.Status >= 500, e.Status == http.StatusTooManyRequests, e.Status == http.StatusRequestTimeout:
 			return true
 		default:
-			return e.aboutAuth() && !IsDenied(err)
+			return e.aboutAuth() && !IsDenied(err) || e.expired()
 		}
 	}
 	return is[*UnreachableError](err) || is[*PolicyError](err) || is[*ProtocolError](err) ||

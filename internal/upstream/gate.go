@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -191,7 +192,7 @@ func (g *gate) changed(to gobreaker.State) {
 // Health is how one endpoint of an upstream does.
 type Health struct {
 	Upstream string
-	Endpoint string        // scheme://host
+	Endpoint string        // scheme://host, and a mirror's path
 	State    string        // ok, offline (by configuration), held (it asked for a pause), open (it does not answer), half-open (being found out)
 	Left     time.Duration // until it may be asked again
 	Err      error         // why; nil when ok
@@ -202,7 +203,7 @@ func (c *Client) Health() []Health {
 	var list []Health
 	for _, e := range c.ends {
 		h := e.gate.health()
-		h.Upstream, h.Endpoint = c.opt.Name, e.root.Scheme+"://"+e.root.Host
+		h.Upstream, h.Endpoint = c.opt.Name, e.root.Scheme+"://"+e.root.Host+strings.TrimSuffix("/"+e.prefix, "/")
 		if c.opt.Offline {
 			h.State = "offline"
 		}

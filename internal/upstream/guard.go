@@ -23,6 +23,7 @@ type guard struct {
 	upstream  string
 	host      string // the upstream's, see hostPort
 	userAgent string
+	header    http.Header // for the upstream alone
 	dialer    net.Dialer
 	proxy     func(*http.Request) (*url.URL, error)
 	base      http.RoundTripper
@@ -35,7 +36,7 @@ type guard struct {
 
 func newGuard(o Options) *guard {
 	return &guard{
-		upstream: o.Name, host: hostPort(o.URL), userAgent: o.UserAgent, proxy: o.Proxy,
+		upstream: o.Name, host: hostPort(o.URL), userAgent: o.UserAgent, header: o.Header, proxy: o.Proxy,
 		dialer:   net.Dialer{Timeout: o.DialTimeout, KeepAlive: 15 * time.Second},
 		classify: func(a netip.AddrPort) reach { return reachOf(a.Addr()) },
 	}
@@ -60,7 +61,15 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	out := req.Clone(ctx)
 	out.Header.Set("User-Agent", g.userAgent)
+	if !strayed && hostPort(req.URL) == g.host {
+		for k, v := range g.header {
+			out.Header[k] = v
+		}
+	}
 	if strayed {
+		for k := range g.header { // net/http copies what the first request had
+			out.Header.Del(k)
+		}
 		out.Header.Del("Authorization")
 		out.Header.Del("Cookie")
 	}

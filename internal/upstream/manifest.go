@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -35,9 +36,19 @@ func (c *Client) manifest(ctx context.Context, repo string, ref oci.Reference) (
 	if err != nil {
 		return nil, err
 	}
+	m, from, err := c.readManifest(ctx, q, ref)
+	if errors.Is(err, ErrDigest) && len(c.ends) > 1 {
+		q.avoid = from
+		m, _, err = c.readManifest(ctx, q, ref)
+	}
+	return m, err
+}
+
+// readManifest asks q and checks what comes, from whom.
+func (c *Client) readManifest(ctx context.Context, q *request, ref oci.Reference) (*Manifest, *endpoint, error) {
 	body, a, err := c.read(ctx, q, oci.MaxManifestBytes)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	want := ref.Digest
 	if want == "" {
@@ -46,13 +57,13 @@ func (c *Client) manifest(ctx context.Context, repo string, ref oci.Reference) (
 	d := digest.FromBytes(body)
 	if want != "" {
 		if d = want.Algorithm().FromBytes(body); d != want {
-			return nil, fmt.Errorf("%w: upstream %s sends %s for %s", ErrDigest, c.opt.Name, d, want)
+			return nil, a.e, fmt.Errorf("%w: upstream %s sends %s for %s", ErrDigest, c.opt.Name, d, want)
 		}
 	}
 	return &Manifest{
 		Descriptor: v1.Descriptor{MediaType: mediaType(a.Response), Digest: d, Size: int64(len(body))},
 		Body:       body,
-	}, nil
+	}, a.e, nil
 }
 
 // HeadManifest gets a manifest's descriptor without its bytes, as long as the

@@ -15,7 +15,7 @@ import (
 // are credentials to be sent, it also has to be on the upstream's registrable
 // domain, or listed; on plain HTTP, on the upstream's own host, or listed.
 // Asked without credentials it can be anywhere public: it learns nothing.
-func (a *authorizer) checkRealm(realm string) (*url.URL, error) {
+func (a *authorizer) checkRealm(realm string, creds authn.Authenticator) (*url.URL, error) {
 	refuse := func(why string) error {
 		return &PolicyError{Upstream: a.upstream, Reason: why}
 	}
@@ -29,7 +29,7 @@ func (a *authorizer) checkRealm(realm string) (*url.URL, error) {
 	default:
 		return nil, refuse("names the token service " + u.Scheme + "://" + u.Host + ", which is not https")
 	}
-	if a.creds == authn.Anonymous || a.listed(u) {
+	if creds == authn.Anonymous || a.listed(u) {
 		return u, nil
 	}
 	if u.Scheme == "http" && !strings.EqualFold(u.Hostname(), a.root.Hostname()) {

@@ -59,7 +59,7 @@ func TestCheckRealm(t *testing.T) {
 			if o.Username != "" {
 				want = tc.auth
 			}
-			u, err := newAuthorizer(o, nil, nil).checkRealm(tc.realm)
+			u, err := newAuthorizer(o, nil, nil).checkRealm(tc.realm, o.credentials())
 			if (err == nil) != want || (err == nil && u.String() != tc.realm) || (err != nil && !is[*PolicyError](err)) {
 				t.Errorf("%s names %q, listed %v, credentials %v: got %v, want allowed %v",
 					tc.root, tc.realm, tc.listed, o.Username != "", err, want)
@@ -104,7 +104,7 @@ func FuzzCheckRealm(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		u, err := a.checkRealm(ch.Parameters["realm"])
+		u, err := a.checkRealm(ch.Parameters["realm"], a.creds)
 		if err != nil {
 			return
 		}

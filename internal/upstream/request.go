@@ -99,23 +99,28 @@ func (c *Client) read(ctx context.Context, q *request, limit int64) (body []byte
 	return body, from, err
 }
 
-// ask asks the first endpoint that gives an answer worth having: one that can't
-// be asked, or does not have what the upstream itself may have, is passed over.
+// ask asks the endpoints one after the other until one has what is wanted. That
+// none has it says the upstream itself, which its mirrors only stand in for.
 func (c *Client) ask(ctx context.Context, q *request) (a *answer, err error) {
 	if c.opt.Offline {
 		return nil, fmt.Errorf("upstream %s: %w", c.opt.Name, ErrOffline)
 	}
-	ends := c.order(q)
+	ends := c.order(ctx, q)
+	var verdict error // of the upstream itself
 	for i, e := range ends {
 		last := i == len(ends)-1
-		a, err = e.ask(ctx, q, last)
-		if err == nil || last || ctx.Err() != nil {
+		if a, err = e.ask(ctx, q, last); err == nil || ctx.Err() != nil {
 			return a, err
 		}
-		c.metrics.failovers.Inc()
-		c.log.DebugContext(ctx, "asking the next endpoint", "repo", q.repo, "op", string(q.op), "endpoint", e.root.Host, "err", err)
+		if e == c.ends[len(c.ends)-1] || verdict == nil && last {
+			verdict = err
+		}
+		if !last {
+			c.metrics.failovers.Inc()
+			c.log.DebugContext(ctx, "asking the next endpoint", "repo", q.repo, "op", string(q.op), "endpoint", e.root.Host, "err", err)
+		}
 	}
-	return nil, err
+	return nil, verdict
 }
 
 // acquire takes a slot for one request, and one of the bulk first.

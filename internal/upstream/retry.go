@@ -28,10 +28,17 @@ func retryable(err error) (wait time.Duration, ok bool) {
 		return 0, false // whoever held it back has waited as long as that is worth
 	}
 	if s, is := errors.AsType[*StatusError](err); is {
-		return s.RetryAfter, retryStatus[s.Status]
+		return s.RetryAfter, retryStatus[s.Status] || s.expired()
 	}
 	// A wrong certificate won't be a right one in a moment.
 	return 0, is[*UnreachableError](err) && !is[*tls.CertificateVerificationError](err)
+}
+
+// expired reports that where a redirect led a transfer to refuses it: signed
+// URLs are good for a while, and the upstream makes new ones.
+func (e *StatusError) expired() bool {
+	return e.elsewhere && e.Op == string(opBlob) &&
+		(e.Status == http.StatusBadRequest || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden)
 }
 
 // retrier counts the failures of one request.

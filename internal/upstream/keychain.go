@@ -1,0 +1,51 @@
+package upstream
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/docker/cli/cli/config"
+	"github.com/docker/cli/cli/config/types"
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+)
+
+// DockerKeychain is what a Docker client would log in with: passwords, identity
+// tokens and credential helpers of the configuration in file, which is read
+// whenever it is needed. Without file it is where Docker and podman look for it.
+func DockerKeychain(file string) authn.Keychain {
+	if file == "" {
+		return authn.DefaultKeychain
+	}
+	return dockerFile(file)
+}
+
+type dockerFile string
+
+func (f dockerFile) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	in, err := os.Open(string(f))
+	if err != nil {
+		return nil, fmt.Errorf("read docker_config: %w", err)
+	}
+	defer in.Close()
+	cfg, err := config.LoadFromReader(in)
+	if err != nil {
+		return nil, fmt.Errorf("read docker_config %s: %w", string(f), err)
+	}
+	host := r.RegistryStr()
+	if host == name.DefaultRegistry {
+		host = authn.DefaultAuthKey
+	}
+	auth, err := cfg.GetAuthConfig(host)
+	if err != nil {
+		return nil, fmt.Errorf("read docker_config %s for %s: %w", string(f), host, err)
+	}
+	auth.ServerAddress = "" // set in any case
+	if auth == (types.AuthConfig{}) {
+		return authn.Anonymous, nil
+	}
+	return authn.FromConfig(authn.AuthConfig{
+		Username: auth.Username, Password: auth.Password, Auth: auth.Auth,
+		IdentityToken: auth.IdentityToken, RegistryToken: auth.RegistryToken,
+	}), nil
+}
