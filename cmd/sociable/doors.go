@@ -66,7 +66,7 @@ func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px htt
 			ErrorLog: newServerLog(log),
 		}
 		g.Go(func() error {
-			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			if err := srv.Serve(nearListener{l}); !errors.Is(err, http.ErrServerClosed) {
 				return err
 			}
 			return nil

@@ -1,0 +1,53 @@
+//go:build linux
+
+package main
+
+import (
+	"net"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestNearListener holds that a client on this machine is near, that its
+// connection is given as it is, for the kernel's own copy, and that its send
+// buffer no longer grows.
+func TestNearListener(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	client, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	c, err := nearListener{ln}.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		t.Fatalf("Accept gave a %T", c)
+	}
+	rtt, ok := roundTrip(tcp)
+	if !ok {
+		t.Fatal("the round trip is not known")
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var size int
+	err = raw.Control(func(fd uintptr) {
+		size, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if near := rtt <= nearRoundTrip; near != (size == 2*nearBuffer) {
+		t.Errorf("round trip %v, send buffer %d", rtt, size)
+	}
+}
