@@ -78,8 +78,13 @@ func (s *spanSource) prepare(ctx context.Context, r oci.Range) (outcome, error) 
 // to be fetched in front of the client, and at most to last.
 func (s *spanSource) keepAhead(ctx context.Context, i, last int) outcome {
 	from := s.table.Span(i).Off
-	if s.next > last || (s.next > i && s.table.Span(s.next).Off-from > s.ahead/2) {
+	switch {
+	case s.next > last:
 		return outcomeHit
+	case s.next > i && s.table.Span(s.next).Off-from > s.ahead/2:
+		return outcomeHit
+	case s.next > i: // the client stays
+		s.ahead = min(2*s.ahead, maxSpanRun)
 	}
 	end := max(s.next, i)
 	for end < last && s.table.Span(end+1).Off-from < s.ahead {
@@ -87,7 +92,6 @@ func (s *spanSource) keepAhead(ctx context.Context, i, last int) outcome {
 	}
 	out := s.start(ctx, max(s.next, i), end)
 	s.next = end + 1
-	s.ahead = min(2*s.ahead, maxSpanRun)
 	return out
 }
 
