@@ -18,12 +18,14 @@ const (
 // reading. It forwards ReadFrom, piece by piece, so that a file still reaches
 // the socket by the kernel's own copy.
 type patient struct {
-	w  http.ResponseWriter
-	rc *http.ResponseController
+	w     http.ResponseWriter
+	rc    *http.ResponseController
+	given time.Time // when the client's time last began
 }
 
+// newPatient is for a body whose header was just written, through bounded.
 func newPatient(w http.ResponseWriter) *patient {
-	return &patient{w, http.NewResponseController(w)}
+	return &patient{w: w, rc: http.NewResponseController(w), given: time.Now()}
 }
 
 func (p *patient) Write(b []byte) (int, error) {
@@ -49,9 +51,16 @@ func (p *patient) ReadFrom(src io.Reader) (total int64, err error) {
 	return total, nil
 }
 
-// more gives the client its time anew. A connection without deadlines, as in a
-// test, has none to give.
-func (p *patient) more() { _ = p.rc.SetWriteDeadline(time.Now().Add(clientStall)) }
+// more gives the client its time anew, where some of it is gone. A connection
+// without deadlines, as in a test, has none to give.
+func (p *patient) more() {
+	now := time.Now()
+	if now.Sub(p.given) < clientStall/64 {
+		return
+	}
+	p.given = now
+	_ = p.rc.SetWriteDeadline(now.Add(clientStall))
+}
 
 // done gives the client its time for the rest, which net/http still holds.
 func (p *patient) done() { p.more() }

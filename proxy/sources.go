@@ -33,7 +33,7 @@ func (s *fileSource) copyRange(_ context.Context, w io.Writer, r oci.Range) erro
 func (s *fileSource) close() { _ = s.b.Close() } // only read from
 
 // bigSend is the size from which the kernel's copy beats one pread and write.
-const bigSend = 256 << 10
+const bigSend = 64 << 10
 
 // send writes r of an open blob: a large run by the kernel's own copy, which
 // needs the *os.File under nothing but a LimitedReader, a small one through a
