@@ -14,6 +14,7 @@ PACKAGES := gcc zlib1g-dev ca-certificates skopeo docker-registry apt dpkg pigz 
 
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 10s
+ROWS ?= .
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -68,10 +69,10 @@ bench: run-bench
 bench-ztoc: BENCH = ^BenchmarkZTOC
 bench-ztoc: run-bench
 
-## bench-datapath  every row of the data path, beside nginx and docker-registry; some 20 minutes
+## bench-datapath  every row of the data path, beside nginx and docker-registry; some 20 minutes; ROWS=regexp for some
 bench-datapath: build
 	.ci/packages nginx docker-registry
-	cd e2e && $(GO) run ./datapath -sociable $(CURDIR)/bin/sociable
+	cd e2e && $(GO) run ./datapath -sociable $(CURDIR)/bin/sociable -rows '$(ROWS)' $(DATAPATH_FLAGS)
 
 run-bench: build
 	cd e2e && E2E_SOCIABLE=$(CURDIR)/bin/sociable $(GO) test -timeout 30m -run '^$$' -bench '$(BENCH)' -benchtime 1x ./... \

@@ -32,9 +32,8 @@ type bench struct {
 	setprivPath      string
 
 	registry *harness.Process
-	row      string // at work
-	peak     int64  // most memory that a sociable had, and in which row
-	peakRow  string
+	kept     *kept      // what this run and earlier ones measured
+	at       *keptSuite // at work
 }
 
 // suite is a group of rows that are measured together.
@@ -56,7 +55,9 @@ var suites = []suite{
 	{"crowd-pull", 6 * time.Minute, (*bench).crowdPull},
 	{"distinct-ranges", 4 * time.Minute, (*bench).distinctRanges},
 	{"crowd-range", 3 * time.Minute, (*bench).crowdRange},
-	{"warm", 12 * time.Minute, (*bench).warm},
+	{"warm-whole", 5 * time.Minute, (*bench).warmWhole},
+	{"warm-ranges", 5 * time.Minute, (*bench).warmRanges},
+	{"warm-manifests", 5 * time.Minute, (*bench).warmManifests},
 	{"cut", 6 * time.Minute, (*bench).cutUpstream},
 	{"corrupt", 2 * time.Minute, (*bench).corruptUpstream},
 	{"leave", 2 * time.Minute, (*bench).leaveAtThird},
@@ -125,17 +126,17 @@ func (b *bench) findSociable(ctx context.Context) (err error) {
 	return nil
 }
 
-// runAll measures what only selects and gives the rows, also of suites that
+// runAll measures what only selects and keeps the rows, also of suites that
 // failed half-way. The error is about those.
-func (b *bench) runAll(ctx context.Context, only *regexp.Regexp) ([]*row, error) {
-	var rows []*row
+func (b *bench) runAll(ctx context.Context, only *regexp.Regexp) error {
 	var errs []error
-	for _, x := range suites {
+	for i, x := range suites {
 		if !only.MatchString(x.id) {
 			continue
 		}
 		start := time.Now()
-		b.row = x.id
+		b.at = &keptSuite{ID: x.id, Place: i, Date: start.UTC().Format(time.DateOnly), Commit: b.commit(ctx)}
+		b.others.shares = nil
 		sctx, cancel := context.WithTimeout(ctx, x.limit)
 		rs, err := x.run(b, sctx)
 		cancel()
@@ -144,15 +145,18 @@ func (b *bench) runAll(ctx context.Context, only *regexp.Regexp) ([]*row, error)
 			b.log("%s: %v", x.id, err)
 		}
 		for _, r := range rs {
-			b.log("%s: %s: sociable %s: %s", x.id, r.name, r.cells[sociable], r.verdict())
-			for _, f := range r.faults {
-				errs = append(errs, fmt.Errorf("%s: %s: %s", x.id, r.name, f))
+			b.log("%s: %s: sociable %s: %s", x.id, r.Name, r.Cells[sociable], r.verdict())
+			for _, f := range r.Faults {
+				errs = append(errs, fmt.Errorf("%s: %s: %s", x.id, r.Name, f))
 			}
 		}
-		rows = append(rows, rs...)
+		b.at.Rows, b.at.Others = rs, b.others.shares
+		if len(rs) > 0 {
+			b.kept.put(b.at)
+		}
 		b.log("%s took %.0f s", x.id, time.Since(start).Seconds())
 	}
-	return rows, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 func (b *bench) log(format string, args ...any) {
@@ -218,7 +222,7 @@ func (b *bench) rounds(ctx context.Context, n times, c conditions, lag time.Dura
 				return all, err
 			}
 			if b.verbose {
-				b.log("%s %d %s: %+v", b.row, round, k, x)
+				b.log("%s %d %s: %+v", b.at.ID, round, k, x)
 			}
 			all[k] = append(all[k], x)
 		}

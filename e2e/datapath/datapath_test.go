@@ -148,7 +148,7 @@ func TestVerdict(t *testing.T) {
 	}
 	r.time(false, "%d ms", 5)
 	r.must(false, "%d requests", 2)
-	r.cells[sociable] = "1|2"
+	r.Cells[sociable] = "1|2"
 	table := markdown([]*row{r})
 	for _, want := range []string{"| a row | – | – | – | 1\\|2 | a target |", "**fail**: 2 requests; 5 ms"} {
 		if !strings.Contains(table, want) {

@@ -54,7 +54,8 @@ func run(ctx context.Context, args []string) error {
 		ids = append(ids, x.id)
 	}
 	flags := flag.NewFlagSet("datapath", flag.ExitOnError)
-	only := flags.String("run", ".", "measure only what matches this `regexp`: "+strings.Join(ids, ", "))
+	only := flags.String("rows", ".", "measure only the suites that match this `regexp`: "+strings.Join(ids, ", "))
+	keep := flags.String("keep", "", "add what is measured to this `file`, and tell the table of all that it has: for a run in pieces")
 	write := flags.String("write", "", "put the table into this `file`, in place of the last one")
 	cache := flags.String("cache", ".cache", "`folder` of what is kept between runs: the layers")
 	work := flags.String("work", "", "`folder` of the servers' stores (that of temporary files)")
@@ -76,28 +77,32 @@ func run(ctx context.Context, args []string) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx)) // servers are stopped, not killed
 	defer end()
 	b := &bench{life: life, cache: dir, work: *work, sociable: *program, verbose: *verbose, others: others{budget: *calm}}
+	if b.kept, err = openKept(*keep); err != nil {
+		return err
+	}
 	if err := b.prepare(ctx); err != nil {
 		b.close()
 		return err
 	}
 	defer b.close()
-	rows, err := b.runAll(ctx, match)
-	text := b.preface(ctx) + "\n" + markdown(rows)
+	err = b.runAll(ctx, match)
+	if *keep != "" {
+		err = errors.Join(err, b.kept.write(*keep))
+	}
+	text := b.kept.preface() + "\n" + markdown(b.kept.rows())
 	fmt.Print(text)
-	if *write != "" && len(rows) > 0 {
-		if werr := writeSection(*write, "## Data path\n\n"+text); werr != nil {
-			err = errors.Join(err, werr)
-		}
+	if *write != "" && len(b.kept.Suites) > 0 {
+		err = errors.Join(err, writeSection(*write, "## Data path\n\n"+text))
 	}
 	return err
 }
 
 // preface says when, where and what was measured.
-func (b *bench) preface(ctx context.Context) string {
-	return fmt.Sprintf("%s, commit %s, %s, %d CPUs. Link: 20 ms a request, 50 MB/s shared; layer: 300 MiB of gzip. "+
+func (k *kept) preface() string {
+	return fmt.Sprintf("%s, %s, %d CPUs. Link: 20 ms a request, 50 MB/s shared; layer: 300 MiB of gzip. "+
 		"Medians; memory is the peak. All on one machine: client, servers and link share the CPUs; programs that have "+
 		"nothing to do with it took %s of them. No server writes an access log. Made by `make bench-datapath`.\n",
-		time.Now().UTC().Format(time.DateOnly), b.commit(ctx), processor(), runtime.NumCPU(), &b.others)
+		k.when(), processor(), runtime.NumCPU(), taken(k.shares()))
 }
 
 // commit is the one that the program was built from, if it says so, or the

@@ -90,11 +90,12 @@ func (o *others) watch(ctx context.Context, f func() error) (share float64, err 
 	return share, err
 }
 
-func (o *others) String() string {
-	if len(o.shares) == 0 {
-		return "unknown"
+// taken tells shares of the machine.
+func taken(shares []float64) string {
+	if len(shares) == 0 {
+		return "an unknown share"
 	}
-	slices.Sort(o.shares)
+	shares = slices.Sorted(slices.Values(shares))
 	return fmt.Sprintf("%.0f %% (median of the measurements; at worst %.0f %%)",
-		100*o.shares[len(o.shares)/2], 100*o.shares[len(o.shares)-1])
+		100*shares[len(shares)/2], 100*shares[len(shares)-1])
 }

@@ -74,7 +74,7 @@ func (b *bench) coldPull(ctx context.Context) ([]*row, error) {
 		return fmt.Sprintf("%s, × %.2f bytes", seconds(median(xs, took)), float64(median(xs, bytesOf))/float64(b.layer().Size))
 	})
 	ratio := median(all[sociable], took) / median(all[direct], took)
-	pulled.cells[sociable] += fmt.Sprintf(" (%.3f × direct)", ratio)
+	pulled.Cells[sociable] += fmt.Sprintf(" (%.3f × direct)", ratio)
 	pulled.time(ratio <= 1.02, "%.3f × direct", ratio)
 	pulled.must(worst(all[sociable], blobsOf) == 1, "%s for the blob", requests(worst(all[sociable], blobsOf)))
 	pulled.must(worst(all[sociable], bytesOf) < b.layer().Size*1001/1000, "%s from the upstream", mib(worst(all[sociable], bytesOf)))
@@ -82,12 +82,12 @@ func (b *bench) coldPull(ctx context.Context) ([]*row, error) {
 	begun := newRow("… first byte", "≤ direct + 3 ms")
 	begun.fill(all, func(xs []sample) string { return seconds(median(xs, first)) })
 	over := median(all[sociable], first) - median(all[direct], first)
-	begun.cells[sociable] += fmt.Sprintf(" (direct %+.1f ms)", over*1e3)
+	begun.Cells[sociable] += fmt.Sprintf(" (direct %+.1f ms)", over*1e3)
 	begun.time(over <= 0.003, "direct %+.1f ms", over*1e3)
 
 	index := newRow("… its index listed, after the last byte", "≤ 0.2 s")
 	d := median(listed, same)
-	index.cells[sociable] = seconds(d)
+	index.Cells[sociable] = seconds(d)
 	index.time(d <= 0.2, "%s", seconds(d))
 	return []*row{pulled, begun, index}, nil
 }
@@ -153,7 +153,7 @@ func (b *bench) smallLayers(ctx context.Context) ([]*row, error) {
 		return fmt.Sprintf("%s, %s", seconds(median(xs, took)), requests(median(xs, requestsOf)))
 	})
 	ratio := median(all[sociable], took) / median(all[direct], took)
-	r.cells[sociable] += fmt.Sprintf(" (%.2f × direct)", ratio)
+	r.Cells[sociable] += fmt.Sprintf(" (%.2f × direct)", ratio)
 	r.time(ratio <= 1.1, "%.2f × direct", ratio)
 	r.must(worst(all[sociable], requestsOf) <= 42, "%s", requests(worst(all[sociable], requestsOf)))
 	return []*row{r}, nil

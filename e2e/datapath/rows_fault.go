@@ -47,9 +47,9 @@ func (b *bench) cutUpstream(ctx context.Context) ([]*row, error) {
 		r := newRow(f.name, f.target)
 		r.fill(all, b.timeAndShare)
 		ideal := float64(b.layer().Size)/float64(slow.BytesPerSecond) + 2*slow.Latency.Seconds()
-		r.cells[direct] = "ends short"
+		r.Cells[direct] = "ends short"
 		if f.ends == link.Stall {
-			r.cells[direct] = "hangs"
+			r.Cells[direct] = "hangs"
 		}
 		share, longer := worst(all[sociable], b.share), median(all[sociable], took)-ideal
 		r.must(share < 1.005, "× %.3f bytes", share)
@@ -97,9 +97,9 @@ func (b *bench) corruptUpstream(ctx context.Context) ([]*row, error) {
 	}
 	r := newRow("corrupt upstream blob", "client told, nothing kept")
 	r.fill(all, func([]sample) string { return "" })
-	r.cells[direct] = "client not told"
+	r.Cells[direct] = "client not told"
 	for k, v := range verdicts {
-		r.cells[k] = v
+		r.Cells[k] = v
 	}
 	return []*row{r}, nil
 }
@@ -178,12 +178,12 @@ func (b *bench) openEnded(ctx context.Context) ([]*row, error) {
 	r := newRow("open-ended range, client leaves after 1 MiB", "≤ 2 MiB")
 	most := func(xs []sample) int64 { return worst(xs, bytesOf) }
 	for k, xs := range all {
-		r.cells[k] = mib(most(xs))
+		r.Cells[k] = mib(most(xs))
 		for _, f := range faultsOf(xs) {
-			r.cells[k] += ", " + f
+			r.Cells[k] += ", " + f
 		}
 	}
-	r.faults = append(r.faults, faultsOf(all[sociable])...)
+	r.Faults = append(r.Faults, faultsOf(all[sociable])...)
 	r.must(most(all[sociable]) <= 2<<20, "%s", mib(most(all[sociable])))
 	return []*row{r}, nil
 }

@@ -31,7 +31,7 @@ func (b *bench) coldRange(ctx context.Context) ([]*row, error) {
 	r := newRow("cold 4 MiB range incl. manifest, no index", "≤ 1.1 × direct, ≤ 4.5 MiB")
 	r.fill(all, timeAndBytes)
 	ratio, n2 := median(all[sociable], took)/median(all[direct], took), worst(all[sociable], bytesOf)
-	r.cells[sociable] += fmt.Sprintf(" (%.2f × direct)", ratio)
+	r.Cells[sociable] += fmt.Sprintf(" (%.2f × direct)", ratio)
 	r.time(ratio <= 1.1, "%.2f × direct", ratio)
 	r.must(n2 <= 9<<19, "%s", mib(n2))
 	return []*row{r}, nil
@@ -71,7 +71,7 @@ func (b *bench) randomRanges(ctx context.Context) ([]*row, error) {
 	r := newRow("64 random 64 KiB cold ranges, 4 at once", "≤ 1.5 × direct, ≤ 24 MiB")
 	r.fill(all, timeBytesRequests)
 	ratio, n2 := median(all[sociable], took)/median(all[direct], took), worst(all[sociable], bytesOf)
-	r.cells[sociable] += fmt.Sprintf(" (%.2f × direct)", ratio)
+	r.Cells[sociable] += fmt.Sprintf(" (%.2f × direct)", ratio)
 	r.time(ratio <= 1.5, "%.2f × direct", ratio)
 	r.must(n2 <= 24<<20, "%s", mib(n2))
 	return []*row{r}, nil
@@ -102,7 +102,7 @@ func (b *bench) distinctRanges(ctx context.Context) ([]*row, error) {
 		return fmt.Sprintf("%s, %s twice", timeBytesRequests(xs), mib(worst(xs, func(x sample) int64 { return x.twice })))
 	})
 	ratio, twice := median(all[sociable], took)/median(all[direct], took), worst(all[sociable], func(x sample) int64 { return x.twice })
-	r.cells[sociable] += fmt.Sprintf(" (%.3f × direct)", ratio)
+	r.Cells[sociable] += fmt.Sprintf(" (%.3f × direct)", ratio)
 	r.time(ratio <= 1.03, "%.3f × direct", ratio)
 	r.must(twice == 0, "%d bytes twice", twice)
 	return []*row{r}, nil
@@ -135,9 +135,9 @@ func (b *bench) crowdRange(ctx context.Context) ([]*row, error) {
 	}
 	r := newRow("64 callers of one cold 4 MiB range", "≤ 2 × one alone, 1 request")
 	r.fill(all, timeBytesRequests)
-	r.cells[direct] = "one alone " + seconds(median(alone[direct], took))
+	r.Cells[direct] = "one alone " + seconds(median(alone[direct], took))
 	ratio, n := median(all[sociable], took)/median(alone[sociable], took), worst(all[sociable], requestsOf)
-	r.cells[sociable] += fmt.Sprintf(" (%.2f × one alone, %s)", ratio, seconds(median(alone[sociable], took)))
+	r.Cells[sociable] += fmt.Sprintf(" (%.2f × one alone, %s)", ratio, seconds(median(alone[sociable], took)))
 	r.time(ratio <= 2, "%.2f × one alone", ratio)
 	r.must(n == 1, "%s", requests(n))
 	return []*row{r}, nil
@@ -164,10 +164,10 @@ func (b *bench) crowdPull(ctx context.Context) ([]*row, error) {
 	r.fill(all, func(xs []sample) string {
 		return fmt.Sprintf("%s, × %.2f", seconds(median(xs, took)), worst(xs, share))
 	})
-	r.cells[direct] = "one alone " + seconds(median(alone[direct], took))
+	r.Cells[direct] = "one alone " + seconds(median(alone[direct], took))
 	one := median(alone[sociable], took)
 	ratio := median(all[sociable], took) / one
-	r.cells[sociable] += fmt.Sprintf(" (%.2f × one alone, %s)", ratio, seconds(one))
+	r.Cells[sociable] += fmt.Sprintf(" (%.2f × one alone, %s)", ratio, seconds(one))
 	r.time(ratio <= 1.1, "%.2f × one alone", ratio)
 	r.must(worst(all[sociable], share) < 1.005, "upstream × %.3f", worst(all[sociable], share))
 	r.must(worst(all[sociable], blobsOf) == 1, "%s for the blob", requests(worst(all[sociable], blobsOf)))

@@ -33,7 +33,7 @@ func (b *bench) silentUpstream(ctx context.Context) ([]*row, error) {
 	tag := newRow("silent upstream: cached tag", "≤ 1.1 s once, then ≤ 1 ms")
 	blob := newRow("silent upstream: cached blob, 64 KiB", "≤ 1 ms")
 	for k, x := range found {
-		tag.cells[k], blob.cells[k] = x.tag(), x.blob()
+		tag.Cells[k], blob.Cells[k] = x.tag(), x.blob()
 	}
 	ours := found[sociable]
 	if ours == nil {

@@ -126,7 +126,7 @@ func (b *bench) spans(ctx context.Context, s, d *server, table *ztoc.SpanTable) 
 		share = append(share, float64(x[1].bytes)/float64(sp.End-sp.Off))
 	}
 	r.fill(all, timeBytesRequests)
-	r.cells[sociable] += fmt.Sprintf(" (direct %+.1f ms, × %.2f)", median(over, same)*1e3, worst(share, same))
+	r.Cells[sociable] += fmt.Sprintf(" (direct %+.1f ms, × %.2f)", median(over, same)*1e3, worst(share, same))
 	r.time(median(over, same) <= 0.005, "direct %+.1f ms", median(over, same)*1e3)
 	r.must(worst(share, same) <= 1.05, "%.2f × the span", worst(share, same))
 	r.must(worst(all[sociable], requestsOf) == 1, "%s", requests(worst(all[sociable], requestsOf)))

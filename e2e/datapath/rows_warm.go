@@ -25,7 +25,7 @@ const (
 
 // warm is load on what is cached: the same from one process on each server, in
 // turns. Without a proxy it is the registry itself, which only copies files.
-func (b *bench) warm(ctx context.Context) ([]*row, error) {
+func (b *bench) warm(ctx context.Context, loads []load) ([]*row, error) {
 	servers := []*server{{kind: direct, addr: b.upstream[len("http://"):], proc: b.registry, http: newClient()}}
 	for _, k := range everyone[1:] {
 		s, err := b.start(ctx, k, conditions{link: wide})
@@ -44,7 +44,7 @@ func (b *bench) warm(ctx context.Context) ([]*row, error) {
 		servers = append(servers, s)
 	}
 	var rows []*row
-	for _, l := range b.loads() {
+	for _, l := range loads {
 		r, err := b.loadRow(ctx, servers, l)
 		if err != nil {
 			return rows, fmt.Errorf("%s: %w", l.name, err)
@@ -69,29 +69,43 @@ type peerResults struct {
 	all  []loadResult
 }
 
-func (b *bench) loads() []load {
-	layer := b.catalog.blobPath(b.layer().Digest)
-	manifest := b.catalog.blobPath(b.catalog.Big.Manifest.Digest)
-	tag := func(s *server) string { return s.manifest(b.catalog.Big, b.catalog.Big.Tag) }
-	byDigest := func(s *server) string { return s.manifest(b.catalog.Big, b.catalog.Big.Manifest.Digest.String()) }
-	whole := loadSpec{Seconds: 2, Status: http.StatusOK, File: layer, Check: 16}
-	ranges := loadSpec{Seconds: 2, Status: http.StatusPartialContent, File: layer, Clients: 8}
-	manifests := loadSpec{Seconds: 1.5, Status: http.StatusOK, File: manifest, Check: 1, Accept: v1.MediaTypeImageManifest}
-	with := func(s loadSpec, set func(*loadSpec)) loadSpec { set(&s); return s }
-	return []load{
+func (b *bench) warmWhole(ctx context.Context) ([]*row, error) {
+	spec := loadSpec{Seconds: 2, Status: http.StatusOK, File: b.catalog.blobPath(b.layer().Digest), Check: 16}
+	return b.warm(ctx, []load{
 		{"warm full GET, one client", "≥ best peer, ≤ its CPU s/GiB",
-			with(whole, func(s *loadSpec) { s.Clients = 1 }), b.layerPath, throughput, judgeThroughput},
+			with(spec, func(s *loadSpec) { s.Clients = 1 }), b.layerPath, throughput, judgeThroughput},
 		{"warm full GET, 4 at once", "≥ best peer, ≤ its CPU s/GiB",
-			with(whole, func(s *loadSpec) { s.Clients = 4 }), b.layerPath, throughput, judgeThroughput},
+			with(spec, func(s *loadSpec) { s.Clients = 4 }), b.layerPath, throughput, judgeThroughput},
+	})
+}
+
+func (b *bench) warmRanges(ctx context.Context) ([]*row, error) {
+	spec := loadSpec{Seconds: 2, Status: http.StatusPartialContent, File: b.catalog.blobPath(b.layer().Digest), Clients: 8}
+	return b.warm(ctx, []load{
 		{"warm 4 MiB ranges, 8 at once", "≥ 1.15 × best peer, p99 and CPU s/GiB no worse",
-			with(ranges, func(s *loadSpec) { s.Range, s.Check = 4<<20, 16 }), b.layerPath, rate, judgeRanges},
+			with(spec, func(s *loadSpec) { s.Range, s.Check = 4<<20, 16 }), b.layerPath, rate, judgeRanges},
 		{"warm 64 KiB ranges, 8 at once", "≥ 0.8 × nginx",
-			with(ranges, func(s *loadSpec) { s.Range, s.Check = 64<<10, 64 }), b.layerPath, rate, judgeSmallRanges},
+			with(spec, func(s *loadSpec) { s.Range, s.Check = 64<<10, 64 }), b.layerPath, rate, judgeSmallRanges},
+	})
+}
+
+func (b *bench) warmManifests(ctx context.Context) ([]*row, error) {
+	im := b.catalog.Big
+	tag := func(s *server) string { return s.manifest(im, im.Tag) }
+	byDigest := func(s *server) string { return s.manifest(im, im.Manifest.Digest.String()) }
+	spec := loadSpec{Seconds: 1.5, Status: http.StatusOK, File: b.catalog.blobPath(im.Manifest.Digest), Check: 1, Accept: v1.MediaTypeImageManifest}
+	return b.warm(ctx, []load{
 		{"warm tag GET, one client", "≤ 0.3 ms, 0 upstream requests",
-			with(manifests, func(s *loadSpec) { s.Clients = 1 }), tag, latency, judgeTag},
+			with(spec, func(s *loadSpec) { s.Clients = 1 }), tag, latency, judgeTag},
 		{"warm manifest by digest, 8 at once", "≥ 16,000 a second",
-			with(manifests, func(s *loadSpec) { s.Clients = 8 }), byDigest, latency, judgeManifest},
-	}
+			with(spec, func(s *loadSpec) { s.Clients = 8 }), byDigest, latency, judgeManifest},
+	})
+}
+
+// with is spec, changed.
+func with(spec loadSpec, change func(*loadSpec)) loadSpec {
+	change(&spec)
+	return spec
 }
 
 func (b *bench) loadRow(ctx context.Context, servers []*server, l load) (*row, error) {
@@ -104,7 +118,7 @@ func (b *bench) loadRow(ctx context.Context, servers []*server, l load) (*row, e
 				return nil, fmt.Errorf("%s: %w", s.kind, err)
 			}
 			if err != nil {
-				r.cells[s.kind] = err.Error()
+				r.Cells[s.kind] = err.Error()
 				continue
 			}
 			if b.verbose {
@@ -125,7 +139,7 @@ func (b *bench) loadRow(ctx context.Context, servers []*server, l load) (*row, e
 		slices.SortFunc(all, func(x, y loadResult) int { return cmp.Compare(x.others, y.others) })
 		all = all[:min(calmest, len(all))]
 		results[s.kind] = all
-		r.cells[s.kind] = l.format(all)
+		r.Cells[s.kind] = l.format(all)
 		if s.kind != direct && s.kind != sociable && (best.all == nil || median(all, loadResult.perSecond) > median(best.all, loadResult.perSecond)) {
 			best = peerResults{s.kind, all}
 		}
@@ -189,14 +203,14 @@ func latency(all []loadResult) string {
 
 func judgeThroughput(r *row, ours []loadResult, best peerResults) {
 	ratio := median(ours, loadResult.perSecond) / median(best.all, loadResult.perSecond)
-	r.cells[sociable] += fmt.Sprintf(" (%.2f × %s)", ratio, best.kind)
+	r.Cells[sociable] += fmt.Sprintf(" (%.2f × %s)", ratio, best.kind)
 	r.time(ratio >= 1, "%.2f × %s", ratio, best.kind)
 	r.processor(ours, best)
 }
 
 func judgeRanges(r *row, ours []loadResult, best peerResults) {
 	ratio := median(ours, loadResult.perSecond) / median(best.all, loadResult.perSecond)
-	r.cells[sociable] += fmt.Sprintf(" (%.2f × %s)", ratio, best.kind)
+	r.Cells[sociable] += fmt.Sprintf(" (%.2f × %s)", ratio, best.kind)
 	r.time(ratio >= 1.15, "%.2f × %s", ratio, best.kind)
 	a, b := median(ours, p99), median(best.all, p99)
 	r.time(a <= b, "p99 %s, %s's %s", seconds(a), best.kind, seconds(b))
@@ -211,7 +225,7 @@ func (r *row) processor(ours []loadResult, best peerResults) {
 
 func judgeSmallRanges(r *row, ours []loadResult, best peerResults) {
 	ratio := median(ours, loadResult.perSecond) / median(best.all, loadResult.perSecond)
-	r.cells[sociable] += fmt.Sprintf(" (%.2f × %s)", ratio, best.kind)
+	r.Cells[sociable] += fmt.Sprintf(" (%.2f × %s)", ratio, best.kind)
 	r.time(ratio >= 0.8, "%.2f × %s", ratio, best.kind)
 }
 

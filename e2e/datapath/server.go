@@ -121,15 +121,13 @@ func (b *bench) stop(s *server) {
 	}
 }
 
-// notePeak remembers the most memory that any sociable had.
+// notePeak remembers the most memory that a sociable had in this suite.
 func (b *bench) notePeak(s *server) {
 	n, err := s.proc.PeakRSS()
 	if err != nil {
 		b.log("memory of sociable: %v", err)
 	}
-	if n > b.peak {
-		b.peak, b.peakRow = n, b.row
-	}
+	b.at.Peak = max(b.at.Peak, n)
 }
 
 func (b *bench) startSociable(s *server, c conditions) error {

@@ -9,41 +9,40 @@ import (
 
 // row is one line of the table.
 type row struct {
-	name, target string
-	cells        map[kind]string
-	extra        string   // beside the peers: what else was compared
-	misses       []string // targets that were missed: told
-	faults       []string // what must not be: fails the run
+	Name, Target string
+	Cells        map[kind]string
+	Misses       []string `json:",omitempty"` // targets that were missed: told
+	Faults       []string `json:",omitempty"` // what must not be: fails the run
 }
 
 func newRow(name, target string) *row {
-	return &row{name: name, target: target, cells: map[kind]string{}}
+	return &row{Name: name, Target: target, Cells: map[kind]string{}}
 }
 
 // fill writes the cells of everyone who was measured.
 func (r *row) fill(all map[kind][]sample, format func([]sample) string) {
 	for k, xs := range all {
-		r.cells[k] = tell(xs, format)
+		r.Cells[k] = tell(xs, format)
 	}
-	r.faults = append(r.faults, faultsOf(all[sociable])...)
+	r.Faults = append(r.Faults, faultsOf(all[sociable])...)
 }
 
 // time notes a figure that depends on the machine's speed. Missing it is told.
 func (r *row) time(ok bool, format string, args ...any) {
 	if !ok {
-		r.misses = append(r.misses, fmt.Sprintf(format, args...))
+		r.Misses = append(r.Misses, fmt.Sprintf(format, args...))
 	}
 }
 
 // must notes what depends on no machine. Missing it fails the run.
 func (r *row) must(ok bool, format string, args ...any) {
 	if !ok {
-		r.faults = append(r.faults, fmt.Sprintf(format, args...))
+		r.Faults = append(r.Faults, fmt.Sprintf(format, args...))
 	}
 }
 
 func (r *row) verdict() string {
-	all := append(append([]string{}, r.faults...), r.misses...)
+	all := append(append([]string{}, r.Faults...), r.Misses...)
 	if len(all) == 0 {
 		return "pass"
 	}
@@ -55,15 +54,15 @@ func markdown(rows []*row) string {
 	var b strings.Builder
 	b.WriteString("| row | direct / limit | nginx | distribution | sociable | target | verdict |\n|---|---|---|---|---|---|---|\n")
 	for _, r := range rows {
-		fmt.Fprintf(&b, "| %s", r.name)
+		fmt.Fprintf(&b, "| %s", r.Name)
 		for _, k := range []kind{direct, nginx, distribution, sociable} {
-			cell := r.cells[k]
+			cell := r.Cells[k]
 			if cell == "" {
 				cell = "–"
 			}
 			fmt.Fprintf(&b, " | %s", strings.ReplaceAll(cell, "|", "\\|"))
 		}
-		fmt.Fprintf(&b, " | %s | %s |\n", r.target, strings.ReplaceAll(r.verdict(), "|", "\\|"))
+		fmt.Fprintf(&b, " | %s | %s |\n", r.Target, strings.ReplaceAll(r.verdict(), "|", "\\|"))
 	}
 	return b.String()
 }
