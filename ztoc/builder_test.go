@@ -49,6 +49,7 @@ func TestRefusal(t *testing.T) {
 		{"method", edit(2, 7), Options{}, ClassDeflate, 10, nil},
 		{"reserved flag", edit(3, 0x20), Options{}, ClassDeflate, 10, nil},
 		{"cut in the header", good[:7], Options{}, ClassDeflate, 2, ErrTruncated},
+		{"cut in a block", good[:len(good)/2], Options{}, ClassDeflate, int64(len(good) / 2), ErrTruncated},
 		{"cut in the trailer", good[:len(good)-3], Options{}, ClassDeflate, int64(len(good) - 8), ErrTruncated},
 		{"crc", edit(-8, 1, 2, 3, 4), Options{}, ClassDeflate, 0, ErrChecksum},
 		{"size", edit(-4, 1, 2, 3, 4), Options{}, ClassDeflate, 0, ErrChecksum},

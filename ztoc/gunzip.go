@@ -76,8 +76,11 @@ type gunzip struct {
 // pos is the offset in the file of the first byte that is not used up.
 func (g *gunzip) pos() int64 { return g.base + int64(g.Pos) }
 
-// fault says that the stream is damaged.
-func (g *gunzip) fault(cause error) error { return refuse(ClassDeflate, g.pos(), cause) }
+// fault says that the stream is damaged. A decoder that ran out of input stands
+// in the padding behind it.
+func (g *gunzip) fault(cause error) error {
+	return refuse(ClassDeflate, g.base+int64(min(g.Pos, g.End)), cause)
+}
 
 // next goes on to the next event. An error is an *Error of class deflate.
 func (g *gunzip) next() (event, error) {
