@@ -40,7 +40,9 @@ type Fault struct {
 
 	Silent     bool        // the request is read and nothing is answered
 	Refuse     bool        // the connection is reset before any answer
-	Status     int         // answered instead of forwarding, with an empty error list as body
+	Status     int         // answered instead of forwarding, with Body, or an empty error list
+	Body       []byte      // of Status
+	Redirect   string      // answered instead of forwarding: 307 to the same path there, an http://host:port
 	Header     http.Header // set on the answer; an empty list deletes
 	NoRange    bool        // as a server that knows no ranges: 200 and the whole
 	WrongBytes []int64     // offsets in the whole blob or manifest at which a bit is flipped

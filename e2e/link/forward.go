@@ -28,6 +28,10 @@ func (l *Link) forward(w http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()
 	case f.Refuse:
 		x.cut(Reset)
+	case f.Redirect != "":
+		x.w.Header().Set("Location", f.Redirect+r.URL.RequestURI())
+		x.w.WriteHeader(http.StatusTemporaryRedirect)
+		x.rec.status.Store(http.StatusTemporaryRedirect)
 	case f.Status != 0:
 		x.refuse()
 	default:
@@ -47,7 +51,10 @@ type exchange struct {
 
 // refuse answers Fault.Status.
 func (x *exchange) refuse() {
-	body := []byte(`{"errors":[]}`)
+	body := x.fault.Body
+	if body == nil {
+		body = []byte(`{"errors":[]}`)
+	}
 	x.header(http.Header{"Content-Type": {"application/json"}, "Content-Length": {strconv.Itoa(len(body))}})
 	x.w.WriteHeader(x.fault.Status)
 	x.rec.status.Store(int64(x.fault.Status))

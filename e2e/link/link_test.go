@@ -116,6 +116,9 @@ func TestFaults(t *testing.T) {
 	}{
 		{name: "status", fault: Fault{Status: 429, Header: http.Header{"Retry-After": {"7"}}}, status: 429, body: []byte(`{"errors":[]}`),
 			check: func(r *http.Response) bool { return r.Header.Get("Retry-After") == "7" }},
+		{name: "status with a body", fault: Fault{Status: 200, Body: []byte("x")}, status: 200, body: []byte("x")},
+		{name: "redirect", fault: Fault{Redirect: "http://127.0.0.1:1"}, status: 307,
+			check: func(r *http.Response) bool { return r.Header.Get("Location") == "http://127.0.0.1:1"+blobPath }},
 		{name: "wrong byte", fault: Fault{WrongBytes: []int64{half}}, status: 200, body: wrong},
 		{name: "wrong byte in a range", fault: Fault{WrongBytes: []int64{half}}, header: "bytes=" + strconv.FormatInt(half, 10) + "-", status: 206, body: wrong[half:]},
 		{name: "cut", fault: Fault{Cut: half, Ends: Close}, status: 200, body: blob[:half], err: io.ErrUnexpectedEOF},
