@@ -100,3 +100,7 @@ func (b *openBlob) Close() error {
 	b.s.digests.closed(b.e)
 	return b.Blob.Close()
 }
+
+// Used notes that a blob was asked for, though its bytes were not read: somebody
+// relies on it. row is the one that was found.
+func (s *Store) Used(row BlobRow) { s.accesses.note(row.Digest, row.Accessed, s.now()) }

@@ -254,6 +254,7 @@ type ManifestTx interface {
 	NamedBy(d digest.Digest, fn func(manifest digest.Digest) error) error
 
 	PutReferrer(ReferrerRow) error
+	Referrer(repo oci.Repo, subject, d digest.Digest) (ReferrerRow, error)
 	// DeleteReferrer deletes d as a referrer of subject in every repository,
 	// DeleteReferrerIn in one, where the zero one is that of what was made here.
 	DeleteReferrer(subject, d digest.Digest) error

@@ -147,6 +147,27 @@ func (t tx) Contents(repo oci.Repo, fn func(storage.ContentRow) error) error {
 	return scanRows(t, bucketContent, prefix, fn)
 }
 
+func (t tx) ContentsAfter(repo oci.Repo, last digest.Digest, fn func(storage.ContentRow) error) error {
+	if last == "" {
+		return t.Contents(repo, fn)
+	}
+	prefix, err := contentPrefix(repo)
+	if err != nil {
+		return err
+	}
+	from, err := contentKey(repo, last)
+	if err != nil {
+		return err
+	}
+	return t.scan(bucketContent, prefix, append(from, 0), func(k, v []byte) error {
+		var row storage.ContentRow
+		if err := unmarshal(bucketContent, k, v, &row); err != nil {
+			return err
+		}
+		return fn(row)
+	})
+}
+
 func (t tx) ContentOf(d digest.Digest, fn func(oci.Repo) error) error {
 	prefix, err := digestKey(d)
 	if err != nil {

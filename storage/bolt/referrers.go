@@ -18,6 +18,14 @@ func (t tx) PutReferrer(row storage.ReferrerRow) error {
 	return t.put(bucketReferrers, key, row)
 }
 
+func (t tx) Referrer(repo oci.Repo, subject, d digest.Digest) (row storage.ReferrerRow, err error) {
+	key, err := referrerKey(repo, subject, d)
+	if err != nil {
+		return row, err
+	}
+	return row, t.get(bucketReferrers, key, &row, func() string { return fmt.Sprintf("referrer %s of %s", d, subject) })
+}
+
 func (t tx) DeleteReferrerIn(repo oci.Repo, subject, d digest.Digest) error {
 	key, err := referrerKey(repo, subject, d)
 	if err != nil {

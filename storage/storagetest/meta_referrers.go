@@ -41,6 +41,8 @@ func metaPushedReferrers(t *testing.T, m storage.Meta) {
 		checkList(t, "Referrers", all(tx), rows...)
 		checkList(t, "ReferrersAfter the first", after(tx, ds[0]), rows[3:]...)
 		checkList(t, "ReferrersAfter the last", after(tx, ds[1]))
+		checkRow(t, "Referrer", rows[2])(tx.Referrer(repoB, subject, ds[0]))
+		checkAbsent[storage.ReferrerRow](t, "Referrer")(tx.Referrer(repoB, subject, ds[1]))
 		return nil
 	})
 	update(t, m, func(tx storage.Tx) error {
