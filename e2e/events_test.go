@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/e2e/link"
 )
@@ -168,5 +170,60 @@ func TestEventsOutliveTheProcess(t *testing.T) {
 	}
 	if strings.Contains(p.Log(), "of the test") {
 		t.Error("the log holds a header's value")
+	}
+}
+
+// send makes a request with a body.
+func (p *proxy) send(t *testing.T, method, path, mediaType, body string) {
+	t.Helper()
+	q, err := http.NewRequestWithContext(t.Context(), method, "http://"+p.Addr+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mediaType != "" {
+		q.Header.Set("Content-Type", mediaType)
+	}
+	q.Header.Set("User-Agent", "the test")
+	resp, err := http.DefaultClient.Do(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode > 299 {
+		t.Fatalf("%s %s: %s", method, path, resp.Status)
+	}
+}
+
+// TestAcceptedPushIsTold: what a client was told is accepted is told of, though
+// the process is killed at once.
+func TestAcceptedPushIsTold(t *testing.T) {
+	h := newHooks(t)
+	h.set(http.StatusInternalServerError)
+	p := startProxyTo(t, "http://127.0.0.1:1", link.Options{}, "--config", h.config(t))
+	manifest := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":2},"layers":[]}`,
+		v1.MediaTypeImageManifest, emptyJSON)
+	d := digest.FromString(manifest)
+	p.send(t, http.MethodPost, "/v2/local/app/blobs/uploads/?digest="+string(emptyJSON), "application/octet-stream", "{}")
+	p.Kill()
+	p.start(t)
+	p.send(t, http.MethodPut, "/v2/local/app/manifests/1", v1.MediaTypeImageManifest, manifest)
+	p.Kill()
+	p.start(t)
+	p.send(t, http.MethodDelete, "/v2/local/app/manifests/"+d.String(), "", "")
+	p.Kill()
+	h.set(http.StatusOK)
+	p.start(t)
+	p.awaitEvents(t, "events", 3, func() int { return len(h.distinct()) })
+	var got []string
+	for _, e := range h.distinct() {
+		got = append(got, strings.Join([]string{e.Action, e.Target.Repository, e.Target.Tag, e.Target.Digest, e.Request.UserAgent}, " "))
+	}
+	want := []string{
+		"push local/app  " + string(emptyJSON) + " the test",
+		"push local/app 1 " + d.String() + " the test",
+		"delete local/app  " + d.String() + " the test",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/gorilla/mux"
 	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/internal/upstream"
@@ -145,6 +144,7 @@ func (p *Proxy) known(ctx context.Context, repo oci.Repo, d digest.Digest) (st s
 		switch {
 		case err == nil:
 			st.row, st.of = &row, derivedFrom(row)
+			p.store.Used(row) // by a HEAD, too: who asks need not push it
 		case !errors.Is(err, storage.ErrNotFound):
 			return err
 		}
@@ -238,7 +238,7 @@ func (p *Proxy) serveWhole(w http.ResponseWriter, r *http.Request, a *ask) error
 	p.body(w, r, func(out io.Writer) error {
 		return src.copyRange(r.Context(), out, oci.Range{Off: 0, End: src.size()})
 	})
-	p.pulled(w, r, a.repo, v1.Descriptor{MediaType: "application/octet-stream", Digest: a.d, Size: max(0, src.size())}, "")
+	p.pulled(r, a.repo, blobTarget(a.d, src.size()), "")
 	return nil
 }
 

@@ -1,12 +1,12 @@
 package proxy
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 
 	"github.com/gorilla/mux"
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
@@ -27,15 +27,19 @@ func (p *Proxy) deleteManifest(w http.ResponseWriter, r *http.Request) error {
 	note(r).reference = ref.String()
 	err = p.store.Update(r.Context(), func(tx storage.Tx) error {
 		if ref.Tag == "" {
-			return dropManifest(tx, up, repo, ref.Digest)
+			return p.dropManifest(tx, r, up, repo, ref.Digest)
 		}
-		if _, err := tx.Tag(repo, ref.Tag); err != nil {
+		row, err := tx.Tag(repo, ref.Tag)
+		if err != nil {
 			return err
 		}
 		if err := mayMove(tx, up, repo, ref.Tag, ""); err != nil {
 			return err
 		}
-		return tx.DeleteTag(repo, ref.Tag)
+		if err := tx.DeleteTag(repo, ref.Tag); err != nil {
+			return err
+		}
+		return p.tell(tx, r, oci.Event{Kind: oci.EventDelete, Repo: repo, Tag: ref.Tag, Target: p.manifestTarget(tx, row.Digest)})
 	})
 	if err != nil {
 		return manifestError(repo, ref, err)
@@ -49,8 +53,18 @@ func deleted(w http.ResponseWriter) error {
 	return nil
 }
 
-// dropManifest has repo no longer have the manifest d.
-func dropManifest(tx storage.Tx, up *Upstream, repo oci.Repo, d digest.Digest) error {
+// manifestTarget is what an event says of a manifest, as far as it is known.
+func (p *Proxy) manifestTarget(tx storage.Tx, d digest.Digest) v1.Descriptor {
+	row, err := tx.Manifest(d)
+	if err != nil {
+		return v1.Descriptor{Digest: d}
+	}
+	return descriptor(row)
+}
+
+// dropManifest has repo no longer have the manifest d. Those that refer to it
+// are collected.
+func (p *Proxy) dropManifest(tx storage.Tx, r *http.Request, up *Upstream, repo oci.Repo, d digest.Digest) error {
 	content, err := tx.Content(repo, d)
 	if err != nil {
 		return err
@@ -76,14 +90,10 @@ func dropManifest(tx storage.Tx, up *Upstream, repo oci.Repo, d digest.Digest) e
 			return err
 		}
 	}
-	row, err := tx.Manifest(d)
-	if err == nil && row.Manifest.Subject != nil {
-		err = tx.DeleteReferrerIn(repo, row.Manifest.Subject.Digest, d)
-	}
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+	if err := storage.DropContent(tx, content, p.now()); err != nil {
 		return err
 	}
-	return tx.DeleteContent(repo, d)
+	return p.tell(tx, r, oci.Event{Kind: oci.EventDelete, Repo: repo, Target: p.manifestTarget(tx, d)})
 }
 
 // deleteBlob has a repository no longer have a blob.
@@ -105,7 +115,10 @@ func (p *Proxy) deleteBlob(w http.ResponseWriter, r *http.Request) error {
 		if content.Manifest {
 			return fmt.Errorf("blob %s: %w", d, storage.ErrNotFound)
 		}
-		return tx.DeleteContent(repo, d)
+		if err := tx.DeleteContent(repo, d); err != nil {
+			return err
+		}
+		return p.tell(tx, r, oci.Event{Kind: oci.EventDelete, Repo: repo, Target: blobTarget(d, content.Size)})
 	})
 	if err != nil {
 		return blobError(d, err)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"net/http"
 
+	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/internal/oci"
@@ -10,20 +11,48 @@ import (
 )
 
 // pulled tells of a manifest or blob that was sent whole.
-func (p *Proxy) pulled(w http.ResponseWriter, r *http.Request, repo oci.Repo, target v1.Descriptor, tag string) {
+func (p *Proxy) pulled(r *http.Request, repo oci.Repo, target v1.Descriptor, tag string) {
 	if r.Method == http.MethodGet && p.opt.Events.Wants(oci.EventPull) {
-		p.opt.Events.Note(oci.Event{Kind: oci.EventPull, Repo: repo, Tag: tag, Target: target, Request: eventRequest(w, r)})
+		p.opt.Events.Note(oci.Event{Kind: oci.EventPull, Repo: repo, Tag: tag, Target: target, Request: eventRequest(r)})
 	}
 }
 
+// tell files, in the transaction that does it, what r did to a hosted repository.
+func (p *Proxy) tell(tx storage.EventTx, r *http.Request, e oci.Event) error {
+	e.Request = eventRequest(r)
+	return p.opt.Events.File(tx, e)
+}
+
+// tellPushed files that a manifest was pushed, under each of its tags.
+func (p *Proxy) tellPushed(tx storage.EventTx, r *http.Request, repo oci.Repo, m *pushed) error {
+	e := oci.Event{Kind: oci.EventPush, Repo: repo, Target: descriptor(m.row)}
+	for _, x := range m.parts() {
+		e.References = append(e.References, *x.Descriptor)
+	}
+	if len(m.tags) == 0 {
+		return p.tell(tx, r, e)
+	}
+	for _, e.Tag = range m.tags {
+		if err := p.tell(tx, r, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blobTarget is what an event says of a blob.
+func blobTarget(d digest.Digest, size int64) v1.Descriptor {
+	return v1.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: max(0, size)}
+}
+
 // eventRequest is what an event says of the request that brought it about.
-func eventRequest(w http.ResponseWriter, r *http.Request) *oci.EventRequest {
+func eventRequest(r *http.Request) *oci.EventRequest {
 	scheme := "http"
 	if r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" {
 		scheme = "https"
 	}
 	return &oci.EventRequest{
-		ID: w.Header().Get("X-Request-Id"), Addr: r.RemoteAddr, Method: r.Method, UserAgent: r.UserAgent(),
+		ID: note(r).id, Addr: r.RemoteAddr, Method: r.Method, UserAgent: r.UserAgent(),
 		Scheme: scheme, Host: r.Host,
 	}
 }

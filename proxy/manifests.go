@@ -99,6 +99,7 @@ func (p *Proxy) storedManifest(tx storage.Tx, d digest.Digest) (desc v1.Descript
 	if blob, err = tx.Blob(d); err != nil {
 		return desc, blob, err
 	}
+	p.store.Used(blob) // bytes that are in memory are not read
 	if m, ok := p.bodies.get(d); ok {
 		return m.desc, blob, nil
 	}
@@ -133,7 +134,7 @@ func (p *Proxy) sendManifest(w http.ResponseWriter, r *http.Request, repo oci.Re
 	h.Set("Content-Length", strconv.FormatInt(got.desc.Size, 10))
 	w.WriteHeader(http.StatusOK)
 	_, _ = w.Write(body) // a client that left is nobody's loss
-	p.pulled(w, r, repo, got.desc, ref.Tag)
+	p.pulled(r, repo, got.desc, ref.Tag)
 	return nil
 }
 

@@ -31,11 +31,11 @@ func (o outcome) String() string { return outcomeNames[o] }
 
 // access is what handlers add to their request's line in the log.
 type access struct {
-	route, repo, upstream, reference, digest string
-	cache                                    outcome
-	err                                      error  // behind a body that was cut short
-	aborted                                  bool   // the answer was broken off
-	stack                                    string // of a handler that panicked
+	id, route, repo, upstream, reference, digest string
+	cache                                        outcome
+	err                                          error  // behind a body that was cut short
+	aborted                                      bool   // the answer was broken off
+	stack                                        string // of a handler that panicked
 }
 
 type accessKey struct{}
@@ -58,7 +58,7 @@ func (p *Proxy) outcome(w http.ResponseWriter, r *http.Request, o outcome) {
 func (p *Proxy) observe(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	start := time.Now()
 	id := requestID(r)
-	a := &access{route: "unknown"}
+	a := &access{id: id, route: "unknown"}
 	r = r.WithContext(context.WithValue(r.Context(), accessKey{}, a))
 	h := w.Header()
 	h.Set("X-Request-Id", id)

@@ -35,7 +35,7 @@ func (p *Proxy) mount(r *http.Request, up *Upstream, repo oci.Repo, d digest.Dig
 		if p.opt.Access != nil && p.opt.Access.May(r, source, oci.ActionPull) != nil {
 			continue
 		}
-		err := p.mountFrom(ctx, up, source, repo, *row)
+		err := p.mountFrom(r, up, source, repo, *row)
 		if errors.Is(err, storage.ErrNotFound) {
 			continue
 		}
@@ -73,9 +73,9 @@ func (p *Proxy) mountSources(ctx context.Context, d digest.Digest) (sources []oc
 }
 
 // mountFrom gives repo what source has. ErrNotFound.
-func (p *Proxy) mountFrom(ctx context.Context, up *Upstream, source, repo oci.Repo, blob storage.BlobRow) error {
+func (p *Proxy) mountFrom(r *http.Request, up *Upstream, source, repo oci.Repo, blob storage.BlobRow) error {
 	row := storage.ContentRow{Repo: repo, Digest: blob.Digest, Size: blob.Size, Pushed: p.now().UTC()}
-	return p.store.Host(ctx, blob.Digest, func(tx storage.Tx) error {
+	return p.store.Host(r.Context(), blob.Digest, func(tx storage.Tx) error {
 		ok, err := p.has(tx, source, blob.Digest, derivedFrom(blob))
 		if err != nil {
 			return err
@@ -83,6 +83,9 @@ func (p *Proxy) mountFrom(ctx context.Context, up *Upstream, source, repo oci.Re
 		if !ok {
 			return storage.ErrNotFound
 		}
-		return holdContent(tx, up, row)
+		if err := holdContent(tx, up, row); err != nil {
+			return err
+		}
+		return p.tell(tx, r, oci.Event{Kind: oci.EventMount, Repo: repo, FromRepo: source, Target: blobTarget(blob.Digest, blob.Size)})
 	})
 }

@@ -36,7 +36,7 @@ func (p *Proxy) putManifest(w http.ResponseWriter, r *http.Request) error {
 	if err := p.readable(r.Context(), up, repo, m); err != nil {
 		return p.pushError(what, err)
 	}
-	if err := p.hostManifest(r.Context(), up, repo, m); err != nil {
+	if err := p.hostManifest(r, up, repo, m); err != nil {
 		return p.pushError(what, err)
 	}
 	if err := p.index.Manifest(r.Context(), repo, m.row); err != nil {
@@ -236,10 +236,10 @@ func lacks(repo oci.Repo, d digest.Digest) error {
 
 // hostManifest stores bytes and rows, all in one transaction that looks again at
 // what it relies on.
-func (p *Proxy) hostManifest(ctx context.Context, up *Upstream, repo oci.Repo, m *pushed) error {
+func (p *Proxy) hostManifest(r *http.Request, up *Upstream, repo oci.Repo, m *pushed) error {
 	d, now := m.row.Digest, p.now().UTC()
 	blob := storage.BlobRow{Digest: d, Size: m.row.Size, Kind: storage.KindManifest}
-	return p.store.Put(ctx, blob, m.body, func(tx storage.Tx) error {
+	return p.store.Put(r.Context(), blob, m.body, func(tx storage.Tx) error {
 		if err := complete(tx, up, repo, m); err != nil {
 			return err
 		}
@@ -261,7 +261,7 @@ func (p *Proxy) hostManifest(ctx context.Context, up *Upstream, repo oci.Repo, m
 				return err
 			}
 		}
-		return nil
+		return p.tellPushed(tx, r, repo, m)
 	})
 }
 

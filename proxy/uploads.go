@@ -281,7 +281,12 @@ func (s *push) finish(w http.ResponseWriter, r *http.Request, d digest.Digest) e
 	}
 	s.named(d)
 	row := storage.ContentRow{Repo: s.repo, Digest: d, Size: s.u.Size(), Pushed: s.p.now().UTC()}
-	err := s.u.Commit(ctx, d, storage.KindHosted, func(tx storage.Tx) error { return holdContent(tx, s.up, row) })
+	err := s.u.Commit(ctx, d, storage.KindHosted, func(tx storage.Tx) error {
+		if err := holdContent(tx, s.up, row); err != nil {
+			return err
+		}
+		return s.p.tell(tx, r, oci.Event{Kind: oci.EventPush, Repo: s.repo, Target: blobTarget(d, row.Size)})
+	})
 	if err != nil {
 		return s.p.pushError(what, err)
 	}

@@ -23,8 +23,8 @@ import (
 )
 
 var (
-	app   = oci.Repo{Upstream: "local", Name: "app"}
-	other = oci.Repo{Upstream: "local", Name: "other"}
+	gcApp   = oci.Repo{Upstream: "local", Name: "app"}
+	gcOther = oci.Repo{Upstream: "local", Name: "other"}
 )
 
 // registry is a store that images are pushed to, with a clock of its own.
@@ -186,22 +186,22 @@ func (r *registry) check(repo oci.Repo, want bool, ds ...digest.Digest) {
 
 func TestCollectBlobs(t *testing.T) {
 	r := newRegistry(t, storage.Options{})
-	kept := r.image(app, "tagged", "1", "")
-	old := r.blob(app, "nobody names it")
-	asked := r.blob(app, "somebody asked for it")
-	both := r.blob(app, "in two repositories")
-	r.blob(other, "in two repositories")
-	user, err := r.pushManifest(other, "uses both", "1", "", []digest.Digest{both}, nil)
+	kept := r.image(gcApp, "tagged", "1", "")
+	old := r.blob(gcApp, "nobody names it")
+	asked := r.blob(gcApp, "somebody asked for it")
+	both := r.blob(gcApp, "in two repositories")
+	r.blob(gcOther, "in two repositories")
+	user, err := r.pushManifest(gcOther, "uses both", "1", "", []digest.Digest{both}, nil)
 	r.must(err)
 	r.pass(grace + time.Second)
-	young := r.blob(app, "just pushed")
+	young := r.blob(gcApp, "just pushed")
 	row, err := r.Stat(t.Context(), asked)
 	r.must(err)
 	r.Used(row)
 	_, report := r.collect(r.collector())
-	r.check(app, true, kept, digest.FromString("layer of tagged"), asked, young)
-	r.check(app, false, old, both)
-	r.check(other, true, both, user)
+	r.check(gcApp, true, kept, digest.FromString("layer of tagged"), asked, young)
+	r.check(gcApp, false, old, both)
+	r.check(gcOther, true, both, user)
 	if report.Blobs != 2 || report.Freed != int64(len("nobody names it")) || report.Manifests != 0 {
 		t.Errorf("%+v", report)
 	}
@@ -216,24 +216,24 @@ func TestCollectBlobs(t *testing.T) {
 
 func TestCollectUntagged(t *testing.T) {
 	r := newRegistry(t, storage.Options{})
-	one, two := r.image(app, "one", "", ""), r.image(app, "two", "", "")
-	index, err := r.pushManifest(app, "index", "multi", "", nil, []digest.Digest{one, two})
+	one, two := r.image(gcApp, "one", "", ""), r.image(gcApp, "two", "", "")
+	index, err := r.pushManifest(gcApp, "index", "multi", "", nil, []digest.Digest{one, two})
 	r.must(err)
-	alone := r.image(app, "alone", "", "")
+	alone := r.image(gcApp, "alone", "", "")
 	r.pass(100 * time.Hour)
 	r.collect(r.collector())
-	r.check(app, true, one, two, index, alone, digest.FromString("layer of alone")) // no rule: all stays
+	r.check(gcApp, true, one, two, index, alone, digest.FromString("layer of alone")) // no rule: all stays
 	rule := storage.Retention{Repositories: []string{"local/**"}, Untagged: 99 * time.Hour}
 	r.collect(r.collector(rule)) // reading them above was a use
-	r.check(app, true, one, two, index, alone)
+	r.check(gcApp, true, one, two, index, alone)
 	r.pass(100 * time.Hour)
 	r.collect(r.collector(storage.Retention{Repositories: []string{"local/other"}, Untagged: time.Hour}, rule))
-	r.check(app, false, alone, digest.FromString("layer of alone"))
-	r.check(app, true, one, two, index, digest.FromString("layer of one"))
-	r.must(r.Update(t.Context(), func(tx storage.Tx) error { return tx.DeleteTag(app, "multi") }))
+	r.check(gcApp, false, alone, digest.FromString("layer of alone"))
+	r.check(gcApp, true, one, two, index, digest.FromString("layer of one"))
+	r.must(r.Update(t.Context(), func(tx storage.Tx) error { return tx.DeleteTag(gcApp, "multi") }))
 	r.pass(100 * time.Hour)
 	_, report := r.collect(r.collector(rule))
-	r.check(app, false, one, two, index, digest.FromString("layer of one"), digest.FromString("layer of two"))
+	r.check(gcApp, false, one, two, index, digest.FromString("layer of one"), digest.FromString("layer of two"))
 	if report.Manifests != 3 || report.Blobs != 2 {
 		t.Errorf("%+v, want the index, its manifests and their layers", report)
 	}
@@ -255,7 +255,7 @@ func TestCollectTags(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRegistry(t, storage.Options{})
 			for _, tag := range []string{"sha256-" + strings.Repeat("0", 64), "immutable-1", "old", "v1", "v2", "new"} {
-				r.image(app, "image "+tag, tag, "")
+				r.image(gcApp, "image "+tag, tag, "")
 				r.pass(day)
 			}
 			c.rule.Repositories = []string{"local/app"}
@@ -263,13 +263,13 @@ func TestCollectTags(t *testing.T) {
 			r.collect(r.collector(c.rule))
 			var tags []string
 			r.must(r.View(t.Context(), func(tx storage.Tx) error {
-				return tx.Tags(app, "", func(row storage.TagRow) error { tags = append(tags, row.Tag); return nil })
+				return tx.Tags(gcApp, "", func(row storage.TagRow) error { tags = append(tags, row.Tag); return nil })
 			}))
 			if diff := cmp.Diff(c.want, tags); diff != "" {
 				t.Errorf("tags that stay (-want +got):\n%s", diff)
 			}
 			for _, tag := range []string{"old", "v1", "v2", "new"} {
-				r.check(app, slices.Contains(c.want, tag), digest.FromString("image "+tag), digest.FromString("layer of image "+tag))
+				r.check(gcApp, slices.Contains(c.want, tag), digest.FromString("image "+tag), digest.FromString("layer of image "+tag))
 			}
 		})
 	}
@@ -277,32 +277,32 @@ func TestCollectTags(t *testing.T) {
 
 func TestCollectReferrers(t *testing.T) {
 	r := newRegistry(t, storage.Options{})
-	subject := r.image(app, "subject", "1", "")
-	signature := r.image(app, "signature", "", subject)
-	ofSignature := r.image(app, "signature of the signature", "", signature)
-	tagged := r.image(app, "tagged signature", "sig", subject)
-	never := r.image(app, "of what never was", "", digest.FromString("never pushed"))
-	elsewhere := r.image(other, "signature", "", subject) // its subject was never pushed there
+	subject := r.image(gcApp, "subject", "1", "")
+	signature := r.image(gcApp, "signature", "", subject)
+	ofSignature := r.image(gcApp, "signature of the signature", "", signature)
+	tagged := r.image(gcApp, "tagged signature", "sig", subject)
+	never := r.image(gcApp, "of what never was", "", digest.FromString("never pushed"))
+	elsewhere := r.image(gcOther, "signature", "", subject) // its subject was never pushed there
 	r.pass(100 * time.Hour)
 	rule := storage.Retention{Repositories: []string{"local/app"}, Untagged: 1000 * time.Hour}
 	r.collect(r.collector(rule))
-	r.check(app, true, subject, signature, ofSignature, tagged, never)
-	r.must(r.Update(t.Context(), func(tx storage.Tx) error { return tx.DeleteTag(app, "1") }))
-	r.remove(app, subject)
+	r.check(gcApp, true, subject, signature, ofSignature, tagged, never)
+	r.must(r.Update(t.Context(), func(tx storage.Tx) error { return tx.DeleteTag(gcApp, "1") }))
+	r.remove(gcApp, subject)
 	r.collect(r.collector(rule))
-	r.check(app, false, subject, signature, ofSignature)
-	r.check(app, true, tagged, never)
-	r.check(other, true, elsewhere)
+	r.check(gcApp, false, subject, signature, ofSignature)
+	r.check(gcApp, true, tagged, never)
+	r.check(gcOther, true, elsewhere)
 	r.pass(2000 * time.Hour)
 	r.collect(r.collector(rule))
-	r.check(app, false, never)
-	r.check(app, true, tagged)
+	r.check(gcApp, false, never)
+	r.check(gcApp, true, tagged)
 }
 
 func TestCollectUploads(t *testing.T) {
 	r := newRegistry(t, storage.Options{})
 	begin := func() string {
-		u, err := r.NewUpload(t.Context(), app, digest.SHA256)
+		u, err := r.NewUpload(t.Context(), gcApp, digest.SHA256)
 		r.must(err)
 		defer u.Release()
 		_, err = u.Write(t.Context(), []byte("half"))
@@ -312,7 +312,7 @@ func TestCollectUploads(t *testing.T) {
 	abandoned, busy := begin(), begin()
 	r.pass(25 * time.Hour)
 	young := begin()
-	u, err := r.OpenUpload(t.Context(), app, busy)
+	u, err := r.OpenUpload(t.Context(), gcApp, busy)
 	r.must(err)
 	report, err := r.collector().Collect(t.Context(), false, nil)
 	r.must(err)
@@ -321,7 +321,7 @@ func TestCollectUploads(t *testing.T) {
 		t.Errorf("%+v, want one upload of 4 bytes", report)
 	}
 	for id, want := range map[string]error{abandoned: storage.ErrNotFound, busy: nil, young: nil} {
-		u, err := r.OpenUpload(t.Context(), app, id)
+		u, err := r.OpenUpload(t.Context(), gcApp, id)
 		if !errors.Is(err, want) {
 			t.Errorf("upload %s: %v, want %v", id, err, want)
 		}
@@ -436,14 +436,14 @@ func TestCollectWhilePushing(t *testing.T) {
 			for i := range 60 {
 				var layers []digest.Digest
 				for range 1 + rnd.IntN(3) {
-					d, err := r.pushBlob(app, fmt.Sprint("layer ", rnd.IntN(12))) // shared with the other clients
+					d, err := r.pushBlob(gcApp, fmt.Sprint("layer ", rnd.IntN(12))) // shared with the other clients
 					if err != nil {
 						t.Error(err)
 					}
 					layers = append(layers, d)
 				}
 				tag := fmt.Sprint("client", n)
-				d, err := r.pushManifest(app, fmt.Sprint("image ", n, i), tag, "", layers, nil)
+				d, err := r.pushManifest(gcApp, fmt.Sprint("image ", n, i), tag, "", layers, nil)
 				switch {
 				case errors.Is(err, errMissing): // told so; it would push them again
 				case err != nil:
@@ -474,7 +474,7 @@ func TestCollectWhilePushing(t *testing.T) {
 			continue
 		}
 		kept++
-		r.check(app, true, append(slices.Clone(x.layers), x.d)...)
+		r.check(gcApp, true, append(slices.Clone(x.layers), x.d)...)
 	}
 	if kept == 0 {
 		t.Error("no push got through")
@@ -527,11 +527,11 @@ func TestCollectFaults(t *testing.T) {
 		t.Cleanup(func() { _ = db.Close() })
 		meta := &shaky{Meta: db, rnd: rand.New(rand.NewPCG(seed, 0))}
 		r := newRegistry(t, storage.Options{Meta: meta})
-		shared := r.blob(app, "shared")
-		kept := r.image(app, "kept", "1", "", shared)
+		shared := r.blob(gcApp, "shared")
+		kept := r.image(gcApp, "kept", "1", "", shared)
 		var gone []digest.Digest
 		for i := range 150 {
-			gone = append(gone, r.image(app, fmt.Sprint("gone ", i), "", "", shared), digest.FromString(fmt.Sprint("layer of gone ", i)))
+			gone = append(gone, r.image(gcApp, fmt.Sprint("gone ", i), "", "", shared), digest.FromString(fmt.Sprint("layer of gone ", i)))
 		}
 		r.pass(100 * time.Hour)
 		c := r.collector(storage.Retention{Repositories: []string{"local/app"}, Untagged: time.Hour})
@@ -540,14 +540,14 @@ func TestCollectFaults(t *testing.T) {
 			if _, err := c.Collect(t.Context(), false, nil); err != nil && !errors.Is(err, errShaky) {
 				t.Fatal(err)
 			}
-			r.check(app, true, kept, shared, digest.FromString("layer of kept"))
+			r.check(gcApp, true, kept, shared, digest.FromString("layer of kept"))
 		}
 		meta.on = false
 		r.pass(100 * time.Hour)
 		_, err = c.Collect(t.Context(), false, nil)
 		r.must(err)
-		r.check(app, false, gone...)
-		r.check(app, true, kept, shared, digest.FromString("layer of kept"))
+		r.check(gcApp, false, gone...)
+		r.check(gcApp, true, kept, shared, digest.FromString("layer of kept"))
 		report, err := r.Check(t.Context(), storage.CheckOptions{})
 		if err != nil || report.Problems != 0 {
 			t.Errorf("seed %d: check: %+v, %v", seed, report, err)
@@ -558,7 +558,7 @@ func TestCollectFaults(t *testing.T) {
 func TestCollectOneAtATime(t *testing.T) {
 	r := newRegistry(t, storage.Options{})
 	c := r.collector()
-	r.blob(app, "garbage")
+	r.blob(gcApp, "garbage")
 	r.pass(100 * time.Hour)
 	_, err := c.Collect(t.Context(), false, func(storage.Collected) {
 		if _, err := c.Collect(t.Context(), true, nil); !errors.Is(err, storage.ErrBusy) {

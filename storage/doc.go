@@ -15,12 +15,13 @@
 //
 // Room is promised before it is written to, so the limit is never overshot; who
 // finds no room evicts what was read longest ago. Blobs that are open, pending
-// or arriving stay, and so do manifests, zTOCs and indexes.
+// or arriving stay, and so do manifests, zTOCs and indexes: those, and what hosted
+// repositories have, go when a Collector finds that nothing needs them.
 //
 // Locks, in the order in which they may be taken: Partial.filing, Store.evicting,
 // queue.busy, a digest's (digests.lock). Who holds a digest's holds no second one
 // and never waits for room; only the background commit and the purge of an image
-// hold many, which they take in the order of the digests, and eviction takes
-// those that are idle, without waiting. The small mutexes inside digests,
+// hold many, which they take in the order of the digests, and eviction and the
+// Collector take those that are idle, without waiting. The small mutexes inside digests,
 // partials, space and accesses are leaves, and never held across I/O.
 package storage

@@ -20,13 +20,14 @@ import (
 
 // Options are what a Web is made of. Store and Gatherer are required.
 type Options struct {
-	Store    *storage.Store
-	Gatherer prometheus.Gatherer
-	Creator  *Creator        // nil: no indexes are made
-	Images   Images          // nil: nothing is pulled or imported through here
-	Indexing Indexing        // nil: nothing is indexed
-	Logger   *slog.Logger    // nil: nothing is logged
-	Health   func() []Health // of what is outside this process, for /readyz?verbose; nil: nothing
+	Store     *storage.Store
+	Gatherer  prometheus.Gatherer
+	Collector Collector       // nil: garbage is not collected
+	Creator   *Creator        // nil: no indexes are made
+	Images    Images          // nil: nothing is pulled or imported through here
+	Indexing  Indexing        // nil: nothing is indexed
+	Logger    *slog.Logger    // nil: nothing is logged
+	Health    func() []Health // of what is outside this process, for /readyz?verbose; nil: nothing
 }
 
 // Web answers the admin listener and the socket. It is safe for concurrent use.
@@ -73,6 +74,9 @@ func (s *Web) Local(life context.Context) http.Handler {
 	post.Path("/api/v1/refresh").Handler(oci.Handler(s.refresh))
 	post.Path("/api/v1/pin").Handler(oci.Handler(s.pin))
 	post.Path("/api/v1/unpin").Handler(oci.Handler(s.unpin))
+	post.Path("/api/v1/gc").Handler(oci.Handler(func(w http.ResponseWriter, r *http.Request) error {
+		return s.gc(life, w, r)
+	}))
 	post.Path("/api/v1/check").Handler(oci.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		return s.check(life, w, r)
 	}))

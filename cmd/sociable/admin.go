@@ -37,6 +37,8 @@ type adminAPI interface {
 	Check(ctx context.Context, q web.CheckRequest, tell func(web.CheckEvent)) (storage.CheckReport, error)
 	// Create is web.Creator.Create; tell hears of progress.
 	Create(ctx context.Context, q web.CreateRequest, tell func(web.CreateProgress)) ([]IndexInfo, error)
+	// Collect is storage.Collector.Collect, by the running server's options.
+	Collect(ctx context.Context, q collectQuery, found func(storage.Collected)) (storage.CollectReport, error)
 	Close() error
 }
 

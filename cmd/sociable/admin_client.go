@@ -95,6 +95,30 @@ func (c *adminClient) Check(ctx context.Context, q web.CheckRequest, tell func(w
 	}
 }
 
+// Collect reads the answer as it comes, however long that takes.
+func (c *adminClient) Collect(ctx context.Context, q collectQuery, found func(storage.Collected)) (storage.CollectReport, error) {
+	resp, err := c.send(ctx, http.MethodPost, "/api/v1/gc", web.GCRequest{DryRun: q.DryRun})
+	if err != nil {
+		return storage.CollectReport{}, err
+	}
+	defer resp.Body.Close()
+	lines := json.NewDecoder(resp.Body)
+	for {
+		var e web.GCEvent
+		err := lines.Decode(&e)
+		switch {
+		case err != nil:
+			return storage.CollectReport{}, fmt.Errorf("read the running server's answer: %w", err)
+		case e.Collected != nil:
+			found(*e.Collected)
+		case e.Report != nil && e.Error != "":
+			return *e.Report, errors.New(e.Error)
+		case e.Report != nil:
+			return *e.Report, nil
+		}
+	}
+}
+
 func (c *adminClient) Close() error {
 	c.http.CloseIdleConnections()
 	return nil

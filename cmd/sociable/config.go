@@ -25,6 +25,9 @@ type Config struct {
 	Hosted          map[string]*HostedConfig   `yaml:"hosted"`           // by name; nothing is pushed elsewhere
 	Index           IndexConfig                `yaml:"index"`            //
 	Referrers       ReferrersConfig            `yaml:"referrers"`        //
+	GC              GCConfig                   `yaml:"gc"`               //
+	Uploads         UploadsConfig              `yaml:"uploads"`          //
+	Retention       []RetentionRule            `yaml:"retention"`        // the first that matches a hosted repository counts
 	Events          EventsConfig               `yaml:"events"`           //
 
 	onLoopback bool // only this machine reaches Listen
@@ -180,6 +183,8 @@ func Default() *Config {
 			Enabled: true, Workers: 1, MaxUncompressed: 100 << 30, MaxFiles: 10_000_000, Rules: []IndexRule{defaultRule()},
 		},
 		Referrers: ReferrersConfig{UpstreamTimeout: time.Second, TTL: time.Minute},
+		GC:        GCConfig{Interval: 24 * time.Hour, Grace: 24 * time.Hour, PulledAfter: 90 * 24 * time.Hour},
+		Uploads:   UploadsConfig{Expire: 24 * time.Hour},
 		Events:    EventsConfig{MaxQueue: 100_000},
 		origins:   map[string]origin{},
 	}

@@ -81,4 +81,12 @@ func (o *offline) Check(ctx context.Context, q web.CheckRequest, tell func(web.C
 	return o.store.Check(ctx, q.Options(tell))
 }
 
+func (o *offline) Collect(ctx context.Context, q collectQuery, found func(storage.Collected)) (storage.CollectReport, error) {
+	options, err := q.options(o.store)
+	if err != nil {
+		return storage.CollectReport{}, err
+	}
+	return storage.NewCollector(options).Collect(ctx, q.DryRun, found)
+}
+
 func (o *offline) Close() error { return o.close() }

@@ -55,6 +55,9 @@ func TestOperator(t *testing.T) {
 //
 //	stock DIR         makes one with redis:7 of two layers, and app:1 of ghcr.io
 //	                  that shares one of them; sets $REDIS, $APP, $LAYER, $SHARED
+//	litter DIR        adds local/app:1, which was pushed 100 days ago with a blob that
+//	                  nothing names, and an image that was pulled then; sets $HOSTED,
+//	                  $NAMED, $LITTER, $OLD
 //	server DIR        answers on DIR/admin.sock over it until the script ends, if live
 //	rot DIR DIGEST    changes a byte of a blob
 func operatorCommands(t *testing.T, live bool) map[string]func(*testscript.TestScript, bool, []string) {
@@ -75,6 +78,28 @@ func operatorCommands(t *testing.T, live bool) map[string]func(*testscript.TestS
 			ts.Check(err)
 			ts.Setenv("REDIS", redis.String())
 			ts.Setenv("APP", app.String())
+		},
+		"litter": func(ts *testscript.TestScript, _ bool, args []string) {
+			then := time.Now().Add(-100 * 24 * time.Hour)
+			s, stop := storagetest.Open(t, ts.MkAbs(args[0]), storage.Options{Now: func() time.Time { return then }})
+			defer stop()
+			repo := oci.Repo{Upstream: "local", Name: "app"}
+			for name, body := range map[string]string{"NAMED": "named by the manifest", "LITTER": "named by nothing"} {
+				d := digest.FromString(body)
+				ts.Setenv(name, d.String())
+				ts.Check(s.Put(context.Background(), storage.BlobRow{Digest: d, Kind: storage.KindHosted}, []byte(body), func(tx storage.Tx) error {
+					return tx.PutContent(storage.ContentRow{Repo: repo, Digest: d, Size: int64(len(body)), Pushed: then})
+				}))
+			}
+			hosted, err := putImage(s, repo, "1", digest.FromString("named by the manifest"))
+			ts.Check(err)
+			ts.Check(s.Update(context.Background(), func(tx storage.Tx) error {
+				return tx.PutContent(storage.ContentRow{Repo: repo, Digest: hosted, Manifest: true, Pushed: then})
+			}))
+			old, err := putImage(s, oci.Repo{Upstream: "ghcr.io", Name: "acme/old"}, "1")
+			ts.Check(err)
+			ts.Setenv("HOSTED", hosted.String())
+			ts.Setenv("OLD", old.String())
 		},
 		"server": func(ts *testscript.TestScript, _ bool, args []string) {
 			if live {
@@ -98,7 +123,9 @@ func serveStore(t *testing.T, ts *testscript.TestScript, dir string) (stop func(
 	l, err := net.Listen("unix", filepath.Join(dir, adminSocket))
 	ts.Check(err)
 	life, end := context.WithCancel(context.Background())
-	srv := &http.Server{Handler: web.New(web.Options{Store: s, Gatherer: prometheus.NewRegistry()}).Local(life)}
+	srv := &http.Server{Handler: web.New(web.Options{
+		Store: s, Gatherer: prometheus.NewRegistry(), Collector: storage.NewCollector(collectOptions(Default(), s, nil, nil)),
+	}).Local(life)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

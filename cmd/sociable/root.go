@@ -26,7 +26,7 @@ start before their image has arrived.`,
 	cmd.SetHelpCommand(&cobra.Command{Hidden: true})
 	cmd.SetUsageTemplate(usageTemplate)
 	cmd.AddCommand(newServeCommand(), newConfigCommand(), newIndexCommand(), newZTOCCommand(), newPinCommand(), newUnpinCommand(), newPinsCommand(),
-		newPurgeCommand(), newBlocksCommand(), newRefreshCommand(), newFsckCommand(), newVersionCommand(),
+		newPurgeCommand(), newBlocksCommand(), newRefreshCommand(), newFsckCommand(), newGCCommand(), newVersionCommand(),
 		newWarmCommand())
 	return cmd
 }

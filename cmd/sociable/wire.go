@@ -81,13 +81,15 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 		return err
 	}
 	acc.resolve.Store(px)
+	gc := storage.NewCollector(collectOptions(cfg, store.Store, log, reg))
 	admin := web.New(web.Options{
-		Store: store.Store, Images: px, Indexing: ix, Gatherer: reg, Logger: log, Health: health(clients),
+		Store: store.Store, Collector: gc, Images: px, Indexing: ix, Gatherer: reg, Logger: log, Health: health(clients),
 		Creator: &web.Creator{Store: store.Store, Find: pulledImages(px, store.Store), Index: ix},
 	})
 
 	stage := newStages(life)
 	stage.start("store", store.Run)
+	stage.start("gc", gc.Run)
 	stage.start("events", ev.Run)
 	stage.start("indexer", ix.Run)
 	stage.start("proxy", px.Run)

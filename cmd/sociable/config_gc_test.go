@@ -1,0 +1,62 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+func TestRetention(t *testing.T) {
+	c := loadText(t, `
+hosted: {local: {immutable: ["app:v*"]}, team: {}}
+gc: {pulled_after: 0s}
+retention:
+  - {repositories: ["local/ci/**"], keep_last: 3, keep_for: 24h, keep_tags: [latest, "v*"], untagged: 1h}
+`)
+	o := collectOptions(c, nil, nil, nil)
+	want := []storage.Retention{{
+		Repositories: []string{"local/ci/**"}, KeepLast: 3, KeepFor: 24 * time.Hour, KeepTags: []string{"latest", "v*"}, Untagged: time.Hour,
+	}}
+	if diff := cmp.Diff(want, o.Rules); diff != "" {
+		t.Errorf("rules (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"local", "team"}, o.Hosted); diff != "" || o.Pulled != 0 || o.Grace != 24*time.Hour || o.Uploads != 24*time.Hour {
+		t.Errorf("%+v", o)
+	}
+	for repo, want := range map[oci.Repo]bool{{Upstream: "local", Name: "app"}: true, {Upstream: "local", Name: "b"}: false, {Upstream: "team", Name: "app"}: false} {
+		if got := o.Immutable(repo, "v1"); got != want {
+			t.Errorf("%s:v1 immutable: %t, want %t", repo, got, want)
+		}
+	}
+}
+
+func TestRetentionMistakes(t *testing.T) {
+	file := writeConfig(t, `gc:
+  grace: 1s
+  pulled_after: 100ms
+retention:
+  - keep_last: -1
+  - repositories: [app, "local/**x"]
+    keep_tags: ["[", "v*"]
+  - repositories: ["local/**"]
+`)
+	_, _, err := load(sources{File: file})
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{
+		":2: gc.grace: want at least 1m", ":3: gc.pulled_after: want at least gc.grace",
+		":5: retention[0].repositories: matches nothing", ":5: retention[0].keep_last",
+		`:6: retention[1].repositories: "app" names no namespace; write local/app`, `:6: retention[1].repositories: "local/**x" is not a pattern`,
+		`:7: retention[1].keep_tags: "[" is not a pattern`, ":8: retention[2]: says nothing",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in\n%v", want, err)
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+// Collector removes garbage; *storage.Collector is one.
+type Collector interface {
+	Collect(ctx context.Context, dry bool, found func(storage.Collected)) (storage.CollectReport, error)
+}
+
+// GCRequest asks for a collection of garbage.
+type GCRequest struct {
+	DryRun bool `json:"dry_run,omitempty"`
+}
+
+// GCEvent is one line of the answer to a GCRequest. The last has Report, and
+// beside it Error where the collection ended early.
+type GCEvent struct {
+	Collected *storage.Collected     `json:"collected,omitempty"`
+	Report    *storage.CollectReport `json:"report,omitempty"`
+	Error     string                 `json:"error,omitempty"`
+}
+
+// gc answers with a line of JSON for each GCEvent. It ends when the client
+// leaves, or with life; the next collection does the rest.
+func (s *Web) gc(life context.Context, w http.ResponseWriter, r *http.Request) error {
+	var q GCRequest
+	if err := receive(w, r, &q); err != nil {
+		return err
+	}
+	if s.opt.Collector == nil {
+		return oci.NewError(errcode.ErrorCodeUnsupported, "this server collects no garbage")
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(life, func() { cancel(context.Cause(life)) })()
+	out, begun := json.NewEncoder(w), false
+	tell := func(e GCEvent) {
+		if !begun {
+			begun = true
+			w.Header().Set("Content-Type", "application/x-ndjson")
+		}
+		if err := out.Encode(e); err != nil {
+			cancel(err)
+		}
+	}
+	report, err := s.opt.Collector.Collect(ctx, q.DryRun, func(x storage.Collected) { tell(GCEvent{Collected: &x}) })
+	if err != nil && !begun {
+		return operatorError(err)
+	}
+	last := GCEvent{Report: &report}
+	if err != nil {
+		last.Error = err.Error()
+	}
+	tell(last)
+	return nil
+}
