@@ -121,7 +121,7 @@ func operatorError(err error) error {
 		e.Message = strings.TrimSuffix(e.Message, ": "+storage.ErrNotFound.Error())
 	case errors.Is(err, errAmbiguous), errors.Is(err, errNoTag):
 		e.Code = errcode.ErrorCodeNameInvalid
-	case errors.Is(err, storage.ErrPinned), errors.Is(err, storage.ErrBusy):
+	case errors.Is(err, storage.ErrPinned), errors.Is(err, storage.ErrBusy), errors.Is(err, errIncomplete):
 		e.Code, e.Status = errcode.ErrorCodeDenied, http.StatusConflict
 	default:
 		return err

@@ -11,6 +11,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
 )
 
 // WarmRequest says which image is to be brought here, and how.
@@ -38,7 +39,11 @@ type WarmImage struct {
 	Reference string          `json:"reference"` // canonical
 	Pulled    oci.PulledImage `json:"pulled"`
 	Layers    int             `json:"layers"` // that a rule wants indexed
-	Pinned    bool            `json:"pinned,omitempty"`
+	// Indexes are the SOCI indexes made here of its manifests, IndexBlobs what
+	// these name.
+	Indexes    []oci.PulledManifest `json:"indexes,omitempty"`
+	IndexBlobs []v1.Descriptor      `json:"index_blobs,omitempty"`
+	Pinned     bool                 `json:"pinned,omitempty"`
 }
 
 // imageRoutes are those about whole images.
@@ -47,6 +52,9 @@ func (s *Web) imageRoutes(life context.Context, m *mux.Router) {
 	post.Path("/api/v1/warm").Handler(oci.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		return s.warm(life, w, r)
 	}))
+	post.Path("/api/v1/import").Handler(oci.Handler(s.importImage))
+	m.Methods(http.MethodGet).Path("/api/v1/indexes/{manifest}/state").Handler(oci.Handler(s.indexState))
+	s.blobRoutes(m)
 }
 
 var errNoImages = &oci.Error{Code: errcode.ErrorCodeUnsupported, Message: "no upstream is configured here"}
@@ -71,6 +79,20 @@ func (s *Web) warm(life context.Context, w http.ResponseWriter, r *http.Request)
 		"blobs", len(x.Pulled.Blobs), "bytes", x.Pulled.Fetched, "pinned", x.Pinned)
 	out.tell(WarmEvent{Image: &x})
 	return nil
+}
+
+func (s *Web) indexState(w http.ResponseWriter, r *http.Request) error {
+	d, err := oci.ParseDigest(mux.Vars(r)["manifest"])
+	if err != nil {
+		return err
+	}
+	st := oci.IndexState{Done: true}
+	if s.opt.Indexing != nil {
+		if st, err = s.opt.Indexing.State(r.Context(), d); err != nil {
+			return err
+		}
+	}
+	return sendJSON(w, st)
 }
 
 // bring pulls, pins, waits for the index, and makes all of it durable.
@@ -104,7 +126,36 @@ func (s *Web) bring(ctx context.Context, q WarmRequest, out *stream) (x WarmImag
 			x.Layers += n
 		}
 	}
+	if err := s.addIndexes(ctx, &x); err != nil {
+		return x, err
+	}
 	return x, s.opt.Store.Flush(ctx)
+}
+
+// addIndexes finds the SOCI indexes that were made of what was pulled.
+func (s *Web) addIndexes(ctx context.Context, x *WarmImage) error {
+	return s.opt.Store.View(ctx, func(tx storage.Tx) error {
+		x.Indexes, x.IndexBlobs = nil, nil
+		for _, m := range x.Pulled.Manifests {
+			err := tx.Referrers(m.Digest, func(row storage.ReferrerRow) error {
+				if row.Repo != (oci.Repo{}) || row.Descriptor.ArtifactType != oci.MediaTypeSOCIIndexV1 {
+					return nil
+				}
+				x.Indexes = append(x.Indexes, oci.PulledManifest{Descriptor: row.Descriptor, Subject: m.Digest})
+				index, err := tx.Manifest(row.Descriptor.Digest)
+				if err != nil {
+					return err
+				}
+				x.IndexBlobs = append(x.IndexBlobs, *index.Manifest.Config)
+				x.IndexBlobs = append(x.IndexBlobs, index.Manifest.Layers...)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func canonical(repo oci.Repo, ref oci.Reference) string {

@@ -1,12 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/web"
 )
 
@@ -32,4 +38,66 @@ func (c *adminClient) Warm(ctx context.Context, q web.WarmRequest, tell func(web
 		}
 		tell(e)
 	}
+}
+
+// Import files an image whose bytes were put before.
+func (c *adminClient) Import(ctx context.Context, q web.ImportRequest) (x web.Imported, err error) {
+	return x, c.call(ctx, http.MethodPost, "/api/v1/import", q, &x)
+}
+
+// IndexState tells how far the index of an image manifest is.
+func (c *adminClient) IndexState(ctx context.Context, manifest digest.Digest) (st oci.IndexState, err error) {
+	return st, c.call(ctx, http.MethodGet, "/api/v1/indexes/"+manifest.String()+"/state", nil, &st)
+}
+
+// Blob gives a blob's bytes. storage.ErrNotFound.
+func (c *adminClient) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
+	resp, err := c.send(ctx, http.MethodGet, "/api/v1/blobs/"+d.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// HasBlob reports whether a blob is stored.
+func (c *adminClient) HasBlob(ctx context.Context, d digest.Digest) (bool, error) {
+	resp, err := c.send(ctx, http.MethodHead, "/api/v1/blobs/"+d.String(), nil)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, resp.Body.Close()
+}
+
+// PutBlob stores a blob of size bytes, PutManifest a manifest; the server checks
+// their digests.
+func (c *adminClient) PutBlob(ctx context.Context, d digest.Digest, size int64, body io.Reader) error {
+	return c.put(ctx, "/api/v1/blobs/"+d.String(), "application/octet-stream", size, body)
+}
+
+func (c *adminClient) PutManifest(ctx context.Context, d digest.Digest, mediaType string, body []byte) error {
+	return c.put(ctx, "/api/v1/manifests/"+d.String(), mediaType, int64(len(body)), bytes.NewReader(body))
+}
+
+func (c *adminClient) put(ctx context.Context, path, mediaType string, size int64, body io.Reader) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://sociable"+path, body)
+	if err != nil {
+		return fmt.Errorf("ask the running server: %w", err)
+	}
+	req.ContentLength = size
+	if size == 0 {
+		req.Body = http.NoBody
+	}
+	req.Header.Set("Content-Type", mediaType)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask the running server: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return answerError(resp)
+	}
+	return nil
 }

@@ -26,8 +26,8 @@ start before their image has arrived.`,
 	cmd.SetHelpCommand(&cobra.Command{Hidden: true})
 	cmd.SetUsageTemplate(usageTemplate)
 	cmd.AddCommand(newServeCommand(), newConfigCommand(), newIndexCommand(), newZTOCCommand(), newPinCommand(), newUnpinCommand(), newPinsCommand(),
-		newPurgeCommand(), newBlocksCommand(), newRefreshCommand(), newFsckCommand(), newGCCommand(), newVersionCommand(),
-		newWarmCommand())
+		newPurgeCommand(), newBlocksCommand(), newRefreshCommand(), newFsckCommand(), newGCCommand(), newVersionCommand())
+	cmd.AddCommand(newWarmCommand(), newExportCommand(), newImportCommand())
 	return cmd
 }
 

@@ -27,6 +27,7 @@ var allowed = map[string][]string{
 	"storage/storagetest":   {"storage/...", "internal/oci", "ztoc"},
 	"internal/access":       {"internal/oci"},
 	"internal/upstream":     {"internal/oci"},
+	"internal/bundle":       {"internal/oci"},
 	"internal/depcheck":     {},
 	"internal/imagelist":    {},
 	"ztoc":                  {"ztoc/internal/inflate", "internal/oci"},

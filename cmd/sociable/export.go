@@ -1,0 +1,257 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/dustin/go-humanize"
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
+	"github.com/sociable/sociable/internal/bundle"
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/web"
+)
+
+type exportFlags struct {
+	serverFlags
+	images   imageFlags
+	output   string
+	since    []string
+	partSize int64
+	here     bool
+	parallel int
+}
+
+func newExportCommand() *cobra.Command {
+	var flags exportFlags
+	cmd := &cobra.Command{
+		Use:   "export [IMAGE...] -o BUNDLE",
+		Short: "Write images into a file, for a cluster without a network",
+		Long: `Write images, with what refers to them (signatures, SBOMs) and their SOCI indexes,
+into a bundle: an OCI image layout in a tar, which sociable import, skopeo, oras
+and ctr read. What is not here yet is pulled first. Images are named as for
+sociable warm; for one platform, unless --platform says otherwise, the index of
+an image for several stays as it is, so that its digest does.
+
+With --since, blobs that an earlier bundle has for the same repository are left
+out; whoever imports needs that one, too. With --part-size the bundle is cut into
+files that joined are the bundle. The same images give the same bytes.`,
+		Example: `  sociable export -f images.txt -o bundle.tar
+  sociable export -f images.txt -o june.tar --since may.tar --part-size 4GB
+  skopeo copy oci-archive:bundle.tar:docker.io/library/redis:7 docker://registry.lan/redis:7`,
+		RunE: func(cmd *cobra.Command, args []string) error { return runExport(cmd, args, &flags) },
+	}
+	flags.register(cmd)
+	flags.images.register(cmd)
+	cmd.Flags().StringVarP(&flags.output, "output", "o", "", "write the bundle to `FILE`; - for standard output")
+	cmd.Flags().StringArrayVar(&flags.since, "since", nil, "leave out what this earlier `BUNDLE` has; repeat it for its parts")
+	cmd.Flags().Var(bytesFlag{&flags.partSize}, "part-size", "cut the bundle into files of at most this `SIZE`")
+	cmd.Flags().BoolVar(&flags.here, "no-pull", false, "ask no upstream: an image that is not here in whole is a failure")
+	cmd.Flags().IntVarP(&flags.parallel, "parallel", "j", 2, "pull so many images at once")
+	return cmd
+}
+
+// exported is what --json prints.
+type exported struct {
+	Images  []warmed  `json:"images"`
+	Ignored []ignored `json:"ignored"`
+	Files   []string  `json:"files"`
+	Blobs   int       `json:"blobs"`            // in the bundle
+	Bytes   int64     `json:"bytes"`            // of these
+	LeftOut int64     `json:"left_out"`         // bytes that the earlier bundle has
+	Absent  []string  `json:"absent,omitempty"` // what an image names and the bundle has not, since it was not asked for
+}
+
+func runExport(cmd *cobra.Command, args []string, flags *exportFlags) error {
+	names, left, err := flags.images.read(cmd, args)
+	if err != nil {
+		return err
+	}
+	platforms, err := flags.images.wanted()
+	switch {
+	case err != nil:
+		return err
+	case flags.output == "":
+		return usageError{error: errors.New("name the bundle with -o")}
+	case flags.partSize != 0 && flags.partSize < 1<<20:
+		return usageError{error: errors.New("--part-size: want at least 1MiB")}
+	case flags.output == "-" && (flags.partSize != 0 || flags.json):
+		return usageError{error: errors.New("-o - goes neither with --part-size nor with --json")}
+	case flags.parallel < 1:
+		return usageError{error: errors.New("--parallel: want at least 1")}
+	}
+	since, err := readEarlier(flags.since)
+	if err != nil {
+		return err
+	}
+	if !flags.json {
+		tellIgnored(cmd.ErrOrStderr(), left)
+	}
+	q := web.WarmRequest{Platforms: platforms, Index: true, Referrers: true, Here: flags.here}
+	return withServer(cmd, &flags.serverFlags, func(ctx context.Context, c *adminClient) error {
+		results, images := warmAll(ctx, cmd, c, names, q, flags.parallel)
+		if err := cmp.Or(warmFailed(results), context.Cause(ctx)); err != nil {
+			_ = printWarmed(cmd.ErrOrStderr(), results) // the error says the rest
+			return fmt.Errorf("nothing was written: %w", err)
+		}
+		x := exported{Images: results, Ignored: append([]ignored{}, left...)}
+		plan, err := planBundle(images, since, &x)
+		if err != nil {
+			return err
+		}
+		if x.Files, err = writeBundle(ctx, cmd, c, plan, flags); err != nil {
+			return err
+		}
+		return printExported(cmd, flags, x)
+	})
+}
+
+// readEarlier reads what an earlier bundle has.
+func readEarlier(names []string) (*bundle.Earlier, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	in, _, end, err := openParts(nil, names)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	r, err := bundle.NewReader(bufio.NewReader(in))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", names[0], err)
+	}
+	st, own := r.Statement()
+	return st.Earlier(own)
+}
+
+// planBundle says what goes into the bundle, and what does not into x.
+func planBundle(images []web.WarmImage, since *bundle.Earlier, x *exported) (*bundle.Plan, error) {
+	var list []bundle.Image
+	blobs := map[digest.Digest]bundle.Blob{}
+	left := map[digest.Digest]int64{}
+	seen := map[string]bool{}
+	for i := range images {
+		w := &images[i]
+		if seen[w.Reference] {
+			continue
+		}
+		seen[w.Reference] = true
+		img := bundle.Image{Reference: w.Reference, Root: w.Pulled.Root}
+		repo, _, err := img.Repo()
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range w.Pulled.Manifests {
+			img.Manifests = append(img.Manifests, bundle.Manifest(m))
+			blobs[m.Digest] = bundle.Blob{Digest: m.Digest, Size: m.Size, Manifest: true}
+		}
+		for _, b := range w.Pulled.Blobs {
+			img.Blobs = append(img.Blobs, b.Digest)
+			if since.Has(repo, b.Digest) {
+				img.LeftOut = append(img.LeftOut, b.Digest)
+				left[b.Digest] = b.Size
+			} else {
+				blobs[b.Digest] = bundle.Blob{Digest: b.Digest, Size: b.Size}
+			}
+		}
+		addMade(&img, w, blobs)
+		for _, d := range w.Pulled.LeftOut {
+			what := d.Digest.String()
+			if d.Platform != nil {
+				what = "image for " + oci.PlatformName(*d.Platform)
+			}
+			x.Absent = append(x.Absent, w.Reference+": "+what)
+		}
+		list = append(list, img)
+	}
+	flat := make([]bundle.Blob, 0, len(blobs))
+	for d, b := range blobs {
+		delete(left, d) // another repository needs it
+		flat = append(flat, b)
+		x.Bytes += b.Size
+	}
+	x.Blobs = len(flat)
+	for _, n := range left {
+		x.LeftOut += n
+	}
+	return bundle.NewPlan(list, flat, since)
+}
+
+// addMade adds the SOCI indexes and their zTOCs.
+func addMade(img *bundle.Image, w *web.WarmImage, blobs map[digest.Digest]bundle.Blob) {
+	for _, m := range w.Indexes {
+		img.Indexes = append(img.Indexes, bundle.Manifest(m))
+		blobs[m.Digest] = bundle.Blob{Digest: m.Digest, Size: m.Size, Manifest: true, Made: true}
+	}
+	for _, b := range w.IndexBlobs {
+		img.IndexBlobs = append(img.IndexBlobs, b.Digest)
+		if _, ok := blobs[b.Digest]; !ok {
+			blobs[b.Digest] = bundle.Blob{Digest: b.Digest, Size: b.Size, Made: true}
+		}
+	}
+}
+
+func writeBundle(ctx context.Context, cmd *cobra.Command, c *adminClient, plan *bundle.Plan, flags *exportFlags) ([]string, error) {
+	bar := newProgress(cmd, plan.Bytes(), "writing")
+	defer bar.end()
+	open := func(b bundle.Blob) (io.ReadCloser, error) {
+		body, err := c.Blob(ctx, b.Digest)
+		if err != nil {
+			return nil, err
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{bar.reader(body), body}, nil
+	}
+	if flags.output == "-" {
+		return nil, plan.Write(cmd.OutOrStdout(), open)
+	}
+	out := &parts{name: flags.output, size: flags.partSize}
+	defer out.abandon()
+	w := bufio.NewWriterSize(out, 1<<20)
+	if err := plan.Write(w, open); err != nil {
+		return nil, err
+	}
+	if err := w.Flush(); err != nil {
+		return nil, fmt.Errorf("write bundle: %w", err)
+	}
+	files, err := out.finish()
+	if err != nil {
+		return nil, fmt.Errorf("write bundle: %w", err)
+	}
+	return files, nil
+}
+
+func printExported(cmd *cobra.Command, flags *exportFlags, x exported) error {
+	w := cmd.OutOrStdout()
+	if flags.output == "-" {
+		w = cmd.ErrOrStderr()
+	}
+	if flags.json {
+		return printJSON(w, x)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "IMAGE\tDIGEST\tPLATFORMS\tBLOBS\tSIZE")
+	for _, r := range x.Images {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", r.Reference, shortDigest(r.Digest), orDash(strings.Join(r.Platforms, ",")), r.Blobs, humanize.IBytes(uint64(r.Bytes)))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if x.LeftOut > 0 {
+		fmt.Fprintf(w, "left out: %s that the earlier bundle has\n", humanize.IBytes(uint64(x.LeftOut)))
+	}
+	for _, a := range x.Absent {
+		fmt.Fprintf(w, "not in it: %s\n", a)
+	}
+	_, err := fmt.Fprintf(w, "%d blobs, %s in %s\n", x.Blobs, humanize.IBytes(uint64(x.Bytes)), cmp.Or(strings.Join(x.Files, ", "), "standard output"))
+	return err
+}

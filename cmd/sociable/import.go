@@ -1,0 +1,311 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
+	"github.com/sociable/sociable/internal/bundle"
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/web"
+)
+
+type importFlags struct {
+	serverFlags
+	noPin, noWait bool
+}
+
+func newImportCommand() *cobra.Command {
+	var flags importFlags
+	cmd := &cobra.Command{
+		Use:   "import BUNDLE [PART...]",
+		Short: "Take images out of a bundle",
+		Long: `Take the images of a bundle that sociable export made into the store, as if they
+had been pulled: under the names of their upstreams, which have to be configured
+here, with their tags where these led when the bundle was made. Every byte is
+checked against its digest. Images are pinned, since they could not be pulled
+again, and indexed here from their bytes: the SOCI indexes of the bundle are for
+other tools, and only compared with what comes out.
+
+Importing again changes nothing; after an interruption, repeat the command: what
+has come is not stored again. A bundle in parts is named without their numbers,
+or by all of its parts in order; - is standard input.`,
+		Example: `  sociable import bundle.tar
+  ssh outside cat bundle.tar | sociable import -`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withServer(cmd, &flags.serverFlags, func(ctx context.Context, c *adminClient) error {
+				return runImport(ctx, cmd, c, args, &flags)
+			})
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().BoolVar(&flags.noPin, "no-pin", false, "let the images be evicted like any other")
+	cmd.Flags().BoolVar(&flags.noWait, "no-wait", false, "do not wait until they are indexed")
+	return cmd
+}
+
+// imported is what became of one image, as --json prints it.
+type imported struct {
+	Reference string        `json:"reference"`
+	Digest    digest.Digest `json:"digest"`
+	Before    digest.Digest `json:"before,omitempty"` // where the tag led until now
+	Pinned    bool          `json:"pinned"`
+	Index     string        `json:"index,omitempty"` // how the SOCI index made here compares: same, different, none
+	Error     string        `json:"error,omitempty"`
+}
+
+// importing is an import at work.
+type importing struct {
+	ctx   context.Context
+	c     *adminClient
+	flags *importFlags
+	st    *bundle.Statement
+	types map[digest.Digest]string // of manifests
+	bar   progress
+	begun bool // the pins are set
+
+	blobs, had      int
+	bytes, hadBytes int64
+	failed          map[int]error // images
+}
+
+func runImport(ctx context.Context, cmd *cobra.Command, c *adminClient, args []string, flags *importFlags) error {
+	in, size, end, err := openParts(cmd.InOrStdin(), args)
+	if err != nil {
+		return err
+	}
+	defer end()
+	bar := newProgress(cmd, size, "importing")
+	defer bar.end()
+	r, err := bundle.NewReader(bufio.NewReaderSize(bar.reader(in), 1<<20))
+	if err != nil {
+		return fmt.Errorf("%s: %w", args[0], err)
+	}
+	st, _ := r.Statement()
+	x := &importing{ctx: ctx, c: c, flags: flags, st: st, bar: bar, types: map[digest.Digest]string{}, failed: map[int]error{}}
+	for i := range st.Images {
+		for _, m := range st.Images[i].Manifests {
+			x.types[m.Digest] = m.MediaType
+		}
+	}
+	if err := x.take(r); err != nil {
+		return cmp.Or(context.Cause(ctx), fmt.Errorf("%s: %w", args[0], err))
+	}
+	bar.end()
+	results := x.file()
+	return x.print(cmd, results)
+}
+
+// take brings the bytes of the bundle into the store.
+func (x *importing) take(r *bundle.Reader) error {
+	for {
+		b, body, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			x.pin() // a bundle may hold no blob
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if !b.Manifest {
+			x.pin()
+		}
+		if err := x.blob(b, body); err != nil {
+			return err
+		}
+	}
+}
+
+// blob stores one blob, or compares it with its digest where it need not be
+// stored: because it is here, or because it is made here.
+func (x *importing) blob(b bundle.Blob, body io.Reader) error {
+	x.blobs, x.bytes = x.blobs+1, x.bytes+b.Size
+	if b.Manifest && !b.Made {
+		p, err := io.ReadAll(body) // its size was checked
+		if err != nil {
+			return err
+		}
+		return x.c.PutManifest(x.ctx, b.Digest, x.types[b.Digest], p)
+	}
+	here := b.Made
+	if !here {
+		var err error
+		if here, err = x.c.HasBlob(x.ctx, b.Digest); err != nil {
+			return err
+		}
+		if here {
+			x.had, x.hadBytes = x.had+1, x.hadBytes+b.Size
+		}
+	}
+	if here {
+		_, err := io.Copy(io.Discard, body)
+		return err
+	}
+	return x.c.PutBlob(x.ctx, b.Digest, b.Size, body)
+}
+
+// pin keeps what is to come, before its first blob does.
+func (x *importing) pin() {
+	if x.begun || x.flags.noPin {
+		return
+	}
+	x.begun = true
+	for i := range x.st.Images {
+		if _, err := x.c.Import(x.ctx, x.request(i, true)); err != nil {
+			x.failed[i] = err
+		}
+	}
+}
+
+// request is what the server is told of image i.
+func (x *importing) request(i int, early bool) web.ImportRequest {
+	img := &x.st.Images[i]
+	q := web.ImportRequest{Reference: img.Reference, Root: img.Root.Digest, Pin: !x.flags.noPin, Early: early}
+	if early {
+		return q
+	}
+	for _, m := range img.Manifests {
+		q.Manifests = append(q.Manifests, oci.PulledManifest(m))
+	}
+	for _, d := range img.Blobs {
+		if !slices.Contains(img.LeftOut, d) {
+			q.Blobs = append(q.Blobs, d)
+		}
+	}
+	q.LeftOut = img.LeftOut
+	return q
+}
+
+// file makes the images findable, and waits for their indexes.
+func (x *importing) file() []imported {
+	results := make([]imported, len(x.st.Images))
+	for i := range x.st.Images {
+		img := &x.st.Images[i]
+		results[i] = imported{Reference: img.Reference, Digest: img.Root.Digest}
+		err := x.failed[i]
+		if err == nil {
+			var got web.Imported
+			got, err = x.c.Import(x.ctx, x.request(i, false))
+			results[i].Before, results[i].Pinned = got.Before, got.Pinned
+			results[i].Reference = cmp.Or(got.Reference, img.Reference)
+		}
+		if err != nil {
+			results[i].Error = err.Error()
+		}
+	}
+	for i := range results {
+		if results[i].Error == "" && !x.flags.noWait {
+			if err := x.await(&x.st.Images[i], &results[i]); err != nil {
+				results[i].Error = err.Error()
+			}
+		}
+	}
+	return results
+}
+
+// await waits until an image is indexed here, and compares that with the index
+// in the bundle.
+func (x *importing) await(img *bundle.Image, r *imported) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for _, m := range img.Manifests {
+		for {
+			st, err := x.c.IndexState(x.ctx, m.Digest)
+			if err != nil {
+				return err
+			}
+			if st.Done {
+				break
+			}
+			if st.Tries >= 3 {
+				return fmt.Errorf("imported, but %s is not indexed after %d tries: %s", m.Digest, st.Tries, st.Trouble)
+			}
+			select {
+			case <-tick.C:
+			case <-x.ctx.Done():
+				return context.Cause(x.ctx)
+			}
+		}
+		if err := x.compare(img, m.Digest, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *importing) compare(img *bundle.Image, d digest.Digest, r *imported) error {
+	ours, err := x.c.Index(x.ctx, d)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil // no image, or nothing is indexed here
+	}
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(img.Indexes, func(m bundle.Manifest) bool { return m.Subject == d })
+	switch {
+	case i < 0 && ours.Index == "":
+		r.Index = cmp.Or(r.Index, "none")
+	case i >= 0 && img.Indexes[i].Digest == ours.Index:
+		if r.Index != "different" {
+			r.Index = "same"
+		}
+	default:
+		r.Index = "different" // another rule, or another builder: ours counts
+	}
+	return nil
+}
+
+func (x *importing) print(cmd *cobra.Command, results []imported) error {
+	w := cmd.OutOrStdout()
+	failed := 0
+	for _, r := range results {
+		if r.Error != "" {
+			failed++
+		}
+	}
+	if x.flags.json {
+		err := printJSON(w, map[string]any{"images": results, "blobs": x.blobs, "bytes": x.bytes, "had_blobs": x.had, "had_bytes": x.hadBytes})
+		if err != nil {
+			return err
+		}
+	} else if err := x.table(w, results); err != nil {
+		return err
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d images failed", failed, len(results))
+	}
+	return nil
+}
+
+func (x *importing) table(w io.Writer, results []imported) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "IMAGE\tDIGEST\tINDEX\tRESULT")
+	for _, r := range results {
+		result := "here"
+		switch {
+		case r.Error != "":
+			result = "failed: " + r.Error
+		case r.Before != "":
+			result = "here, the tag led to " + shortDigest(r.Before) + " before"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.Reference, shortDigest(r.Digest), orDash(r.Index), result)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%d blobs, %s checked; %d of them, %s, were here already\n",
+		x.blobs, humanize.IBytes(uint64(x.bytes)), x.had, humanize.IBytes(uint64(x.hadBytes)))
+	return err
+}

@@ -1,0 +1,155 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+// maxImport bounds an ImportRequest: some hundred bytes a blob.
+const maxImport = 64 << 20
+
+// ImportRequest files an image whose manifests and blobs were put before.
+type ImportRequest struct {
+	Reference string               `json:"reference"` // canonical
+	Root      digest.Digest        `json:"root"`
+	Manifests []oci.PulledManifest `json:"manifests"`
+	// Blobs came with the image: that its repository has them is known by that.
+	Blobs []digest.Digest `json:"blobs"`
+	// LeftOut did not: the repository has to have them already.
+	LeftOut []digest.Digest `json:"left_out,omitempty"`
+	Pin     bool            `json:"pin,omitempty"`
+	// Early pins what is to come, before the first blob, and files nothing.
+	Early bool `json:"early,omitempty"`
+}
+
+// Imported is an image that was filed.
+type Imported struct {
+	Reference string        `json:"reference"`        // as it is called here
+	Before    digest.Digest `json:"before,omitempty"` // what the tag led to, where that was something else
+	Pinned    bool          `json:"pinned,omitempty"`
+}
+
+func (s *Web) importImage(w http.ResponseWriter, r *http.Request) error {
+	var q ImportRequest
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxImport))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&q); err != nil {
+		return &oci.Error{Code: errcode.ErrorCodeNameInvalid, Message: "the body is not the JSON that this takes", Err: err}
+	}
+	if s.opt.Images == nil {
+		return errNoImages
+	}
+	out, err := s.fileImage(r.Context(), q)
+	if err != nil {
+		return operatorError(err)
+	}
+	if !q.Early {
+		s.log.InfoContext(r.Context(), "image imported", "name", out.Reference, "digest", q.Root, "blobs", len(q.Blobs), "before", out.Before)
+	}
+	return sendJSON(w, out)
+}
+
+// fileImage makes the image findable: durable bytes first, then, in one
+// transaction, rights, what refers to it, and the tag.
+func (s *Web) fileImage(ctx context.Context, q ImportRequest) (Imported, error) {
+	repo, ref, err := s.opt.Images.Name(q.Reference)
+	if err != nil {
+		return Imported{}, err
+	}
+	out := Imported{Reference: canonical(repo, ref)}
+	if q.Pin {
+		if _, err := s.opt.Store.Pin(ctx, out.Reference, q.Root); err != nil {
+			return out, err
+		}
+		out.Pinned = true
+	}
+	if q.Early {
+		return out, nil
+	}
+	if err := s.opt.Store.Flush(ctx); err != nil {
+		return out, err
+	}
+	rows := make([]storage.ManifestRow, 0, len(q.Manifests))
+	err = s.opt.Store.Update(ctx, func(tx storage.Tx) error {
+		rows = rows[:0]
+		for _, m := range q.Manifests {
+			row, err := tx.Manifest(m.Digest)
+			if err != nil {
+				return err
+			}
+			rows = append(rows, row)
+		}
+		out.Before = ""
+		return s.fileRows(tx, repo, ref, q, &out)
+	})
+	if err != nil {
+		return out, fmt.Errorf("import %s: %w", out.Reference, err)
+	}
+	if s.opt.Indexing != nil {
+		for _, row := range rows {
+			if err := s.opt.Indexing.Manifest(ctx, repo, row); err != nil {
+				return out, err
+			}
+		}
+	}
+	return out, nil
+}
+
+func (s *Web) fileRows(tx storage.Tx, repo oci.Repo, ref oci.Reference, q ImportRequest, out *Imported) error {
+	for _, d := range q.LeftOut {
+		ok, err := tx.HasRight(repo, d)
+		if err == nil && ok {
+			_, err = tx.Blob(d)
+		}
+		if errors.Is(err, storage.ErrNotFound) || err == nil && !ok {
+			return fmt.Errorf("blob %s was left out of the bundle, and %s does not have it here: import the earlier bundle first: %w", d, repo, errIncomplete)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, d := range q.Blobs {
+		if _, err := tx.Blob(d); err != nil {
+			return err
+		}
+		if err := tx.PutRight(repo, d); err != nil {
+			return err
+		}
+	}
+	listed := map[digest.Digest][]v1.Descriptor{}
+	for _, m := range q.Manifests {
+		if err := tx.PutRight(repo, m.Digest); err != nil {
+			return err
+		}
+		if m.Subject != "" {
+			listed[m.Subject] = append(listed[m.Subject], m.Descriptor)
+		}
+	}
+	now := time.Now().UTC().Round(0)
+	for subject, list := range listed {
+		if err := tx.PutUpstreamReferrers(storage.UpstreamReferrersRow{Repo: repo, Subject: subject, Referrers: list, Checked: now}); err != nil {
+			return err
+		}
+	}
+	if ref.Tag == "" {
+		return nil
+	}
+	if old, err := tx.Tag(repo, ref.Tag); err == nil && old.Digest != q.Root {
+		out.Before = old.Digest
+	}
+	return tx.PutTag(storage.TagRow{Repo: repo, Tag: ref.Tag, Digest: q.Root, Checked: now})
+}
+
+// errIncomplete: an image was to be filed of which not everything is here.
+var errIncomplete = errors.New("the image is not complete")
