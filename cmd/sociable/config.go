@@ -88,13 +88,13 @@ type UpstreamConfig struct {
 	// Access: "" leaves it to Config.Access.
 	Access string `yaml:"access" enum:",open,passthrough"`
 
-	Mirrors        []string `yaml:"mirrors"`                 // asked before it: scheme://host[:port][/path]
-	Keychain       string   `yaml:"keychain" enum:",docker"` // where credentials come from instead
-	DockerConfig   string   `yaml:"docker_config"`           // "": where Docker and podman have theirs
-	ClientCertFile string   `yaml:"client_cert_file"`        // PEM, shown to who asks
-	ClientKeyFile  string   `yaml:"client_key_file"`         // PEM, the key of it
-	Proxy          string   `yaml:"proxy"`                   // "", "none", or a URL
-	Headers        []string `yaml:"headers" secret:"true"`   // "Name: value"
+	Mirrors        []string `yaml:"mirrors"`                             // asked before it: scheme://host[:port][/path]
+	Keychain       string   `yaml:"keychain" enum:",docker,ecr,gcr,acr"` // where credentials come from instead
+	DockerConfig   string   `yaml:"docker_config"`                       // "": where Docker and podman have theirs
+	ClientCertFile string   `yaml:"client_cert_file"`                    // PEM, shown to who asks
+	ClientKeyFile  string   `yaml:"client_key_file"`                     // PEM, the key of it
+	Proxy          string   `yaml:"proxy"`                               // "", "none", or a URL
+	Headers        []string `yaml:"headers" secret:"true"`               // "Name: value"
 
 	password string         // Password, or what PasswordFile holds
 	rootCAs  *x509.CertPool // what CAFile holds

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -54,6 +55,7 @@ func (c *Config) checkWays(name string, bad, doubts *findings) {
 	if u.DockerConfig != "" && u.Keychain != "docker" {
 		bad.add(c.origin(path+".docker_config"), "%s.docker_config: has no effect without the line %q", path, "keychain: docker")
 	}
+	c.doubtKeychain(name, doubts)
 	if _, err := parseHeaders(u.Headers); err != nil {
 		bad.add(c.origin(path+".headers"), "%s.headers: %v", path, err)
 	}
@@ -67,6 +69,26 @@ func (c *Config) checkWays(name string, bad, doubts *findings) {
 		}
 		bad.add(c.origin(path+key), "%s: client_cert_file and client_key_file belong together", path)
 	}
+}
+
+// cloudHosts are the ends of the hosts that a cloud's keychain has credentials
+// for.
+var cloudHosts = map[string][]string{
+	"ecr": {".amazonaws.com", ".amazonaws.com.cn", "public.ecr.aws", ".amazonaws.eu"},
+	"gcr": {"gcr.io", ".pkg.dev", ".google.com"},
+	"acr": {".azurecr.io", ".azurecr.cn", ".azurecr.us", ".azurecr.de"},
+}
+
+// doubtKeychain finds a keychain that has nothing for the upstream.
+func (c *Config) doubtKeychain(name string, doubts *findings) {
+	u := c.Upstreams[name]
+	ends, ok := cloudHosts[u.Keychain]
+	p, err := url.Parse(u.URL)
+	if !ok || err != nil || slices.ContainsFunc(ends, func(end string) bool { return strings.HasSuffix(p.Hostname(), end) }) {
+		return
+	}
+	at := "upstreams." + name + ".keychain"
+	doubts.add(c.origin(at), "%s: %s has no credentials for %s, only for hosts that end in %s", at, u.Keychain, p.Hostname(), strings.Join(ends, ", "))
 }
 
 // parseMirror reads a mirror's URL; its path is what stands before repositories'

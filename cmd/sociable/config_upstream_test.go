@@ -45,7 +45,7 @@ func TestUpstreamMistakes(t *testing.T) {
 			"12: upstreams.c.d: has both username and keychain; keep one",
 			"12: upstreams.c.d.headers: Authorization is not free to be set",
 		}},
-		{"another keychain", "upstreams:\n  a.b: {keychain: vault}\n", []string{`2: upstreams.a.b.keychain: want "" or "docker", got "vault"`}},
+		{"another keychain", "upstreams:\n  a.b: {keychain: vault}\n", []string{`2: upstreams.a.b.keychain: want "", "docker", "ecr", "gcr" or "acr", got "vault"`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
@@ -57,5 +57,24 @@ func TestUpstreamMistakes(t *testing.T) {
 				t.Errorf("mistakes (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestKeychainDoubts names a cloud's keychain for a registry that is none of
+// its.
+func TestKeychainDoubts(t *testing.T) {
+	t.Chdir(t.TempDir())
+	text := "upstreams:\n  1.dkr.ecr.eu-west-1.amazonaws.com: {keychain: ecr}\n  eu-docker.pkg.dev: {keychain: gcr}\n" +
+		"  a.azurecr.io: {keychain: acr}\n  b.example: {keychain: gcr}\n  c.example: {keychain: docker}\n"
+	if err := os.WriteFile("config.yml", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, got, err := load(sources{File: "config.yml"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"config.yml:5: upstreams.b.example.keychain: gcr has no credentials for b.example, only for hosts that end in gcr.io, .pkg.dev, .google.com"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
 }
