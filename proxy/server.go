@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
@@ -60,6 +61,7 @@ type Proxy struct {
 	readings  *lru[digest.Digest, reading]
 	bodies    *lru[digest.Digest, cachedManifest]
 	manifests *share[found]
+	active    atomic.Int64 // requests being answered
 
 	life context.Context // of everything that outlives a request
 	end  context.CancelCauseFunc
@@ -124,7 +126,11 @@ func (p *Proxy) Run(ctx context.Context) error {
 }
 
 // ServeHTTP answers one request; see newRouter.
-func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.observe(w, r, p.router) }
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.active.Add(1)
+	defer p.active.Add(-1)
+	p.observe(w, r, p.router)
+}
 
 // base tells clients that this is a registry (distribution specification,
 // "Determining Support").

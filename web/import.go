@@ -142,8 +142,12 @@ func (s *Web) fileRows(tx storage.Tx, repo oci.Repo, ref oci.Reference, q Import
 			return err
 		}
 	}
-	if ref.Tag == "" {
-		return nil
+	here := oci.PulledImage{Root: v1.Descriptor{Digest: q.Root}, Manifests: q.Manifests}
+	for _, d := range q.Blobs {
+		here.Blobs = append(here.Blobs, v1.Descriptor{Digest: d})
+	}
+	if err := notMissing(tx, repo, ref, here); err != nil || ref.Tag == "" {
+		return err
 	}
 	if old, err := tx.Tag(repo, ref.Tag); err == nil && old.Digest != q.Root {
 		out.Before = old.Digest

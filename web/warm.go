@@ -54,6 +54,7 @@ func (s *Web) imageRoutes(life context.Context, m *mux.Router) {
 	}))
 	post.Path("/api/v1/import").Handler(oci.Handler(s.importImage))
 	m.Methods(http.MethodGet).Path("/api/v1/indexes/{manifest}/state").Handler(oci.Handler(s.indexState))
+	m.Methods(http.MethodGet).Path("/api/v1/missing").Handler(oci.Handler(s.missing))
 	s.blobRoutes(m)
 }
 
@@ -129,7 +130,10 @@ func (s *Web) bring(ctx context.Context, q WarmRequest, out *stream) (x WarmImag
 	if err := s.addIndexes(ctx, &x); err != nil {
 		return x, err
 	}
-	return x, s.opt.Store.Flush(ctx)
+	if err := s.opt.Store.Flush(ctx); err != nil {
+		return x, err
+	}
+	return x, s.opt.Store.Update(ctx, func(tx storage.Tx) error { return notMissing(tx, repo, ref, x.Pulled) })
 }
 
 // addIndexes finds the SOCI indexes that were made of what was pulled.

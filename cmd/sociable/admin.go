@@ -33,6 +33,7 @@ type adminAPI interface {
 	Pin(ctx context.Context, name string) (web.Pin, error)
 	Unpin(ctx context.Context, name string) (web.Pin, error)
 	Pins(ctx context.Context) ([]web.Pin, error)
+	Missing(ctx context.Context) ([]storage.MissingRow, error)
 	// Check is storage.Store.Check; tell hears of progress and problems.
 	Check(ctx context.Context, q web.CheckRequest, tell func(web.CheckEvent)) (storage.CheckReport, error)
 	// Create is web.Creator.Create; tell hears of progress.

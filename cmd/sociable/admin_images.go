@@ -101,3 +101,8 @@ func (c *adminClient) put(ctx context.Context, path, mediaType string, size int6
 	}
 	return nil
 }
+
+// Missing lists what clients asked for in vain.
+func (c *adminClient) Missing(ctx context.Context) (list []storage.MissingRow, err error) {
+	return list, c.call(ctx, http.MethodGet, "/api/v1/missing", nil, &list)
+}

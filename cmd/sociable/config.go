@@ -25,6 +25,7 @@ type Config struct {
 	Hosted          map[string]*HostedConfig   `yaml:"hosted"`           // by name; nothing is pushed elsewhere
 	Index           IndexConfig                `yaml:"index"`            //
 	Referrers       ReferrersConfig            `yaml:"referrers"`        //
+	Prewarm         PrewarmConfig              `yaml:"prewarm"`          //
 	GC              GCConfig                   `yaml:"gc"`               //
 	Uploads         UploadsConfig              `yaml:"uploads"`          //
 	Retention       []RetentionRule            `yaml:"retention"`        // the first that matches a hosted repository counts
@@ -186,6 +187,7 @@ func Default() *Config {
 		GC:        GCConfig{Interval: 24 * time.Hour, Grace: 24 * time.Hour, PulledAfter: 90 * 24 * time.Hour},
 		Uploads:   UploadsConfig{Expire: 24 * time.Hour},
 		Events:    EventsConfig{MaxQueue: 100_000},
+		Prewarm:   defaultPrewarm(),
 		origins:   map[string]origin{},
 	}
 	for _, name := range wellKnown {

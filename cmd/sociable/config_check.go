@@ -32,6 +32,7 @@ func (c *Config) check(bad, doubts *findings) {
 	}
 	c.checkNames(names, bad, doubts)
 	c.checkRules(bad, doubts)
+	c.checkPrewarm(bad)
 	c.checkRetention(bad)
 	c.checkEvents(bad, doubts)
 	c.onLoopback = loopbackOnly(context.Background(), net.DefaultResolver, c.Listen)

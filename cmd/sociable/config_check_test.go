@@ -50,6 +50,13 @@ func TestMistakes(t *testing.T) {
 		}},
 		{"two documents", "listen: 127.0.0.1:1\n---\nlisten: 127.0.0.1:2\n", []string{"2: a second document begins here; there can be only one"}},
 		{"merge", "log: &l {level: info}\nadmin: {<<: *l}\n", []string{"2: merging (<<) is not supported; write the keys out"}},
+		{"followed images", "prewarm:\n  parallel: 0\n  jobs:\n    - images: ['redis:7', 'ghcr.io/a/*', 'x:[']\n      platforms: [linux]\n      schedule: often\n", []string{
+			`2: prewarm.parallel: want at least 1; to follow no image name none`,
+			`4: prewarm.jobs[0].images: "ghcr.io/a/*" is not an image; write redis:7, or ghcr.io/acme/app:1.* for tags of a form`,
+			`4: prewarm.jobs[0].images: "x:[" is not an image; write redis:7, or ghcr.io/acme/app:1.* for tags of a form`,
+			`5: prewarm.jobs[0].platforms: "linux" is not a platform: write os/architecture, such as linux/arm64`,
+			`6: prewarm.jobs[0].schedule: "often" is not a schedule: expected exactly 5 fields, found 1: [often]; write "*/15 * * * *", @hourly or @every 10m`,
+		}},
 		{"sizes and shares", "storage: {max_bytes: 4 parsecs,\n min_free: 101%}\nindex: {rules: [{span_size: 1KiB,\n  min_layer_size: -1}]}\n", []string{
 			`1: storage.max_bytes: "4 parsecs" is not a size: write 10GB, 4GiB, a number of bytes, or 80% of the file system`,
 			`2: storage.min_free: "101%" is not a share: write a percentage from 0% to 100%`,

@@ -78,6 +78,7 @@ func withRunning(ctx context.Context, dir string, fn func(context.Context, *admi
 
 func withOwnServer(ctx context.Context, cmd *cobra.Command, cfg *Config, fn func(context.Context, *adminClient) error) error {
 	cfg.Listen, cfg.Admin.Listen, cfg.Log.Level = "", "", "error"
+	cfg.Prewarm.Jobs = nil // the command has enough to do
 	log := newLogger(cfg.Log, cmd.ErrOrStderr())
 	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	served := make(chan error, 1)

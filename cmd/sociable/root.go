@@ -27,7 +27,7 @@ start before their image has arrived.`,
 	cmd.SetUsageTemplate(usageTemplate)
 	cmd.AddCommand(newServeCommand(), newConfigCommand(), newIndexCommand(), newZTOCCommand(), newPinCommand(), newUnpinCommand(), newPinsCommand(),
 		newPurgeCommand(), newBlocksCommand(), newRefreshCommand(), newFsckCommand(), newGCCommand(), newVersionCommand())
-	cmd.AddCommand(newWarmCommand(), newExportCommand(), newImportCommand())
+	cmd.AddCommand(newWarmCommand(), newExportCommand(), newImportCommand(), newMissingCommand())
 	return cmd
 }
 

@@ -87,6 +87,11 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 		Creator: &web.Creator{Store: store.Store, Find: pulledImages(px, store.Store), Index: ix},
 	})
 
+	pw, err := buildPrewarm(cfg, px, log, reg)
+	if err != nil {
+		return err
+	}
+
 	stage := newStages(life)
 	stage.start("store", store.Run)
 	stage.start("gc", gc.Run)
@@ -94,6 +99,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	stage.start("indexer", ix.Run)
 	stage.start("proxy", px.Run)
 	stage.start("access", acc.keys.Run)
+	stage.start("prewarm", pw.Run)
 	stage.start("listeners", func(ctx context.Context) error {
 		return doors.serve(ctx, cfg, log, acc.Handler(px), admin)
 	})

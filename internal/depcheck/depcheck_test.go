@@ -15,7 +15,8 @@ const module = "github.com/sociable/sociable"
 // allowed lists, for each package of the product, the packages of the product
 // that it may import; one that ends in /... stands for everything below it.
 var allowed = map[string][]string{
-	"cmd/sociable":          {"proxy", "indexer", "referrers", "web", "events", "storage/...", "internal/...", "ztoc"},
+	"prewarm":               {"internal/oci"},
+	"cmd/sociable":          {"prewarm", "proxy", "indexer", "referrers", "web", "events", "storage/...", "internal/...", "ztoc"},
 	"proxy":                 {"storage", "internal/upstream", "internal/oci", "ztoc"},
 	"indexer":               {"storage", "internal/oci", "ztoc"},
 	"referrers":             {"storage", "internal/upstream", "internal/oci"},

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestPrewarm has a server follow images that nobody asks for.
+func TestPrewarm(t *testing.T) {
+	s := newShelf(t)
+	s.push(t, "acme/app:1.0", 1, "amd64", "arm64")
+	s.push(t, "acme/app:1.1", 3, "amd64")
+	s.push(t, "acme/app:2.0", 5, "amd64")
+	config := readFile(t, s.config)
+	config = append(config, "prewarm: {jobs: [{images: [\"up/acme/app:1.*\"], platforms: [linux/amd64], schedule: \"@every 24h\"}]}\n"...)
+	if err := os.WriteFile(s.config, config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	srv := startServer(t, "--config", s.config)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for done := false; !done; {
+		list := decodeJSON[[]IndexInfo](t, must(t, "index", "list", "--json", "--data", srv.dir))
+		done = len(list) == 2
+		for _, x := range list {
+			done = done && x.Index != ""
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("never here: %+v", list)
+		}
+	}
+}
+
+// TestMissing asks an offline server for what it has not, and brings it.
+func TestMissing(t *testing.T) {
+	s := newShelf(t)
+	s.push(t, "acme/app:1", 1, "amd64")
+	dir := t.TempDir()
+	from, to, file, list := filepath.Join(dir, "from"), filepath.Join(dir, "to"), filepath.Join(dir, "b.tar"), filepath.Join(dir, "images.txt")
+	srv := startServer(t, "--config", deadConfig(t), "--data", to)
+	resp, err := http.Get("http://" + srv.addr + "/v2/up/acme/app/manifests/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound {
+		t.Errorf("offline: %s", resp.Status)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var out string
+	for out == "" && ctx.Err() == nil { // it is written behind the answer
+		out = must(t, "missing", "--data", to)
+	}
+	if !strings.HasPrefix(out, "up/acme/app:1 # asked for 1 times") {
+		t.Fatalf("missing says %q", out)
+	}
+	if err := os.WriteFile(list, []byte(out), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "export", "-f", list, "-p", "linux/amd64", "-o", file, "--data", from, "--config", s.config)
+	must(t, "import", file, "--data", to)
+	if out := must(t, "missing", "--data", to); out != "" {
+		t.Errorf("after the import, missing says %q", out)
+	}
+}

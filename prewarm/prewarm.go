@@ -1,0 +1,247 @@
+package prewarm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sociable/sociable/internal/oci"
+)
+
+// Images is what prewarming needs of the proxy.
+type Images interface {
+	Name(word string) (oci.Repo, oci.Reference, error)
+	Pull(ctx context.Context, repo oci.Repo, ref oci.Reference, o oci.PullOptions) (oci.PulledImage, error)
+	// TagsOf lists a repository's tags as its upstream does.
+	TagsOf(ctx context.Context, repo oci.Repo) ([]string, error)
+	// Active is how many clients' requests are being answered.
+	Active() int
+}
+
+// Schedule says when to look next.
+type Schedule interface{ Next(time.Time) time.Time }
+
+// Job is images that are followed together.
+type Job struct {
+	// Images are references; in the tag, * is any run of characters, ? any one.
+	Images    []string
+	Platforms []v1.Platform // none: all
+	Schedule  Schedule
+}
+
+// Options are what New needs. Images is required.
+type Options struct {
+	Images     Images
+	Jobs       []Job
+	Parallel   int                   // images at once, of all jobs; 0: 1
+	PauseAbove int                   // no blob is begun while more requests of clients are answered
+	Logger     *slog.Logger          // nil: nothing is logged
+	Registerer prometheus.Registerer // nil: nothing is measured
+	Now        func() time.Time      // nil: time.Now
+}
+
+// Prewarmer follows images. Run is called once.
+type Prewarmer struct {
+	opt   Options
+	log   *slog.Logger
+	slots chan struct{}
+	m     metrics
+}
+
+type metrics struct {
+	images *prometheus.CounterVec
+	bytes  prometheus.Counter
+	last   prometheus.Gauge
+	paused prometheus.Gauge
+}
+
+// Results of one look at one image, as labels.
+const (
+	resultSame   = "same"   // all of it was here
+	resultPulled = "pulled" // something of it was not
+	resultFailed = "failed"
+)
+
+// New makes a Prewarmer.
+func New(o Options) *Prewarmer {
+	if o.Parallel < 1 {
+		o.Parallel = 1
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	f := promauto.With(o.Registerer)
+	p := &Prewarmer{opt: o, log: o.Logger, slots: make(chan struct{}, o.Parallel), m: metrics{
+		images: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "sociable_prewarm_images_total", Help: "Looks at followed images, by result.",
+		}, []string{"result"}),
+		bytes: f.NewCounter(prometheus.CounterOpts{
+			Name: "sociable_prewarm_bytes_total", Help: "Bytes of followed images that were not here and came.",
+		}),
+		last: f.NewGauge(prometheus.GaugeOpts{
+			Name: "sociable_prewarm_last_success_timestamp_seconds", Help: "When a look at all images of a job last ended without a failure.",
+		}),
+		paused: f.NewGauge(prometheus.GaugeOpts{
+			Name: "sociable_prewarm_paused", Help: "Transfers that wait until clients are less busy.",
+		}),
+	}}
+	for _, r := range []string{resultSame, resultPulled, resultFailed} {
+		p.m.images.WithLabelValues(r) // so that a rate exists from the start
+	}
+	return p
+}
+
+// Run looks at the images of all jobs, now and on their schedules, until ctx
+// ends; it returns nil when all work has stopped.
+func (p *Prewarmer) Run(ctx context.Context) error {
+	var jobs sync.WaitGroup
+	for i := range p.opt.Jobs {
+		jobs.Go(func() { p.follow(ctx, &p.opt.Jobs[i]) })
+	}
+	jobs.Wait()
+	<-ctx.Done()
+	return nil
+}
+
+func (p *Prewarmer) follow(ctx context.Context, j *Job) {
+	for ctx.Err() == nil {
+		p.look(ctx, j)
+		next := j.Schedule.Next(p.opt.Now())
+		if next.IsZero() { // a date that never comes
+			return
+		}
+		t := time.NewTimer(next.Sub(p.opt.Now()))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+		}
+	}
+}
+
+// look goes through the images of a job once.
+func (p *Prewarmer) look(ctx context.Context, j *Job) {
+	failed := false
+	var names []string
+	for _, word := range j.Images {
+		found, err := p.expand(ctx, word)
+		if err != nil {
+			failed = true
+			p.fail(ctx, word, err)
+		}
+		names = append(names, found...)
+	}
+	var g errgroup.Group
+	var mu sync.Mutex
+	for _, name := range names {
+		select {
+		case p.slots <- struct{}{}:
+		case <-ctx.Done():
+			_ = g.Wait() // they have said what went wrong
+			return
+		}
+		g.Go(func() error {
+			defer func() { <-p.slots }()
+			if err := p.pull(ctx, name, j.Platforms); err != nil {
+				mu.Lock()
+				failed = true
+				mu.Unlock()
+				p.fail(ctx, name, err)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // see above
+	if !failed && ctx.Err() == nil {
+		p.m.last.Set(float64(p.opt.Now().Unix()))
+	}
+}
+
+func (p *Prewarmer) fail(ctx context.Context, name string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	p.m.images.WithLabelValues(resultFailed).Inc()
+	p.log.WarnContext(ctx, "followed image not here", "name", name, "err", err)
+}
+
+// expand gives the images that word means: itself, or where its tag is a pattern
+// those that there are.
+func (p *Prewarmer) expand(ctx context.Context, word string) ([]string, error) {
+	i := strings.LastIndexByte(word, ':')
+	if i < strings.LastIndexByte(word, '/') || !strings.ContainsAny(word, "*?") || i < 0 {
+		return []string{word}, nil
+	}
+	name, pattern := word[:i], word[i+1:]
+	repo, _, err := p.opt.Images.Name(name)
+	if err != nil {
+		return nil, err
+	}
+	tags, err := p.opt.Images.TagsOf(ctx, repo)
+	if err != nil {
+		return nil, fmt.Errorf("list tags of %s: %w", repo, err)
+	}
+	var found []string
+	for _, t := range tags {
+		if ok, err := path.Match(pattern, t); err == nil && ok {
+			found = append(found, name+":"+t)
+		}
+	}
+	return found, nil
+}
+
+func (p *Prewarmer) pull(ctx context.Context, name string, platforms []v1.Platform) error {
+	repo, ref, err := p.opt.Images.Name(name)
+	if err != nil {
+		return err
+	}
+	got, err := p.opt.Images.Pull(ctx, repo, ref, oci.PullOptions{Platforms: platforms, Gate: p.gate})
+	p.m.bytes.Add(float64(got.Fetched))
+	switch {
+	case err != nil:
+		return err
+	case got.Unchecked != "":
+		return errors.New("its tag could not be checked: " + got.Unchecked)
+	case got.Fetched == 0:
+		p.m.images.WithLabelValues(resultSame).Inc()
+		return nil
+	}
+	p.m.images.WithLabelValues(resultPulled).Inc()
+	p.log.InfoContext(ctx, "followed image pulled", "name", name, "digest", got.Root.Digest, "bytes", got.Fetched)
+	return nil
+}
+
+// gateLook is how often it is looked whether clients are less busy.
+const gateLook = 200 * time.Millisecond
+
+// gate waits while clients are busy.
+func (p *Prewarmer) gate(ctx context.Context) error {
+	if p.opt.Images.Active() <= p.opt.PauseAbove {
+		return nil
+	}
+	p.m.paused.Inc()
+	defer p.m.paused.Dec()
+	tick := time.NewTicker(gateLook)
+	defer tick.Stop()
+	for p.opt.Images.Active() > p.opt.PauseAbove {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
