@@ -156,7 +156,7 @@ func (o *outcome) finish(k key, b builder) error {
 	if err != nil {
 		return err
 	}
-	if k.layer.Algorithm() == digest.SHA256 && res.layer != k.layer {
+	if k.layer != "" && k.layer.Algorithm() == digest.SHA256 && res.layer != k.layer {
 		_ = res.body.Close() // nothing was stored
 		return fmt.Errorf("%w: they are %s", errMismatch, res.layer)
 	}

@@ -51,6 +51,7 @@ type Indexer struct {
 
 	mu      sync.Mutex
 	taps    []tapRequest               // not looked at yet
+	pushes  []*pushed                  // not looked at yet
 	whole   map[digest.Digest]struct{} // not looked at yet
 	retry   map[digest.Digest]struct{} // image manifests whose publication went wrong
 	claimed map[key]*atomic.Int64      // being built by this process: bytes read
@@ -125,30 +126,37 @@ func (x *Indexer) dispatch(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	for {
-		taps, whole := x.pending()
+		taps, pushes, whole := x.pending()
 		for _, t := range taps {
 			x.startTaps(ctx, &running, t)
+		}
+		for _, p := range pushes {
+			x.startPush(ctx, &running, p)
 		}
 		x.enqueue(ctx, whole)
 		select {
 		case <-x.toDo:
 		case <-ctx.Done():
+			_, pushes, _ := x.pending()
+			for _, p := range pushes {
+				_ = p.rc.Close() // only read from
+			}
 			return nil
 		}
 	}
 }
 
-func (x *Indexer) pending() ([]tapRequest, []digest.Digest) {
+func (x *Indexer) pending() ([]tapRequest, []*pushed, []digest.Digest) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	taps := x.taps
-	x.taps = nil
+	taps, pushes := x.taps, x.pushes
+	x.taps, x.pushes = nil, nil
 	whole := make([]digest.Digest, 0, len(x.whole))
 	for d := range x.whole {
 		whole = append(whole, d)
 	}
 	clear(x.whole)
-	return taps, whole
+	return taps, pushes, whole
 }
 
 // claim takes k for the caller, unless somebody has it.
@@ -158,9 +166,11 @@ func (x *Indexer) claim(k key) bool {
 	if _, taken := x.claimed[k]; taken {
 		return false
 	}
-	x.claimed[k] = new(atomic.Int64)
+	x.claimLocked(k)
 	return true
 }
+
+func (x *Indexer) claimLocked(k key) { x.claimed[k] = new(atomic.Int64) }
 
 // release gives k back; a job that waited behind it can go on.
 func (x *Indexer) release(k key) {

@@ -32,6 +32,13 @@ type Indexer interface {
 	// arrive whole. open gives the bytes as they come; its io.EOF means that
 	// they matched d.
 	Tap(d digest.Digest, size int64, open func() (io.ReadCloser, error))
+	// PushSize is the size from which on a blob that is pushed to repo may be a
+	// layer to be indexed; -1: none may.
+	PushSize(repo oci.Repo) int64
+	// Push is called when a blob that is being pushed to repo is so large. rc gives
+	// the bytes as they come, from the first; its io.EOF means that they matched
+	// the digest that is was called with before.
+	Push(repo oci.Repo, rc io.ReadCloser) (is func(digest.Digest))
 	// Whole is called when d is complete in the store.
 	Whole(d digest.Digest)
 }

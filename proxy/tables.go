@@ -60,4 +60,9 @@ type noIndexer struct{}
 
 func (noIndexer) Manifest(context.Context, oci.Repo, storage.ManifestRow) error { return nil }
 func (noIndexer) Tap(digest.Digest, int64, func() (io.ReadCloser, error))       {}
-func (noIndexer) Whole(digest.Digest)                                           {}
+func (noIndexer) PushSize(oci.Repo) int64                                       { return -1 }
+func (noIndexer) Push(_ oci.Repo, rc io.ReadCloser) func(digest.Digest) {
+	_ = rc.Close() // only read from
+	return func(digest.Digest) {}
+}
+func (noIndexer) Whole(digest.Digest) {}

@@ -218,7 +218,7 @@ func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 			return s.p.pushError(what, err)
 		}
 	}
-	err := s.copy(w, r)
+	err := s.copy(w, r, d)
 	var broken clientError
 	if errors.As(err, &broken) {
 		if err := s.u.Checkpoint(context.WithoutCancel(ctx)); err != nil {
@@ -234,12 +234,12 @@ func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 
 // copy appends what the client sends, and gives it up when it stops sending. Its
 // own faults are clientErrors.
-func (s *push) copy(w http.ResponseWriter, r *http.Request) error {
+func (s *push) copy(w http.ResponseWriter, r *http.Request, d digest.Digest) error {
 	rc := http.NewResponseController(w)
 	defer func() { _ = rc.SetReadDeadline(time.Time{}) }() // a test's connection may have none
 	buf := s.p.bufs.get()
 	defer s.p.bufs.put(buf)
-	quota := s.up.Hosting.Quota
+	quota, tapAt := s.up.Hosting.Quota, s.p.index.PushSize(s.repo)
 	var patience time.Time
 	for {
 		if now := time.Now(); now.After(patience) {
@@ -254,7 +254,7 @@ func (s *push) copy(w http.ResponseWriter, r *http.Request) error {
 			if quota > 0 && s.u.Size() > quota {
 				return quotaError(s.up, 0, s.u.Size())
 			}
-			s.tap()
+			s.tap(r.Context(), tapAt, d)
 		}
 		switch {
 		case errors.Is(rerr, io.EOF):
@@ -279,7 +279,6 @@ func (s *push) finish(w http.ResponseWriter, r *http.Request, d digest.Digest) e
 		}
 		return s.p.pushError(what, err)
 	}
-	s.named(d)
 	row := storage.ContentRow{Repo: s.repo, Digest: d, Size: s.u.Size(), Pushed: s.p.now().UTC()}
 	err := s.u.Commit(ctx, d, storage.KindHosted, func(tx storage.Tx) error {
 		if err := holdContent(tx, s.up, row); err != nil {
@@ -304,5 +303,21 @@ func created(w http.ResponseWriter, r *http.Request, kind string, d digest.Diges
 	return nil
 }
 
-func (s *push) tap()                  {}
-func (s *push) named(d digest.Digest) {}
+// tap has the upload indexed from the stream, once it is large enough. d is what
+// it will be, where that is known.
+func (s *push) tap(ctx context.Context, size int64, d digest.Digest) {
+	if size < 0 || s.u.Watched() || s.u.Size() < size {
+		return
+	}
+	rc, err := s.u.Follow(ctx)
+	if err != nil {
+		s.p.log.WarnContext(ctx, "upload is not indexed from its stream", "repo", s.repo, "err", err)
+		s.u.OnMatch(func(digest.Digest) {})
+		return
+	}
+	is := s.p.index.Push(s.repo, rc)
+	if d != "" {
+		is(d)
+	}
+	s.u.OnMatch(is)
+}

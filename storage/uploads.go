@@ -70,6 +70,7 @@ type Upload struct {
 	sum    hash.Hash // of the first size bytes; nil where it is to be made from the file
 	room   allotment
 	holds  bool // counted in users
+	match  func(digest.Digest)
 
 	mu    sync.Mutex
 	file  PartialFile // nil while nobody needs it
@@ -297,6 +298,13 @@ func (u *Upload) Checkpoint(ctx context.Context) error {
 	return nil
 }
 
+// OnMatch has fn called with the digest that the bytes turn out to match, before
+// Follow comes to its end.
+func (u *Upload) OnMatch(fn func(digest.Digest)) { u.match = fn }
+
+// Watched reports whether OnMatch was called.
+func (u *Upload) Watched() bool { return u.match != nil }
+
 // Matches reports with ErrDigest that the bytes are not d's. From its success on
 // Follow comes to its end, and nothing more can be written.
 func (u *Upload) Matches(ctx context.Context, d digest.Digest) error {
@@ -309,6 +317,9 @@ func (u *Upload) Matches(ctx context.Context, d digest.Digest) error {
 	}
 	if got := digest.NewDigest(d.Algorithm(), u.sum); got != d {
 		return fmt.Errorf("upload %s: %w: they are %s, not %s", u.row.ID, ErrDigest, got, d)
+	}
+	if u.match != nil {
+		u.match(d)
 	}
 	u.setState(uploadMatched)
 	return nil
