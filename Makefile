@@ -20,7 +20,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test packages vet unit purego static e2e bench bench-ztoc bench-datapath run-bench fuzz lint image clean
+.PHONY: help build test packages vet unit purego static e2e conformance bench bench-ztoc bench-datapath run-bench fuzz lint image clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -60,6 +60,10 @@ static: build
 ## e2e         whole-binary tests: real images, registries and clients, the official indexer as judge
 e2e: build
 	cd e2e && E2E_SOCIABLE=$(CURDIR)/bin/sociable $(GO) test -timeout 14m ./...
+
+## conformance SUITE=FOLDER  the OCI distribution specification's suite: see docs/conformance.md
+conformance: build
+	e2e/conformance.sh "$(SUITE)" bin/sociable
 
 ## bench       all benchmarks, with direct transfers or the official builder beside ours in the same run
 bench: BENCH = .
