@@ -97,6 +97,8 @@ type Upstream struct {
 	// Credentials says that Registry asks with credentials of our own: that they
 	// are refused is trouble with them, not an answer about what was asked for.
 	Credentials bool
+	// PushThrough has pushes to it go on to Registry, which is a Pusher then.
+	PushThrough bool
 	// Hosting is how a hosted namespace is run.
 	Hosting Hosting
 	// TagTTL is how long a tag is served without asking again; TagTimeout how

@@ -65,6 +65,11 @@ func (p *Proxy) target(w http.ResponseWriter, r *http.Request, action oci.Action
 	switch {
 	case err != nil:
 		return nil, oci.Repo{}, err
+	case action == oci.ActionPush && up.pusher() != nil:
+	case !up.Hosted && action == oci.ActionPush:
+		w.Header().Set("Allow", "GET, HEAD")
+		return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeUnsupported,
+			"%s of %s is not supported: nothing is pushed through to upstream %s (push: allow in its configuration would)", r.Method, repo, up.Name)
 	case !up.Hosted:
 		w.Header().Set("Allow", "GET, HEAD") // RFC 9110 §15.5.6
 		return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeUnsupported,
@@ -75,6 +80,15 @@ func (p *Proxy) target(w http.ResponseWriter, r *http.Request, action oci.Action
 			"%s of %s is not supported: %s is read-only (read_only in this registry's configuration)", r.Method, repo, up.Name)
 	}
 	return up, repo, nil
+}
+
+// pusher is where pushes to u go on to; nil: nowhere.
+func (u *Upstream) pusher() Pusher {
+	if !u.PushThrough || u.Hosted {
+		return nil
+	}
+	to, _ := u.Registry.(Pusher)
+	return to
 }
 
 // holdContent says, within a transaction, that a repository has something, if

@@ -32,6 +32,9 @@ func (p *Proxy) putManifest(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	note(r).reference, note(r).digest = m.ref.String(), m.row.Digest.String()
+	if !up.Hosted {
+		return p.passManifest(w, r, up, repo, m)
+	}
 	what := fmt.Sprintf("push manifest %s to %s", m.ref, repo)
 	if err := p.readable(r.Context(), up, repo, m); err != nil {
 		return p.pushError(what, err)

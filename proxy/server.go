@@ -67,6 +67,8 @@ type Proxy struct {
 	end  context.CancelCauseFunc
 	work workers
 
+	forwards forwards
+
 	mu    sync.Mutex // held for map access only, never across I/O
 	fills map[fillKey]*fill
 	spans map[digest.Digest]*spanFlight

@@ -38,8 +38,12 @@ func (p *Proxy) postUpload(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		if ok, err := p.mount(r, up, repo, d, q.Get("from")); err != nil {
-			return p.pushError(fmt.Sprintf("mount %s in %s", d, repo), err)
+		mount := p.mount
+		if !up.Hosted {
+			mount = p.passMount
+		}
+		if ok, err := mount(r, up, repo, d, q.Get("from")); err != nil {
+			return p.passError(fmt.Sprintf("mount %s in %s", d, repo), err)
 		} else if ok {
 			return created(w, r, "blobs", d)
 		}
@@ -62,7 +66,7 @@ func (p *Proxy) postUpload(w http.ResponseWriter, r *http.Request) error {
 		return p.pushError("begin an upload to "+repo.String(), err)
 	}
 	defer u.Release()
-	push := &push{p: p, up: up, repo: repo, u: u}
+	push := &push{p: p, up: up, repo: repo, u: u, pusher: up.pusher()}
 	if d != "" {
 		return push.finish(w, r, d)
 	}
@@ -78,6 +82,8 @@ type push struct {
 	up   *Upstream
 	repo oci.Repo
 	u    *storage.Upload
+
+	pusher Pusher // nil: the blob stays here
 }
 
 // open finds the upload that a request is about.
@@ -99,7 +105,7 @@ func (p *Proxy) openUpload(w http.ResponseWriter, r *http.Request) (*push, error
 	case err != nil:
 		return nil, p.pushError("open an upload to "+repo.String(), err)
 	}
-	return &push{p: p, up: up, repo: repo, u: u}, nil
+	return &push{p: p, up: up, repo: repo, u: u, pusher: up.pusher()}, nil
 }
 
 // getUpload tells where to go on ("Pushing a blob in chunks").
@@ -252,9 +258,12 @@ func (s *push) copy(w http.ResponseWriter, r *http.Request, d digest.Digest) err
 				return err
 			}
 			if quota > 0 && s.u.Size() > quota {
-				return quotaError(s.up, 0, s.u.Size())
+				return errors.Join(quotaError(s.up, 0, s.u.Size()), s.u.Cancel(r.Context()))
 			}
 			s.tap(r.Context(), tapAt, d)
+			if s.pusher != nil {
+				s.forwarding()
+			}
 		}
 		switch {
 		case errors.Is(rerr, io.EOF):
@@ -271,14 +280,14 @@ func (s *push) finish(w http.ResponseWriter, r *http.Request, d digest.Digest) e
 	if err := s.receive(w, r, d); err != nil {
 		return err
 	}
-	what := fmt.Sprintf("push %s to %s", d, s.repo)
-	ctx := context.WithoutCancel(r.Context()) // all of it is here
-	if err := s.u.Matches(ctx, d); err != nil {
-		if errors.Is(err, storage.ErrDigest) {
-			err = errors.Join(err, s.u.Cancel(ctx))
-		}
-		return s.p.pushError(what, err)
+	if s.pusher != nil {
+		return s.pass(w, r, d)
 	}
+	what := fmt.Sprintf("push %s to %s", d, s.repo)
+	if err := s.matches(r, d, what); err != nil {
+		return err
+	}
+	ctx := context.WithoutCancel(r.Context()) // all of it is here
 	row := storage.ContentRow{Repo: s.repo, Digest: d, Size: s.u.Size(), Pushed: s.p.now().UTC()}
 	err := s.u.Commit(ctx, d, storage.KindHosted, func(tx storage.Tx) error {
 		if err := holdContent(tx, s.up, row); err != nil {
@@ -291,6 +300,19 @@ func (s *push) finish(w http.ResponseWriter, r *http.Request, d digest.Digest) e
 	}
 	s.p.index.Whole(d)
 	return created(w, r, "blobs", d)
+}
+
+// matches compares what came with d; an upload of other bytes is over.
+func (s *push) matches(r *http.Request, d digest.Digest, what string) error {
+	ctx := context.WithoutCancel(r.Context())
+	err := s.u.Matches(ctx, d)
+	if errors.Is(err, storage.ErrDigest) {
+		err = errors.Join(err, s.u.Cancel(ctx))
+	}
+	if err != nil {
+		return s.p.pushError(what, err)
+	}
+	return nil
 }
 
 // created answers that d is there, and where.

@@ -86,6 +86,7 @@ type UpstreamConfig struct {
 	BreakerPause       time.Duration `yaml:"breaker_pause"`          // for so long
 	CAFile             string        `yaml:"ca_file"`                // PEM: see RootCAs
 	InsecureSkipVerify bool          `yaml:"insecure_skip_verify"`   //
+	Push               string        `yaml:"push" enum:",allow"`     // "": pushes to it are refused
 	// Access: "" leaves it to Config.Access.
 	Access string `yaml:"access" enum:",open,passthrough"`
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 
 	"github.com/opencontainers/go-digest"
@@ -122,4 +123,18 @@ func (c *callersRegistry) Blob(ctx context.Context, repo string, d digest.Digest
 func (c *callersRegistry) Tags(ctx context.Context, repo string, n int, last string) ([]string, bool, error) {
 	list, more, err := c.client.Tags(c.as(ctx), repo, n, last)
 	return list, more, c.told(err)
+}
+
+func (c *callersRegistry) PushBlob(ctx context.Context, repo string, open func() (io.ReadCloser, error), d func() digest.Digest) error {
+	return c.told(c.client.PushBlob(c.as(ctx), repo, open, d))
+}
+
+func (c *callersRegistry) MountBlob(ctx context.Context, repo, from string, d digest.Digest) (bool, error) {
+	ok, err := c.client.MountBlob(c.as(ctx), repo, from, d)
+	return ok, c.told(err)
+}
+
+func (c *callersRegistry) PushManifest(ctx context.Context, repo string, ref oci.Reference, mediaType string, body []byte) (string, error) {
+	subject, err := c.client.PushManifest(c.as(ctx), repo, ref, mediaType, body)
+	return subject, c.told(err)
 }

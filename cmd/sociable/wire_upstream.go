@@ -36,7 +36,7 @@ func buildUpstreams(cfg *Config, log *slog.Logger, reg prometheus.Registerer) ([
 		clients[name] = client
 		ups = append(ups, &proxy.Upstream{
 			Name: name, Aliases: c.Aliases, Hosts: c.Hosts, Library: name == dockerHub || u.Host == "registry-1.docker.io",
-			Offline: o.Offline, Registry: client, Credentials: client.HasCredentials(), TagTTL: c.TagTTL, TagTimeout: c.TagTimeout,
+			Offline: o.Offline, Registry: client, PushThrough: c.Push == "allow", Credentials: client.HasCredentials(), TagTTL: c.TagTTL, TagTimeout: c.TagTimeout,
 		})
 	}
 	return ups, clients, nil

@@ -33,8 +33,8 @@ const (
 	manifestTime    = 3 * time.Second
 )
 
-// gigabit is how fast a client pushes over a network of 1 Gbit/s, in bytes a second.
-const gigabit = 118e6
+// lineRate is how fast a client pushes over a network of 1 Gbit/s, in bytes a second.
+const lineRate = 118e6
 
 // pushSample is one push of a large layer.
 type pushSample struct {
@@ -108,7 +108,7 @@ func (c *pushes) toSociable(ctx context.Context, data string) (pushSample, error
 		return got, err
 	}
 	defer slow.Stop() // killed with ctx otherwise
-	paced, err := c.push(ctx, slow.Addr, "local/", gigabit)
+	paced, err := c.push(ctx, slow.Addr, "local/", lineRate)
 	got.behind = paced.listed
 	return got, err
 }

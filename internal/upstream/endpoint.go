@@ -138,6 +138,11 @@ func (e *endpoint) send(ctx context.Context, q *request, g grant) (*answer, erro
 		return nil, err
 	}
 	headers := time.AfterFunc(c.opt.HeaderTimeout, func() { end(errNoHeaders) })
+	if err := q.sending(req, func() { headers.Reset(c.opt.HeaderTimeout) }); err != nil {
+		headers.Stop()
+		a.Close()
+		return nil, err
+	}
 	start := time.Now()
 	a.Response, err = e.http.Do(req)
 	if err == nil && !headers.Stop() {
@@ -164,6 +169,9 @@ func (e *endpoint) newRequest(ctx context.Context, q *request, g grant) (*http.R
 	u := e.root
 	u.Path = "/v2/" + e.prefix + q.repo + "/" + q.path
 	u.RawQuery = q.query.Encode()
+	if q.target != nil {
+		u = *q.target
+	}
 	req, err := http.NewRequestWithContext(ctx, q.method, u.String(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("make a request: %w", err)

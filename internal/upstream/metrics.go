@@ -22,6 +22,9 @@ const (
 	opHeadBlob     op = "blob_head"
 	opReferrers    op = "referrers"
 	opTags         op = "tags"
+	opPushBlob     op = "blob_push"
+	opMountBlob    op = "blob_mount"
+	opPushManifest op = "manifest_push"
 )
 
 // metrics are one upstream's. What was registered before under the same

@@ -30,8 +30,11 @@ type request struct {
 	path   string // behind /v2/<repo>/
 	query  url.Values
 	header http.Header
-	avoid  *endpoint // asked last: it has just failed at this; nil: none
-	only   *endpoint // nobody else can answer this; nil: any can
+	target *url.URL                      // instead of all that, at the endpoint only
+	body   func() (io.ReadCloser, error) // nil: none
+	length int64                         // of the body; 0 while unknown
+	avoid  *endpoint                     // asked last: it has just failed at this; nil: none
+	only   *endpoint                     // nobody else can answer this; nil: any can
 }
 
 // answer is a response of which the headers have come. Its Read is watched: it

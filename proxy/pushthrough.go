@@ -1,0 +1,193 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
+	"github.com/sociable/sociable/storage"
+)
+
+// Pusher is what the proxy asks of an upstream that takes pushes;
+// *upstream.Client is one.
+type Pusher interface {
+	PushBlob(ctx context.Context, repo string, open func() (io.ReadCloser, error), d func() digest.Digest) error
+	MountBlob(ctx context.Context, repo, from string, d digest.Digest) (bool, error)
+	PushManifest(ctx context.Context, repo string, ref oci.Reference, mediaType string, body []byte) (subject string, err error)
+}
+
+// forward sends an upload on to its upstream while it comes.
+type forward struct {
+	done chan struct{} // closed when err is set
+	err  error
+
+	mu sync.Mutex
+	d  digest.Digest
+}
+
+// forwards are those under way, by upload.
+type forwards struct {
+	mu sync.Mutex
+	m  map[string]*forward
+}
+
+// forwarding gives the upload's forward, which begins with the first call.
+func (s *push) forwarding() *forward {
+	p := s.p
+	p.forwards.mu.Lock()
+	defer p.forwards.mu.Unlock()
+	if f := p.forwards.m[s.u.ID()]; f != nil {
+		return f
+	}
+	f := &forward{done: make(chan struct{})}
+	if p.forwards.m == nil {
+		p.forwards.m = map[string]*forward{}
+	}
+	p.forwards.m[s.u.ID()] = f
+	pusher, repo, u := s.pusher, s.repo, s.u
+	if !p.work.start(func() {
+		open := func() (io.ReadCloser, error) {
+			rc, err := u.Follow(p.life)
+			if err != nil {
+				return nil, err
+			}
+			return newLiving(p.life, rc), nil
+		}
+		f.err = pusher.PushBlob(p.life, repo.Name, open, f.digest)
+		close(f.done)
+	}) {
+		f.err = errShutdown
+		close(f.done)
+	}
+	return f
+}
+
+// living is a reader that is closed when ctx ends, at the latest.
+type living struct {
+	io.ReadCloser
+	stop func() bool
+}
+
+func newLiving(ctx context.Context, rc io.ReadCloser) *living {
+	return &living{rc, context.AfterFunc(ctx, func() { _ = rc.Close() })} // only read from
+}
+
+func (l *living) Close() error {
+	l.stop()
+	return l.ReadCloser.Close()
+}
+
+func (f *forward) digest() digest.Digest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.d
+}
+
+// is tells what is being forwarded, before the upload says that it is whole.
+func (f *forward) is(d digest.Digest) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.d = d
+}
+
+// pass waits until the upstream has the blob, and keeps it here as what was
+// pulled from there.
+func (s *push) pass(w http.ResponseWriter, r *http.Request, d digest.Digest) error {
+	f := s.forwarding()
+	f.is(d)
+	what := fmt.Sprintf("push %s to %s", d, s.repo)
+	if err := s.matches(r, d, what); err != nil {
+		return err
+	}
+	select {
+	case <-f.done:
+	case <-r.Context().Done():
+		return s.p.pushError(what, context.Cause(r.Context()))
+	}
+	s.p.forwards.mu.Lock()
+	delete(s.p.forwards.m, s.u.ID()) // a client that tries again begins anew
+	s.p.forwards.mu.Unlock()
+	if f.err != nil {
+		return s.p.passError(what, f.err)
+	}
+	ctx := context.WithoutCancel(r.Context())
+	err := s.u.Commit(ctx, d, storage.KindBlob, func(tx storage.Tx) error { return tx.PutRight(s.repo, d) })
+	if err != nil {
+		return s.p.pushError(what, err)
+	}
+	s.p.index.Whole(d)
+	return created(w, r, "blobs", d)
+}
+
+// passMount asks the upstream to mount, where both repositories are its own.
+func (p *Proxy) passMount(r *http.Request, up *Upstream, repo oci.Repo, d digest.Digest, from string) (bool, error) {
+	if from == "" {
+		return false, nil
+	}
+	_, source, err := p.routes.resolve(r, from)
+	if err != nil || oci.CheckName(from) != nil || source.Upstream != repo.Upstream {
+		return false, nil //nolint:nilerr // the client sends it, then
+	}
+	if p.opt.Access != nil && p.opt.Access.May(r, source, oci.ActionPull) != nil {
+		return false, nil
+	}
+	ok, err := up.Registry.(Pusher).MountBlob(r.Context(), repo.Name, source.Name, d)
+	if ok {
+		p.grant(repo, d)
+	}
+	return ok, err
+}
+
+// passManifest has the upstream take a manifest, and keeps it here as what was
+// pulled from there.
+func (p *Proxy) passManifest(w http.ResponseWriter, r *http.Request, up *Upstream, repo oci.Repo, m *pushed) error {
+	what := fmt.Sprintf("push manifest %s to %s", m.ref, repo)
+	if len(m.tags) > 0 && m.ref.Digest != "" {
+		return oci.NewError(errcode.ErrorCodeUnsupported, "%s: upstream %s is not sent tags as parameters", what, up.Name)
+	}
+	mediaType := m.row.Manifest.MediaType
+	subject, err := up.Registry.(Pusher).PushManifest(r.Context(), repo.Name, m.ref, mediaType, m.body)
+	if err != nil {
+		return p.passError(what, err)
+	}
+	got := &upstream.Manifest{Body: m.body}
+	got.Descriptor.MediaType, got.Descriptor.Digest, got.Descriptor.Size = mediaType, m.row.Digest, m.row.Size
+	row, err := p.keepManifest(context.WithoutCancel(r.Context()), repo, m.ref, got)
+	if err == nil {
+		err = p.index.Manifest(r.Context(), repo, row)
+	}
+	if err != nil { // the upstream has it: it comes back with the next pull
+		p.log.ErrorContext(r.Context(), "pushed manifest is not kept", "repo", repo, "digest", m.row.Digest, "err", err)
+	}
+	if subject != "" {
+		w.Header().Set("OCI-Subject", subject)
+	}
+	return created(w, r, "manifests", m.row.Digest)
+}
+
+// passError tells the client what the upstream has against its push: codes of
+// the specification, in words of our own.
+func (p *Proxy) passError(what string, err error) error {
+	refusal, ok := errors.AsType[*upstream.StatusError](err)
+	if !ok || refusal.Status >= http.StatusInternalServerError || upstream.IsThrottled(err) || upstream.IsDenied(err) {
+		return p.pushError(what, err)
+	}
+	for _, code := range []errcode.ErrorCode{
+		errcode.ErrorCodeManifestBlobUnknown, errcode.ErrorCodeManifestInvalid, errcode.ErrorCodeDigestInvalid,
+		errcode.ErrorCodeTagInvalid, errcode.ErrorCodeNameUnknown, errcode.ErrorCodeSizeInvalid, errcode.ErrorCodeUnsupported,
+	} {
+		if strings.EqualFold(code.Descriptor().Value, refusal.Code) {
+			return &oci.Error{Code: code, Message: what + ": the upstream refuses it", Err: err}
+		}
+	}
+	return p.pushError(what, err)
+}

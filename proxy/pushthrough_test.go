@@ -1,0 +1,86 @@
+package proxy
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/storage"
+)
+
+// newFront is a proxy of a host, to which pushes go through.
+func newFront(t *testing.T, h Hosting, allow bool) (front, host *server) {
+	t.Helper()
+	host = newHost(t, h, nil)
+	front = newServer(t, &registry{Server: host.Server}, func(o *Options) { o.Upstreams[0].PushThrough = allow })
+	return front, host
+}
+
+// TestPushThrough pushes an image in both ways: it is at the upstream, and here.
+func TestPushThrough(t *testing.T) {
+	front, host := newFront(t, Hosting{}, true)
+	layer := random(700<<10, 1)
+	m := front.pushImage(t, "up/local/app", "v1", layer)
+	d := digest.FromBytes(layer)
+	for name, s := range map[string]struct {
+		*server
+		prefix string
+	}{"upstream": {host, "/v2/local/app"}, "front": {front, "/v2/up/local/app"}} {
+		if a := s.do(t, http.MethodGet, s.prefix+"/manifests/v1"); digest.FromBytes(a.body) != m {
+			t.Errorf("%s: manifest: %d %s", name, a.status, a.body)
+		}
+		if a := s.do(t, http.MethodGet, s.prefix+"/blobs/"+d.String()); !bytes.Equal(a.body, layer) || a.header.Get("X-Cache") != "hit" {
+			t.Errorf("%s: layer: %d, %d bytes, X-Cache %q", name, a.status, len(a.body), a.header.Get("X-Cache"))
+		}
+	}
+	if row, err := front.store.Stat(t.Context(), d); err != nil || row.Kind != storage.KindBlob {
+		t.Errorf("kept as %+v, %v: what can be had again may be evicted", row, err)
+	}
+	// In chunks, one of them streamed.
+	other := random(500<<10, 2)
+	loc := front.send(t, http.MethodPost, "/v2/up/local/app/blobs/uploads/", nil).header.Get("Location")
+	for _, part := range [][]byte{other[:1000], other[1000:]} {
+		a := front.send(t, http.MethodPatch, loc, io.MultiReader(bytes.NewReader(part)))
+		if a.status != http.StatusAccepted {
+			t.Fatalf("chunk: %d %s", a.status, a.body)
+		}
+	}
+	d = digest.FromBytes(other)
+	if a := front.send(t, http.MethodPut, loc+"?digest="+d.String(), nil); a.status != http.StatusCreated {
+		t.Fatalf("end: %d %s", a.status, a.body)
+	}
+	if a := host.do(t, http.MethodGet, "/v2/local/app/blobs/"+d.String()); !bytes.Equal(a.body, other) {
+		t.Errorf("upstream: %d, %d bytes", a.status, len(a.body))
+	}
+	if a := front.send(t, http.MethodPost, "/v2/up/local/copy/blobs/uploads/?from=up/local/app&mount="+d.String(), nil); a.status != http.StatusCreated {
+		t.Errorf("mount: %d %s", a.status, a.body)
+	}
+	if a := host.do(t, http.MethodHead, "/v2/local/copy/blobs/"+d.String()); a.status != http.StatusOK {
+		t.Errorf("mounted: %d", a.status)
+	}
+}
+
+// TestPushThroughRefused has pushes that the upstream, or the operator, does not take.
+func TestPushThroughRefused(t *testing.T) {
+	front, host := newFront(t, Hosting{Quota: 1000}, true)
+	wrong := "/v2/up/local/app/blobs/uploads/?digest=" + digest.FromString("other").String()
+	wantCode(t, "other bytes", front.send(t, http.MethodPost, wrong, bytes.NewReader(random(100, 1))), http.StatusBadRequest, "DIGEST_INVALID")
+	large := random(2000, 1)
+	d := digest.FromBytes(large)
+	wantCode(t, "too large for the upstream",
+		front.send(t, http.MethodPost, "/v2/up/local/app/blobs/uploads/?digest="+d.String(), bytes.NewReader(large)), http.StatusForbidden, "DENIED")
+	wantCode(t, "which is not kept either", front.do(t, http.MethodGet, "/v2/up/local/app/blobs/"+d.String()), http.StatusNotFound, "BLOB_UNKNOWN")
+	wantCode(t, "a manifest without its parts", front.putManifest(t, "up/local/app", "v1", image(d, d, 1)), http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN")
+	if n := host.store.Usage().Total(); n != 0 {
+		t.Errorf("%d bytes are at the upstream", n)
+	}
+	closed, _ := newFront(t, Hosting{}, false)
+	a := closed.send(t, http.MethodPost, "/v2/up/local/app/blobs/uploads/", nil)
+	wantCode(t, "not allowed", a, http.StatusMethodNotAllowed, "UNSUPPORTED")
+	if !bytes.Contains(a.body, []byte("push: allow")) {
+		t.Errorf("the refusal does not say what would help: %s", a.body)
+	}
+}
