@@ -8,6 +8,10 @@
 // nobody else; and that no answer of a registry makes it talk to this machine
 // or its private network, unless the registry itself lives there.
 //
-// It leaves to others what is kept, who may read it, and how many bytes or
-// requests an upstream is worth: a Client remembers tokens and nothing else.
+// An upstream may have mirrors, which stand in for it as long as they answer. One
+// that does not answer, or asks for a pause, is left alone for a while, and what
+// it is asked is bounded in requests, bytes and transfers.
+//
+// It leaves to others what is kept and who may read it: a Client remembers
+// tokens, and how its endpoints do, and nothing else.
 package upstream
