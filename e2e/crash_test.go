@@ -3,12 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"net/http"
-	"os"
-	"strconv"
-	"sync"
 	"testing"
 	"time"
 
@@ -160,101 +155,4 @@ func pause(t *testing.T, d time.Duration) {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	<-ctx.Done()
-}
-
-// TestKillAtRandomMoments kills one store's process again and again while blobs
-// arrive, rows are written, and things are purged.
-func TestKillAtRandomMoments(t *testing.T) {
-	kills := 40
-	if n, err := strconv.Atoi(os.Getenv("E2E_KILLS")); err == nil {
-		kills = n
-	}
-	p := startProxy(t, link.Options{BytesPerSecond: 150e6})
-	work := crashWork(t)
-	rng := rand.New(rand.NewPCG(3, 14))
-	for kill := range kills {
-		ctx, cancel := context.WithCancel(t.Context())
-		var clients sync.WaitGroup
-		for range 4 {
-			seed := rng.Uint64()
-			clients.Go(func() { p.mixedLoad(ctx, t, work, seed) })
-		}
-		pause(t, time.Duration(rng.IntN(250))*time.Millisecond)
-		p.Kill()
-		cancel()
-		clients.Wait()
-		begin := time.Now()
-		p.start(t)
-		if took := time.Since(begin); took > 5*time.Second {
-			t.Errorf("start after kill %d took %v", kill, took)
-		}
-		for range 3 { // what was there before or not, it is right now
-			w := work[rng.IntN(len(work))]
-			if _, err := p.download(t.Context(), w.path, w.digest); err != nil {
-				t.Fatalf("after kill %d: %s: %v", kill, w.path, err)
-			}
-		}
-		if t.Failed() {
-			return
-		}
-	}
-	for _, name := range []string{realimage.ImageSmall, realimage.ImageToolchain, realimage.ImageCrumbs} {
-		p.pull(t, name)
-	}
-	p.checkIndex(t, image(t, realimage.ImageSmall))
-	p.checkIndex(t, image(t, realimage.ImageToolchain))
-	p.link.Forget()
-	for _, w := range work {
-		if _, err := p.download(t.Context(), w.path, w.digest); err != nil {
-			t.Errorf("at the end: %s: %v", w.path, err)
-		}
-	}
-	if rs := p.link.Requests(link.Blob()); len(rs) != 0 {
-		t.Errorf("what was just pulled is not all from the store: %v", rs)
-	}
-}
-
-// item is something to ask for, by its digest.
-type item struct {
-	path   string
-	digest digest.Digest
-}
-
-func crashWork(t *testing.T) (work []item) {
-	for _, name := range []string{realimage.ImageSmall, realimage.ImageToolchain, realimage.ImageCrumbs} {
-		i := image(t, name)
-		work = append(work, item{manifestPath(i.Repo(), i.Digest.String()), i.Digest}, item{manifestPath(i.Repo(), "1"), i.Digest})
-		for _, d := range i.Blobs() {
-			work = append(work, item{blobPath(i.Repo(), d), d})
-		}
-	}
-	return work
-}
-
-// mixedLoad asks for things, by range now and then, and purges some, until the
-// process or the context ends.
-func (p *proxy) mixedLoad(ctx context.Context, t *testing.T, work []item, seed uint64) {
-	rng := rand.New(rand.NewPCG(seed, 1))
-	for ctx.Err() == nil {
-		w := work[rng.IntN(len(work))]
-		var err error
-		switch rng.IntN(10) {
-		case 0:
-			err = p.Purge(ctx, w.digest.String())
-			if err != nil && ctx.Err() == nil {
-				continue // it may not be there
-			}
-		case 1:
-			first := rng.IntN(1 << 20)
-			_, err = request(ctx, p.Addr, http.MethodGet, w.path, "Range", fmt.Sprintf("bytes=%d-%d", first, first+rng.IntN(1<<20)))
-		default:
-			_, err = p.download(ctx, w.path, w.digest)
-		}
-		if errors.Is(err, errWrongBody) || errors.Is(err, errStatus) {
-			t.Errorf("%s: %v", w.path, err)
-		}
-		if err != nil {
-			return // the process was killed
-		}
-	}
 }

@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -93,6 +94,28 @@ func (x *Proxy) Indexes(ctx context.Context) ([]Index, error) {
 func (x *Proxy) Purge(ctx context.Context, digest string) error {
 	_, err := Run(ctx, x.programs.Sociable, "purge", digest, "--data", x.Data)
 	return err
+}
+
+// Problem is one thing that `sociable fsck` found.
+type Problem struct {
+	Kind   string `json:"kind"`
+	Digest string `json:"digest"`
+	Detail string `json:"detail"`
+}
+
+// Fsck runs `sociable fsck`, which reads every byte that is stored, and tells how
+// many blobs that were.
+func (x *Proxy) Fsck(ctx context.Context) (blobs int, found []Problem, err error) {
+	// It exits with 1 when it found something.
+	out, rerr := Run(ctx, x.programs.Sociable, "fsck", "--json", "--rate", "0", "--data", x.Data)
+	var result struct {
+		Problems []Problem
+		Report   struct{ Blobs int }
+	}
+	if err := json.Unmarshal(out, &result); err != nil {
+		return 0, nil, fmt.Errorf("fsck --json: %w", errors.Join(err, rerr))
+	}
+	return result.Report.Blobs, result.Problems, nil
 }
 
 // Metrics gives every sample of /metrics by its name and labels, as they are
