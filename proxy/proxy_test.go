@@ -176,6 +176,49 @@ func TestRangesLikeServeContent(t *testing.T) {
 	}
 }
 
+// TestConditionalRangesLikeServeContent does the same with preconditions: of a
+// blob that is cold, one that is whole here, and one that is read by spans.
+func TestConditionalRangesLikeServeContent(t *testing.T) {
+	g := newRegistry(t)
+	layer := tarGz(t, 60)
+	d := g.addBlob("a", layer)
+	path := "/v2/up/a/blobs/" + d.String()
+	cold := newServer(t, g, nil)
+	whole := newServer(t, g, nil)
+	whole.do(t, "GET", path)
+	spans := newServer(t, g, nil)
+	index(t, spans, layer)
+	for kind, s := range map[string]*server{"cold": cold, "whole": whole, "spans": spans} {
+		for _, h := range [][]string{
+			{"Range", "bytes=10-99", "If-Range", etag(d)},
+			{"Range", "bytes=10-99", "If-Range", `"sha256:other"`},
+			{"Range", "bytes=10-99", "If-Range", "W/" + etag(d)},
+			{"Range", "bytes=10-99", "If-Range", "Wed, 21 Oct 2015 07:28:00 GMT"},
+			{"Range", "bytes=99999999-", "If-Range", etag(d)},
+			{"Range", "bytes=99999999-", "If-Range", `"sha256:other"`},
+			{"Range", "bytes=0-9,100000-200000,-7", "If-Range", etag(d)},
+			{"Range", "bytes=100-199", "If-None-Match", etag(d)},
+			{"Range", "bytes=100-199", "If-None-Match", `"sha256:other"`},
+			{"Range", "bytes=0-1"},
+			{"Range", "bytes=-1000"},
+			{"Range", "bytes=150000-"},
+			{"Range", "bytes=65535-65536,131000-131100"},
+		} {
+			t.Run(kind+" "+strings.Join(h, " "), func(t *testing.T) {
+				want := httptest.NewRecorder()
+				want.Header().Set("Etag", etag(d))
+				want.Header().Set("Content-Type", "application/octet-stream")
+				r := httptest.NewRequest("GET", path, nil)
+				for i := 0; i < len(h); i += 2 {
+					r.Header.Set(h[i], h[i+1])
+				}
+				http.ServeContent(want, r, "", time.Time{}, bytes.NewReader(layer))
+				compareAnswers(t, s.do(t, "GET", path, h...), want, len(layer))
+			})
+		}
+	}
+}
+
 func compareAnswers(t *testing.T, got answer, want *httptest.ResponseRecorder, size int) {
 	t.Helper()
 	if got.status != want.Code || got.err != nil {

@@ -69,9 +69,10 @@ type Proxy struct {
 
 	forwards forwards
 
-	mu    sync.Mutex // held for map access only, never across I/O
-	fills map[fillKey]*fill
-	spans map[digest.Digest]*spanFlight
+	mu       sync.Mutex // held for map access only, never across I/O
+	fills    map[fillKey]*fill
+	spans    map[digest.Digest]*spanFlight
+	spanRuns map[layerKey]*spanRuns
 }
 
 // New makes a Proxy; errors are about names that clash or are missing. life is
@@ -86,7 +87,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 		metrics: newMetrics(o.Registerer), bufs: newBuffers(chunk), rights: newRights(), missing: newMissing(),
 		silent: silence{until: map[string]time.Time{}}, tables: newLRU[digest.Digest](maxTables, one[*ztoc.SpanTable]), readings: newLRU[digest.Digest](maxReadings, one[reading]),
 		bodies: newLRU[digest.Digest](maxManifests, cachedManifest.cost),
-		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{},
+		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{},
 	}
 	if p.index == nil {
 		p.index = noIndexer{}

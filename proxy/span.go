@@ -20,6 +20,9 @@ const (
 	maxSpan = 16 << 20
 	// maxSpanRun bounds one upstream request for neighbouring spans.
 	maxSpanRun = 32 << 20
+	// maxSpanRuns bounds one layer's transfers of spans: what is wanted meanwhile
+	// merges with its neighbours, so that a crowd costs a handful of requests.
+	maxSpanRuns = 6
 )
 
 // spanSource answers ranges of an indexed layer that is not whole here.
@@ -95,7 +98,8 @@ func (s *spanSource) keepAhead(ctx context.Context, i, last int) outcome {
 	return out
 }
 
-// start sends off one request for each run of spans that nobody has or brings.
+// start has what is missing of the spans from first to last fetched, as far as
+// nobody brings it already.
 func (s *spanSource) start(ctx context.Context, first, last int) outcome {
 	out := outcomeHit
 	for i := first; i <= last; i++ {
@@ -111,26 +115,10 @@ func (s *spanSource) start(ctx context.Context, first, last int) outcome {
 		if s.arrived(ctx, sp.Digest, fl) {
 			continue
 		}
-		run, flights := []ztoc.Span{sp}, []*spanFlight{fl}
-		for i < last && s.table.Span(i+1).End-sp.Off <= maxSpanRun {
-			next := s.table.Span(i + 1)
-			if _, err := s.p.store.Stat(ctx, next.Digest); err == nil {
-				break
-			}
-			nf, ours := s.p.spanFlight(next.Digest)
-			if !ours || s.arrived(ctx, next.Digest, nf) {
-				break
-			}
-			run, flights = append(run, next), append(flights, nf)
-			i++
-		}
+		s.want(wantedSpan{sp, fl})
 		out = outcomeSpan
-		if !s.p.work.start(func() { s.fetch(run, flights) }) {
-			for k := range run {
-				s.p.landSpan(run[k].Digest, flights[k], errShutdown)
-			}
-		}
 	}
+	s.schedule()
 	return out
 }
 
@@ -167,7 +155,7 @@ func (p *Proxy) landSpan(d digest.Digest, fl *spanFlight, err error) {
 
 // fetch brings neighbouring spans by one upstream request. A span that is
 // wrong is asked for once more, alone.
-func (s *spanSource) fetch(run []ztoc.Span, flights []*spanFlight) {
+func (s *spanSource) fetch(run []wantedSpan) {
 	ctx := s.p.life
 	done := 0
 	bytes, err := s.fetchRun(ctx, run, func(i int, err error) {
@@ -177,11 +165,11 @@ func (s *spanSource) fetch(run []ztoc.Span, flights []*spanFlight) {
 				"span", run[i].Digest, "off", run[i].Off, "upstream", s.up.Name)
 			_, err = s.fetchRun(ctx, run[i:i+1], nil)
 		}
-		s.p.landSpan(run[i].Digest, flights[i], err)
+		s.p.landSpan(run[i].Digest, run[i].flight, err)
 		done = i + 1
 	})
 	for ; done < len(run); done++ {
-		s.p.landSpan(run[done].Digest, flights[done], err)
+		s.p.landSpan(run[done].Digest, run[done].flight, err)
 	}
 	s.p.brought(s.up, s.repo, s.layer.Digest, 0, bytes, s.layer.Size)
 }
@@ -189,7 +177,7 @@ func (s *spanSource) fetch(run []ztoc.Span, flights []*spanFlight) {
 // fetchRun reads spans in order from one ranged answer and stores each of them.
 // Neighbours may share a byte. landed hears of each span; nil: its error ends
 // the run. bytes is what came from upstream.
-func (s *spanSource) fetchRun(ctx context.Context, run []ztoc.Span, landed func(i int, err error)) (bytes int64, err error) {
+func (s *spanSource) fetchRun(ctx context.Context, run []wantedSpan, landed func(i int, err error)) (bytes int64, err error) {
 	r := oci.Range{Off: run[0].Off, End: run[len(run)-1].End}
 	body, err := s.up.Registry.Blob(ctx, s.repo.Name, s.layer.Digest, r)
 	if err != nil {
@@ -205,8 +193,8 @@ func (s *spanSource) fetchRun(ctx context.Context, run []ztoc.Span, landed func(
 		bytes = in.got
 		s.p.metrics.upstreamBytes.Add(float64(bytes))
 	}()
-	for i, sp := range run {
-		err := s.keep(ctx, in, sp)
+	for i := range run {
+		err := s.keep(ctx, in, run[i].Span)
 		if err != nil && (landed == nil || !errors.Is(err, storage.ErrDigest)) {
 			return 0, err
 		}

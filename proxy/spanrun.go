@@ -1,0 +1,96 @@
+package proxy
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/ztoc"
+)
+
+// spanRuns are the transfers of one layer's spans, whoever asked for them, and
+// what waits for one. It exists while there is either; Proxy.mu guards it.
+type spanRuns struct {
+	at     int          // transfers at work
+	wanted []wantedSpan // by offset
+}
+
+// wantedSpan is a span that was claimed by its flight and is not fetched yet.
+type wantedSpan struct {
+	ztoc.Span
+	flight *spanFlight
+}
+
+// layerKey is a layer as one repository has it, whose right its transfers use.
+type layerKey struct {
+	repo oci.Repo
+	d    digest.Digest
+}
+
+func (s *spanSource) key() layerKey { return layerKey{s.repo, s.layer.Digest} }
+
+// want puts x among what waits; schedule has it fetched.
+func (s *spanSource) want(x wantedSpan) {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	q := s.p.spanRuns[s.key()]
+	if q == nil {
+		q = &spanRuns{}
+		s.p.spanRuns[s.key()] = q
+	}
+	i, _ := slices.BinarySearchFunc(q.wanted, x.Off, func(w wantedSpan, off int64) int { return cmp.Compare(w.Off, off) })
+	q.wanted = slices.Insert(q.wanted, i, x)
+}
+
+// schedule starts transfers of what is wanted of the layer, within maxSpanRuns.
+// What became wanted while they were at work has merged into few runs.
+func (s *spanSource) schedule() {
+	for {
+		run := s.nextRun()
+		if len(run) == 0 {
+			return
+		}
+		started := s.p.work.start(func() {
+			s.fetch(run)
+			s.endRun()
+			s.schedule()
+		})
+		if !started {
+			for _, x := range run {
+				s.p.landSpan(x.Digest, x.flight, errShutdown)
+			}
+			s.endRun()
+		}
+	}
+}
+
+// nextRun takes the first run of neighbours; none when enough are at work.
+func (s *spanSource) nextRun() []wantedSpan {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	q := s.p.spanRuns[s.key()]
+	if q == nil || q.at == maxSpanRuns || len(q.wanted) == 0 {
+		return nil
+	}
+	n := 1
+	for n < len(q.wanted) && q.wanted[n].Off <= q.wanted[n-1].End && q.wanted[n].End-q.wanted[0].Off <= maxSpanRun {
+		n++
+	}
+	run := slices.Clone(q.wanted[:n])
+	q.wanted = slices.Delete(q.wanted, 0, n)
+	q.at++
+	return run
+}
+
+// endRun makes room for another run.
+func (s *spanSource) endRun() {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	q := s.p.spanRuns[s.key()]
+	q.at--
+	if q.at == 0 && len(q.wanted) == 0 {
+		delete(s.p.spanRuns, s.key())
+	}
+}
