@@ -15,12 +15,13 @@ PACKAGES := gcc zlib1g-dev ca-certificates skopeo docker-registry apt dpkg pigz 
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 10s
 ROWS ?= .
+KILLS ?= 300
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test packages vet unit purego static e2e conformance bench bench-ztoc bench-datapath run-bench fuzz lint image clean
+.PHONY: help build test packages vet unit purego static e2e conformance bench bench-ztoc bench-datapath run-bench crash disk-full fuzz lint image clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -77,6 +78,14 @@ bench-ztoc: run-bench
 bench-datapath: build
 	.ci/packages nginx docker-registry
 	cd e2e && $(GO) run ./datapath -sociable $(CURDIR)/bin/sociable -rows '$(ROWS)' $(DATAPATH_FLAGS)
+
+## crash       KILLS (300) kill -9 of the server under load, every byte compared after each
+crash: build
+	cd e2e && E2E_SOCIABLE=$(CURDIR)/bin/sociable E2E_KILLS=$(KILLS) $(GO) test -count 1 -timeout 60m -run '^TestKillAtRandomMoments$$' -v .
+
+## disk-full   pulls over a real file system that is full; as root, since it mounts one
+disk-full: build
+	cd e2e && E2E_SOCIABLE=$(CURDIR)/bin/sociable $(GO) test -count 1 -timeout 10m -tags smallfs -run '^TestDiskFull$$' -v .
 
 run-bench: build
 	cd e2e && E2E_SOCIABLE=$(CURDIR)/bin/sociable $(GO) test -timeout 30m -run '^$$' -bench '$(BENCH)' -benchtime 1x ./... \

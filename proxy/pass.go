@@ -30,9 +30,37 @@ func (p *Proxy) passSource(ctx context.Context, up *Upstream, repo oci.Repo, d d
 		return nil, err
 	}
 	p.grant(repo, d)
+	p.passed(ctx, repo, d, cause)
+	return &passSource{p: p, up: up, repo: repo, d: d, n: n}, nil
+}
+
+func (p *Proxy) passed(ctx context.Context, repo oci.Repo, d digest.Digest, cause error) {
 	p.metrics.passed.Inc()
 	p.log.ErrorContext(ctx, "blob is passed on without being kept", "digest", d, "repo", repo, "err", cause)
-	return &passSource{p: p, up: up, repo: repo, d: d, n: n}, nil
+}
+
+// passRest goes on with an answer that has begun, when the store takes no more of
+// its blob: what t has not sent yet comes from upstream. What it has sent is in
+// the partial, so that the whole is verified all the same.
+func (t *reader) passRest(ctx context.Context, w io.Writer, cause error) error {
+	f := t.f
+	f.mu.Lock()
+	size := f.size
+	f.mu.Unlock()
+	f.p.passed(ctx, f.repo, f.d, cause)
+	s := &passSource{p: f.p, up: f.up, repo: f.repo, d: f.d, n: size}
+	if !t.whole {
+		return s.copyRange(ctx, w, oci.Range{Off: t.pos, End: t.end})
+	}
+	verify := f.d.Verifier()
+	if _, err := io.Copy(verify, io.NewSectionReader(f.part, 0, t.pos)); err != nil {
+		return fmt.Errorf("read partial %s: %w", f.d, err)
+	}
+	if _, err := s.prepare(ctx, oci.Range{Off: t.pos, End: -1}); err != nil {
+		return err
+	}
+	defer s.close()
+	return s.copyVerified(w, verify)
 }
 
 func (s *passSource) size() int64 { return s.n }
@@ -60,7 +88,11 @@ func (s *passSource) copyRange(ctx context.Context, w io.Writer, r oci.Range) er
 	if r.Off > 0 || r.End < s.n {
 		return s.copyPart(w, r.Len())
 	}
-	verify := s.d.Verifier()
+	return s.copyVerified(w, s.d.Verifier())
+}
+
+// copyVerified sends the body to its end. verify has had what came before it.
+func (s *passSource) copyVerified(w io.Writer, verify digest.Verifier) error {
 	buf := s.p.bufs.get()
 	defer s.p.bufs.put(buf)
 	held := 0 // bytes at the front of buf that were not sent

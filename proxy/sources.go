@@ -167,7 +167,12 @@ func (s *fillSource) readerFor(r oci.Range) *reader {
 }
 
 func (s *fillSource) copyRange(ctx context.Context, w io.Writer, r oci.Range) error {
-	return s.readerFor(r).copy(ctx, w)
+	t := s.readerFor(r)
+	err := t.copy(ctx, w)
+	if cause, ok := errors.AsType[keepError](err); ok {
+		return t.passRest(ctx, w, cause)
+	}
+	return err
 }
 
 func (s *fillSource) close() { s.f.release() }

@@ -1,0 +1,90 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/storage/disk"
+	"github.com/sociable/sociable/storage/storagetest"
+)
+
+// TestDiskFull has the medium refuse what is written, from the start or in the
+// middle: pulls go on as pass-through, with a metric and a line in the log, and
+// when there is room again what comes is kept.
+func TestDiskFull(t *testing.T) {
+	for _, tt := range []struct {
+		op    string
+		after int32 // so many have gone well
+	}{{"create", 0}, {"write", 0}, {"write", 8}, {"mkdir", 0}} {
+		op := tt.op
+		t.Run(fmt.Sprintf("%s %d", op, tt.after), func(t *testing.T) {
+			g := newRegistry(t)
+			dir := t.TempDir()
+			faults := storagetest.NewFaults(dir)
+			var log lines
+			reg := prometheus.NewRegistry()
+			s := newServerAt(t, dir, g, func(o *Options) {
+				o.Logger, o.Registerer = slog.New(slog.NewJSONHandler(&log, nil)), reg
+			}, func(o *storage.Options) {
+				blobs, err := disk.NewFS(filepath.Join(dir, "full"), faults.FS(disk.OS{}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				o.Blobs = blobs
+			})
+			layer := random(3<<20, 21)
+			d := g.addBlob("a", layer)
+			body := image(oci.EmptyDigest, d, len(layer))
+			g.addManifest("a", "v1", v1.MediaTypeImageManifest, body)
+			var well atomic.Int32
+			faults.Hook(func(step storagetest.Step) error {
+				if step.Op == op && well.Add(1) > tt.after {
+					return syscall.ENOSPC
+				}
+				return nil
+			})
+			blob := "/v2/up/a/blobs/" + d.String()
+			pull := func() {
+				t.Helper()
+				if a := s.do(t, http.MethodGet, "/v2/up/a/manifests/v1"); a.status != http.StatusOK || string(a.body) != body {
+					t.Errorf("manifest: %d %s", a.status, a.body)
+				}
+				if a := s.do(t, http.MethodGet, blob, "Range", "bytes=1000000-1999999"); a.status != http.StatusPartialContent || !bytes.Equal(a.body, layer[1_000_000:2_000_000]) {
+					t.Errorf("range: %d, %d bytes, %v", a.status, len(a.body), a.err)
+				}
+				if a := s.do(t, http.MethodGet, blob); a.status != http.StatusOK || a.err != nil || !bytes.Equal(a.body, layer) {
+					t.Errorf("blob: %d, %d bytes, %v", a.status, len(a.body), a.err)
+				}
+			}
+			pull()
+			if op != "mkdir" { // that one comes when the whole blob was sent
+				if n := testutil.ToFloat64(s.p.metrics.passed); n == 0 {
+					t.Error("nothing was counted as passed on")
+				}
+				log.mu.Lock()
+				told := strings.Contains(log.buf.String(), "passed on without being kept")
+				log.mu.Unlock()
+				if !told {
+					t.Error("the log does not say that something was passed on")
+				}
+			}
+			faults.Hook(nil)
+			waitFor(t, func() bool { _, filling := s.p.filling(s.p.routes.def, d); return !filling })
+			pull()
+			waitFor(t, func() bool { _, err := s.store.Stat(t.Context(), d); return err == nil })
+		})
+	}
+}
