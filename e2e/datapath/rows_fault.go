@@ -23,40 +23,42 @@ func (b *bench) timeAndShare(xs []sample) string {
 	return fmt.Sprintf("%s, × %.3f bytes", seconds(median(xs, took)), worst(xs, b.share))
 }
 
-// cutUpstream breaks the first long answer after 100 MiB, in each way that
-// there is. What a peer asks for in slices has no byte there, and doesn't break.
+// cutUpstream breaks the first long answer after 100 MiB. What a peer asks for
+// in slices has no byte there, and doesn't break.
 func (b *bench) cutUpstream(ctx context.Context) ([]*row, error) {
-	var rows []*row
-	for _, f := range []struct {
-		name, target string
-		ends         link.End
-		late         float64 // seconds that it may take longer
-	}{
-		{"upstream closes at 100 of 300 MiB", "unnoticed, × 1.00", link.Close, 2},
-		{"upstream resets at 100 of 300 MiB", "unnoticed, × 1.00", link.Reset, 2},
-		{"upstream stalls at 100 of 300 MiB", "unnoticed, × 1.00, left after 5 s", link.Stall, 6},
-	} {
-		all, err := b.rounds(ctx, times{sociable: 3, nginx: 1, distribution: 1}, conditions{link: slow}, time.Second,
-			func(ctx context.Context, s *server, _ int) sample {
-				s.link.Inject(link.Fault{On: b.getLayer(), Times: 1, Cut: hundred, Ends: f.ends})
-				return b.pull(ctx, s)
-			})
-		if err != nil {
-			return rows, err
-		}
-		r := newRow(f.name, f.target)
-		r.fill(all, b.timeAndShare)
-		ideal := float64(b.layer().Size)/float64(slow.BytesPerSecond) + 2*slow.Latency.Seconds()
-		r.Cells[direct] = "ends short"
-		if f.ends == link.Stall {
-			r.Cells[direct] = "hangs"
-		}
-		share, longer := worst(all[sociable], b.share), median(all[sociable], took)-ideal
-		r.must(share < 1.005, "× %.3f bytes", share)
-		r.time(longer <= f.late, "%.1f s longer than undisturbed", longer)
-		rows = append(rows, r)
+	closed := newRow("upstream closes at 100 of 300 MiB", "unnoticed, × 1.00")
+	reset := newRow("upstream resets at 100 of 300 MiB", "unnoticed, × 1.00")
+	closed.Cells[direct], reset.Cells[direct] = "ends short", "ends short"
+	if err := b.breakAnswer(ctx, closed, link.Close, 2); err != nil {
+		return nil, err
 	}
-	return rows, nil
+	return []*row{closed, reset}, b.breakAnswer(ctx, reset, link.Reset, 2)
+}
+
+// stalledUpstream says nothing more after 100 MiB.
+func (b *bench) stalledUpstream(ctx context.Context) ([]*row, error) {
+	r := newRow("upstream stalls at 100 of 300 MiB", "unnoticed, × 1.00, left after 5 s")
+	r.Cells[direct] = "hangs"
+	return []*row{r}, b.breakAnswer(ctx, r, link.Stall, 6)
+}
+
+// breakAnswer fills r with pulls whose first answer breaks; late is how many
+// seconds longer than undisturbed they may take.
+func (b *bench) breakAnswer(ctx context.Context, r *row, ends link.End, late float64) error {
+	all, err := b.rounds(ctx, times{sociable: 3, nginx: 1, distribution: 1}, conditions{link: slow}, time.Second,
+		func(ctx context.Context, s *server, _ int) sample {
+			s.link.Inject(link.Fault{On: b.getLayer(), Times: 1, Cut: hundred, Ends: ends})
+			return b.pull(ctx, s)
+		})
+	if err != nil {
+		return err
+	}
+	r.fill(all, b.timeAndShare)
+	ideal := float64(b.layer().Size)/float64(slow.BytesPerSecond) + 2*slow.Latency.Seconds()
+	share, longer := worst(all[sociable], b.share), median(all[sociable], took)-ideal
+	r.must(share < 1.005, "× %.3f bytes", share)
+	r.time(longer <= late, "%.1f s longer than undisturbed", longer)
+	return nil
 }
 
 // getLayer matches GETs of image big's layer at the link.
