@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
@@ -24,6 +25,21 @@ type Store interface {
 	// Put stores body durably, then its row together with what more puts, in
 	// one transaction. A blob that is there already is success.
 	Put(ctx context.Context, row storage.BlobRow, body []byte, more func(storage.Tx) error) error
+	// Purge removes a blob. One that is not there is success.
+	Purge(ctx context.Context, d digest.Digest) (freed int64, err error)
+}
+
+// Fetcher brings what an index needs and nobody has pulled, in the way in which
+// a client would have it.
+type Fetcher interface {
+	// ResolveTag asks where a tag of repo leads. storage.ErrNotFound.
+	ResolveTag(ctx context.Context, repo oci.Repo, tag string) (digest.Digest, error)
+	// FetchManifest has a manifest of repo stored. storage.ErrNotFound when the
+	// upstream has it not.
+	FetchManifest(ctx context.Context, repo oci.Repo, d digest.Digest) error
+	// FetchBlob has a blob of repo whole in the store. storage.ErrNotFound, and
+	// storage.ErrFull when there is no room for it.
+	FetchBlob(ctx context.Context, repo oci.Repo, d v1.Descriptor) error
 }
 
 // Events is told what became of images.

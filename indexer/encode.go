@@ -1,12 +1,9 @@
 package indexer
 
 import (
-	"encoding/json"
 	"fmt"
-	"strconv"
 
 	"github.com/opencontainers/go-digest"
-	specs "github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/internal/oci"
@@ -32,6 +29,7 @@ type IndexLayer struct {
 	ZTOC     digest.Digest
 	ZTOCSize int64
 	SpanSize int64 // that the zTOC was built with
+	NoXattrs bool  // the official tool's xattr optimization: no file has any, as far as clients care
 }
 
 // EncodeIndexV1 gives the bytes of the SOCI v1 index manifest of the image
@@ -46,28 +44,8 @@ func EncodeIndexV1(subject v1.Descriptor, layers []IndexLayer) ([]byte, error) {
 	if len(layers) == 0 {
 		return nil, fmt.Errorf("encode SOCI index of %s: no layer has a zTOC", subject.Digest)
 	}
-	m := v1.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2},
-		MediaType: v1.MediaTypeImageManifest,
-		// No artifactType: the type stands in the config, as clients expect.
-		Config: v1.Descriptor{
-			MediaType: oci.MediaTypeSOCIIndexV1, Digest: oci.EmptyDigest, Size: int64(len(oci.EmptyJSON)),
-		},
-		Layers:      make([]v1.Descriptor, 0, len(layers)),
-		Subject:     &v1.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
-		Annotations: map[string]string{annotationBuildTool: buildTool},
-	}
-	for _, l := range layers {
-		m.Layers = append(m.Layers, v1.Descriptor{
-			MediaType: mediaTypeZTOC, Digest: l.ZTOC, Size: l.ZTOCSize,
-			Annotations: map[string]string{
-				annotationLayerDigest:    l.Layer.Digest.String(),
-				annotationLayerMediaType: l.Layer.MediaType,
-				annotationSpanSize:       strconv.FormatInt(l.SpanSize, 10),
-			},
-		})
-	}
-	body, err := json.Marshal(m)
+	body, err := encodeIndex(oci.MediaTypeSOCIIndexV1,
+		&v1.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size}, layers, nil)
 	if err != nil {
 		return nil, fmt.Errorf("encode SOCI index of %s: %w", subject.Digest, err)
 	}

@@ -10,6 +10,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/sociable/sociable/internal/oci"
 )
 
 // Options are what New needs. Only Store is required.
@@ -17,6 +19,10 @@ type Options struct {
 	Store    Store
 	Rules    []Rule // the first that matches an image decides; none: the image is not indexed
 	Disabled bool   // nothing new is indexed or listed; what is there stays
+	// Fetch brings what nobody has pulled; nil: nothing is converted or fetched.
+	Fetch Fetcher
+	// RetireAfter is how long what is listed no more can still be read. 0: 24 h.
+	RetireAfter time.Duration
 	// OnlyAsked leaves alone all images but those that Want named: for who has a
 	// store open and does not know the rules.
 	OnlyAsked bool
@@ -48,6 +54,9 @@ type Indexer struct {
 	toDo    chan struct{} // wakes dispatch
 	toLease chan struct{} // wakes a worker
 	toRetry chan struct{} // wakes republish
+	toTask  chan struct{} // wakes workTasks
+
+	converting bool // a rule has images converted
 
 	mu      sync.Mutex
 	taps    []tapRequest               // not looked at yet
@@ -55,6 +64,13 @@ type Indexer struct {
 	whole   map[digest.Digest]struct{} // not looked at yet
 	retry   map[digest.Digest]struct{} // image manifests whose publication went wrong
 	claimed map[key]*atomic.Int64      // being built by this process: bytes read
+
+	moved map[movedTag]struct{} // tags whose new image is to be indexed
+}
+
+type movedTag struct {
+	repo oci.Repo
+	tag  string
 }
 
 // key names one layer at one span size, the unit of work.
@@ -77,16 +93,23 @@ func New(o Options) *Indexer {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.RetireAfter <= 0 {
+		o.RetireAfter = 24 * time.Hour
+	}
 	if o.Events == nil {
 		o.Events = noEvents{}
 	}
 	x := &Indexer{
 		opt: o, store: o.Store, log: o.Logger, m: newMetrics(o.Registerer), now: o.Now,
 		slots: make(chan struct{}, o.MaxTaps),
-		toDo:  make(chan struct{}, 1), toLease: make(chan struct{}, 1), toRetry: make(chan struct{}, 1),
+		toDo:  make(chan struct{}, 1), toLease: make(chan struct{}, 1), toRetry: make(chan struct{}, 1), toTask: make(chan struct{}, 1),
 		whole:   map[digest.Digest]struct{}{},
 		retry:   map[digest.Digest]struct{}{},
 		claimed: map[key]*atomic.Int64{},
+		moved:   map[movedTag]struct{}{},
+	}
+	for i := range o.Rules {
+		x.converting = x.converting || o.Rules[i].converts()
 	}
 	x.newBuilder = x.zTOCBuilder
 	return x
@@ -112,8 +135,12 @@ func (x *Indexer) Run(ctx context.Context) error {
 	g.Go(func() error { return x.dispatch(ctx) })
 	if !x.opt.OnlyAsked {
 		g.Go(func() error { return x.resume(ctx) })
+		g.Go(func() error { return x.sweep(ctx) })
 	}
 	g.Go(func() error { return x.republish(ctx) })
+	if x.opt.Fetch != nil {
+		g.Go(func() error { return x.workTasks(ctx) })
+	}
 	for range x.opt.Workers {
 		g.Go(func() error { return x.worker(ctx) })
 	}

@@ -104,8 +104,9 @@ func (x *Indexer) note(ctx context.Context, d digest.Digest, see func(*storage.I
 	}
 	if !n.settled {
 		x.publishOrRetry(ctx, d)
+		return nil
 	}
-	return nil
+	return x.considerConversions(ctx, d)
 }
 
 // notes are the rows that the rules of today ask for and that are not there.
@@ -118,6 +119,9 @@ type notes struct {
 }
 
 func (x *Indexer) takeNotes(tx storage.Tx, d digest.Digest, see func(*storage.ImageRow) []v1.Descriptor) (notes, error) {
+	if made, err := isMadeHere(tx, d); err != nil || made {
+		return notes{settled: true}, err // of a converted image: what it was made of is indexed
+	}
 	old, err := tx.Image(d)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return notes{}, err

@@ -16,6 +16,7 @@ type metrics struct {
 	builds       *prometheus.CounterVec
 	skipped      *prometheus.CounterVec
 	published    prometheus.Counter
+	converted    prometheus.Counter
 	buildSeconds prometheus.Histogram
 	buildBytes   prometheus.Counter
 	queued       prometheus.Gauge
@@ -38,6 +39,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		published: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: ns, Subsystem: sub, Name: "published_total",
 			Help: "SOCI indexes listed.",
+		}),
+		converted: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "converted_total",
+			Help: "SOCI v2 images made.",
 		}),
 		buildSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: ns, Subsystem: sub, Name: "build_duration_seconds",
@@ -68,7 +73,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.skipped.WithLabelValues(r)
 	}
 	if reg != nil {
-		reg.MustRegister(m.builds, m.skipped, m.published, m.buildSeconds, m.buildBytes,
+		reg.MustRegister(m.builds, m.skipped, m.published, m.converted, m.buildSeconds, m.buildBytes,
 			m.queued, m.tapsRunning, m.tapsDropped)
 	}
 	return m

@@ -133,7 +133,9 @@ func (x *Indexer) carryOut(ctx context.Context, p *publication) error {
 func (p *publication) write(tx storage.Tx, now time.Time) error {
 	subject := p.img.Manifest.Digest
 	if old := p.img.Index; old != "" {
-		if err := tx.DeleteReferrer(subject, old); err != nil {
+		// In one transaction with its successor: there are never two, nor none.
+		err := errors.Join(tx.DeleteReferrer(subject, old), tx.PutRetired(storage.RetiredRow{Digest: old, Since: now}))
+		if err != nil {
 			return err
 		}
 	}
@@ -202,6 +204,9 @@ func (x *Indexer) publishImages(ctx context.Context, layer digest.Digest) error 
 
 func (x *Indexer) publishOrRetry(ctx context.Context, manifest digest.Digest) {
 	err := x.publish(ctx, manifest)
+	if err == nil {
+		err = x.considerConversions(ctx, manifest)
+	}
 	if err == nil {
 		return
 	}

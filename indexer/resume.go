@@ -2,6 +2,7 @@ package indexer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -42,6 +43,9 @@ func (x *Indexer) resume(ctx context.Context) error {
 		}
 		err = x.note(ctx, d, layersOf)
 	}
+	if err == nil {
+		err = x.resumeConversions(ctx)
+	}
 	if err != nil && ctx.Err() == nil {
 		x.log.ErrorContext(ctx, "what was left undone is not known", "err", err)
 	}
@@ -54,4 +58,26 @@ func layersOf(img *storage.ImageRow) []v1.Descriptor {
 		out = append(out, img.Layers[i].Descriptor)
 	}
 	return out
+}
+
+// resumeConversions files what is due about images that were converted.
+func (x *Indexer) resumeConversions(ctx context.Context) error {
+	if x.opt.Fetch == nil {
+		return nil
+	}
+	var due []storage.TaskRow
+	err := x.store.View(ctx, func(tx storage.Tx) error {
+		due = due[:0]
+		return tx.AllConversions(func(row storage.ConversionRow) error {
+			p, err := x.planConversion(tx, row.Repo, row.Source.Digest)
+			if err == nil && p.due {
+				due = append(due, x.convertTask(row.Repo, row.Source.Digest, p.rule))
+			}
+			return errors.Join(err, ctx.Err())
+		})
+	})
+	if err != nil || len(due) == 0 {
+		return err
+	}
+	return x.putTasks(ctx, due)
 }

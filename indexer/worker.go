@@ -24,25 +24,10 @@ func (x *Indexer) worker(ctx context.Context) error {
 			wake(x.toLease) // there may be another one, for another worker
 			x.work(ctx, job)
 		default:
-			x.awaitJob(ctx, wait)
+			await(ctx, x.toLease, wait)
 		}
 	}
 	return nil
-}
-
-// awaitJob waits for news, or for the first job to come out of its backoff.
-func (x *Indexer) awaitJob(ctx context.Context, wait time.Duration) {
-	var due <-chan time.Time
-	if wait > 0 {
-		t := time.NewTimer(wait)
-		defer t.Stop()
-		due = t.C
-	}
-	select {
-	case <-x.toLease:
-	case <-due:
-	case <-ctx.Done():
-	}
 }
 
 var errStop = errors.New("found")
@@ -54,6 +39,9 @@ func (x *Indexer) lease(ctx context.Context) (job *storage.JobRow, wait time.Dur
 	err = x.store.View(ctx, func(tx storage.Tx) error {
 		job, wait = nil, 0
 		return tx.Jobs(func(j storage.JobRow) error {
+			if j.Failed {
+				return nil
+			}
 			if d := j.NotBefore.Sub(now); d > 0 {
 				if wait == 0 || d < wait {
 					wait = d
@@ -79,9 +67,12 @@ func jobKey(j *storage.JobRow) key { return key{j.Layer.Digest, j.SpanSize} }
 func (x *Indexer) work(ctx context.Context, job *storage.JobRow) {
 	k := jobKey(job)
 	defer x.release(k)
-	err := x.index(ctx, k, source{verified: true, open: func() (io.ReadCloser, error) { return x.openStored(ctx, k.layer) }})
+	err := x.index(ctx, k, source{verified: true, open: func() (io.ReadCloser, error) { return x.openOrFetch(ctx, job) }})
 	if err == nil || errors.Is(err, errAgain) || ctx.Err() != nil {
 		return // done, or still queued
+	}
+	if errors.Is(err, errMismatch) {
+		err = x.dropRotten(ctx, job, err)
 	}
 	if errors.Is(err, errNotWanted) || errors.Is(err, errGone) {
 		x.log.DebugContext(ctx, "job dropped", "digest", k.layer, "err", err)
@@ -95,6 +86,36 @@ func (x *Indexer) work(ctx context.Context, job *storage.JobRow) {
 		x.log.WarnContext(ctx, "queue not written", "digest", k.layer, "err", err)
 		pause(ctx, time.Second)
 	}
+}
+
+// dropRotten drops a layer of which the stored bytes are others by now: another
+// attempt would read the same. Where it may be fetched it is; else it is gone
+// until somebody pulls it.
+func (x *Indexer) dropRotten(ctx context.Context, job *storage.JobRow, cause error) error {
+	x.log.ErrorContext(ctx, "stored layer is damaged, dropped", "digest", job.Layer.Digest, "err", cause)
+	if _, err := x.store.Purge(ctx, job.Layer.Digest); err != nil {
+		return errors.Join(cause, err)
+	}
+	if job.Fetch {
+		return cause
+	}
+	return fmt.Errorf("%w: %w", errGone, cause)
+}
+
+// openOrFetch opens the job's layer, having it fetched where that is wanted.
+func (x *Indexer) openOrFetch(ctx context.Context, job *storage.JobRow) (io.ReadCloser, error) {
+	r, err := x.openStored(ctx, job.Layer.Digest)
+	if !errors.Is(err, errGone) || !job.Fetch || x.opt.Fetch == nil {
+		return r, err
+	}
+	if err := x.opt.Fetch.FetchBlob(ctx, job.Layer.Repo, job.Layer.Descriptor); err != nil {
+		return nil, fmt.Errorf("fetch layer: %w", err)
+	}
+	r, err = x.openStored(ctx, job.Layer.Digest)
+	if errors.Is(err, errGone) {
+		err = fmt.Errorf("it was fetched and is gone again: %w", storage.ErrFull)
+	}
+	return r, err
 }
 
 // openStored reads a blob of the store from its first byte to its last.
@@ -136,7 +157,8 @@ func deleteJob(tx storage.Tx, k key) (bool, error) {
 func (x *Indexer) postpone(ctx context.Context, job storage.JobRow, cause error) error {
 	job.Attempts++
 	job.NotBefore = x.now().Add(backoff(job.Attempts)).UTC()
-	job.LastError = cause.Error()
+	job.LastError = clip(cause.Error())
+	job.Failed = job.Attempts >= maxAttempts
 	return x.store.Update(ctx, func(tx storage.Tx) error {
 		if _, err := tx.Job(job.Layer.Digest, job.SpanSize); err != nil {
 			return ignoreNotFound(err) // cancelled meanwhile

@@ -36,7 +36,7 @@ func (p *Proxy) manifest(w http.ResponseWriter, r *http.Request) error {
 	if ref.Digest != "" {
 		got, err = p.manifestByDigest(r.Context(), up, repo, ref.Digest, head)
 	} else {
-		got, err = p.manifestByTag(r.Context(), up, repo, ref.Tag, head)
+		got, err = p.manifestAtTag(r.Context(), up, repo, ref.Tag, head)
 	}
 	if err == nil && got.out == outcomeMiss { // what upstream says has not been looked at yet
 		err = p.store.View(r.Context(), func(tx storage.Tx) error { return storage.NotBlocked(tx, got.desc.Digest) })

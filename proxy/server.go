@@ -31,6 +31,7 @@ type Options struct {
 	Access    Access    // nil: everybody may do everything that is offered
 	Indexer   Indexer   // nil: nothing is indexed
 	Referrers Referrers // nil: every list is empty
+	Converter Converter // nil: no converted images are served
 	Events    Events    // nil: nobody is told of anything
 	// StopOnDisconnect ends a transfer when its last client leaves; otherwise
 	// it goes on, and the next client finds the blob here.
@@ -61,7 +62,8 @@ type Proxy struct {
 	readings  *lru[digest.Digest, reading]
 	bodies    *lru[digest.Digest, cachedManifest]
 	manifests *share[found]
-	active    atomic.Int64 // requests being answered
+	active    atomic.Int64            // requests being answered
+	absent    *lru[string, time.Time] // tags that their upstream had not, and when
 
 	life context.Context // of everything that outlives a request
 	end  context.CancelCauseFunc
@@ -89,6 +91,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 		bodies: newLRU[digest.Digest](maxManifests, cachedManifest.cost),
 		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{},
 	}
+	p.absent = newLRU[string](maxAbsent, one[time.Time])
 	if p.index == nil {
 		p.index = noIndexer{}
 	}

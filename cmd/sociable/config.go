@@ -121,6 +121,8 @@ type IndexConfig struct {
 	MaxUncompressed Bytes `yaml:"max_uncompressed"`
 	MaxFiles        int   `yaml:"max_files"`
 
+	RetireAfter time.Duration `yaml:"retire_after"` // what is listed no more is readable for so long
+
 	Rules []IndexRule `yaml:"rules"` // the first that matches an image decides; none: not indexed
 }
 
@@ -133,8 +135,11 @@ type IndexRule struct {
 	MinLayerSize Bytes    `yaml:"min_layer_size"` // compressed
 	MinImageSize Bytes    `yaml:"min_image_size"` // compressed, all layers of a platform
 	SpanSize     Bytes    `yaml:"span_size"`      // uncompressed
-	Publish      string   `yaml:"publish" enum:"v1,none"`
-	Priority     int      `yaml:"priority"` // of what is indexed from the store; the highest first
+	Publish      string   `yaml:"publish" enum:"both,v1,v2,none"`
+	V2At         string   `yaml:"v2_at" enum:"suffix,tag"`
+	// AcknowledgeUnsigned has to be said where V2At is tag.
+	AcknowledgeUnsigned bool `yaml:"acknowledge_unsigned"`
+	Priority            int  `yaml:"priority"` // of what is indexed from the store; the highest first
 }
 
 // ReferrersConfig is how referrers are answered.
@@ -182,7 +187,7 @@ func Default() *Config {
 		Upstreams:       map[string]*UpstreamConfig{},
 		Hosted:          map[string]*HostedConfig{localNamespace: {}},
 		Index: IndexConfig{
-			Enabled: true, Workers: 1, MaxUncompressed: 100 << 30, MaxFiles: 10_000_000, Rules: []IndexRule{defaultRule()},
+			Enabled: true, Workers: 1, MaxUncompressed: 100 << 30, MaxFiles: 10_000_000, RetireAfter: 24 * time.Hour, Rules: []IndexRule{defaultRule()},
 		},
 		Referrers: ReferrersConfig{UpstreamTimeout: time.Second, TTL: time.Minute},
 		GC:        GCConfig{Interval: 24 * time.Hour, Grace: 24 * time.Hour, PulledAfter: 90 * 24 * time.Hour},
@@ -222,5 +227,5 @@ func defaultUpstream(name string) *UpstreamConfig {
 }
 
 func defaultRule() IndexRule {
-	return IndexRule{Repositories: []string{"**"}, MinLayerSize: 10 << 20, SpanSize: 4 << 20, Publish: "v1"}
+	return IndexRule{Repositories: []string{"**"}, MinLayerSize: 10 << 20, SpanSize: 4 << 20, Publish: "both", V2At: "suffix"}
 }

@@ -85,6 +85,7 @@ func (c *Config) checkAmounts(bad *findings) {
 	if c.Index.MaxFiles < 1 {
 		bad.add(c.origin("index.max_files"), "index.max_files: want at least 1; to index nothing write enabled: false")
 	}
+	c.checkPositive("index.retire_after", c.Index.RetireAfter, bad)
 	c.checkPositive("referrers.upstream_timeout", c.Referrers.UpstreamTimeout, bad)
 	c.checkPositive("referrers.ttl", c.Referrers.TTL, bad)
 }

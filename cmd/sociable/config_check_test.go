@@ -73,12 +73,13 @@ func TestMistakes(t *testing.T) {
 			"4: upstreams.a.b.tag_timeout: want more than 0",
 			"4: upstreams.a.b.max_connections: want at least 1",
 		}},
-		{"values outside their set", "log: {level: verbose, format: xml}\nstorage: {on_disconnect: go}\naccess: opn\nindex: {rules: [{publish: v2}]}\n", []string{
+		{"values outside their set", "log: {level: verbose, format: xml}\nstorage: {on_disconnect: go}\naccess: opn\nindex: {rules: [{publish: v3, v2_at: x}]}\n", []string{
 			`1: log.level: want "debug", "info", "warn" or "error", got "verbose"`,
 			`1: log.format: want "text" or "json", got "xml"`,
 			`2: storage.on_disconnect: want "finish" or "stop", got "go"`,
 			`3: access: want "", "open" or "passthrough", got "opn"`,
-			`4: index.rules[0].publish: want "v1" or "none", got "v2"`,
+			`4: index.rules[0].publish: want "both", "v1", "v2" or "none", got "v3"`,
+			`4: index.rules[0].v2_at: want "suffix" or "tag", got "x"`,
 		}},
 		{"addresses", "listen: 5000\nadmin: {listen: \"a b:1\"}\n", []string{
 			`1: listen: "5000" is not an address; write host:port, such as 127.0.0.1:5000`,
@@ -152,6 +153,10 @@ func TestMistakes(t *testing.T) {
 			`4: index.rules[0].exclude: "a.b/x:y:z" is not a pattern; write docker.io/library/*, ghcr.io/**, redis:7* or **`,
 			`5: index.rules[0].priority: want -1000000 to 1000000, got 2000000`,
 		}},
+		{"v2 at the tag", "index:\n  rules:\n    - v2_at: tag\n", []string{
+			`3: index.rules[0].v2_at: at the tag itself clients get a digest that no signature of the image covers; add acknowledge_unsigned: true to the rule, or write suffix`,
+		}},
+		{"v2 at the tag, acknowledged", "index: {rules: [{v2_at: tag, acknowledge_unsigned: true, publish: v2}]}\n", nil},
 		{"patterns", "index: {rules: [{repositories: [], exclude: [\"a/**b\", \"Q\", \"/x\"]}]}\n", []string{
 			`1: index.rules[0].repositories: matches nothing; write ["**"] for all`,
 			`1: index.rules[0].exclude: "a/**b" is not a pattern; write docker.io/library/*, ghcr.io/**, redis:7* or **`,

@@ -17,7 +17,7 @@ func rules(cfg *Config) []indexer.Rule {
 		rule := indexer.Rule{
 			Repositories: r.Repositories, Exclude: r.Exclude,
 			MinLayerSize: int64(r.MinLayerSize), MinImageSize: int64(r.MinImageSize), SpanSize: int64(r.SpanSize),
-			Publish: r.Publish, Priority: r.Priority,
+			Publish: r.Publish, V2At: r.V2At, Priority: r.Priority,
 		}
 		for _, s := range r.Platforms {
 			if p, err := indexer.ParsePlatform(s); err == nil {
@@ -55,12 +55,26 @@ func (c *Config) checkRules(bad, doubts *findings) {
 				bad.add(c.origin(fmt.Sprintf("%s.platforms[%d]", path, j)), "%s.platforms: %q is not a platform; write linux/amd64 or linux/arm/v7", path, p)
 			}
 		}
+		c.checkV2(path, &c.Index.Rules[i], bad, doubts)
 		if r.Priority < -maxPriority || r.Priority > maxPriority {
 			bad.add(c.origin(path+".priority"), "%s.priority: want %d to %d, got %d", path, -maxPriority, maxPriority, r.Priority)
 		}
 		if i > 0 && c.ruleIsHidden(i) {
 			doubts.add(c.origin(path), "%s: never applies, because index.rules[%d] matches everything before it", path, c.firstCatchAll())
 		}
+	}
+}
+
+// checkV2 has who serves other digests at tags say that they know it.
+func (c *Config) checkV2(path string, r *IndexRule, bad, doubts *findings) {
+	v2 := r.Publish == indexer.PublishBoth || r.Publish == indexer.PublishV2
+	switch {
+	case r.V2At == indexer.V2AtTag && !v2:
+		doubts.add(c.origin(path+".v2_at"), "%s.v2_at: has no effect with publish: %s", path, r.Publish)
+	case r.V2At == indexer.V2AtTag && !r.AcknowledgeUnsigned:
+		bad.add(c.origin(path+".v2_at"), "%s.v2_at: at the tag itself clients get a digest that no signature of the image covers; add acknowledge_unsigned: true to the rule, or write suffix", path)
+	case r.AcknowledgeUnsigned && r.V2At != indexer.V2AtTag:
+		doubts.add(c.origin(path+".acknowledge_unsigned"), "%s.acknowledge_unsigned: has no effect without v2_at: tag", path)
 	}
 }
 

@@ -116,11 +116,12 @@ func (e *explainer) explain(ctx context.Context, word string) (*Explanation, err
 		out.RuleAt = e.cfg.origin(fmt.Sprintf("index.rules[%d]", out.Rule)).String()
 		out.Text = ruleText(&e.cfg.Index.Rules[out.Rule])
 	}
-	out.Publish = publishText(e.cfg, rule, facts)
+	out.Publish = publishText(rule, facts)
 	for i := range facts.Images {
 		out.Images = append(out.Images, e.image(ctx, repo, rule, &facts.Images[i]))
 	}
 	out.Signed = e.signed(ctx, repo, facts)
+	out.warnSigned(rule)
 	if !e.cfg.Index.Enabled {
 		out.Warnings = append(out.Warnings, "index.enabled is false: nothing is indexed at all")
 	}
@@ -350,16 +351,39 @@ func ruleText(r *IndexRule) string {
 	return s + "; layers from " + r.MinLayerSize.String() + "; spans of " + r.SpanSize.String()
 }
 
-// publishText says what becomes of a finished index.
-func publishText(_ *Config, rule *indexer.Rule, _ web.Facts) string {
-	switch {
-	case rule == nil:
+// publishText says what becomes of finished zTOCs.
+func publishText(rule *indexer.Rule, facts web.Facts) string {
+	const v1 = "v1, a referrer of each platform's manifest"
+	if rule == nil {
 		return "none: no rule applies"
-	case rule.Publish == indexer.PublishNone:
-		return "none: the layers are indexed for ranges out of their spans alone"
-	default:
-		return "v1: a referrer of each platform's manifest"
 	}
+	v2 := "v2, once a tag leads to it"
+	if len(facts.Tags) > 0 && rule.V2At == indexer.V2AtTag {
+		v2 = "v2, at " + strings.Join(facts.Tags, ", ")
+	} else if len(facts.Tags) > 0 {
+		v2 = "v2, at " + strings.Join(facts.Tags, indexer.ConvertedSuffix+", ") + indexer.ConvertedSuffix
+	}
+	switch rule.Publish {
+	case indexer.PublishNone:
+		return "none: the layers are indexed for ranges out of their spans alone"
+	case indexer.PublishV1:
+		return v1
+	case indexer.PublishV2:
+		return v2
+	}
+	return v1 + "; " + v2
+}
+
+// warnSigned says what a converted image does to signatures.
+func (x *Explanation) warnSigned(rule *indexer.Rule) {
+	if rule == nil || rule.Publish == indexer.PublishNone || rule.Publish == indexer.PublishV1 || !strings.HasPrefix(x.Signed, "by ") {
+		return
+	}
+	if rule.V2At == indexer.V2AtTag {
+		x.Warnings = append(x.Warnings, "the image is signed, and its tag will lead to the v2 image, which no signature covers: clients that verify will refuse it")
+		return
+	}
+	x.Warnings = append(x.Warnings, "the image is signed; the v2 image at the tag with the suffix is covered by no signature")
 }
 
 func (x *Explanation) print(w io.Writer) error {

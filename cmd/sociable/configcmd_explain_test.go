@@ -57,6 +57,9 @@ func TestExplainFromUpstream(t *testing.T) {
 	if x = explain(); !strings.HasPrefix(x.Signed, "by cosign, at the tag sha256-") {
 		t.Errorf("signed: %s", x.Signed)
 	}
+	if x.Publish != "v1, a referrer of each platform's manifest; v2, at 1-soci" || len(x.Warnings) != 1 || !strings.Contains(x.Warnings[0], "no signature") {
+		t.Errorf("publish %q, warnings %q", x.Publish, x.Warnings)
+	}
 	if _, err := (&explainer{cfg: cfg}).explain(t.Context(), "lab/a/b:2"); err == nil {
 		t.Error("an image that is nowhere was explained")
 	}

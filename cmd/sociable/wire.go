@@ -56,7 +56,9 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	}
 	defer doors.close()
 
+	fetch := &fetcher{}
 	ix := indexer.New(indexer.Options{
+		Fetch: fetch, RetireAfter: cfg.Index.RetireAfter,
 		Store: store.Store, Rules: rules(cfg), Disabled: !cfg.Index.Enabled, Workers: cfg.Index.Workers,
 		MaxUncompressed: int64(cfg.Index.MaxUncompressed), MaxFiles: cfg.Index.MaxFiles,
 		Events: ev, SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: log, Registerer: reg,
@@ -73,7 +75,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	px, err := proxy.New(life, proxy.Options{
-		Store: store.Store, Upstreams: ups, Default: cfg.DefaultUpstream, Access: acc, Indexer: ix, Referrers: rf, Events: ev,
+		Store: store.Store, Upstreams: ups, Default: cfg.DefaultUpstream, Access: acc, Indexer: ix, Referrers: rf, Converter: ix, Events: ev,
 		StopOnDisconnect: !cfg.Storage.FinishOnDisconnect(),
 		FillAfterRanges:  cfg.Storage.FillAfterRanges, FillAfterPercent: cfg.Storage.FillAfterPercent, Logger: log, Registerer: reg,
 	})
@@ -81,6 +83,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 		return err
 	}
 	acc.resolve.Store(px)
+	fetch.Proxy = px
 	gc := storage.NewCollector(collectOptions(cfg, store.Store, log, reg))
 	admin := web.New(web.Options{
 		Store: store.Store, Collector: gc, Images: px, Indexing: ix, Gatherer: reg, Logger: log, Health: health(clients),

@@ -69,11 +69,20 @@ func (m *Manifest) IsIndex() bool {
 	return m.MediaType == v1.MediaTypeImageIndex || m.MediaType == MediaTypeDockerManifestList
 }
 
-// IsSOCI reports a SOCI index manifest, or an image that carries one: those are
-// never indexed again.
+// IsSOCI reports a SOCI index manifest, an image that carries one, or an image
+// index that lists one: those are never indexed or converted again.
 func (m *Manifest) IsSOCI() bool {
-	return strings.HasPrefix(m.ArtifactType, SOCIPrefix) ||
-		m.Annotations["com.amazon.soci.index-digest"] != ""
+	if strings.HasPrefix(m.ArtifactType, SOCIPrefix) || m.Annotations["com.amazon.soci.index-digest"] != "" {
+		return true
+	}
+	for i := range m.Manifests {
+		d := &m.Manifests[i]
+		if strings.HasPrefix(d.ArtifactType, SOCIPrefix) || d.Annotations["com.amazon.soci.image-manifest-digest"] != "" ||
+			d.Annotations["com.amazon.soci.index-digest"] != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // ErrManifest is wrapped by every error of ParseManifest.
