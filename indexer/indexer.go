@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
@@ -21,6 +22,10 @@ type Options struct {
 	Disabled bool   // nothing new is indexed or listed; what is there stays
 	// Fetch brings what nobody has pulled; nil: nothing is converted or fetched.
 	Fetch Fetcher
+	// Flight tells of fetches under way, and Bring begins one without waiting for
+	// it; nil: there are none.
+	Flight Flight
+	Bring  func(repo oci.Repo, d v1.Descriptor)
 	// RetireAfter is how long what is listed no more can still be read. 0: 24 h.
 	RetireAfter time.Duration
 	// OnlyAsked leaves alone all images but those that Want named: for who has a

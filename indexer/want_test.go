@@ -3,7 +3,12 @@ package indexer
 import (
 	"errors"
 	"testing"
+	"time"
 
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 )
 
@@ -112,4 +117,51 @@ func TestWantRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestComing: an index certainly comes when every layer that is wanted is here,
+// or on its way; only then.
+func TestComing(t *testing.T) {
+	a, b := newLayer(t, 1), newLayer(t, 2)
+	img := newImage(t, "img", a, b)
+	flights := map[digest.Digest]float64{} // bytes a second
+	var brought []digest.Digest
+	o := Options{
+		Rules: everything,
+		Flight: func(d digest.Digest) (int64, float64, bool) {
+			rate, ok := flights[d]
+			return 1000, rate, ok
+		},
+		Bring: func(_ oci.Repo, d v1.Descriptor) { brought = append(brought, d.Digest) },
+	}
+	inBubble(t, func(t *testing.T) {
+		w := start(t, t.TempDir(), o, nil)
+		coming := func(want bool, in time.Duration) {
+			t.Helper()
+			got, ok, err := w.x.Coming(t.Context(), img.digest)
+			if ok != want || err != nil || ok && got != in {
+				t.Errorf("coming in %s: %t, %v; want %t in %s", got, ok, err, want, in)
+			}
+		}
+		coming(false, 0)
+		w.manifest(redis, img)
+		coming(false, 0)
+		w.check("bring", w.x.BringLayers(t.Context(), redis, img.digest))
+		if len(brought) != 2 {
+			t.Errorf("brought %v", brought)
+		}
+		flights[digest.FromBytes(a)] = 100
+		coming(false, 0) // the other one is not under way
+		flights[digest.FromBytes(b)] = 0
+		coming(true, 10*time.Second)
+		w.whole(a)
+		w.settle()
+		coming(true, 0)
+		delete(flights, digest.FromBytes(b))
+		coming(false, 0)
+		w.whole(b)
+		w.settle()
+		coming(false, 0) // it is listed
+		w.wantIndex(img, a, b)
+	})
 }

@@ -63,16 +63,18 @@ type fill struct {
 	wanted   extents // to be claimed, not overlapping have or busy
 	faults   []fault
 	runs     map[*run]struct{}
-	pump     *pump // nil: none at work
-	pumpErr  error // of the last pump
-	pumpAt   int64 // where the pump is
-	verified bool  // whole, and the digest matched
-	roomy    bool  // there is room for all of it, as far as its size is known
-	kept     bool  // fetched on purpose, whoever leaves
-	answered bool  // upstream answered: the repository has the blob
-	found    bool  // bytes were here before any answer
-	refs     int   // requests
-	taps     int   // the indexer's readers: they keep the fill, and stop nothing
+	pump     *pump     // nil: none at work
+	pumpErr  error     // of the last pump
+	pumpAt   int64     // where the pump is
+	began    time.Time // when it began, and had so many bytes to begin with
+	had      int64
+	verified bool // whole, and the digest matched
+	roomy    bool // there is room for all of it, as far as its size is known
+	kept     bool // fetched on purpose, whoever leaves
+	answered bool // upstream answered: the repository has the blob
+	found    bool // bytes were here before any answer
+	refs     int  // requests
+	taps     int  // the indexer's readers: they keep the fill, and stop nothing
 	closing  bool
 	// lingering: idle, and to be put away in a moment
 	lingering bool

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"time"
 
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/internal/upstream"
@@ -34,6 +35,7 @@ func (f *fill) pumpOnce() {
 	ctx, cancel := context.WithCancelCause(f.p.life)
 	m := &pump{f: f, cancel: cancel, hash: f.d.Algorithm().Hash(), filing: make(chan struct{}, 1)}
 	f.pump, f.pumpErr, f.pumpAt = m, nil, 0
+	f.began, f.had = time.Now(), f.have.bytes()
 	size := f.size
 	if !f.p.work.start(func() { m.run(ctx) }) {
 		cancel(errShutdown)

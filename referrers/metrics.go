@@ -17,6 +17,7 @@ const (
 )
 
 type metrics struct {
+	held     prometheus.Counter
 	lists    *prometheus.CounterVec
 	upstream *prometheus.CounterVec
 	stale    prometheus.Counter
@@ -39,6 +40,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Lists that had an upstream's referrers as they last were, since it could not be asked.",
 		}),
 	}
+	m.held = prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: ns, Subsystem: sub, Name: "held_total",
+		Help: "Clients that were told to ask again for a SOCI index that was about to be listed.",
+	})
 	for _, v := range []string{sociOurs, sociUpstream, sociNone} {
 		m.lists.WithLabelValues(v)
 	}
@@ -46,7 +51,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.upstream.WithLabelValues(v)
 	}
 	if reg != nil {
-		reg.MustRegister(m.lists, m.upstream, m.stale)
+		reg.MustRegister(m.held, m.lists, m.upstream, m.stale)
 	}
 	return m
 }

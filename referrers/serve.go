@@ -36,6 +36,7 @@ type Options struct {
 	Hosted     func(up string) bool  // whether images are pushed here rather than pulled; nil: none are
 	Timeout    time.Duration         // for the upstream's answer; 0: 1 s
 	TTL        time.Duration         // the upstream's answer is good for so long; 0: 1 min
+	Hold       HoldOptions           // of clients that ask for an index that is about to come
 	Logger     *slog.Logger          // nil: nothing is logged
 	Registerer prometheus.Registerer // nil: nothing is measured
 }
@@ -45,6 +46,7 @@ type Referrers struct {
 	store    Store
 	upstream *asker // nil: none
 	hosted   func(up string) bool
+	holds    *holds
 	log      *slog.Logger
 	m        *metrics
 }
@@ -63,7 +65,7 @@ func New(o Options) *Referrers {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Referrers{store: o.Store, hosted: o.Hosted, log: o.Logger, m: newMetrics(o.Registerer)}
+	s := &Referrers{store: o.Store, hosted: o.Hosted, holds: newHolds(o.Hold), log: o.Logger, m: newMetrics(o.Registerer)}
 	if o.Upstream != nil {
 		s.upstream = newAsker(o.Upstream, o.Timeout, o.TTL, o.Store)
 	}
@@ -83,6 +85,12 @@ func (s *Referrers) Serve(w http.ResponseWriter, r *http.Request, repo oci.Repo,
 		q.n = n
 	}
 	all, err := s.list(r.Context(), q)
+	if err == nil && all.soci == nil {
+		var again bool
+		if again, err = s.hold(r, q); again {
+			all, err = s.list(r.Context(), q)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("list referrers of %s: %w", subject, err)
 	}

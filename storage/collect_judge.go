@@ -240,6 +240,9 @@ func (g *collection) index(tx Tx, row BlobRow, unused time.Duration) (fate, stri
 	if _, err := tx.Manifest(row.Of); err == nil && !g.deadBlobs[row.Of] {
 		img, err := tx.Image(row.Of)
 		if err == nil && img.Index != row.Digest && img.Index != "" {
+			if kept, err := g.converted(tx, row); kept || err != nil {
+				return stays, "", err
+			}
 			return goes, "another one took its place", nil
 		}
 		return stays, "", ignoreAbsent(err)
@@ -247,6 +250,27 @@ func (g *collection) index(tx Tx, row BlobRow, unused time.Duration) (fate, stri
 		return stays, "", err
 	}
 	return goes, why, nil
+}
+
+// converted reports a manifest that belongs to a SOCI v2 image: its index, or
+// what that names.
+func (g *collection) converted(tx Tx, row BlobRow) (bool, error) {
+	named, err := found(tx.NamedBy(row.Digest, func(by digest.Digest) error {
+		parent, err := tx.Blob(by)
+		if err == nil && parent.Kind == KindIndex && !g.deadBlobs[by] {
+			return errOne
+		}
+		return ignoreAbsent(err)
+	}))
+	if named || err != nil {
+		return named, err
+	}
+	return found(tx.Conversions(row.Of, func(c ConversionRow) error {
+		if c.Index.Digest == row.Digest {
+			return errOne
+		}
+		return nil
+	}))
 }
 
 // zTOC judges one by the layer it was made of. One that layers share, which is

@@ -84,6 +84,7 @@ type imagePurge struct {
 	tags      []TagRow
 	images    []digest.Digest
 	referrers []ReferrerRow
+	converted []ConversionRow
 	layers    []LayerRow
 	rights    []right
 }
@@ -133,7 +134,19 @@ func (p *imagePurge) plan(ctx context.Context, tx Tx) error {
 			return err
 		}
 	}
+	p.addConverted()
 	return p.addRights(tx, stays)
+}
+
+// addConverted plans for what was made of the manifests that go.
+func (p *imagePurge) addConverted() {
+	for i := range p.converted {
+		for _, m := range p.converted[i].Made {
+			if slices.Contains(p.own, m.Of) && !slices.Contains(p.made, m.Digest) {
+				p.made = append(p.made, m.Digest)
+			}
+		}
+	}
 }
 
 // stays finds what of all, which are in the order of their levels, is named by
@@ -204,6 +217,13 @@ func (p *imagePurge) addMade(tx Tx, row ManifestRow) error {
 	if _, err := tx.Image(row.Digest); err == nil {
 		p.images = append(p.images, row.Digest)
 	} else if !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	err := tx.Conversions(row.Digest, func(c ConversionRow) error {
+		p.converted = append(p.converted, c)
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	return tx.Referrers(row.Digest, func(r ReferrerRow) error {
@@ -311,6 +331,17 @@ func (p *imagePurge) write(tx Tx, blocks []BlockRow) error {
 	}
 	for _, d := range p.own {
 		errs = append(errs, tx.DeleteManifest(d))
+	}
+	for i := range p.converted {
+		c := &p.converted[i]
+		errs = append(errs, unconvert(tx, c.Source.Digest, c.Index.Digest))
+		for _, m := range c.Made {
+			if slices.Contains(p.made, m.Digest) {
+				errs = append(errs, tx.DeleteManifest(m.Digest))
+			} else { // of a manifest that stays
+				errs = append(errs, tx.PutRetired(RetiredRow{Digest: m.Digest}))
+			}
+		}
 	}
 	for i := range p.layers {
 		errs = append(errs, tx.DeleteLayer(p.layers[i].Digest, p.layers[i].SpanSize))

@@ -61,7 +61,7 @@ func unlist(tx Tx, manifest, index digest.Digest) error {
 	if manifest == "" {
 		return nil
 	}
-	if err := tx.DeleteReferrer(manifest, index); err != nil {
+	if err := errors.Join(tx.DeleteReferrer(manifest, index), unconvert(tx, manifest, index)); err != nil {
 		return err
 	}
 	img, err := tx.Image(manifest)
@@ -73,6 +73,35 @@ func unlist(tx Tx, manifest, index digest.Digest) error {
 	}
 	img.Index, img.IndexSize, img.Published = "", 0, time.Time{}
 	return tx.PutImage(img)
+}
+
+// unconvert forgets what was made of the image source and has that index: it is
+// made anew when there is reason to.
+func unconvert(tx Tx, source, index digest.Digest) error {
+	var gone []ConversionRow
+	err := tx.Conversions(source, func(row ConversionRow) error {
+		if row.Index.Digest == index {
+			gone = append(gone, row)
+		}
+		return nil
+	})
+	if err != nil || len(gone) == 0 {
+		return err
+	}
+	var tags []ConvertedTagRow
+	err = tx.ConvertedTags(func(row ConvertedTagRow) error {
+		if row.Index == index {
+			tags = append(tags, row)
+		}
+		return nil
+	})
+	for _, row := range gone {
+		err = errors.Join(err, tx.DeleteConversion(source, row.Repo))
+	}
+	for _, row := range tags {
+		err = errors.Join(err, tx.DeleteConvertedTag(row.Repo, row.Tag))
+	}
+	return err
 }
 
 // unindex has layers wanted again whose zTOC is gone, and takes the indexes that

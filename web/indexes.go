@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -35,13 +36,17 @@ type Layer struct {
 	Spans     int                `json:"spans,omitempty"`
 }
 
-// Indexes lists every image, by manifest digest.
+// Indexes lists every image, by manifest digest, but for those of platforms that
+// nobody has pulled, whose manifests alone were fetched for a converted image.
 func Indexes(ctx context.Context, v Viewer) ([]Index, error) {
 	list := []Index{}
 	var configs []digest.Digest
 	err := v.View(ctx, func(tx storage.Tx) error {
 		return tx.Images(func(row storage.ImageRow) error {
 			one, config, err := indexOf(tx, row)
+			if row.Fetched && one.untouched() {
+				return err
+			}
 			list, configs = append(list, one), append(configs, config)
 			return err
 		})
@@ -55,6 +60,11 @@ func Indexes(ctx context.Context, v Viewer) ([]Index, error) {
 		return nil, fmt.Errorf("list indexes: %w", err)
 	}
 	return list, nil
+}
+
+// untouched reports an image of which no layer came by.
+func (x *Index) untouched() bool {
+	return x.Index == "" && !slices.ContainsFunc(x.Layers, func(l Layer) bool { return l.ZTOC != "" })
 }
 
 // IndexOf gives one image; storage.ErrNotFound.

@@ -146,6 +146,9 @@ type IndexRule struct {
 type ReferrersConfig struct {
 	UpstreamTimeout time.Duration `yaml:"upstream_timeout"` // then the upstream's part is as it last was
 	TTL             time.Duration `yaml:"ttl"`              // what an upstream listed is not asked for again for so long
+	Wait            time.Duration `yaml:"wait"`             // an answer without an index that is about to come is held for so long; 0: never
+	WaitMax         time.Duration `yaml:"wait_max"`         // and a client in all
+	FirstPull       string        `yaml:"first_pull" enum:"proceed,build"`
 }
 
 // EventsConfig is who is told of what happens here.
@@ -189,7 +192,7 @@ func Default() *Config {
 		Index: IndexConfig{
 			Enabled: true, Workers: 1, MaxUncompressed: 100 << 30, MaxFiles: 10_000_000, RetireAfter: 24 * time.Hour, Rules: []IndexRule{defaultRule()},
 		},
-		Referrers: ReferrersConfig{UpstreamTimeout: time.Second, TTL: time.Minute},
+		Referrers: ReferrersConfig{UpstreamTimeout: time.Second, TTL: time.Minute, Wait: 2 * time.Second, WaitMax: 20 * time.Second, FirstPull: "proceed"},
 		GC:        GCConfig{Interval: 24 * time.Hour, Grace: 24 * time.Hour, PulledAfter: 90 * 24 * time.Hour},
 		Uploads:   UploadsConfig{Expire: 24 * time.Hour},
 		Events:    EventsConfig{MaxQueue: 100_000},

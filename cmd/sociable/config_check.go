@@ -86,9 +86,18 @@ func (c *Config) checkAmounts(bad *findings) {
 		bad.add(c.origin("index.max_files"), "index.max_files: want at least 1; to index nothing write enabled: false")
 	}
 	c.checkPositive("index.retire_after", c.Index.RetireAfter, bad)
+	if w := c.Referrers.Wait; w > maxWait {
+		bad.add(c.origin("referrers.wait"), "referrers.wait: clients give up when no answer has begun after 3s: want at most %s", formatDuration(maxWait))
+	} else if w > c.Referrers.WaitMax {
+		bad.add(c.origin("referrers.wait_max"), "referrers.wait_max: want at least referrers.wait, %s", formatDuration(w))
+	}
 	c.checkPositive("referrers.upstream_timeout", c.Referrers.UpstreamTimeout, bad)
 	c.checkPositive("referrers.ttl", c.Referrers.TTL, bad)
 }
+
+// maxWait leaves soci-snapshotter, which waits 3 s for an answer to begin, time
+// for the way.
+const maxWait = 2500 * time.Millisecond
 
 func (c *Config) checkPositive(path string, d time.Duration, bad *findings) {
 	if d <= 0 {

@@ -58,7 +58,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 
 	fetch := &fetcher{}
 	ix := indexer.New(indexer.Options{
-		Fetch: fetch, RetireAfter: cfg.Index.RetireAfter,
+		Fetch: fetch, Flight: fetch.flight, Bring: fetch.bring, RetireAfter: cfg.Index.RetireAfter,
 		Store: store.Store, Rules: rules(cfg), Disabled: !cfg.Index.Enabled, Workers: cfg.Index.Workers,
 		MaxUncompressed: int64(cfg.Index.MaxUncompressed), MaxFiles: cfg.Index.MaxFiles,
 		Events: ev, SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: log, Registerer: reg,
@@ -68,7 +68,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 		return err
 	}
 	rf := referrers.New(referrers.Options{
-		Store: store.Store, Timeout: cfg.Referrers.UpstreamTimeout, TTL: cfg.Referrers.TTL, Logger: log, Registerer: reg,
+		Store: store.Store, Timeout: cfg.Referrers.UpstreamTimeout, TTL: cfg.Referrers.TTL, Hold: holdOptions(cfg, ix), Logger: log, Registerer: reg,
 		Upstream: askReferrers(ups, clients, acc), Hosted: isHosted(ups),
 	})
 	// What outlives a request ends after the listeners, not with them.

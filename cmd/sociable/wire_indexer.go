@@ -1,7 +1,29 @@
 package main
 
-import "github.com/sociable/sociable/proxy"
+import (
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/indexer"
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/proxy"
+	"github.com/sociable/sociable/referrers"
+)
 
 // fetcher is the proxy as the indexer uses it. The indexer is made first: the
-// proxy is set before the indexer runs.
+// proxy is set before anything runs.
 type fetcher struct{ *proxy.Proxy }
+
+func (f *fetcher) flight(d digest.Digest) (int64, float64, bool) { return f.Flight(d) }
+
+func (f *fetcher) bring(repo oci.Repo, d v1.Descriptor) { f.Bring(repo, d) }
+
+// holdOptions has clients wait for indexes that ix is about to list.
+func holdOptions(cfg *Config, ix *indexer.Indexer) referrers.HoldOptions {
+	if cfg.Referrers.Wait == 0 {
+		return referrers.HoldOptions{}
+	}
+	return referrers.HoldOptions{
+		Coming: ix, Wait: cfg.Referrers.Wait, Max: cfg.Referrers.WaitMax, Build: cfg.Referrers.FirstPull == "build",
+	}
+}
