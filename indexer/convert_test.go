@@ -349,3 +349,36 @@ func TestTagMoves(t *testing.T) {
 		}
 	})
 }
+
+// TestPurgeOfConverted: an image that is purged leaves nothing of what was made
+// of it, and nothing that leads there.
+func TestPurgeOfConverted(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w, s := startSupplied(t, t.TempDir(), "buildkit", Rule{Repositories: []string{"redis"}, MinLayerSize: 20000, SpanSize: 65536})
+		source := s.pull(t, "7", "linux/amd64", "linux/arm64")
+		w.settle()
+		row, ok := w.conversion(source)
+		if !ok {
+			t.Fatal("it was not converted")
+		}
+		_, err := w.store.PurgeImage(t.Context(), source, nil)
+		w.check("purge", err)
+		w.settle()
+		for _, m := range row.Made {
+			if _, err := w.store.Stat(t.Context(), m.Digest); !errors.Is(err, storage.ErrNotFound) {
+				t.Errorf("%s, made of %s, is here: %v", m.Digest, m.Of, err)
+			}
+		}
+		if _, ok := w.conversion(source); ok || w.convertedTag("7") != "" {
+			t.Error("its rows are here")
+		}
+		w.view(func(tx storage.Tx) error {
+			return tx.Blobs(func(b storage.BlobRow) error {
+				if b.Digest != oci.EmptyDigest {
+					t.Errorf("left: %+v", b)
+				}
+				return nil
+			})
+		})
+	})
+}

@@ -111,6 +111,9 @@ func (p *imagePurge) plan(ctx context.Context, tx Tx) error {
 		p.below[d] = nil
 	}
 	err = tx.Manifests(func(row ManifestRow) error {
+		if made, err := tx.Blob(row.Digest); err == nil && made.Kind == KindIndex {
+			return nil // of an image: what it names is that image's
+		}
 		for _, d := range Named(&row.Manifest) {
 			if by, ok := p.below[d]; ok {
 				p.below[d] = append(by, row.Digest)
