@@ -13,13 +13,13 @@ import (
 // pulled tells of a manifest or blob that was sent whole.
 func (p *Proxy) pulled(r *http.Request, repo oci.Repo, target v1.Descriptor, tag string) {
 	if r.Method == http.MethodGet && p.opt.Events.Wants(oci.EventPull) {
-		p.opt.Events.Note(oci.Event{Kind: oci.EventPull, Repo: repo, Tag: tag, Target: target, Request: eventRequest(r)})
+		p.opt.Events.Note(oci.Event{Kind: oci.EventPull, Repo: repo, Tag: tag, Target: target, Request: p.eventRequest(r)})
 	}
 }
 
 // tell files, in the transaction that does it, what r did to a hosted repository.
 func (p *Proxy) tell(tx storage.EventTx, r *http.Request, e oci.Event) error {
-	e.Request = eventRequest(r)
+	e.Request = p.eventRequest(r)
 	return p.opt.Events.File(tx, e)
 }
 
@@ -46,14 +46,18 @@ func blobTarget(d digest.Digest, size int64) v1.Descriptor {
 }
 
 // eventRequest is what an event says of the request that brought it about.
-func eventRequest(r *http.Request) *oci.EventRequest {
+func (p *Proxy) eventRequest(r *http.Request) *oci.EventRequest {
 	scheme := "http"
 	if r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" {
 		scheme = "https"
 	}
+	who := ""
+	if x, ok := p.opt.Access.(Door); ok {
+		who = x.Who(r)
+	}
 	return &oci.EventRequest{
 		ID: note(r).id, Addr: r.RemoteAddr, Method: r.Method, UserAgent: r.UserAgent(),
-		Scheme: scheme, Host: r.Host,
+		Scheme: scheme, Host: r.Host, Actor: who,
 	}
 }
 

@@ -41,7 +41,7 @@ func (p *Proxy) manifest(w http.ResponseWriter, r *http.Request) error {
 	if err == nil && got.out == outcomeMiss { // what upstream says has not been looked at yet
 		err = p.store.View(r.Context(), func(tx storage.Tx) error { return storage.NotBlocked(tx, got.desc.Digest) })
 	}
-	if errors.Is(err, storage.ErrNotFound) {
+	if errors.Is(err, storage.ErrNotFound) || upstream.IsNotFound(err) {
 		if served, err := p.fallbackTag(w, r, up, repo, ref.Tag); served {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -191,11 +192,50 @@ func (g *collection) all(ctx context.Context) error {
 	}
 	for range collectRounds {
 		n, err := g.blobs(ctx)
-		if err != nil || n == 0 {
+		if err != nil {
 			return err
 		}
+		if n == 0 {
+			break
+		}
 	}
-	return nil
+	return g.lists(ctx)
+}
+
+// lists forgets what upstreams listed for subjects that are not here and that
+// nobody has asked about for as long as makes a manifest garbage. That they are
+// gone shows nowhere: they are asked for again.
+func (g *collection) lists(ctx context.Context) error {
+	if g.dry || g.c.o.Pulled <= 0 {
+		return nil
+	}
+	var old []UpstreamReferrersRow
+	err := g.s.View(ctx, func(tx Tx) error {
+		old = nil
+		return tx.AllUpstreamReferrers(func(row UpstreamReferrersRow) error {
+			if g.now.Sub(row.Checked) > g.c.o.Pulled {
+				old = append(old, UpstreamReferrersRow{Repo: row.Repo, Subject: row.Subject})
+			}
+			return ctx.Err()
+		})
+	})
+	for batch := range slices.Chunk(old, collectWrites) {
+		if err != nil {
+			break
+		}
+		err = g.s.Update(ctx, func(tx Tx) error {
+			for _, row := range batch {
+				if _, err := tx.Manifest(row.Subject); !errors.Is(err, ErrNotFound) {
+					continue
+				}
+				if err := tx.DeleteUpstreamReferrers(row.Repo, row.Subject); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return err
 }
 
 // tell counts what goes, and whoever asked hears of it.

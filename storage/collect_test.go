@@ -362,6 +362,9 @@ func TestCollectPulled(t *testing.T) {
 			tx.PutUpstreamReferrers(storage.UpstreamReferrersRow{Repo: repoA, Subject: old}))
 	}))
 	pinned, asked := pull("pinned"), pull("asked")
+	r.must(r.Update(t.Context(), func(tx storage.Tx) error { // of a subject that never came by
+		return tx.PutUpstreamReferrers(storage.UpstreamReferrersRow{Repo: repoA, Subject: digest.FromString("never"), Checked: r.clock()})
+	}))
 	_, err := r.Pin(t.Context(), "docker.io/library/a:pinned", pinned)
 	r.must(err)
 	r.must(r.Flush(t.Context()))
@@ -396,6 +399,8 @@ func TestCollectPulled(t *testing.T) {
 		absent("tag", err)
 		_, err = tx.UpstreamReferrers(repoA, old)
 		absent("upstream's referrers", err)
+		_, err = tx.UpstreamReferrers(repoA, digest.FromString("never"))
+		absent("upstream's referrers of what never came by", err)
 		for _, d := range []digest.Digest{old, l.Digest()} {
 			if has, err := tx.HasRight(repoA, d); has || err != nil {
 				t.Errorf("right to %s: %t, %v", d, has, err)
@@ -566,4 +571,28 @@ func TestCollectOneAtATime(t *testing.T) {
 		}
 	})
 	r.must(err)
+}
+
+// TestCollectMany walks a store of 11,000 blobs in batches: no row of it is
+// garbage, and none is kept in memory.
+func TestCollectMany(t *testing.T) {
+	db, err := bolt.Open(t.TempDir()+"/meta.db", bolt.Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	scale := storagetest.Scale{Images: 100, LayersPerImage: 8, SpansPerLayer: 100}
+	storagetest.Generate(t, db, scale)
+	r := newRegistry(t, storage.Options{Meta: db})
+	report, err := r.collector().Collect(t.Context(), true, nil)
+	r.must(err)
+	if report.Manifests+report.Made+report.Blobs+report.Tags != 0 {
+		t.Errorf("%+v, want nothing: all was pulled lately", report)
+	}
+	r.pass(1000 * time.Hour)
+	report, err = r.collector().Collect(t.Context(), true, nil)
+	r.must(err)
+	if report.Manifests != scale.Images || report.Blobs != 0 {
+		t.Errorf("%+v, want %d manifests", report, scale.Images)
+	}
 }

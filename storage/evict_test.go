@@ -55,7 +55,11 @@ func (r *rig) wantWhich(served map[string]digest.Digest, want ...string) {
 // has room made for the last.
 func TestEvictOldest(t *testing.T) {
 	now := &clock{t: noon}
-	r := newRig(t, t.TempDir(), nil, storage.Options{MaxBytes: 100_000, Now: now.now})
+	told := map[digest.Digest]bool{}
+	r := newRig(t, t.TempDir(), nil, storage.Options{MaxBytes: 100_000, Now: now.now, Evicted: func(_ storage.Tx, row storage.BlobRow) error {
+		told[row.Digest] = true
+		return nil
+	}})
 	ds := map[string]digest.Digest{}
 	for _, c := range []struct {
 		name string
@@ -84,6 +88,9 @@ func TestEvictOldest(t *testing.T) {
 
 	ds["new"] = r.mustPut(kb("new", 20), storage.KindBlob, storage.Durable)
 	r.wantWhich(ds, "manifest", "ztoc", "index", "read again", "open", "young", "fits", "new")
+	if len(told) != 1 || !told[ds["old blob"]] {
+		t.Errorf("told of %v, want the blob alone, %s", told, ds["old blob"])
+	}
 	if err := open.Close(); err != nil {
 		t.Errorf("Close: %v", err)
 	}
