@@ -50,8 +50,7 @@ func (p *Proxy) newRouter() *mux.Router {
 		http.MethodGet: p.blob, http.MethodHead: p.blob, http.MethodDelete: p.deleteBlob,
 	})
 	route(v2.RouteNameCatalog, "/v2/_catalog", "/v2/_catalog", reads(p.catalog))
-	route(v2.RouteNameBase, "/v2/", "/v2/", reads(p.base))
-	m.Path("/v2").Methods(http.MethodGet, http.MethodHead).Handler(oci.Handler(p.base))
+	route(v2.RouteNameBase, "/v2{slash:/?}", "/v2", reads(p.base))
 	m.NotFoundHandler = oci.Handler(unknownPath)
 	return m
 }
