@@ -212,7 +212,21 @@ func forgetManifest(tx Tx, d digest.Digest) error {
 	for _, named := range Named(&row.Manifest) {
 		errs = append(errs, forgetRights(tx, named))
 	}
+	errs = append(errs, forgetConversions(tx, d))
 	return errors.Join(errs...)
+}
+
+// forgetConversions has no SOCI v2 image be offered for d any more.
+func forgetConversions(tx Tx, d digest.Digest) error {
+	var rows []ConversionRow
+	err := tx.Conversions(d, func(row ConversionRow) error {
+		rows = append(rows, row)
+		return nil
+	})
+	for i := range rows {
+		err = errors.Join(err, tx.DeleteConversion(d, rows[i].Repo))
+	}
+	return err
 }
 
 // forgetImage takes an image off the books of the indexer.

@@ -358,7 +358,7 @@ func TestCollectPulled(t *testing.T) {
 		img.Index = index
 		return errors.Join(err, tx.PutImage(img), tx.PutManifest(storage.ManifestRow{Digest: index}),
 			tx.PutReferrer(storage.ReferrerRow{Subject: old, Descriptor: v1.Descriptor{Digest: index}}),
-			tx.PutRight(repoA, l.Digest()),
+			tx.PutRight(repoA, l.Digest()), tx.PutConversion(storage.ConversionRow{Source: v1.Descriptor{Digest: old}, Repo: repoA}),
 			tx.PutUpstreamReferrers(storage.UpstreamReferrersRow{Repo: repoA, Subject: old}))
 	}))
 	pinned, asked := pull("pinned"), pull("asked")
@@ -399,6 +399,8 @@ func TestCollectPulled(t *testing.T) {
 		absent("tag", err)
 		_, err = tx.UpstreamReferrers(repoA, old)
 		absent("upstream's referrers", err)
+		_, err = tx.Conversion(old, repoA)
+		absent("conversion", err)
 		_, err = tx.UpstreamReferrers(repoA, digest.FromString("never"))
 		absent("upstream's referrers of what never came by", err)
 		for _, d := range []digest.Digest{old, l.Digest()} {
