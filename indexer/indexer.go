@@ -26,6 +26,9 @@ type Options struct {
 	// it; nil: there are none.
 	Flight Flight
 	Bring  func(repo oci.Repo, d v1.Descriptor)
+	// Busy reports that clients have much to do here: no further layer is then
+	// indexed from the store, or fetched for it. nil: never.
+	Busy func() bool
 	// RetireAfter is how long what is listed no more can still be read. 0: 24 h.
 	RetireAfter time.Duration
 	// OnlyAsked leaves alone all images but those that Want named: for who has a

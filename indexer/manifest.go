@@ -138,10 +138,10 @@ func (x *Indexer) takeNotes(tx storage.Tx, d digest.Digest, see func(*storage.Im
 	var n notes
 	sameLayers := reflect.DeepEqual(old.Layers, img.Layers)
 	if !sameLayers || !slices.Equal(old.Repos, img.Repos) || !slices.Equal(old.Tags, img.Tags) ||
-		old.Platform != img.Platform || !reflect.DeepEqual(old.Asked, img.Asked) {
+		old.Platform != img.Platform || !reflect.DeepEqual(old.Asked, img.Asked) || old.Withdrawn != img.Withdrawn {
 		n.img = &img
 	}
-	if sameLayers && img.Index != "" && rule.listsV1() {
+	if sameLayers && img.Index != "" && rule.listsV1() && !img.Withdrawn {
 		n.settled = true
 		return n, nil
 	}

@@ -54,7 +54,7 @@ func (x *Indexer) plan(tx storage.Tx, manifest digest.Digest) (publication, erro
 			})
 		}
 	}
-	if len(layers) > 0 && x.ruleOf(&img).listsV1() {
+	if len(layers) > 0 && !img.Withdrawn && x.ruleOf(&img).listsV1() {
 		if p.body, err = EncodeIndexV1(img.Manifest, layers); err != nil {
 			return p, err
 		}

@@ -36,7 +36,7 @@ func (x *Indexer) Want(ctx context.Context, repo oci.Repo, row storage.ManifestR
 	}
 	subject := v1.Descriptor{MediaType: row.Manifest.MediaType, Digest: row.Digest, Size: row.Size}
 	err := x.note(ctx, row.Digest, func(img *storage.ImageRow) []v1.Descriptor {
-		img.Manifest, img.Asked = subject, &how
+		img.Manifest, img.Asked, img.Withdrawn = subject, &how, false
 		if !slices.Contains(img.Repos, repo) {
 			img.Repos = append(img.Repos, repo)
 		}
@@ -69,4 +69,10 @@ func (x *Indexer) counter(k key) *atomic.Int64 {
 	}
 	n.Store(0) // what an attempt before read
 	return n
+}
+
+// Wake has the queue looked at again: somebody else changed its rows.
+func (x *Indexer) Wake() {
+	wake(x.toLease)
+	wake(x.toTask)
 }

@@ -2,6 +2,8 @@ package indexer
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -163,5 +165,70 @@ func TestComing(t *testing.T) {
 		w.settle()
 		coming(false, 0) // it is listed
 		w.wantIndex(img, a, b)
+	})
+}
+
+// TestWithdrawn: an index that an operator withdrew is not made again by what
+// passes, nor by a restart, stays readable for a while, and comes back when it
+// is asked for.
+func TestWithdrawn(t *testing.T) {
+	a := newLayer(t, 1)
+	img := newImage(t, "img", a)
+	inBubble(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := start(t, dir, Options{Rules: everything}, nil)
+		w.manifest(redis, img)
+		w.whole(a)
+		w.settle()
+		was := w.wantIndex(img, a)
+		w.check("withdraw", w.store.Update(t.Context(), func(tx storage.Tx) error {
+			gone, err := storage.WithdrawIndexes(tx, img.digest, w.x.now())
+			if len(gone) != 1 || gone[0] != was.Digest {
+				t.Errorf("withdrawn: %v", gone)
+			}
+			return err
+		}))
+		w.manifest(redis, img)
+		w.settle()
+		w.wantNoIndex(img)
+		w.read(was.Digest)
+		w.stop()
+
+		w = start(t, dir, Options{Rules: everything}, nil)
+		w.settle()
+		w.wantNoIndex(img)
+		row := storage.ManifestRow{Digest: img.digest, Size: int64(len(img.body)), Manifest: img.manifest}
+		w.check("want", w.x.Want(t.Context(), redis, row, storage.Asked{SpanSize: everything[0].SpanSize}))
+		w.settle()
+		if again := w.wantIndex(img, a); again.Digest != was.Digest {
+			t.Errorf("asked for again it is %s, was %s", again.Digest, was.Digest)
+		}
+		time.Sleep(48 * time.Hour)
+		w.settle()
+		w.wantIndex(img, a) // what is listed again is not removed
+	})
+}
+
+// TestRottenLayer: a stored layer of which the bytes have changed is dropped,
+// not tried again for ever.
+func TestRottenLayer(t *testing.T) {
+	a := newLayer(t, 1)
+	img := newImage(t, "img", a)
+	inBubble(t, func(t *testing.T) {
+		w := start(t, t.TempDir(), Options{Rules: everything}, nil)
+		w.keep(a)
+		w.settle()
+		d := digest.FromBytes(a)
+		file := filepath.Join(w.dir, "blobs", "sha256", d.Encoded()[:2], d.Encoded())
+		other := newLayer(t, 2)
+		other = append(other[:min(len(a), len(other))], make([]byte, max(0, len(a)-len(other)))...)
+		w.check("rot", errors.Join(os.Chmod(file, 0o600), os.WriteFile(file, other, 0o600)))
+		w.manifest(redis, img)
+		w.settle()
+		time.Sleep(24 * time.Hour)
+		w.settle()
+		if jobs := w.jobs(); len(jobs) != 0 {
+			t.Errorf("jobs left: %+v", jobs)
+		}
 	})
 }

@@ -12,9 +12,16 @@ import (
 	"github.com/sociable/sociable/storage"
 )
 
+// busyPause is how long the queue waits while clients have much to do.
+const busyPause = time.Second
+
 // worker takes jobs off the queue, oldest first, and does them.
 func (x *Indexer) worker(ctx context.Context) error {
 	for ctx.Err() == nil {
+		if x.opt.Busy != nil && x.opt.Busy() {
+			pause(ctx, busyPause)
+			continue
+		}
 		job, wait, err := x.lease(ctx)
 		switch {
 		case err != nil:

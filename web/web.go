@@ -26,6 +26,7 @@ type Options struct {
 	Creator   *Creator        // nil: no indexes are made
 	Images    Images          // nil: nothing is pulled or imported through here
 	Indexing  Indexing        // nil: nothing is indexed
+	Wake      func()          // called when jobs were changed; nil: nobody waits for them
 	Logger    *slog.Logger    // nil: nothing is logged
 	Health    func() []Health // of what is outside this process, for /readyz?verbose; nil: nothing
 }
@@ -66,9 +67,13 @@ func (s *Web) Local(life context.Context) http.Handler {
 	get.Path("/api/v1/indexes").Handler(oci.Handler(s.indexes))
 	get.Path("/api/v1/indexes/{manifest}").Handler(oci.Handler(s.index))
 	get.Path("/api/v1/image").Queries("name", "{name}").Handler(oci.Handler(s.facts))
+	get.Path("/api/v1/jobs").Handler(oci.Handler(s.jobs))
 	get.Path("/api/v1/pins").Handler(oci.Handler(s.pins))
 	get.Path("/api/v1/blocks").Handler(oci.Handler(s.blocks))
 	post := m.Methods(http.MethodPost).Subrouter()
+	post.Path("/api/v1/jobs/retry").Handler(s.changeJob(RetryJob))
+	post.Path("/api/v1/jobs/cancel").Handler(s.changeJob(CancelJob))
+	post.Path("/api/v1/indexes/withdraw").Handler(oci.Handler(s.withdraw))
 	post.Path("/api/v1/purge").Handler(oci.Handler(s.purge))
 	post.Path("/api/v1/unblock").Handler(oci.Handler(s.unblock))
 	post.Path("/api/v1/refresh").Handler(oci.Handler(s.refresh))

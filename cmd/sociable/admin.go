@@ -32,6 +32,10 @@ type adminAPI interface {
 	Refresh(ctx context.Context, name string) (web.Tag, error)
 	Pin(ctx context.Context, name string) (web.Pin, error)
 	Unpin(ctx context.Context, name string) (web.Pin, error)
+	Jobs(ctx context.Context) ([]web.Job, error)
+	RetryJob(ctx context.Context, id string) (int, error)
+	CancelJob(ctx context.Context, id string) (int, error)
+	WithdrawIndex(ctx context.Context, name string) (web.Withdrawn, error) // web.Withdraw
 	Pins(ctx context.Context) ([]web.Pin, error)
 	Missing(ctx context.Context) ([]storage.MissingRow, error)
 	// Check is storage.Store.Check; tell hears of progress and problems.

@@ -65,6 +65,30 @@ func (c *adminClient) Unpin(ctx context.Context, name string) (p web.Pin, err er
 	return p, c.call(ctx, http.MethodPost, "/api/v1/unpin", byName(name), &p)
 }
 
+func (c *adminClient) Jobs(ctx context.Context) (list []web.Job, err error) {
+	return list, c.call(ctx, http.MethodGet, "/api/v1/jobs", nil, &list)
+}
+
+func (c *adminClient) RetryJob(ctx context.Context, id string) (int, error) {
+	return c.changeJobs(ctx, "retry", id)
+}
+
+func (c *adminClient) CancelJob(ctx context.Context, id string) (int, error) {
+	return c.changeJobs(ctx, "cancel", id)
+}
+
+func (c *adminClient) changeJobs(ctx context.Context, how, id string) (int, error) {
+	var n struct {
+		Jobs int `json:"jobs"`
+	}
+	err := c.call(ctx, http.MethodPost, "/api/v1/jobs/"+how, byName(id), &n)
+	return n.Jobs, err
+}
+
+func (c *adminClient) WithdrawIndex(ctx context.Context, name string) (x web.Withdrawn, err error) {
+	return x, c.call(ctx, http.MethodPost, "/api/v1/indexes/withdraw", byName(name), &x)
+}
+
 func (c *adminClient) Pins(ctx context.Context) (list []web.Pin, err error) {
 	return list, c.call(ctx, http.MethodGet, "/api/v1/pins", nil, &list)
 }

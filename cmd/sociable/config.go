@@ -117,6 +117,9 @@ func (u *UpstreamConfig) RootCAs() *x509.CertPool { return u.rootCAs }
 type IndexConfig struct {
 	Enabled bool `yaml:"enabled"`
 	Workers int  `yaml:"workers"` // layers indexed from the store at once
+	// PauseAbove is how many requests may be answered while one more layer of the
+	// store is begun; 0: any number.
+	PauseAbove int `yaml:"pause_above"`
 	// A layer beyond either is not indexed.
 	MaxUncompressed Bytes `yaml:"max_uncompressed"`
 	MaxFiles        int   `yaml:"max_files"`
@@ -190,7 +193,7 @@ func Default() *Config {
 		Upstreams:       map[string]*UpstreamConfig{},
 		Hosted:          map[string]*HostedConfig{localNamespace: {}},
 		Index: IndexConfig{
-			Enabled: true, Workers: 1, MaxUncompressed: 100 << 30, MaxFiles: 10_000_000, RetireAfter: 24 * time.Hour, Rules: []IndexRule{defaultRule()},
+			Enabled: true, Workers: 1, PauseAbove: 32, MaxUncompressed: 100 << 30, MaxFiles: 10_000_000, RetireAfter: 24 * time.Hour, Rules: []IndexRule{defaultRule()},
 		},
 		Referrers: ReferrersConfig{UpstreamTimeout: time.Second, TTL: time.Minute, Wait: 2 * time.Second, WaitMax: 20 * time.Second, FirstPull: "proceed"},
 		GC:        GCConfig{Interval: 24 * time.Hour, Grace: 24 * time.Hour, PulledAfter: 90 * 24 * time.Hour},

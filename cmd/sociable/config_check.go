@@ -76,6 +76,9 @@ func (c *Config) checkAmounts(bad *findings) {
 	if p := c.Storage.FillAfterPercent; p < 0 || p > 100 {
 		bad.add(c.origin("storage.fill_after_percent"), "storage.fill_after_percent: want 1 to 100, or 0 for never")
 	}
+	if c.Index.PauseAbove < 0 {
+		bad.add(c.origin("index.pause_above"), "index.pause_above: want a number of requests, or 0 to never pause")
+	}
 	if c.Index.Workers < 1 {
 		bad.add(c.origin("index.workers"), "index.workers: want at least 1; to index nothing write enabled: false")
 	}

@@ -12,7 +12,7 @@ func newIndexCommand() *cobra.Command {
 		Args:  subcommandOnly,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newIndexCreateCommand(), newIndexListCommand(), newIndexInfoCommand())
+	cmd.AddCommand(newIndexCreateCommand(), newIndexListCommand(), newIndexInfoCommand(), newIndexRemoveCommand())
 	return cmd
 }
 

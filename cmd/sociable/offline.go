@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -73,6 +74,22 @@ func (o *offline) Pin(ctx context.Context, name string) (web.Pin, error) {
 
 func (o *offline) Unpin(ctx context.Context, name string) (web.Pin, error) {
 	return web.Unpin(ctx, o.store, name)
+}
+
+func (o *offline) Jobs(ctx context.Context) ([]web.Job, error) {
+	return web.Jobs(ctx, o.store, time.Now())
+}
+
+func (o *offline) RetryJob(ctx context.Context, id string) (int, error) {
+	return web.RetryJob(ctx, o.store, id)
+}
+
+func (o *offline) CancelJob(ctx context.Context, id string) (int, error) {
+	return web.CancelJob(ctx, o.store, id)
+}
+
+func (o *offline) WithdrawIndex(ctx context.Context, name string) (web.Withdrawn, error) {
+	return web.Withdraw(ctx, o.store, name)
 }
 
 func (o *offline) Pins(ctx context.Context) ([]web.Pin, error) { return web.Pins(ctx, o.store) }

@@ -58,7 +58,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 
 	fetch := &fetcher{}
 	ix := indexer.New(indexer.Options{
-		Fetch: fetch, Flight: fetch.flight, Bring: fetch.bring, RetireAfter: cfg.Index.RetireAfter,
+		Fetch: fetch, Flight: fetch.flight, Bring: fetch.bring, Busy: fetch.busy(cfg.Index.PauseAbove), RetireAfter: cfg.Index.RetireAfter,
 		Store: store.Store, Rules: rules(cfg), Disabled: !cfg.Index.Enabled, Workers: cfg.Index.Workers,
 		MaxUncompressed: int64(cfg.Index.MaxUncompressed), MaxFiles: cfg.Index.MaxFiles,
 		Events: ev, SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: log, Registerer: reg,
@@ -87,6 +87,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	gc := storage.NewCollector(collectOptions(cfg, store.Store, log, reg))
 	admin := web.New(web.Options{
 		Store: store.Store, Collector: gc, Images: px, Indexing: ix, Gatherer: reg, Logger: log, Health: health(clients),
+		Wake:    ix.Wake,
 		Creator: &web.Creator{Store: store.Store, Find: pulledImages(px, store.Store), Index: ix},
 	})
 

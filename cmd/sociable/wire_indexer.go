@@ -18,6 +18,14 @@ func (f *fetcher) flight(d digest.Digest) (int64, float64, bool) { return f.Flig
 
 func (f *fetcher) bring(repo oci.Repo, d v1.Descriptor) { f.Bring(repo, d) }
 
+// busy reports that more than so many requests are being answered; 0: never.
+func (f *fetcher) busy(above int) func() bool {
+	if above == 0 {
+		return nil
+	}
+	return func() bool { return f.Active() > above }
+}
+
 // holdOptions has clients wait for indexes that ix is about to list.
 func holdOptions(cfg *Config, ix *indexer.Indexer) referrers.HoldOptions {
 	if cfg.Referrers.Wait == 0 {

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/sociable/sociable/web"
+)
+
+func newJobsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "jobs",
+		Short: "See, retry and cancel what waits to be indexed",
+		Args:  subcommandOnly,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newJobsListCommand(),
+		newJobsChangeCommand("retry", "Have a job done at its next turn, as if it never had failed", "%d jobs are tried again\n", adminAPI.RetryJob),
+		newJobsChangeCommand("cancel", "Drop a job, until its image is pulled again", "%d jobs cancelled\n", adminAPI.CancelJob))
+	return cmd
+}
+
+func newJobsListCommand() *cobra.Command {
+	var flags storeFlags
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List what waits to be indexed, fetched or converted",
+		Example: `  sociable jobs list
+  sociable jobs list --json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
+				list, err := api.Jobs(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if flags.json {
+					return printJSON(cmd.OutOrStdout(), append([]web.Job{}, list...)) // [] rather than null
+				}
+				return printJobs(cmd.OutOrStdout(), list)
+			})
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}
+
+func printJobs(w io.Writer, list []web.Job) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "ID\tSTATE\tATTEMPTS\tAGE\tREPOSITORY\tERROR")
+	for _, x := range list {
+		state := x.State
+		if x.State == web.JobPutOff {
+			state += ", " + humanize.Time(x.NotBefore)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\n", x.ID, state, x.Attempts, humanize.Time(x.Created), x.Repository, orDash(x.Error))
+	}
+	return t.Flush()
+}
+
+func newJobsChangeCommand(name, short, done string, change func(adminAPI, context.Context, string) (int, error)) *cobra.Command {
+	var flags storeFlags
+	var failed bool
+	cmd := &cobra.Command{
+		Use:   name + " ID|--failed",
+		Short: short,
+		Example: fmt.Sprintf(`  sociable jobs %[1]s image:docker.io/library/redis:7
+  sociable jobs %[1]s --failed`, name),
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if failed != (len(args) == 0) {
+				return usageError{errors.New("name one job, as jobs list shows it, or give --failed"), false}
+			}
+			id := ""
+			if len(args) == 1 {
+				id = args[0]
+			}
+			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
+				n, err := change(api, cmd.Context(), id)
+				if err != nil {
+					return err
+				}
+				if flags.json {
+					return printJSON(cmd.OutOrStdout(), map[string]int{"jobs": n})
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), done, n)
+				return err
+			})
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().BoolVar(&failed, "failed", false, "all that were given up")
+	return cmd
+}
+
+func newIndexRemoveCommand() *cobra.Command {
+	var flags storeFlags
+	cmd := &cobra.Command{
+		Use:   "rm IMAGE",
+		Short: "Offer no index of an image any more",
+		Long: `Offer no index of an image any more: its SOCI v1 indexes are listed no more, and
+its v2 image is served no more at its tag. They stay readable by digest for
+index.retire_after. It holds until index create asks for one again.`,
+		Example: `  sociable index rm redis:7`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
+				x, err := api.WithdrawIndex(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				if flags.json {
+					return printJSON(cmd.OutOrStdout(), x)
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d indexes withdrawn\n", x.Reference, len(x.Indexes))
+				return err
+			})
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}

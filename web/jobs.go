@@ -1,0 +1,223 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+// Job is work that waits, or is under way: a layer to index, or a task about an
+// image.
+type Job struct {
+	ID         string    `json:"id"`
+	Kind       string    `json:"kind"`       // layer, image, convert
+	Repository string    `json:"repository"` // canonical
+	Reference  string    `json:"reference"`  // layer, tag or digest
+	State      string    `json:"state"`      // waiting, put-off (until NotBefore) or failed
+	Size       int64     `json:"size,omitempty"`
+	Priority   int       `json:"priority,omitempty"`
+	Attempts   int       `json:"attempts"`
+	NotBefore  time.Time `json:"not_before,omitzero"`
+	Error      string    `json:"error,omitempty"` // of the last attempt
+	Created    time.Time `json:"created"`
+}
+
+// States of a Job.
+const (
+	JobWaiting = "waiting"
+	JobPutOff  = "put-off"
+	JobFailed  = "failed" // given up, until it is retried by hand
+)
+
+// Jobs lists what waits: tasks, then layers, each in the order in which they
+// are taken.
+func Jobs(ctx context.Context, v Viewer, now time.Time) ([]Job, error) {
+	list := []Job{}
+	err := v.View(ctx, func(tx storage.Tx) error {
+		list = list[:0]
+		err := tx.Tasks(func(t storage.TaskRow) error {
+			list = append(list, taskJob(&t, now))
+			return ctx.Err()
+		})
+		if err != nil {
+			return err
+		}
+		return tx.Jobs(func(j storage.JobRow) error {
+			list = append(list, layerJob(&j, now))
+			return ctx.Err()
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list jobs: %w", err)
+	}
+	return list, nil
+}
+
+func taskJob(t *storage.TaskRow, now time.Time) Job {
+	sep := ":"
+	if _, err := oci.ParseDigest(t.Reference); err == nil {
+		sep = "@"
+	}
+	return Job{
+		ID: string(t.Kind) + ":" + t.Repo.String() + sep + t.Reference, Kind: string(t.Kind), Repository: t.Repo.String(),
+		Reference: t.Reference, State: jobState(t.Failed, t.NotBefore, now), Priority: t.Priority, Attempts: t.Attempts,
+		NotBefore: t.NotBefore, Error: t.LastError, Created: t.Created,
+	}
+}
+
+func layerJob(j *storage.JobRow, now time.Time) Job {
+	d := j.Layer.Digest
+	return Job{
+		ID: "layer:" + d.String() + "/" + strconv.FormatInt(j.SpanSize, 10), Kind: "layer", Repository: j.Layer.Repo.String(),
+		Reference: d.String(), State: jobState(j.Failed, j.NotBefore, now), Size: j.Layer.Size, Priority: j.Priority,
+		Attempts: j.Attempts, NotBefore: j.NotBefore, Error: j.LastError, Created: j.Created,
+	}
+}
+
+func jobState(failed bool, notBefore, now time.Time) string {
+	switch {
+	case failed:
+		return JobFailed
+	case notBefore.After(now):
+		return JobPutOff
+	}
+	return JobWaiting
+}
+
+// RetryJob has a job be taken at its next turn, as if it never had failed; "" is
+// every one that failed. It gives how many. storage.ErrNotFound.
+func RetryJob(ctx context.Context, s *storage.Store, id string) (int, error) {
+	return changeJobs(ctx, s, id, func(tx storage.Tx, t *storage.TaskRow, j *storage.JobRow) error {
+		if t != nil {
+			t.Attempts, t.NotBefore, t.Failed = 0, time.Time{}, false
+			return tx.PutTask(*t)
+		}
+		j.Attempts, j.NotBefore, j.Failed = 0, time.Time{}, false
+		return tx.PutJob(*j)
+	})
+}
+
+// CancelJob drops a job; "" is every one that failed. What it was about may come
+// up again: when the image is pulled, or a server starts. storage.ErrNotFound.
+func CancelJob(ctx context.Context, s *storage.Store, id string) (int, error) {
+	return changeJobs(ctx, s, id, func(tx storage.Tx, t *storage.TaskRow, j *storage.JobRow) error {
+		if t != nil {
+			return tx.DeleteTask(t.Kind, t.Repo, t.Reference)
+		}
+		return tx.DeleteJob(j.Layer.Digest, j.SpanSize)
+	})
+}
+
+// changeJobs changes the job id, or all that failed.
+func changeJobs(ctx context.Context, s *storage.Store, id string, change func(storage.Tx, *storage.TaskRow, *storage.JobRow) error) (n int, err error) {
+	now := time.Time{}
+	wants := func(x *Job) bool { return x.ID == id || id == "" && x.State == JobFailed }
+	err = s.Update(ctx, func(tx storage.Tx) error {
+		n = 0
+		var tasks []storage.TaskRow
+		var layers []storage.JobRow
+		err := tx.Tasks(func(t storage.TaskRow) error {
+			if x := taskJob(&t, now); wants(&x) {
+				tasks = append(tasks, t)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		err = tx.Jobs(func(j storage.JobRow) error {
+			if x := layerJob(&j, now); wants(&x) {
+				layers = append(layers, j)
+			}
+			return nil
+		})
+		for i := range tasks {
+			if err == nil {
+				err = change(tx, &tasks[i], nil)
+			}
+		}
+		for i := range layers {
+			if err == nil {
+				err = change(tx, nil, &layers[i])
+			}
+		}
+		n = len(tasks) + len(layers)
+		if err == nil && n == 0 && id != "" {
+			err = fmt.Errorf("no job has the id %.300q: %w", id, storage.ErrNotFound)
+		}
+		return err
+	})
+	return n, err
+}
+
+// Withdrawn is an image of which no index is offered any more.
+type Withdrawn struct {
+	Reference string          `json:"reference"`
+	Digest    digest.Digest   `json:"digest"`
+	Indexes   []digest.Digest `json:"indexes"` // that were offered, v1 and v2; by digest they are readable for a while yet
+}
+
+// Withdraw takes the indexes of an image off what is offered, for good: until an
+// index of it is asked for by hand. storage.ErrNotFound.
+func Withdraw(ctx context.Context, s *storage.Store, name string) (w Withdrawn, err error) {
+	err = s.Update(ctx, func(tx storage.Tx) error {
+		x, err := Resolve(tx, name)
+		if err != nil {
+			return err
+		}
+		w = Withdrawn{Reference: x.Reference, Digest: x.Digest}
+		w.Indexes, err = storage.WithdrawIndexes(tx, x.Digest, time.Now().UTC())
+		return err
+	})
+	return w, err
+}
+
+func (s *Web) jobs(w http.ResponseWriter, r *http.Request) error {
+	list, err := Jobs(r.Context(), s.opt.Store, time.Now())
+	if err != nil {
+		return err
+	}
+	return sendJSON(w, list)
+}
+
+// changed is the answer of a change to jobs.
+type changed struct {
+	Jobs int `json:"jobs"`
+}
+
+func (s *Web) changeJob(change func(context.Context, *storage.Store, string) (int, error)) oci.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		var q named
+		if err := receive(w, r, &q); err != nil {
+			return err
+		}
+		n, err := change(r.Context(), s.opt.Store, q.Name)
+		if err != nil {
+			return operatorError(err)
+		}
+		if s.opt.Wake != nil {
+			s.opt.Wake()
+		}
+		return sendJSON(w, changed{n})
+	}
+}
+
+func (s *Web) withdraw(w http.ResponseWriter, r *http.Request) error {
+	var q named
+	if err := receive(w, r, &q); err != nil {
+		return err
+	}
+	out, err := Withdraw(r.Context(), s.opt.Store, q.Name)
+	if err != nil {
+		return operatorError(err)
+	}
+	s.log.InfoContext(r.Context(), "indexes withdrawn", "name", out.Reference, "digest", out.Digest, "indexes", len(out.Indexes))
+	return sendJSON(w, out)
+}

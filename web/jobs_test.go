@@ -1,0 +1,70 @@
+package web
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/storage/storagetest"
+)
+
+// TestJobs: what waits is listed by an id that retries and cancels it.
+func TestJobs(t *testing.T) {
+	s := storagetest.NewStore(t)
+	now := time.Now().UTC()
+	repo := oci.Repo{Upstream: "docker.io", Name: "library/redis"}
+	layer := digest.FromString("layer")
+	task := storage.TaskRow{Kind: storage.TaskImage, Repo: repo, Reference: "7", Created: now, Failed: true, Attempts: 3, LastError: "gone"}
+	job := storage.JobRow{
+		Layer: oci.Layer{Repo: repo, Descriptor: v1.Descriptor{Digest: layer, Size: 5}}, SpanSize: 4, Created: now,
+		Attempts: 1, NotBefore: now.Add(time.Hour),
+	}
+	err := s.Update(t.Context(), func(tx storage.Tx) error {
+		return errors.Join(tx.PutTask(task), tx.PutJob(job), tx.PutTask(storage.TaskRow{
+			Kind: storage.TaskConvert, Repo: repo, Reference: layer.String(), Created: now.Add(time.Second),
+		}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := func() map[string]string {
+		list, err := Jobs(t.Context(), s, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := map[string]string{}
+		for _, x := range list {
+			m[x.ID] = x.State
+		}
+		return m
+	}
+	image, wait, convert := "image:docker.io/library/redis:7", "layer:"+layer.String()+"/4", "convert:docker.io/library/redis@"+layer.String()
+	if got := ids(); got[image] != JobFailed || got[wait] != JobPutOff || got[convert] != JobWaiting || len(got) != 3 {
+		t.Errorf("%v", got)
+	}
+	for _, id := range []string{"", wait} {
+		if n, err := RetryJob(t.Context(), s, id); n != 1 || err != nil {
+			t.Errorf("retry %q: %d, %v", id, n, err)
+		}
+	}
+	if got := ids(); got[image] != JobWaiting || got[wait] != JobWaiting {
+		t.Errorf("after retries: %v", got)
+	}
+	if n, err := CancelJob(t.Context(), s, convert); n != 1 || err != nil {
+		t.Errorf("cancel: %d, %v", n, err)
+	}
+	if n, err := CancelJob(t.Context(), s, ""); n != 0 || err != nil {
+		t.Errorf("cancel what failed: %d, %v", n, err)
+	}
+	if _, err := CancelJob(t.Context(), s, convert); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("cancel it again: %v", err)
+	}
+	if got := ids(); len(got) != 2 {
+		t.Errorf("after cancelling: %v", got)
+	}
+}
