@@ -41,7 +41,7 @@ func (p *Proxy) catalog(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var names []string
-	for _, up := range p.routes.namespaces() {
+	for _, up := range p.routes().namespaces() {
 		if len(names) > n {
 			break
 		}

@@ -46,7 +46,7 @@ func (p *Proxy) FetchBlob(ctx context.Context, repo oci.Repo, d v1.Descriptor) e
 }
 
 func (p *Proxy) puller(repo oci.Repo) (*pull, error) {
-	up := p.routes.byName[repo.Upstream]
+	up := p.routes().byName[repo.Upstream]
 	if up == nil {
 		return nil, oci.NewError(errcode.ErrorCodeNameUnknown, "no upstream %q is configured here", repo.Upstream)
 	}

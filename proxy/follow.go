@@ -13,7 +13,7 @@ const maxTags = 100_000
 // TagsOf lists all tags of a repository as its upstream does, or as they are
 // known here where that is offline.
 func (p *Proxy) TagsOf(ctx context.Context, repo oci.Repo) (tags []string, err error) {
-	up := p.routes.byName[repo.Upstream]
+	up := p.routes().byName[repo.Upstream]
 	if up == nil || up.Registry == nil {
 		return nil, fmt.Errorf("list tags: no upstream %q is configured here", repo.Upstream)
 	}

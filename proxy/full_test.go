@@ -82,7 +82,7 @@ func TestDiskFull(t *testing.T) {
 				}
 			}
 			faults.Hook(nil)
-			waitFor(t, func() bool { _, filling := s.p.filling(s.p.routes.def, d); return !filling })
+			waitFor(t, func() bool { _, filling := s.p.filling(s.p.routes().def, d); return !filling })
 			pull()
 			waitFor(t, func() bool { _, err := s.store.Stat(t.Context(), d); return err == nil })
 		})

@@ -36,7 +36,7 @@ func TestGrowsWhole(t *testing.T) {
 				}
 			}
 			waitFor(t, func() bool {
-				_, filling := s.p.filling(s.p.routes.def, d)
+				_, filling := s.p.filling(s.p.routes().def, d)
 				_, err := s.store.Stat(t.Context(), d)
 				return !filling && (err == nil) == tt.whole
 			})

@@ -55,7 +55,7 @@ func TestOneUpstreamNeverSpeaksForAnother(t *testing.T) {
 			t.Errorf("size %s", a.header.Get("Content-Length"))
 		}
 	}
-	waitFor(t, func() bool { _, at := s.p.filling(s.p.routes.byName["evil"], d); return !at })
+	waitFor(t, func() bool { _, at := s.p.filling(s.p.routes().byName["evil"], d); return !at })
 	if a := s.do(t, "GET", "/v2/up/a/blobs/"+d.String()); a.status != 200 || !bytes.Equal(a.body, layer) {
 		t.Errorf("whole: status %d, %d bytes", a.status, len(a.body))
 	}

@@ -25,7 +25,7 @@ func (p *Proxy) mount(r *http.Request, up *Upstream, repo oci.Repo, d digest.Dig
 		return false, err
 	}
 	if from != "" {
-		_, want, err := p.routes.resolve(r, from)
+		_, want, err := p.routes().resolve(r, from)
 		if err != nil || oci.CheckName(from) != nil {
 			return false, nil //nolint:nilerr // the client sends it, then
 		}

@@ -20,7 +20,7 @@ func (p *Proxy) Name(word string) (oci.Repo, oci.Reference, error) {
 	if err := oci.CheckName(withoutHost(name)); err != nil {
 		return oci.Repo{}, ref, err
 	}
-	_, repo, err := p.routes.named(name)
+	_, repo, err := p.routes().named(name)
 	return repo, ref, err
 }
 

@@ -125,7 +125,7 @@ func TestWrongBytes(t *testing.T) {
 		g.mu.Lock()
 		g.serve = nil
 		g.mu.Unlock()
-		waitFor(t, func() bool { _, filling := s.p.filling(s.p.routes.def, d); return !filling })
+		waitFor(t, func() bool { _, filling := s.p.filling(s.p.routes().def, d); return !filling })
 		a = s.do(t, "GET", "/v2/up/a/blobs/"+d.String())
 		if a.status != 200 || a.err != nil || !bytes.Equal(a.body, layer) {
 			t.Errorf("size %d: second try: status %d, %d bytes, %v", size, a.status, len(a.body), a.err)

@@ -34,7 +34,7 @@ const (
 // those that do. What is here already is not fetched again. It returns when the
 // bytes are here; indexing goes on behind it. A store without room is an error.
 func (p *Proxy) Pull(ctx context.Context, repo oci.Repo, ref oci.Reference, o oci.PullOptions) (oci.PulledImage, error) {
-	up := p.routes.byName[repo.Upstream]
+	up := p.routes().byName[repo.Upstream]
 	if up == nil {
 		return oci.PulledImage{}, oci.NewError(errcode.ErrorCodeNameUnknown, "no upstream %q is configured here", repo.Upstream)
 	}

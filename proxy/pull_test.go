@@ -252,10 +252,11 @@ func TestPullWaitsAtItsGate(t *testing.T) {
 func TestName(t *testing.T) {
 	hub := &Upstream{Name: "docker.io", Library: true, Hosts: []string{"hub.lan"}}
 	p := &Proxy{}
-	var err error
-	if p.routes, err = newRoutes([]*Upstream{hub, {Name: "ghcr.io"}, {Name: "lab", Aliases: []string{"l"}}}, "docker.io"); err != nil {
+	table, err := newRoutes([]*Upstream{hub, {Name: "ghcr.io"}, {Name: "lab", Aliases: []string{"l"}}}, "docker.io")
+	if err != nil {
 		t.Fatal(err)
 	}
+	p.routing.Store(table)
 	d := digest.FromString("x").String()
 	for word, want := range map[string]string{
 		"redis":                       "docker.io/library/redis latest",

@@ -133,7 +133,7 @@ func (p *Proxy) passMount(r *http.Request, up *Upstream, repo oci.Repo, d digest
 	if from == "" {
 		return false, nil
 	}
-	_, source, err := p.routes.resolve(r, from)
+	_, source, err := p.routes().resolve(r, from)
 	if err != nil || oci.CheckName(from) != nil || source.Upstream != repo.Upstream {
 		return false, nil //nolint:nilerr // the client sends it, then
 	}

@@ -43,7 +43,7 @@ func (p *Proxy) grant(repo oci.Repo, d digest.Digest) {
 
 // has reports whether repo has d, or what d was made from here.
 func (p *Proxy) has(tx storage.RightTx, repo oci.Repo, d, of digest.Digest) (bool, error) {
-	if d == oci.EmptyDigest && !p.routes.hosted(repo.Upstream) { // the two bytes {} are nobody's secret
+	if d == oci.EmptyDigest && !p.routes().hosted(repo.Upstream) { // the two bytes {} are nobody's secret
 		return true, nil
 	}
 	for _, x := range []digest.Digest{d, of} {

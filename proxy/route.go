@@ -89,7 +89,7 @@ func (t *routes) find(host, ns, name string) (*Upstream, oci.Repo, error) {
 // Resolve gives the repository that a request for name would mean at host, by
 // what the name itself says; host "" is none of the virtual ones.
 func (p *Proxy) Resolve(host, name string) (oci.Repo, error) {
-	_, repo, err := p.routes.find(host, "", name)
+	_, repo, err := p.routes().find(host, "", name)
 	return repo, err
 }
 

@@ -48,7 +48,6 @@ type Options struct {
 type Proxy struct {
 	opt       Options
 	store     *storage.Store
-	routes    *routes
 	index     Indexer
 	log       *slog.Logger
 	now       func() time.Time
@@ -64,6 +63,11 @@ type Proxy struct {
 	manifests *share[found]
 	active    atomic.Int64            // requests being answered
 	absent    *lru[string, time.Time] // tags that their upstream had not, and when
+
+	// See SetUpstreams.
+	routing atomic.Pointer[routes]
+	epoch   atomic.Uint64 // odd while what is in force changes
+	swap    sync.Mutex    // held while it does
 
 	life context.Context // of everything that outlives a request
 	end  context.CancelCauseFunc
@@ -85,13 +89,14 @@ func New(life context.Context, o Options) (*Proxy, error) {
 		return nil, fmt.Errorf("routes: %w", err)
 	}
 	p := &Proxy{
-		opt: o, store: o.Store, routes: t, index: o.Indexer, log: o.Logger, now: o.Now,
+		opt: o, store: o.Store, index: o.Indexer, log: o.Logger, now: o.Now,
 		metrics: newMetrics(o.Registerer), bufs: newBuffers(chunk), rights: newRights(), missing: newMissing(),
 		silent: silence{until: map[string]time.Time{}}, tables: newLRU[digest.Digest](maxTables, one[*ztoc.SpanTable]), readings: newLRU[digest.Digest](maxReadings, one[reading]),
 		bodies: newLRU[digest.Digest](maxManifests, cachedManifest.cost),
 		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{},
 	}
 	p.absent = newLRU[string](maxAbsent, one[time.Time])
+	p.routing.Store(t)
 	if p.index == nil {
 		p.index = noIndexer{}
 	}
@@ -207,15 +212,9 @@ func (p *Proxy) route(r *http.Request, action oci.Action) (*Upstream, oci.Repo, 
 	if err := oci.CheckName(name); err != nil {
 		return nil, oci.Repo{}, err
 	}
-	up, repo, err := p.routes.resolve(r, name)
+	up, repo, err := p.admit(r, name, action)
 	if err != nil {
 		return nil, oci.Repo{}, err
-	}
-	note(r).repo, note(r).upstream = repo.String(), up.Name
-	if p.opt.Access != nil {
-		if err := p.opt.Access.May(r, repo, action); err != nil {
-			return nil, oci.Repo{}, err
-		}
 	}
 	if up.AsCaller != nil {
 		theirs := *up

@@ -28,6 +28,7 @@ type Options struct {
 	Indexing  Indexing        // nil: nothing is indexed
 	Wake      func()          // called when jobs were changed; nil: nobody waits for them
 	Logger    *slog.Logger    // nil: nothing is logged
+	Control   Control         // nil: neither reload nor tokens
 	Health    func() []Health // of what is outside this process, for /readyz?verbose; nil: nothing
 }
 
@@ -89,6 +90,7 @@ func (s *Web) Local(life context.Context) http.Handler {
 		return s.create(life, w, r)
 	}))
 	s.imageRoutes(life, m)
+	s.controlRoutes(post)
 	return m
 }
 

@@ -19,6 +19,7 @@ type Config struct {
 	Storage         StorageConfig              `yaml:"storage"`          //
 	Access          string                     `yaml:"access" enum:",open,passthrough"`
 	Auth            AuthConfig                 `yaml:"auth"`             //
+	TLS             TLSConfig                  `yaml:"tls"`              //
 	Offline         bool                       `yaml:"offline"`          // no upstream is ever dialled
 	DefaultUpstream string                     `yaml:"default_upstream"` // a key of Upstreams, or "" for none
 	Upstreams       map[string]*UpstreamConfig `yaml:"upstreams"`        // by name; nothing else is ever dialled
@@ -31,14 +32,18 @@ type Config struct {
 	Retention       []RetentionRule            `yaml:"retention"`        // the first that matches a hosted repository counts
 	Events          EventsConfig               `yaml:"events"`           //
 
-	onLoopback bool // only this machine reaches Listen
+	onLoopback, adminOnLoopback bool // only this machine reaches Listen, Admin.Listen
+
+	again func() (*Config, []string, error) // reads all of it again; nil: it can't be
 
 	origins map[string]origin // where a key's value comes from, by its dotted path; absent: the default
 }
 
 // AdminConfig is the second listener: metrics and health.
 type AdminConfig struct {
-	Listen string `yaml:"listen"` // host:port, or "" for none
+	Listen      string `yaml:"listen"`       // host:port, or "" for none
+	TLS         bool   `yaml:"tls"`          // with the certificate of Config.TLS
+	OpenMetrics bool   `yaml:"open_metrics"` // /metrics needs no login beyond loopback
 }
 
 // LogConfig is how the log reads.
@@ -195,6 +200,7 @@ func Default() *Config {
 		Index: IndexConfig{
 			Enabled: true, Workers: 1, PauseAbove: 32, MaxUncompressed: 100 << 30, MaxFiles: 10_000_000, RetireAfter: 24 * time.Hour, Rules: []IndexRule{defaultRule()},
 		},
+		TLS:       TLSConfig{ClientAuth: "optional", ClientName: "subject"},
 		Referrers: ReferrersConfig{UpstreamTimeout: time.Second, TTL: time.Minute, Wait: 2 * time.Second, WaitMax: 20 * time.Second, FirstPull: "proceed"},
 		GC:        GCConfig{Interval: 24 * time.Hour, Grace: 24 * time.Hour, PulledAfter: 90 * 24 * time.Hour},
 		Uploads:   UploadsConfig{Expire: 24 * time.Hour},

@@ -21,7 +21,7 @@ type resolver interface {
 // credentials can read, unless the configuration says in so many words who may
 // have it.
 func (c *Config) checkExposure(bad *findings) {
-	if c.onLoopback || c.Auth.logins() {
+	if c.onLoopback || c.logins() {
 		return
 	}
 	closed := slices.DeleteFunc(slices.Sorted(maps.Keys(c.Upstreams)), func(name string) bool { return c.mode(name) != access.Closed })

@@ -44,7 +44,7 @@ func (r *AuthRule) who() map[string][]string {
 }
 
 // logins reports whether there is a way to log in.
-func (a *AuthConfig) logins() bool { return a.HtpasswdFile != "" }
+func (c *Config) logins() bool { return c.Auth.HtpasswdFile != "" || c.TLS.ClientCAFile != "" }
 
 // mode is what upstream name is to callers whom no rule speaks of.
 func (c *Config) mode(name string) access.Mode {
@@ -54,6 +54,7 @@ func (c *Config) mode(name string) access.Mode {
 		a = c.Access
 	}
 	_, _, secret := u.Credentials()
+	secret = secret || u.ClientCertFile != "" || len(u.Headers) > 0 // they may open what nobody else can read
 	switch {
 	case a == "passthrough" && (u.Access != "" || !secret):
 		return access.Passthrough
@@ -67,7 +68,7 @@ func (c *Config) mode(name string) access.Mode {
 // guarded reports whether it makes a difference who asks: where nothing is said
 // about it, only this machine can ask, and may do all that is offered.
 func (c *Config) guarded() bool {
-	return c.Access != "" || c.Auth.logins() || len(c.Auth.Rules) > 0 || !c.onLoopback ||
+	return c.Access != "" || c.logins() || len(c.Auth.Rules) > 0 || !c.onLoopback ||
 		slices.ContainsFunc(slices.Collect(maps.Values(c.Upstreams)), func(u *UpstreamConfig) bool { return u.Access != "" }) ||
 		slices.ContainsFunc(slices.Collect(maps.Values(c.Hosted)), func(h *HostedConfig) bool { return h.Access != "" })
 }
@@ -75,7 +76,7 @@ func (c *Config) guarded() bool {
 // accessPolicy is what c says about who may do what.
 func (c *Config) accessPolicy() access.Policy {
 	p := access.Policy{
-		Unguarded: !c.guarded(), Service: c.Auth.URL, Passwords: c.Auth.passwords, Upstreams: map[string]access.Mode{},
+		Unguarded: !c.guarded(), Service: c.Auth.URL, Passwords: c.Auth.passwords, CertificateName: access.NameOf(c.TLS.ClientName), Upstreams: map[string]access.Mode{},
 	}
 	for name := range c.Upstreams {
 		p.Upstreams[name] = c.mode(name)
@@ -134,13 +135,19 @@ func (c *Config) checkAuth(bad, doubts *findings) {
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
 		if u := c.Upstreams[name]; c.mode(name) == access.Passthrough {
 			passes = true
-			if path := "upstreams." + name; u.Username != "" {
-				bad.add(c.origin(path+".username"), "%s: access: passthrough asks with the credentials of whoever pulls; remove username, or the access", path)
+			path := "upstreams." + name
+			for _, k := range []struct {
+				key   string
+				given bool
+			}{{"username", u.Username != ""}, {"keychain", u.Keychain != ""}, {"client_cert_file", u.ClientCertFile != ""}, {"headers", len(u.Headers) > 0}, {"mirrors", len(u.Mirrors) > 0}} {
+				if k.given {
+					bad.add(c.origin(path+"."+k.key), "%s: with access: passthrough it is asked in the name of whoever pulls, and nobody else: remove %s, or the access", path, k.key)
+				}
 			}
 		}
 	}
-	if (c.Auth.logins() || passes) && !c.onLoopback && !strings.HasPrefix(c.Auth.URL, "https:") {
-		doubts.add(c.origin("auth"), "auth: passwords cross the network readable, unless something in front of %s speaks TLS; then write its address in auth.url", c.Listen)
+	if (c.Auth.HtpasswdFile != "" || passes) && !c.TLS.on() && !c.onLoopback && !strings.HasPrefix(c.Auth.URL, "https:") {
+		doubts.add(c.origin("auth"), "auth: passwords cross the network readable, unless something in front of %s speaks TLS; set tls.cert_file, or write its address in auth.url", c.Listen)
 	}
 }
 
@@ -161,11 +168,11 @@ func (c *Config) checkAuthRule(i int, groups map[string]bool, bad, doubts *findi
 			case w == access.Anonymous && key != "pull":
 				doubts.add(at, "%s.%s: anonymous lets everybody %s who reaches this", path, key, key)
 			case w == access.Anonymous:
-			case !c.Auth.logins():
-				doubts.add(at, "%s.%s: nobody can log in as %s, because auth has no htpasswd_file", path, key, w)
-			case w[0] == '@' && !groups[w[1:]]:
+			case !c.logins():
+				doubts.add(at, "%s.%s: nobody can log in as %s, because there is no auth.htpasswd_file", path, key, w)
+			case w[0] == '@' && c.TLS.ClientCAFile == "" && !groups[w[1:]]:
 				doubts.add(at, "%s.%s: there is no group %q in auth.groups", path, key, w[1:])
-			case w != access.Authenticated && w[0] != '@' && c.Auth.passwords != nil && !c.Auth.passwords.Has(w):
+			case w != access.Authenticated && w[0] != '@' && c.TLS.ClientCAFile == "" && c.Auth.passwords != nil && !c.Auth.passwords.Has(w):
 				doubts.add(at, "%s.%s: there is no user %q in %s", path, key, w, c.Auth.HtpasswdFile)
 			}
 		}

@@ -36,7 +36,9 @@ func (c *Config) check(bad, doubts *findings) {
 	c.checkRetention(bad)
 	c.checkEvents(bad, doubts)
 	c.onLoopback = loopbackOnly(context.Background(), net.DefaultResolver, c.Listen)
+	c.adminOnLoopback = loopbackOnly(context.Background(), net.DefaultResolver, c.Admin.Listen)
 	c.checkHosted(bad, doubts)
+	c.checkTLS(bad, doubts)
 	c.checkAuth(bad, doubts)
 	c.checkExposure(bad)
 }

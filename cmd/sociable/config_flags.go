@@ -43,5 +43,6 @@ func (f *configFlags) load(cmd *cobra.Command) (*Config, []string, error) {
 	if err != nil {
 		return nil, warnings, usageError{err, true}
 	}
+	cfg.again = func() (*Config, []string, error) { return f.load(cmd) }
 	return cfg, warnings, nil
 }

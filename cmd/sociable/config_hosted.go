@@ -82,7 +82,7 @@ func (c *Config) hostedGiven(name string) bool {
 // namespace, and delete there: because the configuration says so, or because
 // that is this machine alone and nothing is said about who may do what.
 func (c *Config) openPush(name string) bool {
-	return c.Hosted[name].Access == "open" || c.onLoopback && !c.Auth.logins() && len(c.Auth.Rules) == 0
+	return c.Hosted[name].Access == "open" || c.onLoopback && !c.logins() && len(c.Auth.Rules) == 0
 }
 
 // hostedRules are what follows for access where the configuration has no rule.

@@ -9,6 +9,6 @@ func newConfigCommand() *cobra.Command {
 		Args:  subcommandOnly,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newConfigCheckCommand(), newConfigShowCommand(), newConfigExplainCommand())
+	cmd.AddCommand(newConfigCheckCommand(), newConfigReloadCommand(), newConfigShowCommand(), newConfigExplainCommand())
 	return cmd
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -54,19 +55,23 @@ func (d *doors) close() {
 
 // serve answers on all doors until ctx ends; then open responses get
 // shutdown_timeout to finish.
-func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px http.Handler, admin *web.Web) error {
+func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px http.Handler, admin *web.Web, acc *door, secure *tls.Config) error {
 	g, gctx := errgroup.WithContext(ctx)
-	door := func(l net.Listener, h http.Handler) {
+	door := func(l net.Listener, h http.Handler, secure *tls.Config) {
 		if l == nil {
 			return
 		}
 		var quiet quietConns
 		srv := &http.Server{
 			Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ConnState: quiet.note,
-			ErrorLog: newServerLog(log),
+			ErrorLog: newServerLog(log), TLSConfig: secure,
 		}
 		g.Go(func() error {
-			if err := srv.Serve(nearListener{l}); !errors.Is(err, http.ErrServerClosed) {
+			run := srv.Serve
+			if secure != nil {
+				run = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
+			}
+			if err := run(nearListener{l}); !errors.Is(err, http.ErrServerClosed) {
 				return err
 			}
 			return nil
@@ -83,9 +88,13 @@ func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px htt
 			return nil
 		})
 	}
-	door(d.registry, px)
-	door(d.admin, admin.Public())
-	door(d.socket, admin.Local(gctx))
+	door(d.registry, acc.Handler(px), secure)
+	adminTLS := secure
+	if !cfg.Admin.TLS {
+		adminTLS = nil
+	}
+	door(d.admin, acc.guardAdmin(cfg, admin.Public()), adminTLS)
+	door(d.socket, admin.Local(gctx), nil)
 	if d.registry != nil {
 		log.Info("listening", "registry", d.registry.Addr().String(), "admin", cfg.Admin.Listen,
 			"data", cfg.Storage.Path, "next", tryCommand(cfg, d.registry.Addr().String()))

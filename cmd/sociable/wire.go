@@ -40,11 +40,10 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.close()) }()
-	ups, clients, err := buildUpstreams(cfg, log, reg)
+	l, err := newLive(cfg, log, reg)
 	if err != nil {
 		return err
 	}
-	ups = append(ups, buildHosted(cfg)...)
 	ev, err := buildEvents(cfg, store.Store, log, reg)
 	if err != nil {
 		return err
@@ -63,19 +62,19 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 		MaxUncompressed: int64(cfg.Index.MaxUncompressed), MaxFiles: cfg.Index.MaxFiles,
 		Events: ev, SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: log, Registerer: reg,
 	})
-	acc, err := buildAccess(cfg, ups, clients, log, reg)
+	acc, err := buildAccess(cfg, l, log, reg)
 	if err != nil {
 		return err
 	}
 	rf := referrers.New(referrers.Options{
 		Store: store.Store, Timeout: cfg.Referrers.UpstreamTimeout, TTL: cfg.Referrers.TTL, Hold: holdOptions(cfg, ix), Logger: log, Registerer: reg,
-		Upstream: askReferrers(ups, clients, acc), Hosted: isHosted(ups),
+		Upstream: askReferrers(l, acc), Hosted: isHosted(l),
 	})
 	// What outlives a request ends after the listeners, not with them.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	px, err := proxy.New(life, proxy.Options{
-		Store: store.Store, Upstreams: ups, Default: cfg.DefaultUpstream, Access: acc, Indexer: ix, Referrers: rf, Converter: ix, Events: ev,
+		Store: store.Store, Upstreams: l.now.Load().ups, Default: cfg.DefaultUpstream, Access: acc, Indexer: ix, Referrers: rf, Converter: ix, Events: ev,
 		StopOnDisconnect: !cfg.Storage.FinishOnDisconnect(),
 		FillAfterRanges:  cfg.Storage.FillAfterRanges, FillAfterPercent: cfg.Storage.FillAfterPercent, Logger: log, Registerer: reg,
 	})
@@ -84,9 +83,11 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	}
 	acc.resolve.Store(px)
 	fetch.Proxy = px
+	l.proxy, l.door = px, acc
 	gc := storage.NewCollector(collectOptions(cfg, store.Store, log, reg))
 	admin := web.New(web.Options{
-		Store: store.Store, Collector: gc, Images: px, Indexing: ix, Gatherer: reg, Logger: log, Health: health(clients),
+		Store: store.Store, Collector: gc, Images: px, Indexing: ix, Gatherer: reg, Logger: log, Health: health(l),
+		Control: control{l, acc.Access},
 		Wake:    ix.Wake,
 		Creator: &web.Creator{Store: store.Store, Find: pulledImages(px, store.Store), Index: ix},
 	})
@@ -102,10 +103,13 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	stage.start("events", ev.Run)
 	stage.start("indexer", ix.Run)
 	stage.start("proxy", px.Run)
-	stage.start("access", acc.keys.Run)
 	stage.start("prewarm", pw.Run)
+	stage.start("access", acc.run)
+	if cfg.Listen != "" { // a command's own server has nobody to signal to it
+		stage.start("reload", l.run)
+	}
 	stage.start("listeners", func(ctx context.Context) error {
-		return doors.serve(ctx, cfg, log, acc.Handler(px), admin)
+		return doors.serve(ctx, cfg, log, px, admin, acc, acc.tls.config())
 	})
 	err = stage.wait(ctx)
 	log.Info("stopped")

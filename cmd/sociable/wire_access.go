@@ -1,30 +1,33 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sociable/sociable/internal/access"
 	"github.com/sociable/sociable/internal/oci"
-	"github.com/sociable/sociable/internal/upstream"
 	"github.com/sociable/sociable/proxy"
 )
 
 // door is the access control with what it is made of.
 type door struct {
 	*access.Access
-	keys    *access.Keys
-	clients map[string]*upstream.Client
+	keys  *access.Keys
+	certs *access.Certificates // nil: none out of files
+	tls   *secure              // nil: plain HTTP
 	// resolve is the proxy that knows what names mean. It is made with the door
 	// in hand, and set before anything is served.
 	resolve atomic.Pointer[proxy.Proxy]
 }
 
-func buildAccess(cfg *Config, ups []*proxy.Upstream, clients map[string]*upstream.Client, log *slog.Logger, reg prometheus.Registerer) (*door, error) {
+func buildAccess(cfg *Config, l *live, log *slog.Logger, reg prometheus.Registerer) (*door, error) {
 	if err := cfg.openAuth(log); err != nil {
 		return nil, fmt.Errorf("auth.%s: %w", err.key, err.error)
 	}
@@ -32,16 +35,45 @@ func buildAccess(cfg *Config, ups []*proxy.Upstream, clients map[string]*upstrea
 	if err != nil {
 		return nil, err
 	}
-	d := &door{keys: keys, clients: clients}
-	d.Access = access.New(access.Options{
-		Keys: keys, Logger: log, Registerer: reg,
-		Upstreams: callers{func(name string) *upstream.Client { return d.clients[name] }},
-		Resolve:   func(host, name string) (oci.Repo, error) { return d.resolve.Load().Resolve(host, name) },
-	}, cfg.accessPolicy())
-	for _, u := range ups {
-		if c := clients[u.Name]; c != nil && cfg.mode(u.Name) == access.Passthrough {
-			u.AsCaller = asCaller(d.Access, c)
+	var certs *access.Certificates
+	if t := cfg.TLS; t.certs != nil || t.ClientCAFile != "" {
+		if certs, err = access.OpenCertificates(t.CertFile, t.KeyFile, t.ClientCAFile, log); err != nil {
+			return nil, fmt.Errorf("tls: %w", err)
 		}
 	}
+	d := &door{keys: keys, certs: certs, tls: buildTLS(cfg, certs)}
+	d.Access = access.New(access.Options{
+		Keys: keys, Logger: log, Registerer: reg,
+		Upstreams: callers{l.client},
+		Resolve:   func(host, name string) (oci.Repo, error) { return d.resolve.Load().Resolve(host, name) },
+	}, cfg.accessPolicy())
+	l.now.Load().bind(cfg, d.Access)
 	return d, nil
+}
+
+// run keeps keys and certificates fresh until ctx ends.
+func (d *door) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.keys.Run(ctx) })
+	if d.certs != nil && d.tls != nil {
+		g.Go(func() error { return d.certs.Run(ctx, d.tls.renew) })
+	}
+	return g.Wait()
+}
+
+// guardAdmin has who comes from another machine log in, for all but health.
+func (d *door) guardAdmin(cfg *Config, admin http.Handler) http.Handler {
+	if cfg.adminOnLoopback {
+		return admin
+	}
+	return d.Administered(admin, func(r *http.Request) bool {
+		switch r.URL.Path {
+		case "/healthz", "/readyz":
+			return r.URL.RawQuery == "" // the verbose form names upstreams
+		case "/metrics":
+			return cfg.Admin.OpenMetrics
+		default:
+			return false
+		}
+	})
 }

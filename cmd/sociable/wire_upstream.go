@@ -16,6 +16,11 @@ import (
 
 // buildUpstreams makes the client of each configured registry.
 func buildUpstreams(cfg *Config, log *slog.Logger, reg prometheus.Registerer) ([]*proxy.Upstream, map[string]*upstream.Client, error) {
+	return makeUpstreams(cfg, func(string) *upstream.Client { return nil }, log, reg)
+}
+
+// makeUpstreams is buildUpstreams with the clients that keep has for some names.
+func makeUpstreams(cfg *Config, keep func(name string) *upstream.Client, log *slog.Logger, reg prometheus.Registerer) ([]*proxy.Upstream, map[string]*upstream.Client, error) {
 	var ups []*proxy.Upstream
 	clients := map[string]*upstream.Client{}
 	for name, c := range cfg.Upstreams {
@@ -29,9 +34,11 @@ func buildUpstreams(cfg *Config, log *slog.Logger, reg prometheus.Registerer) ([
 		}
 		o.URL, o.Logger, o.Registerer = u, log, reg
 		o.Offline = cfg.Offline || c.Offline
-		client, err := upstream.New(o)
-		if err != nil {
-			return nil, nil, fmt.Errorf("upstream %s: %w", name, err)
+		client := keep(name)
+		if client == nil {
+			if client, err = upstream.New(o); err != nil {
+				return nil, nil, fmt.Errorf("upstream %s: %w", name, err)
+			}
 		}
 		clients[name] = client
 		ups = append(ups, &proxy.Upstream{
@@ -74,10 +81,10 @@ func upstreamOptions(name string, c *UpstreamConfig) (o upstream.Options, err er
 }
 
 // health is what /readyz?verbose tells of the upstreams.
-func health(clients map[string]*upstream.Client) func() []web.Health {
+func health(l *live) func() []web.Health {
 	return func() []web.Health {
 		var list []web.Health
-		for _, c := range clients {
+		for _, c := range l.now.Load().clients {
 			for _, h := range c.Health() {
 				w := web.Health{Name: "upstream " + h.Upstream + " " + h.Endpoint, State: h.State, Left: h.Left}
 				if h.Err != nil {

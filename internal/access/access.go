@@ -108,9 +108,11 @@ func (a *Access) identify(r *http.Request, c *caller) {
 	case err != nil:
 		c.err = a.unauthorized(r, "", "", err.Error())
 	case cred.token != "":
-		a.byToken(r, c, cred.token)
+		a.byToken(r, c, cred.token, registryToken)
 	case cred.user != "":
 		a.byCredentials(r, c, cred)
+	default:
+		c.id = a.byConnection(r)
 	}
 }
 
@@ -127,8 +129,8 @@ func (a *Access) byCredentials(r *http.Request, c *caller, cred credentials) {
 }
 
 // byToken is who a token says.
-func (a *Access) byToken(r *http.Request, c *caller, raw string) {
-	t, err := a.opener.open(a.opt.Keys, raw, registryToken, a.now())
+func (a *Access) byToken(r *http.Request, c *caller, raw, audience string) {
+	t, err := a.opener.open(a.opt.Keys, raw, audience, a.now())
 	if err == nil && t.Via == ViaPassword {
 		hash, ok := a.hash(t.Subject)
 		if !ok || proofOf(hash) != t.Proof {

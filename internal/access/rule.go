@@ -50,6 +50,8 @@ type Policy struct {
 	Groups    []Group
 	Upstreams map[string]Mode // by name; one that is not listed is Closed
 	Passwords *Passwords      // nil: nobody logs in with a password
+	// CertificateName is the name of who comes with a certificate; "": its subject.
+	CertificateName NameOf
 	// Service is where our tokens are had from, such as https://host; "": the
 	// host that the request was sent to.
 	Service string
@@ -76,9 +78,16 @@ var everything = oci.Repo{}
 
 // allows reports whether id may do action in repo.
 func (p *policy) allows(id Identity, repo oci.Repo, action oci.Action) bool {
-	if p.Unguarded || action == oci.ActionAdminister && id.Via == ViaOperator {
-		return true
-	}
+	return p.Unguarded || p.rules(id, repo, action)
+}
+
+// administers reports whether id may administer the proxy itself. That is never
+// for everybody who happens to reach it.
+func (p *policy) administers(id Identity) bool {
+	return id.Via == ViaOperator || p.rules(id, everything, oci.ActionAdminister)
+}
+
+func (p *policy) rules(id Identity, repo oci.Repo, action oci.Action) bool {
 	for i := range p.Rules {
 		if p.Rules[i].matches(repo) {
 			return p.groups.names(p.Rules[i].who(action), id)

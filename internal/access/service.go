@@ -71,7 +71,6 @@ func (a *Access) identifyForm(r *http.Request, c *caller) (scopes []string, err 
 	if err := r.ParseForm(); err != nil {
 		return nil, bad("the body is not a form")
 	}
-	c.id.Via = ViaNobody
 	switch g := r.PostForm.Get("grant_type"); g {
 	case "password":
 		cred := credentials{user: r.PostForm.Get("username"), password: r.PostForm.Get("password")}

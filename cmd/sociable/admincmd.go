@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sociable/sociable/internal/access"
+	"github.com/sociable/sociable/web"
+)
+
+func newAdminCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "admin",
+		Short: "Administer a running server",
+		Args:  subcommandOnly,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newAdminTokenCommand())
+	return cmd
+}
+
+func newAdminTokenCommand() *cobra.Command {
+	var dataDir string
+	var ttl time.Duration
+	cmd := &cobra.Command{
+		Use:   "token",
+		Short: "Print a token for the admin listener",
+		Long: `Print a token that may administer the running server, for its admin listener
+where that is reachable from other machines. Whoever owns the data folder can
+have one; users have theirs by auth.rules. It opens nothing at the registry.`,
+		Example: `  curl -H "Authorization: Bearer $(sociable admin token)" https://proxy.example:5001/metrics`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if ttl < time.Second || ttl > access.MaxTokenTTL {
+				return usageError{fmt.Errorf("--ttl: want 1s to %s", formatDuration(access.MaxTokenTTL)), false}
+			}
+			return needServer(cmd.Context(), dataDir, func(ctx context.Context, c *adminClient) error {
+				t, err := c.AdminToken(ctx, ttl)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), t.Token)
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&dataDir, "data", Default().Storage.Path, "the running server's data `FOLDER`")
+	cmd.Flags().DurationVar(&ttl, "ttl", time.Hour, "how `LONG` it is good for, 24h at most")
+	return cmd
+}
+
+// AdminToken has the server make a token.
+func (c *adminClient) AdminToken(ctx context.Context, ttl time.Duration) (t web.AdminToken, err error) {
+	return t, c.call(ctx, http.MethodPost, "/api/v1/token", web.TokenRequest{Seconds: int64(ttl / time.Second)}, &t)
+}

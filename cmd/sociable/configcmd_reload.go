@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sociable/sociable/web"
+)
+
+func newConfigReloadCommand() *cobra.Command {
+	var dataDir string
+	cmd := &cobra.Command{
+		Use:   "reload",
+		Short: "Have the running server read its configuration again",
+		Long: `Have the running server read the file, environment and flags that it was started
+with again, as SIGHUP does: upstreams with their credentials and budgets, access,
+auth, and certificates. No connection is dropped, and a transfer goes on as it
+began. A configuration with a mistake changes nothing; each mistake is printed
+with its line, and the exit code is 2. Other keys that changed wait for a restart
+and are named.`,
+		Example: `  sociable config check config.yml && sociable config reload
+  kill -HUP $(pidof sociable)`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return needServer(cmd.Context(), dataDir, func(ctx context.Context, c *adminClient) error {
+				out, err := c.Reload(ctx)
+				if err != nil {
+					return usageError{err, true}
+				}
+				for _, w := range out.Warnings {
+					fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
+				}
+				for _, k := range out.Restart {
+					fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s changed, and waits for a restart\n", k)
+				}
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), "reloaded")
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&dataDir, "data", Default().Storage.Path, "the running server's data `FOLDER`")
+	return cmd
+}
+
+// needServer calls fn with the server that owns the store in dir.
+func needServer(ctx context.Context, dir string, fn func(context.Context, *adminClient) error) error {
+	running, err := withRunning(ctx, dir, fn)
+	if err == nil && !running {
+		err = errors.New("no server is running over " + dir + "; its folder is given by --data")
+	}
+	return err
+}
+
+// Reload has the server read its configuration again.
+func (c *adminClient) Reload(ctx context.Context) (out web.Reloaded, err error) {
+	return out, c.call(ctx, http.MethodPost, "/api/v1/reload", nil, &out)
+}

@@ -1,0 +1,56 @@
+package proxy
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/sociable/sociable/internal/oci"
+)
+
+// SetUpstreams replaces the upstreams and the default one, and calls also at the
+// same moment, for what must change together with them: nobody is let in by the
+// rules of before to an upstream of after, nor the other way round. Requests that
+// were let in, and transfers, go on with what was before. An error is about names
+// that clash or are missing; then nothing changes.
+func (p *Proxy) SetUpstreams(ups []*Upstream, def string, also func()) error {
+	t, err := newRoutes(ups, def)
+	if err != nil {
+		return fmt.Errorf("routes: %w", err)
+	}
+	for _, u := range ups {
+		p.metrics.mismatches.WithLabelValues(u.Name) // so that a rate exists from the start
+	}
+	p.swap.Lock()
+	defer p.swap.Unlock()
+	p.epoch.Add(1) // odd: at work
+	also()
+	p.routing.Store(t)
+	p.epoch.Add(1)
+	return nil
+}
+
+// routes are those in force.
+func (p *Proxy) routes() *routes { return p.routing.Load() }
+
+// admit routes a request and asks whether its caller may do action there, both
+// by what is in force at one moment. No lock is held while that is asked.
+func (p *Proxy) admit(r *http.Request, name string, action oci.Action) (up *Upstream, repo oci.Repo, err error) {
+	for {
+		began := p.epoch.Load()
+		if began%2 == 1 {
+			p.swap.Lock()   // it takes a moment
+			p.swap.Unlock() //nolint:staticcheck // nothing is done under it but to wait
+			continue
+		}
+		up, repo, err = p.routes().resolve(r, name)
+		if err == nil {
+			note(r).repo, note(r).upstream = repo.String(), up.Name
+			if p.opt.Access != nil {
+				err = p.opt.Access.May(r, repo, action)
+			}
+		}
+		if p.epoch.Load() == began {
+			return up, repo, err
+		}
+	}
+}
