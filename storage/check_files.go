@@ -101,7 +101,7 @@ func manifestIn(b Blob, d digest.Digest) *ManifestRow {
 		return nil
 	}
 	m, err := oci.ParseManifest(body, "")
-	if err != nil || m.Config == nil && m.Manifests == nil {
+	if err != nil || m.Config == nil && !m.IsIndex() {
 		return nil
 	}
 	return &ManifestRow{Digest: d, Size: b.Size(), Manifest: *m}
@@ -135,9 +135,8 @@ func (c *check) fileAll(ctx context.Context) error {
 // identify sets Kind and Of of each.
 func identify(ctx context.Context, tx Tx, by map[digest.Digest]*unfiled) error {
 	for _, u := range by {
-		u.Kind, u.Of = KindBlob, ""
-		if u.manifest != nil {
-			u.Kind = KindManifest
+		if err := u.identify(tx); err != nil {
+			return err
 		}
 	}
 	err := tx.AllLayers(func(row LayerRow) error {
@@ -152,7 +151,7 @@ func identify(ctx context.Context, tx Tx, by map[digest.Digest]*unfiled) error {
 			return nil //nolint:nilerr // reported where tables are compared
 		}
 		for i := range table.Len() {
-			if u := by[table.Span(i).Digest]; u != nil {
+			if u := by[table.Span(i).Digest]; u != nil && u.Kind == KindBlob {
 				u.Kind, u.Of = KindSpan, row.Digest
 			}
 		}
@@ -162,11 +161,53 @@ func identify(ctx context.Context, tx Tx, by map[digest.Digest]*unfiled) error {
 		return err
 	}
 	return tx.AllReferrers(func(row ReferrerRow) error {
-		if u := by[row.Descriptor.Digest]; u != nil && u.manifest != nil {
+		u := by[row.Descriptor.Digest]
+		if u != nil && u.manifest != nil && row.Repo == (oci.Repo{}) { // others were pushed
 			u.Kind, u.Of = KindIndex, row.Subject
 		}
 		return nil
 	})
+}
+
+// identify tells what u is by the rows that have its digest. What a hosted
+// repository has is what it was pushed as: a blob may read like a manifest.
+func (u *unfiled) identify(tx Tx) error {
+	u.Kind, u.Of = KindBlob, ""
+	if row, err := tx.Manifest(u.Digest); err == nil {
+		u.manifest = &row // knows its media type from the push
+	} else if !errors.Is(err, ErrNotFound) {
+		return err
+	} else if err := u.hosted(tx); err != nil {
+		return err
+	}
+	if u.manifest != nil {
+		u.Kind = KindManifest
+		return nil
+	}
+	has, err := isHosted(tx, u.Digest)
+	if has {
+		u.Kind = KindHosted
+	}
+	return err
+}
+
+// hosted forgets that u reads like a manifest where it was pushed as a blob only.
+func (u *unfiled) hosted(tx Tx) error {
+	var repos []oci.Repo
+	err := tx.ContentOf(u.Digest, func(repo oci.Repo) error {
+		repos = append(repos, repo)
+		return nil
+	})
+	for _, repo := range repos {
+		row, cerr := tx.Content(repo, u.Digest)
+		if err = errors.Join(err, cerr); err != nil || row.Manifest {
+			return err
+		}
+	}
+	if len(repos) > 0 {
+		u.manifest = nil
+	}
+	return err
 }
 
 // fileFound gives one file its row, unless it has got one, or is gone.

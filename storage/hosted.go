@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
 )
 
 // Host makes the stored blob d one that a hosted repository has, which is never
@@ -24,4 +26,9 @@ func (s *Store) Host(ctx context.Context, d digest.Digest, more func(Tx) error) 
 		},
 		more: more,
 	})
+}
+
+// isHosted reports whether a hosted repository has d.
+func isHosted(tx Tx, d digest.Digest) (bool, error) {
+	return found(tx.ContentOf(d, func(oci.Repo) error { return errOne }))
 }

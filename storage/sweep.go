@@ -118,6 +118,9 @@ func (s *Store) sweep(ctx context.Context, o orphan) (gone bool, err error) {
 		if _, err := s.Stat(ctx, o.d); !errors.Is(err, ErrNotFound) {
 			return false, err // nil: it has got a row
 		}
+		if kept, err := s.keepHosted(ctx, o.d); kept || err != nil {
+			return false, err
+		}
 		err := s.blobs.Remove(ctx, o.d)
 		return err == nil, err
 	}
@@ -129,6 +132,19 @@ func (s *Store) sweep(ctx context.Context, o orphan) (gone bool, err error) {
 	}
 	err = s.removePartialFile(ctx, o.d)
 	return err == nil, err
+}
+
+// keepHosted reports bytes that a hosted repository has: no crash loses their
+// row, and there is no other place to get them from.
+func (s *Store) keepHosted(ctx context.Context, d digest.Digest) (kept bool, err error) {
+	err = s.meta.View(ctx, func(tx Tx) (err error) {
+		kept, err = isHosted(tx, d)
+		return err
+	})
+	if kept {
+		s.log.ErrorContext(ctx, "a blob that a hosted repository has lost its row: sociable fsck --repair gives it one", "digest", d)
+	}
+	return kept, err
 }
 
 // checkPartials deletes rows of partials whose bytes are gone.
