@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -13,12 +14,15 @@ import (
 
 // AuthConfig is who may do what at the registry's door.
 type AuthConfig struct {
-	URL          string        `yaml:"url"`           // where clients reach us; "": as each of them says
-	HtpasswdFile string        `yaml:"htpasswd_file"` // users and bcrypt hashes; read again when it changes
-	Groups       []GroupConfig `yaml:"groups"`
-	Rules        []AuthRule    `yaml:"rules"` // the first that matches a repository decides
+	URL          string            `yaml:"url"`           // where clients reach us; "": as each of them says
+	HtpasswdFile string            `yaml:"htpasswd_file"` // users and bcrypt hashes; read again when it changes
+	TokenServer  TokenServerConfig `yaml:"token_server"`
+	Groups       []GroupConfig     `yaml:"groups"`
+	Rules        []AuthRule        `yaml:"rules"` // the first that matches a repository decides
 
-	passwords *access.Passwords // what HtpasswdFile holds
+	passwords *access.Passwords   // what HtpasswdFile holds
+	tokens    *access.TokenServer // what verifies TokenServer's tokens
+	tokenCAs  *x509.CertPool      // for its KeysURL
 }
 
 // GroupConfig is a set of users that rules name as @NAME.
@@ -44,7 +48,9 @@ func (r *AuthRule) who() map[string][]string {
 }
 
 // logins reports whether there is a way to log in.
-func (c *Config) logins() bool { return c.Auth.HtpasswdFile != "" || c.TLS.ClientCAFile != "" }
+func (c *Config) logins() bool {
+	return c.Auth.HtpasswdFile != "" || c.TLS.ClientCAFile != "" || c.Auth.TokenServer.on()
+}
 
 // mode is what upstream name is to callers whom no rule speaks of.
 func (c *Config) mode(name string) access.Mode {
@@ -76,7 +82,7 @@ func (c *Config) guarded() bool {
 // accessPolicy is what c says about who may do what.
 func (c *Config) accessPolicy() access.Policy {
 	p := access.Policy{
-		Unguarded: !c.guarded(), Service: c.Auth.URL, Passwords: c.Auth.passwords, CertificateName: access.NameOf(c.TLS.ClientName), Upstreams: map[string]access.Mode{},
+		Unguarded: !c.guarded(), Service: c.Auth.URL, Passwords: c.Auth.passwords, Tokens: c.Auth.tokens, CertificateName: access.NameOf(c.TLS.ClientName), Upstreams: map[string]access.Mode{},
 	}
 	for name := range c.Upstreams {
 		p.Upstreams[name] = c.mode(name)
@@ -99,8 +105,8 @@ func (c *Config) accessPolicy() access.Policy {
 // openAuth takes in the files that auth names. They are watched from then on,
 // and what is found in them later goes to log.
 func (c *Config) openAuth(log *slog.Logger) *fileError {
-	if c.Auth.HtpasswdFile == "" {
-		return nil
+	if err := c.openTokens(log); err != nil || c.Auth.HtpasswdFile == "" {
+		return err
 	}
 	p, err := access.OpenPasswords(c.Auth.HtpasswdFile, log)
 	if err != nil {
@@ -131,11 +137,15 @@ func (c *Config) checkAuth(bad, doubts *findings) {
 	for i := range c.Auth.Rules {
 		c.checkAuthRule(i, groups, bad, doubts)
 	}
+	c.checkTokenServer(bad, doubts)
 	passes := false
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
 		if u := c.Upstreams[name]; c.mode(name) == access.Passthrough {
 			passes = true
 			path := "upstreams." + name
+			if c.Auth.TokenServer.on() {
+				bad.add(c.origin(path+".access"), "%s: access: passthrough has callers log in here with credentials for it, and auth.token_server sends them elsewhere; keep one", path)
+			}
 			for _, k := range []struct {
 				key   string
 				given bool
@@ -169,7 +179,8 @@ func (c *Config) checkAuthRule(i int, groups map[string]bool, bad, doubts *findi
 				doubts.add(at, "%s.%s: anonymous lets everybody %s who reaches this", path, key, key)
 			case w == access.Anonymous:
 			case !c.logins():
-				doubts.add(at, "%s.%s: nobody can log in as %s, because there is no auth.htpasswd_file", path, key, w)
+				doubts.add(at, "%s.%s: nobody can log in as %s, because there is no auth.htpasswd_file or token_server", path, key, w)
+			case c.Auth.TokenServer.on(): // who is known there, is not known here
 			case w[0] == '@' && c.TLS.ClientCAFile == "" && !groups[w[1:]]:
 				doubts.add(at, "%s.%s: there is no group %q in auth.groups", path, key, w[1:])
 			case w != access.Authenticated && w[0] != '@' && c.TLS.ClientCAFile == "" && c.Auth.passwords != nil && !c.Auth.passwords.Has(w):

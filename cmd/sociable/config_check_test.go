@@ -167,6 +167,17 @@ func TestMistakes(t *testing.T) {
 			"3: upstreams.a.io: :5000 is reachable from other machines, and whoever reaches it could pull what this upstream's credentials can; " +
 				`if that is wanted, add the line "access: open" to upstreams.a.io in config.yml; to have them log in, set auth.htpasswd_file; or listen on 127.0.0.1`,
 		}},
+		{"token server", "auth:\n  token_server: {realm: 'ftp://x', service: 'a\"b', keys_url: 'http://example.com/jwks'}\nupstreams:\n  a.io: {access: passthrough}\n", []string{
+			`2: auth.token_server.service: must not hold a quotation mark, a backslash or a line break`,
+			`2: auth.token_server: has no issuer: the token server's name in its tokens`,
+			`2: auth.token_server.realm: want https://…`,
+			`2: auth.token_server.keys_url: want https://…; http only for an address of this machine, such as 127.0.0.1`,
+			`4: upstreams.a.io: access: passthrough has callers log in here with credentials for it, and auth.token_server sends them elsewhere; keep one`,
+		}},
+		{"token server, its keys", "auth: {token_server: {realm: 'https://x', service: s, issuer: i, keys_file: empty}}\n", []string{
+			"1: auth.token_server.keys_file: empty: holds no key that tokens can be verified with: want a JSON Web Key Set, or PEM certificates or public keys",
+		}},
+		{"token server, as it should be", "listen: :5000\nauth: {token_server: {realm: 'https://x', service: s, issuer: i, keys_url: 'https://x/jwks'}}\nupstreams: {a.io: {username: u, password: p}}\n", nil},
 		{"exposure allowed", "listen: :5000\naccess: open\nupstreams: {a.io: {username: u, password: p}}\n", nil},
 	}
 	for _, tt := range tests {

@@ -93,6 +93,7 @@ func (l *live) Reload(ctx context.Context) (web.Reloaded, error) {
 	if ferr := cfg.openAuth(l.log); ferr != nil {
 		return web.Reloaded{}, fmt.Errorf("auth.%s: %w", ferr.key, ferr.error)
 	}
+	cfg.keepTokens(l.cfg)
 	if err := l.refreshCertificates(); err != nil {
 		return web.Reloaded{}, fmt.Errorf("tls: %w", err)
 	}
@@ -108,6 +109,9 @@ func (l *live) Reload(ctx context.Context) (web.Reloaded, error) {
 	}
 	for _, c := range dropped {
 		c.Close()
+	}
+	if t := l.cfg.Auth.tokens; t != nil && t != cfg.Auth.tokens {
+		t.Close()
 	}
 	out := web.Reloaded{Warnings: warnings, Restart: restartFor(l.cfg, cfg)}
 	l.cfg = cfg

@@ -68,7 +68,8 @@ type caller struct {
 	id   Identity
 	// token holds what the request's token is for; nil: it came without one,
 	// and is not narrowed by any.
-	token *[]Grant
+	token  *[]Grant
+	theirs bool // the token is an external token server's
 	// login stands for credentials that are an upstream's; cred are these, where
 	// the request itself has them.
 	login loginKey
@@ -83,7 +84,7 @@ type callerKey struct{}
 func (a *Access) Handler(next http.Handler) http.Handler {
 	token := oci.Handler(a.serveToken)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == tokenPath {
+		if r.URL.Path == tokenPath && a.policy.Load().Tokens == nil {
 			token.ServeHTTP(w, r)
 			return
 		}
@@ -130,6 +131,10 @@ func (a *Access) byCredentials(r *http.Request, c *caller, cred credentials) {
 
 // byToken is who a token says.
 func (a *Access) byToken(r *http.Request, c *caller, raw, audience string) {
+	if s := a.policy.Load().Tokens; s != nil && audience == registryToken {
+		a.byTheirToken(r, c, s, raw)
+		return
+	}
 	t, err := a.opener.open(a.opt.Keys, raw, audience, a.now())
 	if err == nil && t.Via == ViaPassword {
 		hash, ok := a.hash(t.Subject)
@@ -225,6 +230,9 @@ func (a *Access) decide(r *http.Request, c *caller, repo oci.Repo, action oci.Ac
 	}
 	if p := a.policy.Load(); p.Upstreams[repo.Upstream] == Passthrough && !p.Unguarded {
 		return a.passes(r, c, repo, action)
+	}
+	if c.theirs {
+		return a.byGrant(r, c, repo, action)
 	}
 	want := scopeOf(repo, action)
 	if !a.policy.Load().allows(c.id, repo, action) {

@@ -28,7 +28,11 @@ func scopeOf(repo oci.Repo, action oci.Action) string {
 // "Token Authentication Specification"). scope and fault may be "".
 func (a *Access) unauthorized(r *http.Request, scope, fault, message string) *oci.Error {
 	var b strings.Builder
-	b.WriteString(`Bearer realm="` + a.realm(r) + `",service="` + service + `"`)
+	realm, name := a.realm(r), service
+	if s := a.policy.Load().Tokens; s != nil {
+		realm, name = s.o.Realm, s.o.Service
+	}
+	b.WriteString(`Bearer realm="` + realm + `",service="` + name + `"`)
 	if scope != "" {
 		b.WriteString(`,scope="` + scope + `"`)
 	}

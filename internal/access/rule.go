@@ -50,6 +50,7 @@ type Policy struct {
 	Groups    []Group
 	Upstreams map[string]Mode // by name; one that is not listed is Closed
 	Passwords *Passwords      // nil: nobody logs in with a password
+	Tokens    *TokenServer    // that clients are sent to; nil: our own service
 	// CertificateName is the name of who comes with a certificate; "": its subject.
 	CertificateName NameOf
 	// Service is where our tokens are had from, such as https://host; "": the
@@ -110,6 +111,9 @@ func (p *policy) rules(id Identity, repo oci.Repo, action oci.Action) bool {
 func (p *policy) asksWho() bool {
 	if p.Unguarded {
 		return false
+	}
+	if p.Tokens != nil { // it knows who may have more than everybody
+		return true
 	}
 	for _, m := range p.Upstreams {
 		if m != Open {
