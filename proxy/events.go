@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 
 	"github.com/opencontainers/go-digest"
@@ -36,6 +38,24 @@ func (p *Proxy) tellPushed(tx storage.EventTx, r *http.Request, repo oci.Repo, m
 		if err := p.tell(tx, r, e); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// tellMounted files that an upstream mounted a blob, which need not be here.
+func (p *Proxy) tellMounted(r *http.Request, repo, from oci.Repo, d digest.Digest) error {
+	if !p.opt.Events.Wants(oci.EventMount) {
+		return nil
+	}
+	size := int64(0)
+	if row, err := p.store.Stat(r.Context(), d); err == nil {
+		size = row.Size
+	}
+	err := p.store.Update(context.WithoutCancel(r.Context()), func(tx storage.Tx) error {
+		return p.tell(tx, r, oci.Event{Kind: oci.EventMount, Repo: repo, FromRepo: from, Target: blobTarget(d, size)})
+	})
+	if err != nil {
+		return fmt.Errorf("tell of the mount of %s: %w", d, err)
 	}
 	return nil
 }

@@ -120,7 +120,13 @@ func (s *push) pass(w http.ResponseWriter, r *http.Request, d digest.Digest) err
 		return s.p.passError(what, f.err)
 	}
 	ctx := context.WithoutCancel(r.Context())
-	err := s.u.Commit(ctx, d, storage.KindBlob, func(tx storage.Tx) error { return tx.PutRight(s.repo, d) })
+	size := s.u.Size()
+	err := s.u.Commit(ctx, d, storage.KindBlob, func(tx storage.Tx) error {
+		if err := tx.PutRight(s.repo, d); err != nil {
+			return err
+		}
+		return s.p.tell(tx, r, oci.Event{Kind: oci.EventPush, Repo: s.repo, Target: blobTarget(d, size)})
+	})
 	if err != nil {
 		return s.p.pushError(what, err)
 	}
@@ -143,6 +149,7 @@ func (p *Proxy) passMount(r *http.Request, up *Upstream, repo oci.Repo, d digest
 	ok, err := up.Registry.(Pusher).MountBlob(r.Context(), repo.Name, source.Name, d)
 	if ok {
 		p.grant(repo, d)
+		err = p.tellMounted(r, repo, source, d)
 	}
 	return ok, err
 }
@@ -164,6 +171,10 @@ func (p *Proxy) passManifest(w http.ResponseWriter, r *http.Request, up *Upstrea
 	row, err := p.keepManifest(context.WithoutCancel(r.Context()), repo, m.ref, got)
 	if err == nil {
 		err = p.index.Manifest(r.Context(), repo, row)
+	}
+	if p.opt.Events.Wants(oci.EventPush) {
+		tell := func(tx storage.Tx) error { return p.tellPushed(tx, r, repo, m) }
+		err = errors.Join(err, p.store.Update(context.WithoutCancel(r.Context()), tell))
 	}
 	if err != nil { // the upstream has it: it comes back with the next pull
 		p.log.ErrorContext(r.Context(), "pushed manifest is not kept", "repo", repo, "digest", m.row.Digest, "err", err)

@@ -83,9 +83,11 @@ func (c *Config) guarded() bool {
 func (c *Config) accessPolicy() access.Policy {
 	p := access.Policy{
 		Unguarded: !c.guarded(), Service: c.Auth.URL, Passwords: c.Auth.passwords, Tokens: c.Auth.tokens, CertificateName: access.NameOf(c.TLS.ClientName), Upstreams: map[string]access.Mode{},
+		Pushed: map[string]bool{},
 	}
-	for name := range c.Upstreams {
+	for name, u := range c.Upstreams {
 		p.Upstreams[name] = c.mode(name)
+		p.Pushed[name] = u.Push == "allow"
 	}
 	for _, g := range c.Auth.Groups {
 		p.Groups = append(p.Groups, access.Group(g))

@@ -52,7 +52,7 @@ func makeUpstreams(cfg *Config, keep func(name string) *upstream.Client, log *sl
 // upstreamOptions are c's. What they were made from was checked before.
 func upstreamOptions(name string, c *UpstreamConfig) (o upstream.Options, err error) {
 	o = upstream.Options{
-		Name: name, TokenRealms: c.TokenRealms, UserAgent: "sociable/" + buildInfo().Version,
+		Name: name, TokenRealms: c.TokenRealms, CallersPush: c.Push == "allow", UserAgent: "sociable/" + buildInfo().Version,
 		MaxConnections: c.MaxConnections, MaxTransfers: c.MaxTransfers,
 		RequestsPerMinute: c.RequestsPerMinute, BytesPerSecond: int64(c.BytesPerSecond),
 		DialTimeout: c.DialTimeout, HeaderTimeout: c.HeaderTimeout, StallTimeout: c.StallTimeout,

@@ -126,7 +126,7 @@ func FreeAddr() (string, error) {
 	return ln.Addr().String(), ln.Close()
 }
 
-// await polls url until it answers 200, the process ends or ctx does.
+// await polls url until it answers, be it that one has to log in, the process ends or ctx does.
 func (p *Process) await(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -157,7 +157,7 @@ func answers(ctx context.Context, url string) bool {
 	}
 	_, _ = io.Copy(io.Discard, resp.Body)
 	resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
+	return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized
 }
 
 // logBuffer keeps what a process writes.

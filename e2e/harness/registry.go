@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Registry is an upstream registry as a process, on plain HTTP.
@@ -17,8 +18,9 @@ type Registry struct {
 func (r *Registry) URL() string { return "http://" + r.Addr }
 
 // StartRegistry runs distribution's registry, version 2.8 or 3, over the files
-// in root. Several may share a root as long as one writes.
-func StartRegistry(ctx context.Context, program, root string) (*Registry, error) {
+// in root. Several may share a root as long as one writes. more are further lines
+// of its configuration.
+func StartRegistry(ctx context.Context, program, root string, more ...string) (*Registry, error) {
 	addr, err := FreeAddr()
 	if err != nil {
 		return nil, err
@@ -32,7 +34,7 @@ func StartRegistry(ctx context.Context, program, root string) (*Registry, error)
 		return nil, err
 	}
 	config := filepath.Join(dir, "config.yml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, registryConfig, root, addr, debug), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, registryConfig+strings.Join(more, "\n"), root, addr, debug), 0o600); err != nil {
 		return nil, err
 	}
 	p, err := Spawn(ctx, []string{"OTEL_TRACES_EXPORTER=none"}, program, "serve", config)

@@ -22,8 +22,8 @@ import (
 // others say nothing about the caller.
 type Upstreams interface {
 	// Login exchanges credentials for what upstream is asked with, into s or,
-	// where that is nil, a new Session. repo "" only finds out whether they are
-	// good.
+	// where that is nil, a new Session, to pull from repo, and to push where
+	// Policy.Pushed says so. repo "" only finds out whether they are good.
 	Login(ctx context.Context, upstream string, s Session, user, password, repo string) (Session, error)
 	// Check asks whether s may pull from repo; nil is a caller without
 	// credentials. kind and ref tell what of it is wanted, "manifests" and "v1"
@@ -183,7 +183,8 @@ func (p *passthrough) refused(login loginKey, repo oci.Repo) { p.words.Remove(wo
 
 // passes decides about an upstream whose own word counts.
 func (a *Access) passes(r *http.Request, c *caller, repo oci.Repo, action oci.Action) error {
-	if action != oci.ActionPull {
+	pushes := action == oci.ActionPush && a.policy.Load().Pushed[repo.Upstream]
+	if action != oci.ActionPull && !pushes {
 		return oci.NewError(errcode.ErrorCodeDenied, "only pulls go through to %s: %s there", repo.Upstream, action)
 	}
 	if c.token != nil && !granted(*c.token, repo, action) && c.login != (loginKey{}) {
@@ -202,8 +203,23 @@ func (a *Access) passes(r *http.Request, c *caller, repo oci.Repo, action oci.Ac
 			return a.passError(r, c, repo, err)
 		}
 	}
+	if pushes { // it says so itself when something is sent to it
+		return a.mayPush(r, c, repo)
+	}
 	kind, ref := wanted(r)
 	return a.passError(r, c, repo, p.may(r.Context(), c.login, repo, kind, ref, now))
+}
+
+// mayPush lets those push who are somebody at the upstream.
+func (a *Access) mayPush(r *http.Request, c *caller, repo oci.Repo) error {
+	switch {
+	case c.login != (loginKey{}):
+		return nil
+	case c.id.known():
+		return oci.NewError(errcode.ErrorCodeDenied, "%s is no user of %s, which decides who pushes there", c.id, repo.Upstream)
+	default:
+		return a.unauthorized(r, scopeOf(repo, oci.ActionPush), "", "log in with the credentials for "+repo.Upstream+" to push there")
+	}
 }
 
 // loginUpstream exchanges c's credentials, unless that was tried too often.
@@ -295,7 +311,11 @@ func (b Binding) Refused(err error) error { return b.refused(err) }
 // Bind is in whose name upstreams are asked for r, once May allowed it.
 func (a *Access) Bind(r *http.Request, repo oci.Repo) Binding {
 	c := a.caller(r)
-	challenge := a.unauthorized(r, scopeOf(repo, oci.ActionPull), "", repo.Upstream+" refuses this caller: log in again").Challenge
+	action := oci.ActionPull
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		action = oci.ActionPush
+	}
+	challenge := a.unauthorized(r, scopeOf(repo, action), "", repo.Upstream+" refuses this caller: log in again").Challenge
 	login := c.login // and no more of the request: a transfer outlives it
 	return Binding{
 		Session: a.pass.session(login, repo.Upstream),

@@ -49,6 +49,7 @@ type Policy struct {
 	Rules     []Rule
 	Groups    []Group
 	Upstreams map[string]Mode // by name; one that is not listed is Closed
+	Pushed    map[string]bool // those of Passthrough that callers may push to, if the upstream lets them
 	Passwords *Passwords      // nil: nobody logs in with a password
 	Tokens    *TokenServer    // that clients are sent to; nil: our own service
 	// CertificateName is the name of who comes with a certificate; "": its subject.

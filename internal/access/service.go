@@ -161,7 +161,8 @@ func (a *Access) grants(r *http.Request, c *caller, scopes []scope) (out []Grant
 			continue
 		}
 		for _, w := range t.wants {
-			if through && w == oci.ActionPull || !through && p.allows(c.id, t.repo, w) {
+			pushes := w == oci.ActionPush && p.Pushed[t.repo.Upstream] && c.login != (loginKey{})
+			if through && (w == oci.ActionPull || pushes) || !through && p.allows(c.id, t.repo, w) {
 				g.Actions = append(g.Actions, string(w))
 			}
 		}

@@ -151,6 +151,7 @@ func (a *authorizer) basic(ctx context.Context) (string, error) {
 }
 
 func pullScope(repo string) string { return "repository:" + repo + ":pull" }
+func pushScope(repo string) string { return "repository:" + repo + ":pull,push" }
 
 // bearer gives the token for repo, from memory or exchanged. scope is what the
 // upstream asked for beyond the usual one, "" for nothing.

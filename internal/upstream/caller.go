@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
 // basicLife is how long a caller's password is kept, in memory, for an upstream
@@ -58,8 +59,8 @@ func (c *Client) NewCaller() *Caller {
 	return &Caller{e: c.ends[len(c.ends)-1], tokens: map[string]token{}}
 }
 
-// Login exchanges a caller's credentials for a token to pull from repo; "" only
-// finds out whether they are good. Credentials that the upstream doesn't take
+// Login exchanges a caller's credentials for a token to pull from repo, and to
+// push to it where Options.CallersPush says so and they may; "" only finds out whether they are good. Credentials that the upstream doesn't take
 // are an error of IsDenied. They go where the upstream's own may go, see
 // Options.TokenRealms.
 func (k *Caller) Login(ctx context.Context, username, password, repo string) error {
@@ -74,11 +75,7 @@ func (k *Caller) Login(ctx context.Context, username, password, repo string) err
 			upstream: a.upstream, root: a.root, creds: &authn.Basic{Username: username, Password: password},
 			realms: a.realms, rt: a.rt, metrics: a.metrics, timeout: a.timeout,
 		}
-		var scopes []string
-		if repo != "" {
-			scopes = []string{pullScope(k.e.prefix + repo)}
-		}
-		t, err := theirs.exchange(ctx, ch, scopes)
+		t, err := k.exchange(ctx, theirs, ch, repo)
 		if err != nil {
 			return fmt.Errorf("log in: %w", err)
 		}
@@ -92,6 +89,22 @@ func (k *Caller) Login(ctx context.Context, username, password, repo string) err
 		k.basic = token{until: time.Now().Add(basicLife)}
 		return nil
 	}
+}
+
+// exchange asks for all that may be needed. Token services give what of it the
+// caller may have; one that refuses it as a whole is asked for less.
+func (k *Caller) exchange(ctx context.Context, a *authorizer, ch *transport.Challenge, repo string) (token, error) {
+	if repo == "" {
+		return a.exchange(ctx, ch, nil)
+	}
+	repo = k.e.prefix + repo
+	if k.e.c.opt.CallersPush {
+		t, err := a.exchange(ctx, ch, []string{pushScope(repo)})
+		if !IsDenied(err) {
+			return t, err
+		}
+	}
+	return a.exchange(ctx, ch, []string{pullScope(repo)})
 }
 
 func (k *Caller) keep(repo string, t token) {

@@ -1,8 +1,10 @@
 package upstream
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 )
@@ -73,6 +75,54 @@ func TestCaller(t *testing.T) {
 			}
 			if As(t.Context(), nil) != t.Context() {
 				t.Error("nobody is somebody")
+			}
+		})
+	}
+}
+
+// TestCallerPushes holds that a caller is logged in to push where that is meant,
+// and to pull where the token service gives no more.
+func TestCallerPushes(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		push, refuse bool
+		want         string
+	}{
+		{name: "to pull", want: "pull"},
+		{name: "to push", push: true, want: "pull,push"},
+		{name: "as far as that goes", push: true, refuse: true, want: "pull"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			reg := newRegistry(t)
+			reg.manifests["v1"] = []byte("{}")
+			ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				scope := r.URL.Query().Get("scope")
+				if tt.refuse && strings.Contains(scope, "push") {
+					refuse(w, http.StatusForbidden, "DENIED", "not that")
+					return
+				}
+				_ = json.NewEncoder(w).Encode(map[string]any{"token": strings.ReplaceAll(scope, ":", "_"), "expires_in": 300})
+			}))
+			defer ts.Close()
+			var sent string
+			reg.hook = func(w http.ResponseWriter, r *http.Request) bool {
+				if sent = r.Header.Get("Authorization"); sent != "" {
+					return false
+				}
+				w.Header().Set("WWW-Authenticate", `Bearer realm="`+ts.URL+`/token",service="x"`)
+				refuse(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
+				return true
+			}
+			c := newClient(t, reg.URL, func(o *Options) { o.CallersPush = tt.push })
+			k := c.NewCaller()
+			if err := k.Login(t.Context(), "alice", "wonder", repo); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Manifest(As(t.Context(), k), repo, tag("v1")); err != nil {
+				t.Error(err)
+			}
+			if want := "Bearer repository_" + repo + "_" + tt.want; sent != want {
+				t.Errorf("asked with %q, want %q", sent, want)
 			}
 		})
 	}

@@ -35,6 +35,8 @@ type Options struct {
 	Keychain           authn.Keychain // nil: Username and Password; it is asked whenever a token or request needs it
 	TokenRealms        []string       // hosts, or host:port, that may see them besides the upstream's own registrable domain
 
+	CallersPush bool // who logs in by a Caller may push, too, if the upstream lets them
+
 	MaxConnections int // requests at once, transfers included; 0: 64
 	MaxTransfers   int // transfers of blobs at once; 0: MaxConnections less an eighth, so that the check of a tag need not wait until a layer has passed
 
