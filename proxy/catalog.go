@@ -30,7 +30,17 @@ func page(r *http.Request) (n int, last string, err error) {
 			return 0, "", oci.NewError(errcode.ErrorCodePaginationNumberInvalid, "n=%.100q is not a number of entries", s)
 		}
 	}
-	return min(n, maxListed), r.URL.Query().Get("last"), nil
+	last, err = lastSeen(r)
+	return min(n, maxListed), last, err
+}
+
+// lastSeen is where a listing goes on: behind the entry that the query names.
+func lastSeen(r *http.Request) (string, error) {
+	last := r.URL.Query().Get("last")
+	if strings.Contains(last, "\x00") { // it ends a name in the rows' keys
+		return "", oci.NewError(errcode.ErrorCodeNameInvalid, "last=%.100q is no name that an entry can have", last)
+	}
+	return last, nil
 }
 
 // catalog lists the repositories of hosted namespaces that the caller may read,

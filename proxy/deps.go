@@ -49,6 +49,9 @@ type Referrers interface {
 	// ServeTag gives the list under the fallback tag of a hosted repository.
 	// storage.ErrNotFound, and nothing written, when it is empty.
 	ServeTag(w http.ResponseWriter, r *http.Request, repo oci.Repo, subject digest.Digest) error
+	// Changed is told that a push which went through may have changed the list
+	// of subject at the upstream.
+	Changed(ctx context.Context, repo oci.Repo, subject digest.Digest) error
 }
 
 // Events is told what callers did. None of its methods waits for a receiver.

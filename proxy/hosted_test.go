@@ -495,6 +495,7 @@ func TestListsInPages(t *testing.T) {
 			}
 		}
 		wantCode(t, path, s.do(t, http.MethodGet, path+"?n=x"), http.StatusBadRequest, "PAGINATION_NUMBER_INVALID")
+		wantCode(t, path, s.do(t, http.MethodGet, path+"?last=%00"), http.StatusBadRequest, "NAME_INVALID")
 		if a := s.do(t, http.MethodGet, path+"?n=0"); a.status != http.StatusOK || !bytes.Contains(a.body, []byte(`[]`)) {
 			t.Errorf("%s?n=0: %d %s", path, a.status, a.body)
 		}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -25,6 +26,8 @@ func (l tellsAll) Serve(w http.ResponseWriter, _ *http.Request, _ oci.Repo, _ di
 func (l tellsAll) ServeTag(w http.ResponseWriter, r *http.Request, repo oci.Repo, d digest.Digest) error {
 	return l.Serve(w, r, repo, d)
 }
+
+func (l tellsAll) Changed(context.Context, oci.Repo, digest.Digest) error { return nil }
 
 // private is a proxy that holds something of up/private, which alice alone may
 // pull from; everybody may pull from and push to all others. The upstream has the

@@ -179,10 +179,31 @@ func (p *Proxy) passManifest(w http.ResponseWriter, r *http.Request, up *Upstrea
 	if err != nil { // the upstream has it: it comes back with the next pull
 		p.log.ErrorContext(r.Context(), "pushed manifest is not kept", "repo", repo, "digest", m.row.Digest, "err", err)
 	}
+	p.refersAnew(r, repo, m)
 	if subject != "" {
 		w.Header().Set("OCI-Subject", subject)
 	}
 	return created(w, r, "manifests", m.row.Digest)
+}
+
+// refersAnew has the list of the subject that a push was about asked for anew:
+// who signs an image and then verifies it must find the signature.
+func (p *Proxy) refersAnew(r *http.Request, repo oci.Repo, m *pushed) {
+	if p.opt.Referrers == nil {
+		return
+	}
+	var subjects []digest.Digest
+	if s := m.row.Manifest.Subject; s != nil {
+		subjects = append(subjects, s.Digest)
+	}
+	if d, ok := taggedSubject(m.ref.Tag); ok {
+		subjects = append(subjects, d)
+	}
+	for _, d := range subjects {
+		if err := p.opt.Referrers.Changed(context.WithoutCancel(r.Context()), repo, d); err != nil {
+			p.log.WarnContext(r.Context(), "a list of referrers may be outdated until it expires", "repo", repo, "digest", d, "err", err)
+		}
+	}
 }
 
 // passError tells the client what the upstream has against its push: codes of

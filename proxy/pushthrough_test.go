@@ -2,12 +2,17 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 )
 
@@ -82,5 +87,46 @@ func TestPushThroughRefused(t *testing.T) {
 	wantCode(t, "not allowed", a, http.StatusMethodNotAllowed, "UNSUPPORTED")
 	if !bytes.Contains(a.body, []byte("push: allow")) {
 		t.Errorf("the refusal does not say what would help: %s", a.body)
+	}
+}
+
+// changes notes whose lists are said to have changed.
+type changes struct {
+	tellsAll
+	of []digest.Digest
+}
+
+func (c *changes) Changed(_ context.Context, _ oci.Repo, d digest.Digest) error {
+	c.of = append(c.of, d)
+	return nil
+}
+
+// TestReferrerPushedThrough: the list of whatever a pushed referrer refers to is
+// asked for anew, by the API or by the tag that stands for it.
+func TestReferrerPushedThrough(t *testing.T) {
+	host := newHost(t, Hosting{}, nil)
+	told := &changes{}
+	front := newServer(t, &registry{Server: host.Server}, func(o *Options) {
+		o.Upstreams[0].PushThrough, o.Referrers = true, told
+	})
+	subject := front.pushImage(t, "up/local/app", "v1", random(100, 1))
+	if len(told.of) != 0 {
+		t.Errorf("an image that refers to nothing changed the lists of %v", told.of)
+	}
+	body := `{"schemaVersion":2,"mediaType":"` + v1.MediaTypeImageIndex + `","manifests":[],"subject":{"mediaType":"` +
+		v1.MediaTypeImageManifest + `","digest":"` + subject.String() + `","size":1}}`
+	for _, tag := range []string{"sig", "sha256-" + subject.Encoded()} {
+		told.of = nil
+		doc := body
+		if tag != "sig" {
+			doc = `{"schemaVersion":2,"mediaType":"` + v1.MediaTypeImageIndex + `","manifests":[]}`
+		}
+		a := front.send(t, http.MethodPut, "/v2/up/local/app/manifests/"+tag, strings.NewReader(doc), "Content-Type", v1.MediaTypeImageIndex)
+		if a.status != http.StatusCreated {
+			t.Fatalf("%s: %d %s", tag, a.status, a.body)
+		}
+		if diff := cmp.Diff([]digest.Digest{subject}, told.of); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tag, diff)
+		}
 	}
 }

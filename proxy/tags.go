@@ -2,11 +2,9 @@ package proxy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -203,7 +201,11 @@ func (p *Proxy) tags(w http.ResponseWriter, r *http.Request) error {
 	if n == 0 { // an empty list, of a repository that is there
 		ask = 1
 	}
-	list, more, err := p.listTags(r.Context(), up, repo, ask, r.URL.Query().Get("last"))
+	last, err := lastSeen(r)
+	if err != nil {
+		return err
+	}
+	list, more, err := p.listTags(r.Context(), up, repo, ask, last)
 	if upstream.IsNotFound(err) || errors.Is(err, storage.ErrNotFound) {
 		return &oci.Error{Code: errcode.ErrorCodeNameUnknown, Message: fmt.Sprintf("repository %s is not known", repo), Err: err}
 	}
@@ -214,22 +216,6 @@ func (p *Proxy) tags(w http.ResponseWriter, r *http.Request) error {
 	if list == nil || n == 0 {
 		list = []string{}
 	}
-	body, err := json.Marshal(map[string]any{"name": name, "tags": list})
-	if err != nil {
-		return fmt.Errorf("encode tags of %s: %w", repo, err)
-	}
-	if more && len(list) > 0 {
-		q := url.Values{"n": {strconv.Itoa(len(list))}, "last": {list[len(list)-1]}}
-		if ns := r.URL.Query().Get("ns"); ns != "" {
-			q.Set("ns", ns)
-		}
-		w.Header().Set("Link", fmt.Sprintf("</v2/%s/tags/list?%s>; rel=\"next\"", name, q.Encode()))
-	}
 	p.outcome(w, r, outcomeMiss)
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(body) // a client that left is nobody's loss
-	}
-	return nil
+	return sendPage(w, r, "/v2/"+name+"/tags/list", list, more, map[string]any{"name": name, "tags": list})
 }

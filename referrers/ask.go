@@ -65,6 +65,9 @@ type answer struct {
 	bytes   int
 	good    time.Duration // how long it is good for
 	expires time.Time     // zero while on its way; guarded by asker.mu
+	// disowned says that the list has changed since it was asked for, so that it
+	// is not remembered; guarded by asker.mu.
+	disowned bool
 }
 
 // theirs is what an upstream lists: the first SOCI v1 index, where there is
@@ -97,7 +100,7 @@ func (a *asker) ask(ctx context.Context, repo oci.Repo, subject digest.Digest) (
 			keep = a.find(ctx, ans)
 		}()
 		if keep != nil {
-			err := keep(ctx)
+			err := a.keep(ctx, ans, keep)
 			if err != nil && ans.err == nil {
 				return ans.theirs, ans.asked, &keepError{err}
 			}
@@ -183,9 +186,12 @@ func (a *asker) settle(ans *answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	ans.expires = time.Now().Add(ans.good)
+	defer close(ans.done)
+	if ans.disowned {
+		return
+	}
 	ans.bytes = weight(ans.theirs.rest)
 	a.bytes += ans.bytes
-	close(ans.done)
 	for e := a.byAge.Back(); e != nil && (a.byAge.Len() > maxAnswers || a.bytes > maxAnswerBytes); {
 		older := e.Prev()
 		if !e.Value.(*answer).expires.IsZero() {
@@ -195,12 +201,39 @@ func (a *asker) settle(ans *answer) {
 	}
 }
 
-// drop forgets a settled answer; who holds it may go on reading it.
+// drop forgets an answer; who holds it may go on reading it, or waiting for it.
 func (a *asker) drop(e *list.Element) {
 	ans := e.Value.(*answer)
 	a.byAge.Remove(e)
 	delete(a.answers, ans.q)
 	a.bytes -= ans.bytes
+}
+
+// forget makes the next caller ask anew, whatever the upstream said last. Who
+// is waiting for its answer still gets it.
+func (a *asker) forget(ctx context.Context, q question) error {
+	a.mu.Lock()
+	if e, ok := a.answers[q]; ok {
+		e.Value.(*answer).disowned = true
+		a.drop(e)
+	}
+	a.mu.Unlock()
+	return a.rows.drop(ctx, q)
+}
+
+// keep files an answer with file, unless it was overtaken; looking afterwards
+// leaves no moment in which an outdated list comes to stay.
+func (a *asker) keep(ctx context.Context, ans *answer, file func(context.Context) error) error {
+	if err := file(ctx); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	disowned := ans.disowned
+	a.mu.Unlock()
+	if disowned {
+		return a.rows.drop(ctx, ans.q)
+	}
+	return nil
 }
 
 // weight is about what ds take in memory.

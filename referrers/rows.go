@@ -63,6 +63,14 @@ func (r answerRows) keep(q question, old storage.UpstreamReferrersRow, age time.
 	}
 }
 
+// drop forgets the list that was kept for q.
+func (r answerRows) drop(ctx context.Context, q question) error {
+	if r.store == nil {
+		return nil
+	}
+	return r.store.Update(ctx, func(tx storage.Tx) error { return tx.DeleteUpstreamReferrers(q.repo, q.subject) })
+}
+
 // clean drops what is not well formed or came twice, and what a list does not
 // have: what an upstream sends is not trusted.
 func clean(list []v1.Descriptor) []v1.Descriptor {

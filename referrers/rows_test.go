@@ -296,3 +296,34 @@ func TestManyInPages(t *testing.T) {
 		t.Errorf("the heap has grown by %d bytes over 20 lists", grown)
 	}
 }
+
+// TestChangedIsAskedAnew: after a push that went through, nobody is given the
+// list from before: not from memory, not from a row, not by an answer that was
+// on its way meanwhile.
+func TestChangedIsAskedAnew(t *testing.T) {
+	for _, during := range []bool{false, true} {
+		t.Run(fmt.Sprintf("while it is asked %t", during), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				db := newStore(t)
+				u := &scripted{takes: 100 * time.Millisecond, list: []v1.Descriptor{entry(1, signature)}}
+				s := New(Options{Store: db, Upstream: u.ask, Timeout: time.Second, TTL: time.Minute})
+				if during {
+					go get(t, s, http.MethodGet, target)
+					time.Sleep(50 * time.Millisecond)
+				} else {
+					get(t, s, http.MethodGet, target)
+				}
+				if err := s.Changed(t.Context(), repo, subject); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second) // what was on its way has arrived
+				u.list = append(u.list, entry(2, signature))
+				for _, s := range []*Referrers{s, New(Options{Store: db, Upstream: u.ask, Timeout: time.Second, TTL: time.Minute})} {
+					if diff := cmp.Diff([]string{"00000001", "00000002"}, digests(decode(t, get(t, s, http.MethodGet, target)).Manifests)); diff != "" {
+						t.Errorf("list (-want +got):\n%s", diff)
+					}
+				}
+			})
+		})
+	}
+}

@@ -72,6 +72,16 @@ func New(o Options) *Referrers {
 	return s
 }
 
+// Changed is told that a push which went through to the upstream may have
+// changed subject's list there. An error means that an outdated list may be
+// served until it expires.
+func (s *Referrers) Changed(ctx context.Context, repo oci.Repo, subject digest.Digest) error {
+	if s.upstream == nil {
+		return nil
+	}
+	return s.upstream.forget(ctx, question{repo, subject})
+}
+
 // Serve answers GET and HEAD /v2/<name>/referrers/<digest>. repo is what the
 // request's name means and subject its digest; that the caller may read repo
 // was checked. The query may have artifactType, to filter by, n, how many to
