@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,6 +86,7 @@ func TestBundle(t *testing.T) {
 	if !bytes.Equal(one, two) {
 		t.Errorf("two bundles of the same images differ: %d and %d bytes", len(one), len(two))
 	}
+	exportElsewhere(t, one, "--no-pull", "-f", list, "-p", "all", "--data", from, "--config", s.config)
 	s.Close() // the upstream is gone, and the first store is not asked again
 
 	srv := startServer(t, "--config", deadConfig(t), "--data", to)
@@ -114,6 +116,40 @@ func TestBundle(t *testing.T) {
 	}
 	if st := srv.end(t); st.ExitCode() != 0 {
 		t.Errorf("server: %s", st)
+	}
+}
+
+// exportElsewhere exports into a pipe and through a link, and sees that the list
+// of images and an earlier bundle are not written over.
+func exportElsewhere(t *testing.T, want []byte, args ...string) {
+	t.Helper()
+	dir := t.TempDir()
+	fifo, private, link := filepath.Join(dir, "fifo"), filepath.Join(dir, "private"), filepath.Join(dir, "link")
+	if err := errors.Join(syscall.Mkfifo(fifo, 0o600), os.WriteFile(private, nil, 0o600), os.Symlink("private", link)); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan []byte, 1)
+	go func() { // ends when the command has closed the pipe
+		p, _ := os.ReadFile(fifo)
+		read <- p
+	}()
+	args = append([]string{"export"}, args...)
+	must(t, append(args, "-o", fifo)...)
+	if got := <-read; !bytes.Equal(got, want) {
+		t.Errorf("in a pipe: %d bytes, want %d", len(got), len(want))
+	}
+	must(t, append(args, "-o", link)...)
+	if !bytes.Equal(readFile(t, private), want) || mode(t, private) != 0o600 {
+		t.Errorf("behind a link: other bytes, or mode %s", mode(t, private))
+	}
+	for _, earlier := range []string{private, link} {
+		_, errs, code := runSociable(t, "", append(args, "--since", private, "-o", earlier)...)
+		if code != exitFailed || !strings.Contains(errs, "is the input") {
+			t.Errorf("over an earlier bundle: exit code %d, %s", code, errs)
+		}
+	}
+	if _, errs, code := runSociable(t, "", append(args, "-o", fifo, "--part-size", "1MiB")...); code != exitUsage || !strings.Contains(errs, "is no file") {
+		t.Errorf("parts in a pipe: exit code %d, %s", code, errs)
 	}
 }
 

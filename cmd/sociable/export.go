@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -75,17 +76,12 @@ func runExport(cmd *cobra.Command, args []string, flags *exportFlags) error {
 		return err
 	}
 	platforms, err := flags.images.wanted()
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case flags.output == "":
-		return usageError{error: errors.New("name the bundle with -o")}
-	case flags.partSize != 0 && flags.partSize < 1<<20:
-		return usageError{error: errors.New("--part-size: want at least 1MiB")}
-	case flags.output == "-" && (flags.partSize != 0 || flags.json):
-		return usageError{error: errors.New("-o - goes neither with --part-size nor with --json")}
-	case flags.parallel < 1:
-		return usageError{error: errors.New("--parallel: want at least 1")}
+	}
+	out, err := flags.check(cmd)
+	if err != nil {
+		return err
 	}
 	since, err := readEarlier(flags.since)
 	if err != nil {
@@ -106,11 +102,33 @@ func runExport(cmd *cobra.Command, args []string, flags *exportFlags) error {
 		if err != nil {
 			return err
 		}
-		if x.Files, err = writeBundle(ctx, cmd, c, plan, flags); err != nil {
+		if x.Files, err = writeBundle(ctx, cmd, c, plan, out, flags.partSize); err != nil {
 			return err
 		}
-		return printExported(cmd, flags, x)
+		return printExported(cmd, out, flags.json, x)
 	})
+}
+
+// check looks at the flags, and at where the bundle goes.
+func (f *exportFlags) check(cmd *cobra.Command) (*output, error) {
+	switch {
+	case f.output == "":
+		return nil, usageError{error: errors.New("name the bundle with -o")}
+	case f.partSize != 0 && f.partSize < 1<<20:
+		return nil, usageError{error: errors.New("--part-size: want at least 1MiB")}
+	case f.parallel < 1:
+		return nil, usageError{error: errors.New("--parallel: want at least 1")}
+	}
+	out, err := openOutput(cmd, f.output, slices.Concat(f.since, f.images.files)...)
+	switch {
+	case err != nil:
+		return nil, err
+	case out.stdout != nil && (f.partSize != 0 || f.json):
+		return nil, usageError{error: fmt.Errorf("-o %s goes neither with --part-size nor with --json", f.output)}
+	case out.pipe && f.partSize != 0:
+		return nil, usageError{error: fmt.Errorf("-o %s, which is no file, does not go with --part-size", f.output)}
+	}
+	return out, nil
 }
 
 // readEarlier reads what an earlier bundle has.
@@ -198,7 +216,7 @@ func addMade(img *bundle.Image, w *web.WarmImage, blobs map[digest.Digest]bundle
 	}
 }
 
-func writeBundle(ctx context.Context, cmd *cobra.Command, c *adminClient, plan *bundle.Plan, flags *exportFlags) ([]string, error) {
+func writeBundle(ctx context.Context, cmd *cobra.Command, c *adminClient, plan *bundle.Plan, to *output, partSize int64) ([]string, error) {
 	bar := newProgress(cmd, plan.Bytes(), "writing")
 	defer bar.end()
 	open := func(b bundle.Blob) (io.ReadCloser, error) {
@@ -211,10 +229,11 @@ func writeBundle(ctx context.Context, cmd *cobra.Command, c *adminClient, plan *
 			io.Closer
 		}{bar.reader(body), body}, nil
 	}
-	if flags.output == "-" {
-		return nil, plan.Write(cmd.OutOrStdout(), open)
+	if to.stdout != nil || to.pipe {
+		_, err := to.write(planWriter{plan, open})
+		return nil, err
 	}
-	out := &parts{name: flags.output, size: flags.partSize}
+	out := &parts{name: to.path, size: partSize, mode: to.mode}
 	defer out.abandon()
 	w := bufio.NewWriterSize(out, 1<<20)
 	if err := plan.Write(w, open); err != nil {
@@ -230,12 +249,20 @@ func writeBundle(ctx context.Context, cmd *cobra.Command, c *adminClient, plan *
 	return files, nil
 }
 
-func printExported(cmd *cobra.Command, flags *exportFlags, x exported) error {
-	w := cmd.OutOrStdout()
-	if flags.output == "-" {
-		w = cmd.ErrOrStderr()
+// planWriter writes a bundle; it does not say how many bytes.
+type planWriter struct {
+	plan *bundle.Plan
+	open func(bundle.Blob) (io.ReadCloser, error)
+}
+
+func (p planWriter) WriteTo(w io.Writer) (int64, error) { return 0, p.plan.Write(w, p.open) }
+
+func printExported(cmd *cobra.Command, out *output, asJSON bool, x exported) error {
+	w, where := cmd.OutOrStdout(), out.name
+	if out.stdout != nil {
+		w, where = cmd.ErrOrStderr(), "standard output"
 	}
-	if flags.json {
+	if asJSON {
 		return printJSON(w, x)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -252,6 +279,6 @@ func printExported(cmd *cobra.Command, flags *exportFlags, x exported) error {
 	for _, a := range x.Absent {
 		fmt.Fprintf(w, "not in it: %s\n", a)
 	}
-	_, err := fmt.Fprintf(w, "%d blobs, %s in %s\n", x.Blobs, humanize.IBytes(uint64(x.Bytes)), cmp.Or(strings.Join(x.Files, ", "), "standard output"))
+	_, err := fmt.Fprintf(w, "%d blobs, %s in %s\n", x.Blobs, humanize.IBytes(uint64(x.Bytes)), cmp.Or(strings.Join(x.Files, ", "), where))
 	return err
 }

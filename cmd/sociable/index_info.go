@@ -58,7 +58,7 @@ SOCI index, its manifest is printed, as soci index info does.`,
 
 // printIndexManifest prints a SOCI index manifest, indented.
 func printIndexManifest(w io.Writer, dataDir string, d digest.Digest) error {
-	f, err := openBlob(dataDir, d)
+	f, err := place{dataDir: dataDir}.blob(d)
 	if err != nil {
 		return err
 	}

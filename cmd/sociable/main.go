@@ -29,18 +29,22 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.Execute()
-	var usage usageError
-	switch {
-	case err == nil:
+	cmd, err := root.ExecuteC()
+	if err == nil {
 		return exitOK
-	case errors.As(err, &usage) && usage.configuration:
-		fmt.Fprintln(stderr, err) // a line for each mistake, file:line first
-		return exitUsage
 	}
-	line, _, _ := strings.Cut(err.Error(), "\n")
-	fmt.Fprintln(stderr, "sociable:", line)
-	if errors.As(err, &usage) || !started { // cobra itself refused the command line
+	var usage usageError
+	wrong := errors.As(err, &usage) || !started // cobra itself refused the command line
+	switch {
+	case asksJSON(cmd):
+		printError(stderr, err)
+	case usage.configuration:
+		fmt.Fprintln(stderr, err) // a line for each mistake, file:line first
+	default:
+		line, _, _ := strings.Cut(err.Error(), "\n")
+		fmt.Fprintln(stderr, "sociable:", line)
+	}
+	if wrong {
 		return exitUsage
 	}
 	return exitFailed

@@ -13,7 +13,8 @@ import (
 // only once all of it is written.
 type parts struct {
 	name string
-	size int64 // 0: one file
+	size int64       // 0: one file
+	mode fs.FileMode // of the file that is replaced; 0: of a new one
 
 	f     *os.File
 	left  int64
@@ -58,6 +59,9 @@ func (p *parts) turn() error {
 		return err
 	}
 	p.f, p.left, p.names = f, p.size, append(p.names, name)
+	if p.mode != 0 {
+		return f.Chmod(p.mode)
+	}
 	return nil
 }
 

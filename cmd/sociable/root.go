@@ -62,7 +62,8 @@ Commands:
   {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}
 
 Each command explains itself with --help. Exit codes: 0 done, 1 failed,
-2 wrong command line or configuration.
+2 wrong command line or configuration. With --json, an error is one line of JSON
+on standard error, too: {"error": {"message": ...}}.
 {{- else}}
 {{- if .HasAvailableLocalFlags}}
 

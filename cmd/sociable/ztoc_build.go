@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
@@ -35,7 +33,7 @@ class of the fault and the offset it was met at.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return buildZTOC(cmd, args[0], flags) },
 	}
 	cmd.Flags().SortFlags = false
-	cmd.Flags().StringVarP(&flags.output, "output", "o", "", "write the zTOC to `FILE`")
+	cmd.Flags().StringVarP(&flags.output, "output", "o", "", "write the zTOC to `FILE`; - for standard output")
 	spanSizeFlag(cmd, &flags.spanSize)
 	cmd.Flags().StringVar(&flags.compression, "compression", "auto", "`HOW` the layer is compressed: auto, gzip or uncompressed")
 	cmd.Flags().BoolVar(&flags.json, "json", false, "print JSON")
@@ -58,6 +56,10 @@ type BuiltZTOC struct {
 }
 
 func buildZTOC(cmd *cobra.Command, path string, flags ztocBuildFlags) error {
+	out, err := zTOCOutput(cmd, path, flags)
+	if err != nil {
+		return err
+	}
 	in, size, err := openInput(cmd, path)
 	if err != nil {
 		return err
@@ -66,7 +68,7 @@ func buildZTOC(cmd *cobra.Command, path string, flags ztocBuildFlags) error {
 	src := bufio.NewReader(in)
 	compression, err := compressionOf(flags.compression, src)
 	if err != nil {
-		return refused(cmd, path, err, flags.json)
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	bar := newProgress(cmd, size, "reading "+path)
 	r, err := buildFrom(bar.reader(src), flags.spanSize, ztoc.Options{
@@ -74,22 +76,38 @@ func buildZTOC(cmd *cobra.Command, path string, flags ztocBuildFlags) error {
 	})
 	bar.end()
 	if err != nil {
-		return refused(cmd, path, err, flags.json)
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	defer func() { _ = r.Close() }() // it has been written
-	if flags.output != "" {
-		if err := writeFile(flags.output, r); err != nil {
+	told := cmd.OutOrStdout()
+	if out != nil {
+		if _, err := out.write(r); err != nil {
 			return err
+		}
+		if out.stdout != nil {
+			told = cmd.ErrOrStderr()
 		}
 	}
 	if flags.json {
-		return printJSON(cmd.OutOrStdout(), builtZTOC(r, flags.spanSize, compression))
+		return printJSON(told, builtZTOC(r, flags.spanSize, compression))
 	}
 	if r.ClientVerdict != nil {
-		fmt.Fprintln(cmd.ErrOrStderr(), "sociable:", r.ClientVerdict)
+		fmt.Fprintln(cmd.ErrOrStderr(), "sociable: warning:", r.ClientVerdict)
 	}
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), r.Digest, r.Size, r.Table.Len())
+	_, err = fmt.Fprintln(told, r.Digest, r.Size, r.Table.Len())
 	return err
+}
+
+// zTOCOutput is where the zTOC of the layer in path goes, nil for nowhere.
+func zTOCOutput(cmd *cobra.Command, path string, flags ztocBuildFlags) (*output, error) {
+	if !cmd.Flags().Changed("output") {
+		return nil, nil
+	}
+	out, err := openOutput(cmd, flags.output, path)
+	if err == nil && out.stdout != nil && flags.json {
+		err = usageError{error: errors.New("--json goes with -o FILE, or without -o: the zTOC itself is on standard output")}
+	}
+	return out, err
 }
 
 func builtZTOC(r *ztoc.Result, spanSize int64, c ztoc.Compression) BuiltZTOC {
@@ -103,18 +121,17 @@ func builtZTOC(r *ztoc.Result, spanSize int64, c ztoc.Compression) BuiltZTOC {
 	return b
 }
 
-// openInput opens a file, or standard input for "-", whose size is -1.
+// openInput opens a layer, or standard input for "-", whose size is -1.
 func openInput(cmd *cobra.Command, path string) (io.ReadCloser, int64, error) {
 	if path == "-" {
 		return io.NopCloser(cmd.InOrStdin()), -1, nil
 	}
-	f, err := os.Open(path)
-	if err != nil {
+	f, fi, err := openFile("layer", path)
+	switch {
+	case err != nil:
 		return nil, 0, err
-	}
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, 0, errors.Join(err, f.Close())
+	case !fi.Mode().IsRegular():
+		return f, -1, nil // nobody knows
 	}
 	return f, fi.Size(), nil
 }
@@ -127,7 +144,7 @@ func compressionOf(flag string, src *bufio.Reader) (ztoc.Compression, error) {
 	case "uncompressed":
 		return ztoc.Uncompressed, nil
 	case "auto":
-		head, err := src.Peek(4)
+		head, err := src.Peek(512)
 		if err != nil && err != io.EOF {
 			return 0, err
 		}
@@ -147,38 +164,4 @@ func buildFrom(src io.Reader, spanSize int64, o ztoc.Options) (*ztoc.Result, err
 		return nil, err
 	}
 	return b.Finish()
-}
-
-// refused reports why there is no zTOC, as JSON too where that was asked for.
-func refused(cmd *cobra.Command, path string, err error, asJSON bool) error {
-	var e *ztoc.Error
-	if asJSON && errors.As(err, &e) {
-		type fault struct {
-			Class  ztoc.Class `json:"class"`
-			Offset int64      `json:"offset"`
-			Cause  string     `json:"cause"`
-		}
-		err := printJSON(cmd.OutOrStdout(), map[string]fault{"refused": {e.Class, e.Offset, e.Cause.Error()}})
-		if err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("%s: %w", path, err)
-}
-
-// writeFile writes a file, under another name until it is whole.
-func writeFile(path string, from io.WriterTo) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = from.WriteTo(f)
-	err = errors.Join(err, f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(f.Name()))
-	}
-	return nil
 }

@@ -3,49 +3,75 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"os"
+	"strings"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 )
 
+type getFileFlags struct {
+	placeFlags
+	layer, output string
+}
+
 func newZTOCGetFileCommand() *cobra.Command {
-	var flags storeFlags
-	var layer, output string
+	var flags getFileFlags
 	cmd := &cobra.Command{
 		Use:   "get-file DIGEST|FILE NAME",
 		Short: "Read one file out of a layer by its zTOC",
 		Long: `Read one file out of a layer by its zTOC, from the spans that hold it alone, and
-check these. A zTOC in a file wants its layer in a file too; one in the store
-finds it there, whole or in spans.`,
+check these. A zTOC in a file wants its layer named, too; one in the store or in
+an OCI layout finds it there; in a store, whole or in spans.`,
 		Example: `  sociable ztoc get-file layer.ztoc etc/os-release --layer layer.tar.gz
-  sociable ztoc get-file sha256:9f3c1a usr/bin/env -o env`,
+  sociable ztoc get-file sha256:9f3c1a usr/bin/env -o env
+  sociable ztoc get-file --layout redis-soci sha256:9f3c1a etc/passwd`,
 		Args: cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			z, err := openZTOC(cmd.Context(), args[0], flags.dataDir)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = z.Close() }() // it was only read
-			src, err := layerOf(z, layer, flags.dataDir)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = src.Close() }()
-			from := extraction{cmd.Context(), z, args[1], src}
-			if output != "" {
-				return writeFile(output, from)
-			}
-			_, err = from.WriteTo(cmd.OutOrStdout())
-			return err
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return getFile(cmd, args[0], args[1], &flags) },
 	}
 	flags.register(cmd)
-	cmd.Flags().StringVar(&layer, "layer", "", "the layer is in `FILE`")
-	cmd.Flags().StringVarP(&output, "output", "o", "", "write to `FILE` instead of standard output")
-	cmd.Flags().Lookup("json").Hidden = true // what it prints is the file
+	cmd.Flags().StringVar(&flags.layer, "layer", "", "the layer is in `FILE`, or is the one of this digest")
+	cmd.Flags().StringVarP(&flags.output, "output", "o", "-", "write to `FILE` instead of standard output")
+	cmd.Flags().Lookup("json").Usage = "with -o: print as JSON what was written"
 	return cmd
+}
+
+// GotFile is what ztoc get-file prints as JSON.
+type GotFile struct {
+	File   string        `json:"file"`   // in the layer
+	Output string        `json:"output"` // where it was written to
+	Size   int64         `json:"size"`
+	Digest digest.Digest `json:"digest"` // of its content
+}
+
+func getFile(cmd *cobra.Command, word, name string, flags *getFileFlags) error {
+	out, err := openOutput(cmd, flags.output, word, flags.layer)
+	if err != nil {
+		return err
+	}
+	if flags.json && out.stdout != nil {
+		return usageError{error: errors.New("--json goes with -o FILE: what is printed is the file")}
+	}
+	from, err := flags.place()
+	if err != nil {
+		return err
+	}
+	z, err := openZTOC(cmd.Context(), word, from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = z.Close() }() // it was only read
+	src, err := layerOf(cmd.Context(), z, flags.layer, from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = src.Close() }()
+	h := digest.SHA256.Digester()
+	n, err := out.write(extraction{cmd.Context(), z, name, src, h.Hash()})
+	if err != nil || !flags.json {
+		return err
+	}
+	return printJSON(cmd.OutOrStdout(), GotFile{name, flags.output, n, h.Digest()})
 }
 
 // layerReader is a layer that is open.
@@ -55,14 +81,17 @@ type layerReader interface {
 }
 
 // layerOf opens the layer of a zTOC.
-func layerOf(z *openedZTOC, file, dataDir string) (layerReader, error) {
+func layerOf(ctx context.Context, z *openedZTOC, word string, from place) (layerReader, error) {
 	switch {
-	case file != "":
-		return os.Open(file)
+	case strings.HasPrefix(word, "sha"):
+		return from.layer(ctx, word)
+	case word != "":
+		f, _, err := openRandom("layer", word)
+		return f, err
 	case z.layer == "":
 		return nil, usageError{error: errors.New("name the layer's file with --layer")}
 	}
-	return openLayer(dataDir, z)
+	return openLayer(from, z)
 }
 
 // extraction is a file in a layer.
@@ -71,13 +100,10 @@ type extraction struct {
 	z    *openedZTOC
 	name string
 	src  io.ReaderAt
+	hash io.Writer
 }
 
 // WriteTo writes the file's bytes.
 func (x extraction) WriteTo(w io.Writer) (int64, error) {
-	n, err := x.z.Extract(x.ctx, x.name, x.src, w)
-	if err != nil {
-		return n, fmt.Errorf("get %s: %w", x.name, err)
-	}
-	return n, nil
+	return x.z.Extract(x.ctx, x.name, x.src, io.MultiWriter(w, x.hash))
 }

@@ -13,17 +13,23 @@ import (
 )
 
 func newZTOCInfoCommand() *cobra.Command {
-	var flags storeFlags
+	var flags placeFlags
 	cmd := &cobra.Command{
 		Use:   "info DIGEST|FILE",
 		Short: "Show what is in a zTOC, as JSON",
 		Long: `Show what is in a zTOC, as JSON with the fields of soci ztoc info. It is a file,
-or one in the store, of whose digest the first characters suffice.`,
+or one in the store or in an OCI layout, of whose digest the first characters
+suffice.`,
 		Example: `  sociable ztoc info layer.ztoc | jq '.files[].filename'
-  sociable ztoc info sha256:9f3c1a`,
+  sociable ztoc info sha256:9f3c1a
+  sociable ztoc info --layout redis-soci sha256:9f3c1a`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			z, err := openZTOC(cmd.Context(), args[0], flags.dataDir)
+			from, err := flags.place()
+			if err != nil {
+				return err
+			}
+			z, err := openZTOC(cmd.Context(), args[0], from)
 			if err != nil {
 				return err
 			}

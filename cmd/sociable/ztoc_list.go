@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -13,36 +12,42 @@ import (
 )
 
 func newZTOCListCommand() *cobra.Command {
-	var flags storeFlags
+	var flags placeFlags
 	var image, ztocDigest string
 	var quiet bool
 	cmd := &cobra.Command{
-		Use:     "list",
+		Use:     "list [LAYOUT]",
 		Aliases: []string{"ls"},
-		Short:   "List the zTOCs in a store",
-		Long: `List the zTOCs in a store. A running server is asked; where none runs, its store
-is read.`,
+		Short:   "List the zTOCs in a store or an OCI layout",
+		Long: `List the zTOCs in a store, or in an OCI layout. A running server is asked; where
+none runs, its store is read.`,
 		Example: `  sociable ztoc list
-  sociable ztoc list --image-ref redis:7 --quiet`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
-				list, err := storedZTOCs(cmd.Context(), api, image)
-				if err != nil {
-					return err
+  sociable ztoc list --image-ref redis:7 --quiet
+  sociable ztoc list redis-soci`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				flags.layout = args[0]
+			}
+			from, err := flags.place()
+			if err != nil {
+				return err
+			}
+			list, err := from.ztocs(cmd.Context(), image)
+			if err != nil {
+				return err
+			}
+			list = slices.DeleteFunc(list, func(z StoredZTOC) bool { return !strings.HasPrefix(z.Digest.String(), ztocDigest) })
+			switch {
+			case flags.json:
+				return printJSON(cmd.OutOrStdout(), append([]StoredZTOC{}, list...)) // [] rather than null
+			case quiet:
+				for _, z := range list {
+					fmt.Fprintln(cmd.OutOrStdout(), z.Digest)
 				}
-				list = slices.DeleteFunc(list, func(z StoredZTOC) bool { return !strings.HasPrefix(z.Digest.String(), ztocDigest) })
-				switch {
-				case flags.json:
-					return printJSON(cmd.OutOrStdout(), append([]StoredZTOC{}, list...)) // [] rather than null
-				case quiet:
-					for _, z := range list {
-						fmt.Fprintln(cmd.OutOrStdout(), z.Digest)
-					}
-					return nil
-				}
-				return printZTOCs(cmd.OutOrStdout(), list)
-			})
+				return nil
+			}
+			return printZTOCs(cmd.OutOrStdout(), list)
 		},
 	}
 	flags.register(cmd)
@@ -52,36 +57,11 @@ is read.`,
 	return cmd
 }
 
-// StoredZTOC is a zTOC in a store.
+// StoredZTOC is a zTOC in a store or a layout.
 type StoredZTOC struct {
 	Digest      digest.Digest `json:"digest"`
 	Size        int64         `json:"size"`
 	LayerDigest digest.Digest `json:"layer_digest"`
-}
-
-// storedZTOCs lists the zTOCs of all images, or of those that word means, each
-// once.
-func storedZTOCs(ctx context.Context, api adminAPI, word string) ([]StoredZTOC, error) {
-	images, err := api.Indexes(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if word != "" {
-		matches := matcher(word)
-		images = slices.DeleteFunc(images, func(x IndexInfo) bool { return !matches(x) })
-		if len(images) == 0 {
-			return nil, fmt.Errorf("no indexed image is meant by %q; sociable index list --all shows what there is", word)
-		}
-	}
-	var list []StoredZTOC
-	for _, x := range images {
-		for _, l := range x.Layers {
-			if z := (StoredZTOC{l.ZTOC, l.ZTOCSize, l.Digest}); z.Digest != "" && !slices.Contains(list, z) {
-				list = append(list, z)
-			}
-		}
-	}
-	return list, nil
 }
 
 // printZTOCs prints the columns of `soci ztoc list`.

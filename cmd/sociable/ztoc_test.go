@@ -85,15 +85,13 @@ func TestZTOCRefused(t *testing.T) {
 			t.Errorf("%v: exit %d, %q, %q; want %d, %q", tc.args, code, out, errs, tc.code, tc.want)
 		}
 	}
-	_, out, _ := command("ztoc", "build", "--json", inputs+"not-a-tar.gz")
-	var refused struct {
-		Refused struct {
-			Class  string
-			Offset int64
-		}
+	code, out, errs := command("ztoc", "build", "--json", inputs+"not-a-tar.gz")
+	var got struct{ Error Failure }
+	if err := json.Unmarshal([]byte(errs), &got); err != nil || code != exitFailed || out != "" {
+		t.Fatalf("as JSON: exit %d, %q, %q, %v", code, out, errs, err)
 	}
-	if err := json.Unmarshal([]byte(out), &refused); err != nil || refused.Refused.Class != "tar-header" || refused.Refused.Offset != 512 {
-		t.Errorf("as JSON: %q, %v", out, err)
+	if f := got.Error; f.Class != "tar-header" || f.Offset == nil || *f.Offset != 512 || !strings.Contains(f.Message, "not-a-tar.gz: tar-header at offset 512") {
+		t.Errorf("as JSON: %s", errs)
 	}
 }
 
@@ -209,7 +207,7 @@ func TestZTOCGetFile(t *testing.T) {
 // someFile is the largest file that a zTOC lists.
 func someFile(t *testing.T, path string) string {
 	t.Helper()
-	z, err := openZTOC(t.Context(), path, "")
+	z, err := openZTOC(t.Context(), path, place{})
 	if err != nil {
 		t.Fatal(err)
 	}

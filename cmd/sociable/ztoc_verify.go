@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
@@ -14,21 +13,29 @@ import (
 )
 
 func newZTOCVerifyCommand() *cobra.Command {
-	var flags storeFlags
+	var flags placeFlags
 	cmd := &cobra.Command{
-		Use:   "verify LAYER DIGEST|ZTOC",
+		Use:   "verify LAYER|DIGEST ZTOC|DIGEST",
 		Short: "Check that a zTOC is that of a layer",
 		Long: `Check that a zTOC is that of a layer: it is built again with the same span size
-and compared, and it is seen whether today's clients take it.`,
-		Example: `  sociable ztoc verify layer.tar.gz layer.ztoc`,
-		Args:    cobra.ExactArgs(2),
+and compared, and it is seen whether today's clients take it. The layer is a file,
+or the digest of one that is whole in the store or in an OCI layout; of digests
+the first characters suffice.`,
+		Example: `  sociable ztoc verify layer.tar.gz layer.ztoc
+  sociable ztoc verify sha256:4f4fb7 sha256:9f3c1a
+  sociable ztoc verify --layout redis sha256:4f4fb7 sha256:9f3c1a`,
+		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			z, err := openZTOC(cmd.Context(), args[1], flags.dataDir)
+			from, err := flags.place()
+			if err != nil {
+				return err
+			}
+			z, err := openZTOC(cmd.Context(), args[1], from)
 			if err != nil {
 				return err
 			}
 			defer func() { _ = z.Close() }() // it was only read
-			v, err := verifyZTOC(cmd, args[0], z)
+			v, err := verifyZTOC(cmd, args[0], z, from)
 			if err != nil {
 				return err
 			}
@@ -63,7 +70,12 @@ func (v VerifiedZTOC) fault() string {
 	return v.Rejected
 }
 
-func verifyZTOC(cmd *cobra.Command, path string, z *openedZTOC) (v VerifiedZTOC, err error) {
+func verifyZTOC(cmd *cobra.Command, path string, z *openedZTOC, from place) (v VerifiedZTOC, err error) {
+	f, err := from.layer(cmd.Context(), path)
+	if err != nil {
+		return v, err
+	}
+	defer f.Close()
 	if v.Digest, err = digest.FromReader(io.NewSectionReader(z.file, 0, z.size)); err != nil {
 		return v, err
 	}
@@ -73,11 +85,6 @@ func verifyZTOC(cmd *cobra.Command, path string, z *openedZTOC) (v VerifiedZTOC,
 	case err != nil:
 		return v, err
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return v, err
-	}
-	defer f.Close()
 	bar := newProgress(cmd, z.LayerSize, "reading "+path)
 	r, err := buildFrom(bar.reader(f), z.SpanSize, ztoc.Options{Compression: z.Compression, SkipLayerDigest: true})
 	bar.end()
