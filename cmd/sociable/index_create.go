@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +42,8 @@ as a referrer of the image. It does so as asked for here from then on, whatever
 its rules say. Where no server runs, what is whole in the store is indexed.
 
 In an OCI layout, zTOCs and index are written into the layout, and index.json
-lists the index.`,
+lists the index. Of several platforms, each that has a layer to index gets an
+index; one that has none makes the command fail when the others are through.`,
 		Example: `  sociable index create redis:7 --min-layer-size 1MiB
   skopeo copy docker://redis:7 oci:redis && sociable index create redis --all-platforms -o redis-soci`,
 		Args: cobra.ExactArgs(1),
@@ -62,6 +64,9 @@ lists the index.`,
 }
 
 func createIndexes(cmd *cobra.Command, from layout, flags indexCreateFlags) error {
+	if _, err := platformNames(flags.platforms); err != nil {
+		return err
+	}
 	to := from
 	if flags.output != "" {
 		var err error
@@ -77,8 +82,8 @@ func createIndexes(cmd *cobra.Command, from layout, flags indexCreateFlags) erro
 	for _, image := range images {
 		c := creation{cmd: cmd, from: from, to: to, flags: flags}
 		x, err := c.index(image)
-		if err != nil {
-			return err
+		if err != nil { // what was made before it is there all the same
+			return errors.Join(err, reportCreated(cmd.OutOrStdout(), list, flags.json))
 		}
 		list = append(list, x)
 	}
@@ -93,7 +98,11 @@ func reportCreated(w io.Writer, list []IndexInfo, asJSON bool) error {
 	var none []string
 	for _, x := range list {
 		if x.Index == "" {
-			none = append(none, x.Manifest.String())
+			name := x.Manifest.String()
+			if x.Platform != "" {
+				name += " for " + x.Platform
+			}
+			none = append(none, name)
 		}
 	}
 	if len(none) > 0 {
@@ -127,6 +136,9 @@ type creation struct {
 // index builds what is missing and writes the index, if the image has one.
 func (c *creation) index(image v1.Descriptor) (IndexInfo, error) {
 	x := IndexInfo{Repository: c.from.dir, Manifest: image.Digest, Layers: []LayerInfo{}}
+	if image.Platform != nil {
+		x.Platform = oci.PlatformName(*image.Platform)
+	}
 	m, err := c.from.manifest(image)
 	if err != nil {
 		return x, err
@@ -164,9 +176,36 @@ func (c *creation) index(image v1.Descriptor) (IndexInfo, error) {
 		return x, err
 	}
 	x.Created = c.to.made(x.Index)
-	return x, c.to.refer(v1.Descriptor{
-		MediaType: v1.MediaTypeImageManifest, Digest: x.Index, Size: x.Size, ArtifactType: oci.MediaTypeSOCIIndexV1,
-	}, image.Digest)
+	return x, c.file(x, image)
+}
+
+// file lists the index, with what is not in it and why, and sees to it that the
+// manifest that it is about is in the layout, too.
+func (c *creation) file(x IndexInfo, image v1.Descriptor) error {
+	d := v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Digest: x.Index, Size: x.Size, ArtifactType: oci.MediaTypeSOCIIndexV1}
+	skipped := map[digest.Digest]string{}
+	for _, l := range x.Layers {
+		if l.ZTOC == "" {
+			skipped[l.Digest] = l.Reason
+		}
+	}
+	if len(skipped) > 0 {
+		why, err := json.Marshal(skipped)
+		if err != nil {
+			return err
+		}
+		d.Annotations = map[string]string{annotationSkipped: string(why)}
+	}
+	if c.to.dir != c.from.dir {
+		body, err := os.ReadFile(c.from.blob(image.Digest))
+		if err == nil && image.Digest.Algorithm() == digest.SHA256 {
+			_, err = c.to.put(body)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return c.to.refer(d, image.Digest)
 }
 
 // layer builds a layer's zTOC, or says why it has none. An error is about this

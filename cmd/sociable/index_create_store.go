@@ -24,6 +24,9 @@ func createInStore(cmd *cobra.Command, word string, flags indexCreateFlags) erro
 	case flags.spanSize <= 0:
 		return usageError{error: errors.New("--span-size of an image is at least one byte")}
 	}
+	if _, err := platformNames(flags.platforms); err != nil {
+		return err
+	}
 	q := web.CreateRequest{Name: word, Platforms: flags.platforms, SpanSize: flags.spanSize, MinLayerSize: flags.minLayerSize}
 	if len(q.Platforms) == 0 && !flags.allPlatforms {
 		q.Platforms = []string{"linux/" + runtime.GOARCH}

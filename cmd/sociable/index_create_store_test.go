@@ -119,7 +119,7 @@ func TestIndexCreateInStore(t *testing.T) {
 		{[]string{"up/none:1"}, "is not known in up/none", exitFailed},
 		{[]string{"other.example/app:1"}, `no upstream "other.example" is configured here`, exitFailed},
 		{[]string{"up/buildkit:1", "-p", "linux/s390x"}, "has no image for linux/s390x", exitFailed},
-		{[]string{"up/buildkit:1", "-p", "x"}, "is not a platform", exitFailed},
+		{[]string{"up/buildkit:1", "-p", "x"}, "is not a platform", exitUsage},
 		{[]string{"up/single:1"}, "no layer of sha256:", exitFailed}, // all are below 10 MiB
 		{[]string{"up/single:1", "-o", "x"}, "--output goes with an OCI layout", exitUsage},
 		{[]string{"up/single:1", "--span-size", "0"}, "--span-size", exitUsage},

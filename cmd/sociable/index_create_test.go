@@ -89,7 +89,7 @@ func checkLayout(t *testing.T, dir string, want []string) {
 	for _, x := range list {
 		got = append(got, x.Index.String())
 		for _, l := range x.Layers {
-			if l.Spans == 0 || l.ZTOCSize == 0 || l.Size == 0 {
+			if indexed := l.Spans > 0 && l.ZTOCSize > 0; indexed == (l.Reason != "") || l.Size == 0 {
 				t.Errorf("layer %+v", l)
 			}
 		}
@@ -117,8 +117,11 @@ func TestIndexCreateElsewhere(t *testing.T) {
 		t.Errorf("skipped for %v", why)
 	}
 	text := expect(t, "index", "info", out)
-	if !strings.Contains(text, "3 of 3 indexed") {
+	if !strings.Contains(text, "3 of 5 indexed") {
 		t.Errorf("info:\n%s", text)
+	}
+	if got := decodeJSON[[]IndexInfo](t, expect(t, "index", "info", out, "--json")); !slices.Equal(got[0].Layers, list[0].Layers) {
+		t.Errorf("info %+v, created %+v", got, list)
 	}
 }
 
@@ -146,6 +149,7 @@ func TestIndexCreateFaults(t *testing.T) {
 		{[]string{buildkit, "-p", "linux/s390x"}, "has no image for linux/s390x", exitFailed},
 		{[]string{damaged, "--min-layer-size", "0"}, "is damaged", exitFailed},
 		{[]string{single, "--span-size", "x"}, "is not a size", exitUsage},
+		{[]string{buildkit, "-p", "x"}, "is not a platform", exitUsage},
 	} {
 		code, _, errs := command(append([]string{"index", "create"}, tc.args...)...)
 		if code != tc.code || !strings.Contains(errs, tc.want) || strings.Count(errs, "\n") != 1 {

@@ -77,21 +77,30 @@ func printIndexManifest(w io.Writer, dataDir string, d digest.Digest) error {
 
 // findIndex finds the one image that word means.
 func findIndex(ctx context.Context, api adminAPI, word string) (IndexInfo, error) {
-	list, err := api.Indexes(ctx)
+	all, err := api.Indexes(ctx)
 	if err != nil {
 		return IndexInfo{}, err
 	}
 	matches := matcher(word)
-	list = slices.DeleteFunc(list, func(x IndexInfo) bool { return !matches(x) })
+	list := slices.DeleteFunc(slices.Clone(all), func(x IndexInfo) bool { return !matches(x) })
 	switch len(list) {
 	case 0:
-		return IndexInfo{}, fmt.Errorf("no indexed image is meant by %q; sociable index list --all shows what there is", word)
+		for _, z := range zTOCsOf(all) {
+			if strings.Contains(word, ":") && strings.HasPrefix(z.Digest.String(), word) {
+				return IndexInfo{}, fmt.Errorf("%s is a zTOC, no index: see sociable ztoc info", word)
+			}
+		}
+		return IndexInfo{}, noImage(word)
 	case 1:
 		return api.Index(ctx, list[0].Manifest)
 	default:
 		return IndexInfo{}, fmt.Errorf("%q could mean %s or %s, of %d; name it by its digest",
 			word, shortDigest(list[0].Manifest), shortDigest(list[1].Manifest), len(list))
 	}
+}
+
+func noImage(word string) error {
+	return fmt.Errorf("no indexed image is meant by %q; sociable index list --all shows what there is", word)
 }
 
 // matcher reads word as the beginning of a digest, or as a reference in any of
@@ -137,6 +146,9 @@ func printIndex(w io.Writer, x IndexInfo) error {
 		fmt.Fprintf(t, "tags\t%s\n", strings.Join(x.Tags, ", "))
 	}
 	fmt.Fprintf(t, "manifest\t%s\n", x.Manifest)
+	if x.Platform != "" {
+		fmt.Fprintf(t, "platform\t%s\n", x.Platform)
+	}
 	if x.Index == "" {
 		fmt.Fprintf(t, "index\tnot published yet\n")
 	} else {

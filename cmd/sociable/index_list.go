@@ -33,10 +33,12 @@ is every image that is indexed or about to be, and how far it is.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
 				list, err := api.Indexes(cmd.Context())
+				if err == nil {
+					list, err = filter.of(list)
+				}
 				if err != nil {
 					return err
 				}
-				list = slices.DeleteFunc(list, func(x IndexInfo) bool { return !filter.wants(x) })
 				switch {
 				case flags.json:
 					return printJSON(cmd.OutOrStdout(), append([]IndexInfo{}, list...)) // [] rather than null
@@ -76,14 +78,28 @@ type indexFilter struct {
 	platforms []string
 }
 
-func (f indexFilter) wants(x IndexInfo) bool {
-	if f.image != "" && !matcher(f.image)(x) {
-		return false
+// of gives the images that are wanted; that there is none of the name is an error.
+func (f indexFilter) of(list []IndexInfo) ([]IndexInfo, error) {
+	names, err := platformNames(f.platforms)
+	if err != nil {
+		return nil, err
 	}
-	return len(f.platforms) == 0 || slices.ContainsFunc(f.platforms, func(word string) bool {
+	if list, err = meant(list, f.image); err != nil || len(names) == 0 {
+		return list, err
+	}
+	return slices.DeleteFunc(list, func(x IndexInfo) bool { return !slices.Contains(names, x.Platform) }), nil
+}
+
+// platformNames reads --platform.
+func platformNames(words []string) (names []string, err error) {
+	for _, word := range words {
 		p, err := oci.ParsePlatform(word)
-		return err == nil && oci.PlatformName(p) == x.Platform
-	})
+		if err != nil {
+			return nil, usageError{error: fmt.Errorf("--platform: %w", err)}
+		}
+		names = append(names, oci.PlatformName(p))
+	}
+	return names, nil
 }
 
 // printIndexes prints the columns of `soci index list`: a row for each name of

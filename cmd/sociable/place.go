@@ -100,7 +100,7 @@ func meant(images []IndexInfo, word string) ([]IndexInfo, error) {
 	matches := matcher(word)
 	images = slices.DeleteFunc(images, func(x IndexInfo) bool { return !matches(x) })
 	if len(images) == 0 {
-		return nil, fmt.Errorf("no indexed image is meant by %q; sociable index list --all shows what there is", word)
+		return nil, noImage(word)
 	}
 	return images, nil
 }
