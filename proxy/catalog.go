@@ -82,7 +82,7 @@ func (p *Proxy) catalogOf(r *http.Request, up *Upstream, after string, names []s
 			if len(out) >= n {
 				return errPageFull
 			}
-			if p.opt.Access == nil || p.opt.Access.May(r, repo, oci.ActionPull) == nil {
+			if p.sees(r, repo) {
 				out = append(out, repo.String())
 			}
 			return r.Context().Err()

@@ -80,6 +80,9 @@ type Door interface {
 	// Enter is asked for GET /v2/, where clients find out whether and how to log
 	// in; its error is like May's.
 	Enter(r *http.Request) error
+	// Sees reports whether the caller of r may pull from repo, as May does, where
+	// many are asked about or r is about another one: a refusal is not logged.
+	Sees(r *http.Request, repo oci.Repo) bool
 	// Who is the caller's name for the access line, "" for nobody.
 	Who(r *http.Request) string
 }

@@ -25,14 +25,14 @@ func (p *Proxy) mount(r *http.Request, up *Upstream, repo oci.Repo, d digest.Dig
 		return false, err
 	}
 	if from != "" {
-		_, want, err := p.routes().resolve(r, from)
-		if err != nil || oci.CheckName(from) != nil {
-			return false, nil //nolint:nilerr // the client sends it, then
+		want, ok := p.seesNamed(r, from)
+		if !ok {
+			return false, nil // the client sends it, then
 		}
 		sources = []oci.Repo{want}
 	}
 	for _, source := range sources {
-		if p.opt.Access != nil && p.opt.Access.May(r, source, oci.ActionPull) != nil {
+		if from == "" && !p.sees(r, source) {
 			continue
 		}
 		err := p.mountFrom(r, up, source, repo, *row)

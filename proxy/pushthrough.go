@@ -139,12 +139,9 @@ func (p *Proxy) passMount(r *http.Request, up *Upstream, repo oci.Repo, d digest
 	if from == "" {
 		return false, nil
 	}
-	_, source, err := p.routes().resolve(r, from)
-	if err != nil || oci.CheckName(from) != nil || source.Upstream != repo.Upstream {
-		return false, nil //nolint:nilerr // the client sends it, then
-	}
-	if p.opt.Access != nil && p.opt.Access.May(r, source, oci.ActionPull) != nil {
-		return false, nil
+	source, ok := p.seesNamed(r, from)
+	if !ok || source.Upstream != repo.Upstream {
+		return false, nil // the client sends it, then
 	}
 	ok, err := up.Registry.(Pusher).MountBlob(r.Context(), repo.Name, source.Name, d)
 	if ok {

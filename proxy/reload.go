@@ -35,6 +35,55 @@ func (p *Proxy) routes() *routes { return p.routing.Load() }
 // admit routes a request and asks whether its caller may do action there, both
 // by what is in force at one moment. No lock is held while that is asked.
 func (p *Proxy) admit(r *http.Request, name string, action oci.Action) (up *Upstream, repo oci.Repo, err error) {
+	p.settled(func(t *routes) {
+		if up, repo, err = t.resolve(r, name); err != nil {
+			return
+		}
+		note(r).repo, note(r).upstream = repo.String(), up.Name
+		if p.opt.Access != nil {
+			err = p.opt.Access.May(r, repo, action)
+		}
+	})
+	return up, repo, err
+}
+
+// seesNamed is admit for another repository than the request's own, which the
+// request names: what is copied from, say. Nothing is logged about it.
+func (p *Proxy) seesNamed(r *http.Request, name string) (repo oci.Repo, ok bool) {
+	if oci.CheckName(name) != nil {
+		return oci.Repo{}, false
+	}
+	p.settled(func(t *routes) {
+		var err error
+		_, repo, err = t.resolve(r, name)
+		ok = err == nil && p.may(r, repo)
+	})
+	return repo, ok
+}
+
+// sees reports whether the caller of r may pull from repo, which is known here.
+func (p *Proxy) sees(r *http.Request, repo oci.Repo) (ok bool) {
+	p.settled(func(t *routes) {
+		up := t.byName[repo.Upstream]
+		ok = up != nil && up.Name == repo.Upstream && p.may(r, repo)
+	})
+	return ok
+}
+
+func (p *Proxy) may(r *http.Request, repo oci.Repo) bool {
+	switch a := p.opt.Access.(type) {
+	case nil:
+		return true
+	case Door:
+		return a.Sees(r, repo)
+	default:
+		return a.May(r, repo, oci.ActionPull) == nil
+	}
+}
+
+// settled calls decide with the routes in force, and again when a reload came
+// meanwhile, so that what it decides is by one configuration.
+func (p *Proxy) settled(decide func(*routes)) {
 	for {
 		began := p.epoch.Load()
 		if began%2 == 1 {
@@ -42,15 +91,8 @@ func (p *Proxy) admit(r *http.Request, name string, action oci.Action) (up *Upst
 			p.swap.Unlock() //nolint:staticcheck // nothing is done under it but to wait
 			continue
 		}
-		up, repo, err = p.routes().resolve(r, name)
-		if err == nil {
-			note(r).repo, note(r).upstream = repo.String(), up.Name
-			if p.opt.Access != nil {
-				err = p.opt.Access.May(r, repo, action)
-			}
-		}
-		if p.epoch.Load() == began {
-			return up, repo, err
+		if decide(p.routes()); p.epoch.Load() == began {
+			return
 		}
 	}
 }

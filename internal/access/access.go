@@ -224,6 +224,12 @@ func (a *Access) May(r *http.Request, repo oci.Repo, action oci.Action) error {
 	return err
 }
 
+// Sees reports whether the caller of r may pull from repo, where many are asked
+// about: a list's worth of refusals is nothing that an operator wants to read.
+func (a *Access) Sees(r *http.Request, repo oci.Repo) bool {
+	return a.decide(r, a.caller(r), repo, oci.ActionPull) == nil
+}
+
 func (a *Access) decide(r *http.Request, c *caller, repo oci.Repo, action oci.Action) error {
 	if c.err != nil {
 		return c.err
