@@ -115,7 +115,7 @@ func (s *passSource) copyVerified(w io.Writer, verify digest.Verifier) error {
 		}
 	}
 	if !verify.Verified() {
-		s.p.metrics.mismatches.WithLabelValues(s.up.Name).Inc()
+		s.p.reject(s.up, s.d)
 		return fmt.Errorf("%w: %s from %s", upstream.ErrDigest, s.d, s.up.Name)
 	}
 	if _, err := w.Write(buf[:held]); err != nil {

@@ -306,7 +306,7 @@ func (f *fill) discard(ctx context.Context, err error) {
 	if again {
 		return
 	}
-	f.p.metrics.mismatches.WithLabelValues(f.up.Name).Inc()
+	f.p.reject(f.up, f.d)
 	f.p.log.Error("upstream sent wrong bytes; nothing was kept", "digest", f.d, "repo", f.repo, "upstream", f.up.Name, "err", err)
 	if err := errors.Join(f.part.Discard(ctx), f.part.Close()); err != nil {
 		f.p.log.Error("wrong bytes not removed", "digest", f.d, "err", err)

@@ -160,7 +160,7 @@ func (s *spanSource) fetch(run []wantedSpan) {
 	done := 0
 	bytes, err := s.fetchRun(ctx, run, func(i int, err error) {
 		if errors.Is(err, storage.ErrDigest) {
-			s.p.metrics.mismatches.WithLabelValues(s.up.Name).Inc()
+			s.p.reject(s.up, s.layer.Digest)
 			s.p.log.Warn("upstream sent a wrong span; asking again", "digest", s.layer.Digest,
 				"span", run[i].Digest, "off", run[i].Off, "upstream", s.up.Name)
 			_, err = s.fetchRun(ctx, run[i:i+1], nil)

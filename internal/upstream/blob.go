@@ -102,8 +102,10 @@ func blobRequest(o op, method, repo string, d digest.Digest) (*request, error) {
 	if _, err := oci.ParseDigest(d.String()); err != nil {
 		return nil, err
 	}
-	return &request{op: o, method: method, repo: repo, path: "blobs/" + d.String()}, nil
+	return &request{op: o, method: method, repo: repo, path: blobPath(d)}, nil
 }
+
+func blobPath(d digest.Digest) string { return "blobs/" + d.String() }
 
 // rangeHeader asks for [off, end), or for nothing special where that is all.
 func rangeHeader(off, end int64) http.Header {

@@ -196,7 +196,9 @@ func (b *Body) connect() (err error) {
 			return err
 		}
 		if err = b.place(a.Response, q.header != nil); err == nil {
-			b.cur = a
+			if b.cur = a; len(b.c.ends) > 1 {
+				b.c.senders.note(b.req.path, a.e)
+			}
 			return nil
 		}
 		a.Close()

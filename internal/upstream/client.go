@@ -85,6 +85,7 @@ type Client struct {
 	metrics *metrics
 	ends    []*endpoint // in the order in which they are asked
 	budget  *budget
+	senders *senders
 
 	all  chan struct{} // one slot for each request under way
 	bulk chan struct{} // of which so many may be transfers of blobs; taken before all
@@ -103,7 +104,7 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("register the metrics: %w", err)
 	}
 	c := &Client{
-		opt: o, log: o.Logger.With("upstream", o.Name), metrics: m, budget: newBudget(o.BytesPerSecond),
+		opt: o, log: o.Logger.With("upstream", o.Name), metrics: m, budget: newBudget(o.BytesPerSecond), senders: newSenders(),
 		all:  make(chan struct{}, o.MaxConnections),
 		bulk: make(chan struct{}, o.MaxTransfers),
 	}

@@ -62,9 +62,9 @@ func (c *Client) order(ctx context.Context, q *request) []*endpoint {
 	}
 	rank := func(e *endpoint) int {
 		switch {
-		case e == q.avoid:
+		case e == q.avoid, c.senders.wrong(q.path, e):
 			return 2
-		case e.gate.closed():
+		case e.gate.closed(), e.gate.inDoubt():
 			return 1
 		default:
 			return 0

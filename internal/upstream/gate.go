@@ -34,6 +34,7 @@ type gate struct {
 
 	mu        sync.Mutex
 	held      time.Time // until then
+	doubted   time.Time // until then others are asked first
 	opened    time.Time // when the breaker did, last
 	heard     time.Time // the last answer
 	throttled int       // 429s without an answer between

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/sociable/sociable/internal/oci"
@@ -329,5 +330,59 @@ func TestKeychain(t *testing.T) {
 	defer cancel()
 	if _, err := c.Manifest(ctx, repo, tag("v1")); !IsUnavailable(err) || IsDenied(err) || !strings.Contains(err.Error(), "the helper is not there") {
 		t.Errorf("without the helper: %v", err)
+	}
+}
+
+// TestWrongBytes: whoever sent wrong bytes of a blob is asked after the others,
+// also for its size, and comes first again for other blobs after a pause.
+func TestWrongBytes(t *testing.T) {
+	good, other := randomBytes(100_000), randomBytes(50_000)
+	bad := bytes.Clone(good)
+	bad[7] ^= 1
+	origin, mirror := newRegistry(t), newRegistry(t)
+	d, d2 := origin.addBlob(good), origin.addBlob(other)
+	mirror.addBlob(other)
+	mirror.hook = func(w http.ResponseWriter, r *http.Request) bool {
+		wrong := strings.HasSuffix(r.URL.Path, d.String())
+		if wrong {
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(bad))
+		}
+		return wrong
+	}
+	c := newClient(t, origin.URL, mirrors(t, mirror.URL))
+	read := func(d digest.Digest) []byte {
+		t.Helper()
+		got, err := readBlob(t, c, d, oci.Range{Off: 0, End: -1})
+		if err != nil {
+			t.Error(err)
+		}
+		return got
+	}
+	asked := func() int { return mirror.count("/blobs/") }
+	if got := read(d); !bytes.Equal(got, bad) {
+		t.Fatalf("the first answer is not the mirror's: %d bytes", len(got))
+	}
+	c.Reject(d)
+	before := asked()
+	if got := read(d); !bytes.Equal(got, good) {
+		t.Error("the mirror is asked again for what it sent wrongly")
+	}
+	if _, err := c.HeadBlob(t.Context(), repo, d); err != nil {
+		t.Errorf("size: %v", err)
+	}
+	read(d2)
+	if got := asked() - before; got != 0 {
+		t.Errorf("the mirror was asked %d times", got)
+	}
+	c.ends[0].gate.mu.Lock()
+	c.ends[0].gate.doubted = time.Now() // the pause is over
+	c.ends[0].gate.mu.Unlock()
+	read(d2)
+	if got := asked() - before; got != 1 {
+		t.Errorf("after the pause the mirror was asked %d times for another blob, want once", got)
+	}
+	origin.hook = func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }
+	if got := read(d); !bytes.Equal(got, bad) {
+		t.Error("nobody else answers, and the mirror is not asked")
 	}
 }
