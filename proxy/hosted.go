@@ -60,26 +60,30 @@ func (o origin) Tags(context.Context, string, int, string) ([]string, bool, erro
 }
 
 // target finds the repository that a request wants to change, and whether it may.
+// What nobody may do there is said first: to log in would not help.
 func (p *Proxy) target(w http.ResponseWriter, r *http.Request, action oci.Action) (*Upstream, oci.Repo, error) {
 	up, repo, err := p.route(r, action)
-	switch {
-	case err != nil:
-		return nil, oci.Repo{}, err
-	case action == oci.ActionPush && up.pusher() != nil:
-	case !up.Hosted && action == oci.ActionPush:
-		w.Header().Set("Allow", "GET, HEAD")
-		return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeUnsupported,
-			"%s of %s is not supported: nothing is pushed through to upstream %s (push: allow in its configuration would)", r.Method, repo, up.Name)
-	case !up.Hosted:
-		w.Header().Set("Allow", "GET, HEAD") // RFC 9110 §15.5.6
-		return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeUnsupported,
-			"%s of %s is not supported: its images come from upstream %s and are not changed through this proxy", r.Method, repo, up.Name)
-	case up.Hosting.ReadOnly:
-		w.Header().Set("Allow", "GET, HEAD")
-		return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeUnsupported,
-			"%s of %s is not supported: %s is read-only (read_only in this registry's configuration)", r.Method, repo, up.Name)
+	if up != nil {
+		if why := up.fixed(action); why != "" {
+			w.Header().Set("Allow", "GET, HEAD") // RFC 9110 §15.5.6
+			return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeUnsupported, "%s of %s is not supported: %s", r.Method, repo, why)
+		}
 	}
-	return up, repo, nil
+	return up, repo, err
+}
+
+// fixed says why nobody may do action in u's repositories; "" where some may.
+func (u *Upstream) fixed(action oci.Action) string {
+	switch {
+	case u.Hosted && u.Hosting.ReadOnly:
+		return u.Name + " is read-only (read_only in this registry's configuration)"
+	case u.Hosted, action == oci.ActionPush && u.pusher() != nil:
+		return ""
+	case action == oci.ActionPush:
+		return "nothing is pushed through to upstream " + u.Name + " (push: allow in its configuration would)"
+	default:
+		return "its images come from upstream " + u.Name + " and are not changed through this proxy"
+	}
 }
 
 // pusher is where pushes to u go on to; nil: nowhere.

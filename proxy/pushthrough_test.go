@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -129,4 +130,16 @@ func TestReferrerPushedThrough(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", tag, diff)
 		}
 	}
+}
+
+// TestNotAMatterOfLoggingIn: what nobody may do is told to those, too, who would
+// have to log in for all else.
+func TestNotAMatterOfLoggingIn(t *testing.T) {
+	refuse := accessFunc(func(*http.Request, oci.Repo, oci.Action) error {
+		return oci.NewError(errcode.ErrorCodeUnauthorized, "who are you")
+	})
+	s := newServer(t, newRegistry(t), func(o *Options) { o.Access = refuse })
+	wantCode(t, "push", s.send(t, http.MethodPost, "/v2/up/a/blobs/uploads/", nil), http.StatusMethodNotAllowed, "UNSUPPORTED")
+	wantCode(t, "delete", s.send(t, http.MethodDelete, "/v2/up/a/manifests/v1", nil), http.StatusMethodNotAllowed, "UNSUPPORTED")
+	wantCode(t, "pull", s.do(t, http.MethodGet, "/v2/up/a/tags/list"), http.StatusUnauthorized, "UNAUTHORIZED")
 }

@@ -206,7 +206,7 @@ func (p *Proxy) mayList(ctx context.Context, up *Upstream, repo oci.Repo, d dige
 }
 
 // route finds what the request's name means, after its grammar was checked, and
-// whether its caller may do action there.
+// whether its caller may do action there. A refusal comes with what it is about.
 func (p *Proxy) route(r *http.Request, action oci.Action) (*Upstream, oci.Repo, error) {
 	name := mux.Vars(r)["name"]
 	if err := oci.CheckName(name); err != nil {
@@ -214,7 +214,7 @@ func (p *Proxy) route(r *http.Request, action oci.Action) (*Upstream, oci.Repo, 
 	}
 	up, repo, err := p.admit(r, name, action)
 	if err != nil {
-		return nil, oci.Repo{}, err
+		return up, repo, err
 	}
 	if up.AsCaller != nil {
 		theirs := *up

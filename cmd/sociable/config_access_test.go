@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"testing"
 
 	"github.com/sociable/sociable/internal/access"
+	"github.com/sociable/sociable/internal/oci"
 )
 
 type fakeDNS map[string][]netip.Addr
@@ -53,5 +56,38 @@ func TestModes(t *testing.T) {
 		if got := c.mode(name); got != want {
 			t.Errorf("mode(%s) = %v, want %v", name, got, want)
 		}
+	}
+}
+
+// TestWhoMayPush: on loopback, where auth says nothing, everybody may push to
+// where pushes are taken, whatever is said about who may pull from elsewhere.
+func TestWhoMayPush(t *testing.T) {
+	const two = "  a.io: {push: allow}\n  b.io: {access: open}\n"
+	for _, tt := range []struct {
+		name, text   string
+		repo         oci.Repo
+		want, warned bool
+	}{
+		{"nothing is said", "upstreams:\n  a.io: {push: allow}\n", oci.Repo{Upstream: "a.io", Name: "x"}, true, false},
+		{"of another upstream", "upstreams:\n" + two, oci.Repo{Upstream: "a.io", Name: "x"}, true, false},
+		{"no push: allow", "upstreams:\n" + two, oci.Repo{Upstream: "b.io", Name: "x"}, false, false},
+		{"a hosted namespace", "upstreams:\n" + two, oci.Repo{Upstream: "local", Name: "x"}, true, false},
+		{"rules without it", "upstreams:\n" + two + "auth:\n  rules:\n    - {repositories: ['b.io/**'], pull: [anonymous]}\n",
+			oci.Repo{Upstream: "a.io", Name: "x"}, false, true},
+		{"beyond loopback", "listen: 0.0.0.0:5000\nupstreams:\n" + two, oci.Repo{Upstream: "a.io", Name: "x"}, false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := loadText(t, tt.text)
+			a := access.New(access.Options{}, c.accessPolicy())
+			err := a.May(httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v2/", nil), tt.repo, oci.ActionPush)
+			if (err == nil) != tt.want {
+				t.Errorf("push to %s: %v, want allowed %t", tt.repo, err, tt.want)
+			}
+			var doubts findings
+			c.checkPushThrough(&doubts)
+			if (len(doubts.list) > 0) != tt.warned {
+				t.Errorf("warned: %v, want %t", doubts.list, tt.warned)
+			}
+		})
 	}
 }

@@ -95,7 +95,7 @@ func (c *Config) accessPolicy() access.Policy {
 	for _, r := range c.Auth.Rules {
 		p.Rules = append(p.Rules, access.Rule(r))
 	}
-	p.Rules = append(p.Rules, c.hostedRules()...)
+	p.Rules = append(p.Rules, c.pushRules()...)
 	for name := range c.Hosted {
 		if c.Access == "open" {
 			p.Upstreams[name] = access.Open

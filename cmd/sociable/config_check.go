@@ -38,6 +38,7 @@ func (c *Config) check(bad, doubts *findings) {
 	c.onLoopback = loopbackOnly(context.Background(), net.DefaultResolver, c.Listen)
 	c.adminOnLoopback = loopbackOnly(context.Background(), net.DefaultResolver, c.Admin.Listen)
 	c.checkHosted(bad, doubts)
+	c.checkPushThrough(doubts)
 	c.checkTLS(bad, doubts)
 	c.checkAuth(bad, doubts)
 	c.checkExposure(bad)

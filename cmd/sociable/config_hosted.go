@@ -78,20 +78,28 @@ func (c *Config) hostedGiven(name string) bool {
 	return false
 }
 
-// openPush reports whether anyone who reaches the listener may push to the
-// namespace, and delete there: because the configuration says so, or because
-// that is this machine alone and nothing is said about who may do what.
-func (c *Config) openPush(name string) bool {
-	return c.Hosted[name].Access == "open" || c.onLoopback && !c.logins() && len(c.Auth.Rules) == 0
+// openHere reports whether whoever reaches the listener may push: that is this
+// machine alone, and nothing is said about who may do what.
+func (c *Config) openHere() bool {
+	return c.onLoopback && !c.logins() && len(c.Auth.Rules) == 0
 }
 
-// hostedRules are what follows for access where the configuration has no rule.
-func (c *Config) hostedRules() []access.Rule {
+// openPush reports whether anyone who reaches the listener may push to the
+// namespace, and delete there.
+func (c *Config) openPush(name string) bool { return c.Hosted[name].Access == "open" || c.openHere() }
+
+// pushRules are what follows for pushes where the configuration has no rule.
+func (c *Config) pushRules() []access.Rule {
+	all := []string{access.Anonymous}
 	var rules []access.Rule
 	for _, name := range slices.Sorted(maps.Keys(c.Hosted)) {
 		if c.openPush(name) {
-			all := []string{access.Anonymous}
 			rules = append(rules, access.Rule{Repositories: []string{name + "/**"}, Pull: all, Push: all, Delete: all})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
+		if c.Upstreams[name].Push == "allow" && c.openHere() && c.mode(name) == access.Open {
+			rules = append(rules, access.Rule{Repositories: []string{name + "/**"}, Pull: all, Push: all})
 		}
 	}
 	return rules
@@ -128,6 +136,18 @@ func (c *Config) checkHosted(bad, doubts *findings) {
 				at := fmt.Sprintf("%s.immutable[%d]", at, i)
 				bad.add(c.origin(at), "%s: %v", at, err)
 			}
+		}
+	}
+}
+
+// checkPushThrough warns of pushes that are allowed to an upstream and to nobody.
+func (c *Config) checkPushThrough(doubts *findings) {
+	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
+		at := "upstreams." + name + ".push"
+		mode := c.mode(name)
+		open := !c.guarded() || mode == access.Passthrough || c.openHere() && mode == access.Open
+		if c.Upstreams[name].Push == "allow" && !open && !c.pushRule(name) {
+			doubts.add(c.origin(at), "%s: nobody may push to it; add a rule with push for %q to auth.rules", at, name+"/**")
 		}
 	}
 }
