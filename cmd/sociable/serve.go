@@ -45,6 +45,7 @@ func serve(ctx context.Context, cfg *Config, logger *slog.Logger) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
+	defer relaxCollector()()
 	err := runServer(ctx, cfg, logger)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
