@@ -175,7 +175,7 @@ func (p *Proxy) known(ctx context.Context, repo oci.Repo, d digest.Digest) (st s
 // source opens d where it is best had from.
 func (p *Proxy) source(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, st stored, specs []oci.RangeSpec) (source, error) {
 	if st.row != nil {
-		b, err := p.store.Open(ctx, d)
+		b, err := p.store.OpenRow(ctx, *st.row)
 		if err == nil {
 			return &fileSource{p, d, b}, nil
 		}
@@ -261,12 +261,19 @@ func (p *Proxy) cut(r *http.Request, err error) {
 
 func blobHeaders(w http.ResponseWriter, d digest.Digest) {
 	h := w.Header()
-	h.Set("Content-Type", "application/octet-stream")
+	h["Content-Type"], h["Accept-Ranges"], h["Cache-Control"] = octets, byteRanges, forEver
 	h.Set("Docker-Content-Digest", d.String())
 	h.Set("Etag", etag(d))
-	h.Set("Accept-Ranges", "bytes")
-	h.Set("Cache-Control", "max-age=31536000, immutable")
 }
+
+// Header values that many answers share. Nobody changes them: what sets a header
+// anew replaces the slice, what adds to one has no room in it.
+var (
+	octets     = []string{"application/octet-stream"}
+	byteRanges = []string{"bytes"}
+	forEver    = []string{"max-age=31536000, immutable"}
+	apiVersion = []string{"registry/2.0"}
+)
 
 func etag(d digest.Digest) string { return `"` + d.String() + `"` }
 

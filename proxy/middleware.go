@@ -62,7 +62,7 @@ func (p *Proxy) observe(w http.ResponseWriter, r *http.Request, next http.Handle
 	r = r.WithContext(context.WithValue(r.Context(), accessKey{}, a))
 	h := w.Header()
 	h.Set("X-Request-Id", id)
-	h.Set("Docker-Distribution-Api-Version", "registry/2.0")
+	h["Docker-Distribution-Api-Version"] = apiVersion
 	out := newBounded(w)
 	rec := &oci.Recorder{ResponseWriter: out}
 	defer func() {
@@ -87,6 +87,9 @@ func (p *Proxy) line(r *http.Request, id string, a *access, rec *oci.Recorder, d
 	p.metrics.requests.WithLabelValues(a.route, method(r), strconv.Itoa(status/100)+"xx", a.cache.String()).Inc()
 	p.metrics.duration.WithLabelValues(a.route).Observe(dur.Seconds())
 	p.metrics.sent.WithLabelValues(a.route, a.cache.String()).Add(float64(rec.Bytes))
+	if !p.log.Enabled(r.Context(), level) {
+		return
+	}
 	attrs := []slog.Attr{
 		slog.String("req", id), slog.String("method", r.Method), slog.String("path", r.URL.Path),
 		slog.Int("status", status), slog.Int64("bytes", rec.Bytes), slog.Duration("dur", dur),

@@ -119,10 +119,13 @@ var _ io.Writer = (*countingWriter)(nil)
 
 // match applies If-None-Match (RFC 9110 §13.1.2) to a digest's entity tag.
 func match(header string, d digest.Digest) bool {
-	for _, t := range strings.Split(header, ",") {
+	if header == "" {
+		return false
+	}
+	for t := range strings.SplitSeq(header, ",") {
 		t = strings.TrimPrefix(strings.TrimSpace(t), "W/")
 		if t == "*" || t == etag(d) {
-			return header != ""
+			return true
 		}
 	}
 	return false

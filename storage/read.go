@@ -27,8 +27,21 @@ func (s *Store) Stat(ctx context.Context, d digest.Digest) (row BlobRow, err err
 // is deleted with a warning and counts as absent. The read is noted in memory
 // and filed later. Until the Blob is closed it is not evicted.
 func (s *Store) Open(ctx context.Context, d digest.Digest) (Blob, error) {
+	return s.open(ctx, d, func() (Blob, BlobRow, error) { return s.openRow(ctx, d) })
+}
+
+// OpenRow is Open for a caller who has just read the blob's row, which is then
+// not read again.
+func (s *Store) OpenRow(ctx context.Context, row BlobRow) (Blob, error) {
+	return s.open(ctx, row.Digest, func() (Blob, BlobRow, error) {
+		b, err := s.openBytes(ctx, row)
+		return b, row, err
+	})
+}
+
+func (s *Store) open(ctx context.Context, d digest.Digest, try func() (Blob, BlobRow, error)) (Blob, error) {
 	e := s.digests.opened(d)
-	b, row, err := s.openRow(ctx, d)
+	b, row, err := try()
 	if errors.Is(err, errDamaged) {
 		b, row, err = s.repair(ctx, d)
 	}
@@ -48,21 +61,28 @@ func (s *Store) openRow(ctx context.Context, d digest.Digest) (Blob, BlobRow, er
 	if err != nil {
 		return nil, row, err
 	}
+	b, err := s.openBytes(ctx, row)
+	return b, row, err
+}
+
+// openBytes opens what row speaks of; errDamaged where it is not that.
+func (s *Store) openBytes(ctx context.Context, row BlobRow) (Blob, error) {
+	d := row.Digest
 	if s.digests.isBad(d) {
-		return nil, row, fmt.Errorf("%w: blob %s", errDamaged, d)
+		return nil, fmt.Errorf("%w: blob %s", errDamaged, d)
 	}
 	b, err := s.blobs.Open(ctx, d)
 	if errors.Is(err, ErrNotFound) {
-		return nil, row, fmt.Errorf("%w: %w", errDamaged, err)
+		return nil, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	if err != nil {
-		return nil, row, err
+		return nil, err
 	}
 	if b.Size() != row.Size {
 		err := fmt.Errorf("%w: blob %s has %d bytes, its row says %d", errDamaged, d, b.Size(), row.Size)
-		return nil, row, errors.Join(err, b.Close())
+		return nil, errors.Join(err, b.Close())
 	}
-	return b, row, nil
+	return b, nil
 }
 
 // repair looks again where nobody else changes d, since it may have been

@@ -280,6 +280,9 @@ func (a *Access) audit(r *http.Request, c *caller, repo oci.Repo, action oci.Act
 		decision, level = "refused", slog.LevelWarn
 	}
 	a.metrics.decision(action, decision)
+	if !a.log.Enabled(r.Context(), level) {
+		return
+	}
 	attrs := []slog.Attr{
 		slog.String("user", c.id.String()), slog.String("via", c.id.Via), slog.String("action", string(action)),
 		slog.String("repo", repo.String()), slog.String("decision", decision), slog.String("client", r.RemoteAddr),

@@ -15,7 +15,11 @@ func (r Range) Len() int64 { return r.End - r.Off }
 
 // ContentRange is the header's value for r of size bytes in all (RFC 9110 §14.4).
 func (r Range) ContentRange(size int64) string {
-	return fmt.Sprintf("bytes %d-%d/%d", r.Off, r.End-1, size)
+	const digits = 20
+	v := append(make([]byte, 0, len("bytes -/")+3*digits), "bytes "...)
+	v = append(strconv.AppendInt(v, r.Off, 10), '-')
+	v = append(strconv.AppendInt(v, r.End-1, 10), '/')
+	return string(strconv.AppendInt(v, size, 10))
 }
 
 // maxRanges bounds the specs in one header: beyond it the header counts as
