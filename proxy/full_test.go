@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -85,6 +87,75 @@ func TestDiskFull(t *testing.T) {
 			waitFor(t, func() bool { _, filling := s.p.filling(s.p.routes().def, d); return !filling })
 			pull()
 			waitFor(t, func() bool { _, err := s.store.Stat(t.Context(), d); return err == nil })
+		})
+	}
+}
+
+// TestFullOfWhatStays fills the store with what is hosted, or pinned: pushes are
+// refused with the limit's name, and pulls are passed on without being kept.
+func TestFullOfWhatStays(t *testing.T) {
+	layer := random(800<<10, 2)
+	for name, fill := range map[string]func(*testing.T, *registry, *server) string{
+		"hosted": func(t *testing.T, _ *registry, s *server) string {
+			return "/v2/local/a/blobs/" + s.pushBlob(t, "local/a", layer).String() // what is cached makes room
+		},
+		"pinned": func(t *testing.T, g *registry, s *server) string {
+			g.addBlob("b", oci.EmptyJSON)
+			d := g.addBlob("b", layer)
+			m := g.addManifest("b", "v1", v1.MediaTypeImageManifest, image(oci.EmptyDigest, d, len(layer)))
+			for _, path := range []string{"manifests/v1", "blobs/" + oci.EmptyDigest.String(), "blobs/" + d.String()} {
+				if a := s.do(t, http.MethodGet, "/v2/up/b/"+path); a.status != http.StatusOK {
+					t.Fatal(path, a.status)
+				}
+			}
+			if _, err := s.store.Pin(t.Context(), "up/b:v1", m); err != nil {
+				t.Fatal(err)
+			}
+			return "/v2/up/b/blobs/" + d.String()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newRegistry(t)
+			s := newServerAt(t, t.TempDir(), g, func(o *Options) {
+				o.Upstreams = append(o.Upstreams, &Upstream{Name: "local", Hosted: true})
+			}, func(o *storage.Options) { o.MaxBytes = 1 << 20 })
+			pulled := random(300<<10, 1)
+			d := g.addBlob("a", pulled)
+			pull := func() {
+				t.Helper()
+				if a := s.do(t, http.MethodGet, "/v2/up/a/blobs/"+d.String()); a.status != http.StatusOK || a.err != nil || !bytes.Equal(a.body, pulled) {
+					t.Fatalf("pull: %d, %d bytes, %v", a.status, len(a.body), a.err)
+				}
+			}
+			pull()
+			if err := s.store.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			stays := fill(t, g, s)
+			if err := s.store.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+
+			over := random(300<<10, 3)
+			a := s.send(t, http.MethodPost, "/v2/local/a/blobs/uploads/?digest="+digest.FromBytes(over).String(), bytes.NewReader(over))
+			wantCode(t, "no room", a, http.StatusForbidden, "DENIED")
+			if !bytes.Contains(a.body, []byte("storage.max_bytes (1.0 MiB)")) {
+				t.Errorf("the refusal does not name the limit: %s", a.body)
+			}
+			pull()
+			passed := testutil.ToFloat64(s.p.metrics.passed)
+			if pull(); testutil.ToFloat64(s.p.metrics.passed) == passed {
+				t.Error("what was pulled twice was not passed on the second time")
+			}
+			if _, err := s.store.Stat(t.Context(), d); !errors.Is(err, storage.ErrNotFound) {
+				t.Errorf("what was pulled is kept, or %v", err)
+			}
+			if a := s.do(t, http.MethodHead, stays); a.status != http.StatusOK {
+				t.Errorf("what stays: %d", a.status)
+			}
+			if n := s.store.Usage().Total(); n > 1<<20 {
+				t.Errorf("the store has %d bytes", n)
+			}
 		})
 	}
 }

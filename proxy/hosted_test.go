@@ -418,31 +418,6 @@ func TestQuota(t *testing.T) {
 	s.pushBlob(t, "local/a", over)
 }
 
-// TestFullOfHosted fills the store with what is hosted.
-func TestFullOfHosted(t *testing.T) {
-	g := newRegistry(t)
-	s := newServerAt(t, t.TempDir(), g, func(o *Options) {
-		o.Upstreams = append(o.Upstreams, &Upstream{Name: "local", Hosted: true})
-	}, func(o *storage.Options) { o.MaxBytes = 1 << 20 })
-	cached := g.addBlob("a", random(300<<10, 1))
-	if a := s.do(t, http.MethodGet, "/v2/up/a/blobs/"+cached.String()); a.status != http.StatusOK {
-		t.Fatal(a.status)
-	}
-	if err := s.store.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	kept := s.pushBlob(t, "local/a", random(800<<10, 2)) // what is cached makes room
-	body := random(800<<10, 3)
-	a := s.send(t, http.MethodPost, "/v2/local/a/blobs/uploads/?digest="+digest.FromBytes(body).String(), bytes.NewReader(body))
-	wantCode(t, "no room", a, http.StatusForbidden, "DENIED")
-	if !bytes.Contains(a.body, []byte("storage.max_bytes (1.0 MiB)")) {
-		t.Errorf("the refusal does not name the limit: %s", a.body)
-	}
-	if a := s.do(t, http.MethodHead, "/v2/local/a/blobs/"+kept.String()); a.status != http.StatusOK {
-		t.Errorf("what was pushed before: %d", a.status)
-	}
-}
-
 func TestListsInPages(t *testing.T) {
 	s := newHost(t, Hosting{}, func(o *Options) {
 		o.Access = accessFunc(func(_ *http.Request, repo oci.Repo, _ oci.Action) error {
