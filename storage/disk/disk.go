@@ -6,11 +6,13 @@ import (
 	"crypto/sha512"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
@@ -22,6 +24,7 @@ import (
 type Disk struct {
 	root string
 	fs   FS
+	idle idle
 	kept sync.Map // folders under blobs/<algorithm>/ that are durable: path -> struct{}
 }
 
@@ -128,18 +131,43 @@ var hashSize = map[string]int{"sha256": sha256.Size, "sha512": sha512.Size}
 // errName refuses what must not become a file name.
 var errName = errors.New("invalid name")
 
+// openFile is a file of dgst that is read from its first byte on.
+func (d *Disk) openFile(dgst digest.Digest, name string) (f File, epoch uint64, err error) {
+	if f, epoch = d.idle.take(dgst); f == nil {
+		f, err = d.fs.OpenFile(name, os.O_RDONLY, 0)
+		return f, epoch, err
+	}
+	if file := f.OS(); file != nil {
+		if _, err = file.Seek(0, io.SeekStart); err != nil {
+			return nil, epoch, errors.Join(err, f.Close())
+		}
+	}
+	return f, epoch, nil
+}
+
 // blob is an open file under blobs/.
 type blob struct {
-	f    File
-	size int64
+	in     *Disk
+	d      digest.Digest
+	f      File
+	size   int64
+	epoch  uint64 // of idle
+	closed atomic.Bool
 }
 
 func (b *blob) ReadAt(p []byte, off int64) (int, error) { return b.f.ReadAt(p, off) }
-func (b *blob) Close() error                            { return b.f.Close() }
 func (b *blob) Size() int64                             { return b.size }
 func (b *blob) File() *os.File                          { return b.f.OS() }
 
-// Open opens the file of dgst.
+// Close leaves the file to the next reader.
+func (b *blob) Close() error {
+	if b.closed.Swap(true) {
+		return fs.ErrClosed
+	}
+	return b.in.idle.give(b.d, b.f, b.epoch)
+}
+
+// Open opens the file of dgst, or takes one that is still open.
 func (d *Disk) Open(ctx context.Context, dgst digest.Digest) (storage.Blob, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -148,7 +176,7 @@ func (d *Disk) Open(ctx context.Context, dgst digest.Digest) (storage.Blob, erro
 	if err != nil {
 		return nil, err
 	}
-	f, err := d.fs.OpenFile(name, os.O_RDONLY, 0)
+	f, epoch, err := d.openFile(dgst, name)
 	if err != nil {
 		return nil, fmt.Errorf("open blob %s: %w", dgst, tell(err))
 	}
@@ -157,7 +185,7 @@ func (d *Disk) Open(ctx context.Context, dgst digest.Digest) (storage.Blob, erro
 		_ = f.Close() // nothing was written
 		return nil, fmt.Errorf("open blob %s: %w", dgst, err)
 	}
-	return &blob{f: f, size: st.Size()}, nil
+	return &blob{in: d, d: dgst, f: f, size: st.Size(), epoch: epoch}, nil
 }
 
 // Remove deletes the file of dgst.
@@ -169,7 +197,9 @@ func (d *Disk) Remove(ctx context.Context, dgst digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	if err := d.remove(name); err != nil {
+	err = d.remove(name)
+	d.idle.forget(dgst)
+	if err != nil {
 		return fmt.Errorf("remove blob %s: %w", dgst, err)
 	}
 	return nil
@@ -186,6 +216,7 @@ func (d *Disk) Quarantine(ctx context.Context, dgst digest.Digest) error {
 	}
 	if err == nil {
 		err = d.fs.Rename(name, d.path("quarantine", dgst.Algorithm().String()+"-"+dgst.Encoded()))
+		d.idle.forget(dgst)
 	}
 	if err != nil {
 		return fmt.Errorf("quarantine blob %s: %w", dgst, tell(err))

@@ -17,4 +17,7 @@
 //
 // A Disk has no lock of its own. The process that holds the rows' lock owns the
 // folder, so the rows are opened first.
+//
+// A blob's file stays open for a second after its last reader, for the next one
+// (idle.go).
 package disk
