@@ -23,6 +23,9 @@ type right struct {
 type rights struct {
 	mu      sync.Mutex
 	pending map[right]struct{}
+	// written were pending until just now: a transaction that began before does
+	// not see their rows.
+	written map[right]struct{}
 	wake    chan struct{}
 }
 
@@ -51,9 +54,10 @@ func (p *Proxy) has(tx storage.RightTx, repo oci.Repo, d, of digest.Digest) (boo
 			continue
 		}
 		p.rights.mu.Lock()
-		_, ok := p.rights.pending[right{repo, x}]
+		_, pending := p.rights.pending[right{repo, x}]
+		_, written := p.rights.written[right{repo, x}]
 		p.rights.mu.Unlock()
-		if ok {
+		if pending || written {
 			return true, nil
 		}
 		if ok, err := tx.HasRight(repo, x); ok || err != nil {
@@ -109,6 +113,9 @@ func (p *Proxy) writeRights(ctx context.Context) {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
 		}
+		p.rights.mu.Lock()
+		p.rights.written = nil // lookups are short
+		p.rights.mu.Unlock()
 	}
 }
 
@@ -135,8 +142,10 @@ func (p *Proxy) flushRights(ctx context.Context) {
 		return
 	}
 	p.rights.mu.Lock()
+	defer p.rights.mu.Unlock()
+	p.rights.written = make(map[right]struct{}, len(batch))
 	for _, r := range batch {
 		delete(p.rights.pending, r)
+		p.rights.written[r] = struct{}{}
 	}
-	p.rights.mu.Unlock()
 }
