@@ -160,6 +160,18 @@ func identify(ctx context.Context, tx Tx, by map[digest.Digest]*unfiled) error {
 	if err != nil {
 		return err
 	}
+	err = tx.AllImported(func(row ImportedRow) error {
+		if u := by[row.Blob]; u != nil {
+			u.Kind, u.Of = KindHot, row.Layer
+		}
+		if u := by[row.ZTOC]; u != nil && u.Kind != KindZTOC {
+			u.Kind, u.Of = KindZTOC, row.Layer
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
 	return tx.AllReferrers(func(row ReferrerRow) error {
 		u := by[row.Descriptor.Digest]
 		if u != nil && u.manifest != nil && row.Repo == (oci.Repo{}) { // others were pushed

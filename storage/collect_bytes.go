@@ -163,6 +163,8 @@ func (g *collection) drop(tx Tx, d digest.Digest) (x sentence, err error) {
 		err = forgetManifest(tx, d)
 	case KindIndex:
 		err = errors.Join(unlist(tx, x.row.Of, d), tx.DeleteManifest(d))
+	case KindHot:
+		err = forgetImported(tx, x.row)
 	}
 	return x, errors.Join(err, tx.DeleteBlob(d))
 }
@@ -255,10 +257,10 @@ func forgetLayer(tx Tx, d digest.Digest) error {
 		return err
 	}
 	var rows []LayerRow
-	err = tx.Layers(d, func(row LayerRow) error {
+	err = errors.Join(tx.DeleteImported(d), tx.Layers(d, func(row LayerRow) error {
 		rows = append(rows, row)
 		return nil
-	})
+	}))
 	for i := range rows {
 		err = errors.Join(err, tx.DeleteJob(d, rows[i].SpanSize), tx.DeleteLayer(d, rows[i].SpanSize))
 	}

@@ -167,6 +167,8 @@ func (g *collection) blob(tx Tx, row BlobRow) (f fate, why string, err error) {
 		return g.index(tx, row, unused)
 	case KindZTOC:
 		return g.zTOC(tx, row, unused)
+	case KindHot:
+		return g.hot(tx, row, unused)
 	}
 	return stays, "", nil // evicted when room is needed
 }
@@ -285,6 +287,9 @@ func (g *collection) zTOC(tx Tx, row BlobRow, unused time.Duration) (fate, strin
 		}
 		return nil
 	}))
+	if err == nil && !needed {
+		needed, err = importedZTOC(tx, row)
+	}
 	if err == nil && needed && g.dry {
 		needed, err = g.hasImage(tx, row.Of)
 	}

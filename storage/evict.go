@@ -180,7 +180,7 @@ func (s *Store) evict(ctx context.Context, n int64) (freed int64, err error) {
 }
 
 func (s *Store) tellEvicted(tx Tx, d digest.Digest, kind Kind) error {
-	if s.evicted == nil || kind == KindSpan {
+	if s.evicted == nil || kind == KindSpan || kind == KindHot {
 		return nil
 	}
 	row, err := tx.Blob(d)

@@ -23,7 +23,7 @@ const (
 
 var (
 	allOps   = []op{opSync, opRow, opCheckpoint, opAccess, opEvict, opSweep, opRepair, opCheck}
-	allKinds = []Kind{KindBlob, KindSpan, KindManifest, KindZTOC, KindIndex, KindHosted}
+	allKinds = []Kind{KindBlob, KindSpan, KindManifest, KindZTOC, KindIndex, KindHosted, KindHot}
 )
 
 type metrics struct {
@@ -63,7 +63,7 @@ func newMetrics(reg prometheus.Registerer, usage func() Usage) *metrics {
 	for _, o := range allOps {
 		m.errors.WithLabelValues(string(o))
 	}
-	for _, k := range []Kind{KindBlob, KindSpan, kindPartial} {
+	for _, k := range []Kind{KindBlob, KindSpan, KindHot, kindPartial} {
 		m.evictions.WithLabelValues(string(k))
 		m.evictedBytes.WithLabelValues(string(k))
 	}

@@ -86,6 +86,7 @@ type imagePurge struct {
 	referrers []ReferrerRow
 	converted []ConversionRow
 	layers    []LayerRow
+	imported  []digest.Digest // layers
 	rights    []right
 }
 
@@ -204,6 +205,9 @@ func (p *imagePurge) add(tx Tx, d digest.Digest) error {
 		p.listed = append(p.listed, d)
 	}
 	p.blobs = append(p.blobs, d)
+	if err := p.addImported(tx, d); err != nil {
+		return err
+	}
 	return p.addLayers(tx, d)
 }
 
@@ -325,6 +329,9 @@ func (p *imagePurge) write(tx Tx, blocks []BlockRow) error {
 	}
 	for _, r := range p.rights {
 		errs = append(errs, tx.DeleteRight(r.repo, r.d))
+	}
+	for _, d := range p.imported {
+		errs = append(errs, tx.DeleteImported(d))
 	}
 	for _, d := range p.images {
 		errs = append(errs, tx.DeleteImage(d))

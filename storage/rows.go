@@ -12,7 +12,7 @@ import (
 // Kind says what a stored blob is, which decides how it may be evicted.
 type Kind string
 
-// Evictable are KindBlob and KindSpan. KindHosted is kept while a repository has
+// Evictable are KindBlob, KindSpan and KindHot. KindHosted is kept while a repository has
 // it; the rest is small, and kept while what it describes is known.
 const (
 	KindBlob     Kind = "blob"     // config, layer, or anything else an image names
@@ -21,6 +21,7 @@ const (
 	KindZTOC     Kind = "ztoc"     // made here, of a layer
 	KindIndex    Kind = "index"    // SOCI index manifest, made here, of an image
 	KindHosted   Kind = "hosted"   // a KindBlob that a hosted repository has: there is no other place to get it from
+	KindHot      Kind = "hot"      // spans of a layer that came in a bundle: no repository has it
 )
 
 // BlobRow says that bytes are here, verified and synced.
@@ -28,7 +29,7 @@ type BlobRow struct {
 	Digest   digest.Digest `json:"digest"`
 	Size     int64         `json:"size"`
 	Kind     Kind          `json:"kind"`
-	Of       digest.Digest `json:"of,omitempty"` // what a zTOC, index or span was made from
+	Of       digest.Digest `json:"of,omitempty"` // what a zTOC, index, span or hot spans were made from
 	Created  time.Time     `json:"created"`
 	Accessed time.Time     `json:"accessed"`
 }

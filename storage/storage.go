@@ -154,6 +154,7 @@ type Tx interface {
 	PinTx
 	BlockTx
 	MissingTx
+	ImportedTx
 	ContentTx
 	UploadTx
 }

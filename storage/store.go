@@ -194,7 +194,7 @@ func (s *Store) count(ctx context.Context) error {
 // rank says which kind a blob keeps that is stored as two.
 func rank(k Kind) int {
 	switch k {
-	case KindSpan:
+	case KindSpan, KindHot:
 		return 1
 	case KindBlob:
 		return 2
@@ -222,4 +222,4 @@ func merge(have, row BlobRow) BlobRow {
 }
 
 // evictable says whether a blob of kind k may go when room is needed.
-func evictable(k Kind) bool { return k == KindBlob || k == KindSpan }
+func evictable(k Kind) bool { return k == KindBlob || k == KindSpan || k == KindHot }

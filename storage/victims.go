@@ -25,7 +25,7 @@ func proven(created, last time.Time) bool { return last.Sub(created) >= accessEv
 type victim struct {
 	d       digest.Digest
 	kind    Kind          // kindPartial for a partial
-	of      digest.Digest // what a span is of
+	of      digest.Digest // what a span, or hot spans, are of
 	size    int64
 	created time.Time
 	last    time.Time
@@ -155,11 +155,11 @@ func (s *Store) victims(ctx context.Context, need int64) ([]victim, error) {
 	return found.choose(), err
 }
 
-// holds reports whether a pin keeps x. A span is kept for its layer's sake,
+// holds reports whether a pin keeps x. Spans are kept for their layer's sake,
 // unless that is whole.
 func holds(tx Tx, x victim) (bool, error) {
 	held, err := tx.Pinned(x.d)
-	if held || err != nil || x.kind != KindSpan || x.of == "" {
+	if held || err != nil || x.kind != KindSpan && x.kind != KindHot || x.of == "" {
 		return held, err
 	}
 	if held, err = tx.Pinned(x.of); !held || err != nil {

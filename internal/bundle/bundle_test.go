@@ -216,7 +216,7 @@ func TestReadHostile(t *testing.T) {
 		"twice":               {forged(t, nil, append(append([]entry(nil), files...), files[1])...), "more than it states"},
 		"missing":             {forged(t, nil, files[:2]...), "1 of 3 blobs are not in it"},
 		"cut off":             {sound[:len(sound)-4000], "it ends early"},
-		"a future version":    {forged(t, func(s *Statement) { s.Version = 2 }), "its version is 2"},
+		"a future version":    {forged(t, func(s *Statement) { s.Version = 3 }), "its version is 3"},
 		"a giant manifest":    {forged(t, func(s *Statement) { s.Blobs[0].Size = oci.MaxManifestBytes + 1 }), "has a size of"},
 		"a negative size":     {forged(t, func(s *Statement) { s.Blobs[1].Size = -1 }), "has a size of -1"},
 		"listed twice":        {forged(t, func(s *Statement) { s.Blobs = append(s.Blobs, s.Blobs[2]) }), "is listed twice"},

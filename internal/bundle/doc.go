@@ -5,6 +5,7 @@
 //	oci-layout              as image-spec has it
 //	index.json              every image by its full reference, every referrer by its artifact type
 //	sociable.json           Statement: what is here, in which order, and what was left out
+//	sociable.sig.json       Signature of the statement, where it is signed
 //	blobs/<algorithm>/<hex> manifests first, then the rest, each by digest
 //
 // The same images give the same bytes: nothing in it tells when or where it was

@@ -21,6 +21,8 @@ type Reader struct {
 	st   Statement
 	own  digest.Digest
 	next int // of st.Blobs
+	sig  *Signature
+	peek *tar.Header // the first blob's, where it was looked for a signature
 }
 
 // NewReader reads up to the first blob. Errors about what the bundle holds wrap
@@ -50,8 +52,45 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if digest.FromBytes(index) != x.st.Index {
 		return nil, unsound("%s is not the one that %s states", v1.ImageIndexFile, statementFile)
 	}
-	return x, x.st.check()
+	if err := x.st.check(); err != nil {
+		return nil, err
+	}
+	return x, x.readSignature()
 }
+
+// readSignature looks whether a signature follows, and whether it is of what the
+// bundle states.
+func (x *Reader) readSignature() error {
+	h, err := x.entry()
+	if errors.Is(err, io.EOF) {
+		return nil // Next says what is missing
+	}
+	if err != nil {
+		return err
+	}
+	if path.Clean(h.Name) != signatureFile {
+		x.peek = h
+		return nil
+	}
+	if h.Size > maxSignature {
+		return unsound("%s has %d bytes, at most %d are read", signatureFile, h.Size, maxSignature)
+	}
+	text, err := io.ReadAll(io.LimitReader(x.t, maxSignature))
+	if err != nil {
+		return early(err)
+	}
+	if x.sig, err = parseSignature(text); err != nil {
+		return err
+	}
+	if x.sig.Statement != x.own {
+		return unsound("%s signs %s, %s is %s: one of them was changed", signatureFile, x.sig.Statement, statementFile, x.own)
+	}
+	return nil
+}
+
+// Signature is the bundle's; nil where it has none. Whether it is to be trusted is
+// another question.
+func (x *Reader) Signature() *Signature { return x.sig }
 
 // Statement is what the bundle says of itself, and its digest.
 func (x *Reader) Statement() (*Statement, digest.Digest) { return &x.st, x.own }
@@ -115,7 +154,10 @@ func early(err error) error {
 // only then, instead of io.EOF, an ErrBundle says that they are others than they
 // are called by. io.EOF when there is none left, and all that was stated came.
 func (x *Reader) Next() (Blob, io.Reader, error) {
-	h, err := x.entry()
+	h, err := x.peek, error(nil)
+	if x.peek = nil; h == nil {
+		h, err = x.entry()
+	}
 	if errors.Is(err, io.EOF) {
 		if left := len(x.st.Blobs) - x.next; left > 0 {
 			return Blob{}, nil, unsound("it ends early: %d of %d blobs are not in it", left, len(x.st.Blobs))

@@ -15,8 +15,12 @@ import (
 	"github.com/sociable/sociable/internal/oci"
 )
 
-// Version is that of Statement.
-const Version = 1
+// Versions of Statement: what holds layers by some of their spans alone is of the
+// later one, which a program that knows the first alone refuses.
+const (
+	Version     = 1
+	VersionLazy = 2
+)
 
 // ErrBundle is wrapped by every error that is about what a bundle holds.
 var ErrBundle = errors.New("not a sound bundle")
@@ -43,6 +47,17 @@ type Image struct {
 	LeftOut    []digest.Digest `json:"left_out,omitempty"`    // of Blobs: the earlier bundle has them for the same repository
 	Indexes    []Manifest      `json:"indexes,omitempty"`     // SOCI indexes, whoever imports makes them anew
 	IndexBlobs []digest.Digest `json:"index_blobs,omitempty"` // what these name: zTOCs
+	Lazy       []LazyLayer     `json:"lazy,omitempty"`        // of Blobs: not in the bundle, but for some spans
+}
+
+// LazyLayer is a layer of which a bundle has some spans.
+type LazyLayer struct {
+	Layer digest.Digest `json:"layer"`
+	Size  int64         `json:"size"`  // of the layer
+	ZTOC  digest.Digest `json:"ztoc"`  // in the bundle, one of IndexBlobs
+	Spans digest.Digest `json:"spans"` // in the bundle: a file as WriteSpans writes it
+	Have  int           `json:"have"`  // spans in it
+	Of    int           `json:"of"`    // of so many
 }
 
 // Manifest is one manifest of an image.
@@ -113,8 +128,11 @@ func (s *Statement) layoutIndex() ([]byte, error) {
 
 // check finds what contradicts itself in a statement that was read.
 func (s *Statement) check() error {
-	if s.Version != Version {
-		return unsound("its version is %d, this program reads %d", s.Version, Version)
+	if s.Version != Version && s.Version != VersionLazy {
+		return unsound("its version is %d, this program reads %d and %d", s.Version, Version, VersionLazy)
+	}
+	if s.Version != VersionLazy && s.IsLazy() {
+		return unsound("its version is %d, and it has layers by their spans", s.Version)
 	}
 	files := map[digest.Digest]Blob{}
 	for i, b := range s.Blobs {
@@ -162,11 +180,49 @@ func (x *Image) check(files map[digest.Digest]Blob) error {
 		}
 	}
 	for _, d := range x.Blobs {
-		if b, ok := files[d]; (!ok || b.Manifest) && !slices.Contains(x.LeftOut, d) {
+		if b, ok := files[d]; (!ok || b.Manifest) && !slices.Contains(x.LeftOut, d) && !x.isLazy(d) {
 			return unsound("blob %s of %s is neither in it nor left out", d, x.Reference)
 		}
 	}
+	return x.checkLazy(files)
+}
+
+func (x *Image) isLazy(d digest.Digest) bool {
+	return slices.ContainsFunc(x.Lazy, func(l LazyLayer) bool { return l.Layer == d })
+}
+
+// checkLazy has everything be in the bundle that a lazy start needs.
+func (x *Image) checkLazy(files map[digest.Digest]Blob) error {
+	seen := map[digest.Digest]bool{}
+	for _, l := range x.Lazy {
+		spans, ok := files[l.Spans]
+		zTOC, hasZTOC := files[l.ZTOC]
+		switch {
+		case seen[l.Layer] || !slices.Contains(x.Blobs, l.Layer) || slices.Contains(x.LeftOut, l.Layer):
+			return unsound("layer %s of %s is listed twice, or not its own", l.Layer, x.Reference)
+		case !ok || spans.Manifest || !spans.Made:
+			return unsound("the spans %s of %s are not in it", l.Spans, l.Layer)
+		case !hasZTOC || zTOC.Manifest || !slices.Contains(x.IndexBlobs, l.ZTOC):
+			return unsound("the zTOC %s of %s is not in it", l.ZTOC, l.Layer)
+		case l.Have < 0 || l.Have > l.Of || l.Size < 0:
+			return unsound("layer %s is said to have %d of %d spans, and %d bytes", l.Layer, l.Have, l.Of, l.Size)
+		}
+		seen[l.Layer] = true
+	}
+	if len(x.Lazy) == 0 {
+		return nil
+	}
+	for _, m := range x.Indexes {
+		if !files[m.Digest].Manifest || m.Subject == "" {
+			return unsound("the SOCI index %s of %s is not in it", m.Digest, x.Reference)
+		}
+	}
 	return nil
+}
+
+// IsLazy reports whether there are layers of which only some spans are in it.
+func (s *Statement) IsLazy() bool {
+	return slices.ContainsFunc(s.Images, func(x Image) bool { return len(x.Lazy) > 0 })
 }
 
 // Earlier is what an earlier bundle has, itself or by the one before it.
@@ -187,7 +243,7 @@ func (s *Statement) Earlier(own digest.Digest) (*Earlier, error) {
 			e.has[repo] = map[digest.Digest]bool{}
 		}
 		for _, d := range s.Images[i].Blobs {
-			e.has[repo][d] = true
+			e.has[repo][d] = e.has[repo][d] || !s.Images[i].isLazy(d)
 		}
 	}
 	return e, nil

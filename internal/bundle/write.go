@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"archive/tar"
+	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -24,6 +25,7 @@ type Plan struct {
 	st        Statement
 	index     []byte
 	statement []byte
+	signature []byte // nil: it is not signed
 }
 
 // NewPlan arranges what images and blobs are to be in a bundle. The order in
@@ -32,6 +34,9 @@ func NewPlan(images []Image, blobs []Blob, since *Earlier) (*Plan, error) {
 	p := &Plan{st: Statement{Version: Version, Images: slices.Clone(images), Blobs: slices.Clone(blobs)}}
 	if since != nil {
 		p.st.Since = since.Statement
+	}
+	if p.st.IsLazy() {
+		p.st.Version = VersionLazy
 	}
 	p.st.arrange()
 	var err error
@@ -46,6 +51,18 @@ func NewPlan(images []Image, blobs []Blob, since *Earlier) (*Plan, error) {
 		return nil, fmt.Errorf("plan a bundle: %w", err)
 	}
 	return p, nil
+}
+
+// Sign vouches for all that is going to be in the bundle.
+func (p *Plan) Sign(key ed25519.PrivateKey) error {
+	x, err := sign(digest.FromBytes(p.statement), key)
+	if err == nil {
+		p.signature, err = json.Marshal(x)
+	}
+	if err != nil {
+		return fmt.Errorf("sign bundle: %w", err)
+	}
+	return nil
 }
 
 // Statement is what the bundle will say of itself.
@@ -66,7 +83,10 @@ func (p *Plan) Write(w io.Writer, open func(Blob) (io.ReadCloser, error)) error 
 	for _, f := range []struct {
 		name string
 		body []byte
-	}{{v1.ImageLayoutFile, []byte(layoutText)}, {v1.ImageIndexFile, p.index}, {statementFile, p.statement}} {
+	}{{v1.ImageLayoutFile, []byte(layoutText)}, {v1.ImageIndexFile, p.index}, {statementFile, p.statement}, {signatureFile, p.signature}} {
+		if f.body == nil {
+			continue
+		}
 		if err := t.WriteHeader(header(f.name, int64(len(f.body)))); err != nil {
 			return fmt.Errorf("write bundle: %w", err)
 		}

@@ -25,7 +25,7 @@ const blobRowFormat = 1
 // kinds are numbered by their place, for good; 0 stands for none.
 var kinds = []storage.Kind{
 	"", storage.KindBlob, storage.KindSpan, storage.KindManifest, storage.KindZTOC, storage.KindIndex,
-	storage.KindHosted,
+	storage.KindHosted, storage.KindHot,
 }
 
 var errRow = errors.New("bad row")

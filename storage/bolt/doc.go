@@ -55,6 +55,8 @@
 //	  D                              -> JSON of storage.BlockRow
 //	missing
 //	  UPSTREAM 00 NAME 00 REFERENCE  -> JSON of storage.MissingRow
+//	imported
+//	  D(layer)                       -> JSON of storage.ImportedRow
 //	heat
 //	  D S                            -> heat of a layer's spans, see heat.go
 //	content

@@ -46,6 +46,7 @@ var (
 	bucketJobsByOrder   = []byte("jobs-by-order")
 	bucketTasks         = []byte("tasks")
 	bucketTasksByOrder  = []byte("tasks-by-order")
+	bucketImported      = []byte("imported")
 
 	keyVersion = []byte("version")
 )
@@ -68,6 +69,7 @@ var migrations = []func(*bbolt.Tx) error{
 	createBuckets(bucketMissing), // version 4
 	addConversions,               // version 5
 	createBuckets(bucketContent, bucketContentByDigest, bucketContentBytes, bucketUploads), // version 6
+	createBuckets(bucketImported), // version 7
 }
 
 // addConversions makes the buckets of SOCI v2 images and of tasks, and has jobs

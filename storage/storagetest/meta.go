@@ -42,6 +42,7 @@ func Meta(t *testing.T, newMeta func(t *testing.T) storage.Meta) {
 		"tasks":               metaTasks,
 		"heat":                metaHeat,
 		"missing":             metaMissing,
+		"imported":            metaImported,
 		"all of it":           metaAll,
 		"bad keys":            metaBadKeys,
 		"own values":          metaOwnValues,

@@ -64,7 +64,7 @@ func blobRow(d digest.Digest, k storage.Kind) storage.BlobRow {
 }
 
 func metaBlobs(t *testing.T, m storage.Meta) {
-	kinds := []storage.Kind{storage.KindBlob, storage.KindSpan, storage.KindManifest, storage.KindZTOC, storage.KindIndex}
+	kinds := []storage.Kind{storage.KindBlob, storage.KindSpan, storage.KindManifest, storage.KindZTOC, storage.KindIndex, storage.KindHot}
 	rows := map[digest.Digest]storage.BlobRow{}
 	for _, k := range kinds {
 		for _, d := range []digest.Digest{dig(string(k)), dig512(string(k))} {
