@@ -38,6 +38,9 @@ func (x *Indexer) plan(tx storage.Tx, manifest digest.Digest) (publication, erro
 	var layers []IndexLayer
 	for i := range img.Layers {
 		l := &img.Layers[i]
+		if waits, err := waitsForLayer(tx, &img, l.Descriptor.Digest); waits || err != nil {
+			return p, err
+		}
 		if l.SpanSize == 0 {
 			continue
 		}
@@ -62,6 +65,20 @@ func (x *Indexer) plan(tx storage.Tx, manifest digest.Digest) (publication, erro
 	}
 	p.due = p.digest != img.Index
 	return p, nil
+}
+
+// waitsForLayer reports whether the index that came with an image in a bundle is
+// to stay as it is: of this layer there are some spans alone. Whatever the rules
+// want is found out when it is here.
+func waitsForLayer(tx storage.Tx, img *storage.ImageRow, layer digest.Digest) (bool, error) {
+	if img.Index == "" || img.Withdrawn {
+		return false, nil
+	}
+	if _, err := tx.Imported(layer); err != nil {
+		return false, ignoreNotFound(err)
+	}
+	_, err := tx.Blob(layer)
+	return errors.Is(err, storage.ErrNotFound), ignoreNotFound(err)
 }
 
 // publish lists the index of an image, replaces it, or takes it off the list,

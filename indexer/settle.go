@@ -166,6 +166,9 @@ func putIndexed(tx storage.Tx, k key, o *outcome, row storage.LayerRow) (had boo
 	if err := tx.PutSpans(k.layer, k.spanSize, o.built.table); err != nil {
 		return false, err
 	}
+	if err := tx.DeleteImported(k.layer); err != nil { // what a bundle said of it is of no use any more
+		return false, err
+	}
 	return deleteJob(tx, k)
 }
 

@@ -54,13 +54,15 @@ func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
 	}
 	a := &ask{up: up, repo: repo, d: d}
 	if a.src, err = p.source(ctx, up, repo, d, st, specs); err != nil {
-		return blobError(d, err)
+		return notImported(d, st, err)
 	}
 	defer func() { a.src.close() }()
 	if specs == nil {
 		return p.serveWhole(w, r, a)
 	}
-	if _, whole := a.src.(*fileSource); !whole {
+	switch a.src.(type) {
+	case *fileSource, *importedSource: // nothing is fetched for it
+	default:
 		p.brought(up, repo, d, 1, 0, a.src.size())
 	}
 	return p.serveRanges(w, r, a, specs)
@@ -113,7 +115,8 @@ type stored struct {
 	row      *storage.BlobRow  // whole here
 	layer    *storage.LayerRow // indexed here
 	part     *storage.PartialRow
-	of       digest.Digest // what a blob made here was made from
+	imported *storage.ImportedRow // spans of it came in a bundle
+	of       digest.Digest        // what a blob made here was made from
 }
 
 // lookup finds, in one transaction, whether repo has d and what is here of it.
@@ -125,7 +128,7 @@ func (p *Proxy) lookup(ctx context.Context, up *Upstream, repo oci.Repo, d diges
 		return st, err
 	}
 	at, filling := p.filling(up, d)
-	if st.row == nil && st.layer == nil && st.part == nil && (!filling || at == repo) {
+	if st.row == nil && st.layer == nil && st.part == nil && st.imported == nil && (!filling || at == repo) {
 		return st, nil
 	}
 	if err := p.prove(ctx, up, repo, d, st); err != nil {
@@ -153,6 +156,11 @@ func (p *Proxy) known(ctx context.Context, repo oci.Repo, d digest.Digest) (st s
 		}
 		if part, err := tx.Partial(d); err == nil && part.Source == repo.Upstream {
 			st.part = &part
+		}
+		if imported, err := tx.Imported(d); err == nil {
+			st.imported = &imported
+		} else if !errors.Is(err, storage.ErrNotFound) {
+			return err
 		}
 		return tx.Layers(d, func(l storage.LayerRow) error {
 			if l.State == storage.LayerIndexed && st.layer == nil {
@@ -183,6 +191,9 @@ func (p *Proxy) source(ctx context.Context, up *Upstream, repo oci.Repo, d diges
 			return nil, fmt.Errorf("open %s: %w", d, err)
 		}
 	}
+	if src, err := p.importedSource(ctx, st, specs); src != nil || err != nil {
+		return src, err
+	}
 	_, filling := p.filling(up, d)
 	if specs != nil && st.layer != nil && !filling {
 		if table := p.table(ctx, *st.layer); table != nil {
@@ -206,6 +217,8 @@ func (p *Proxy) headBlob(w http.ResponseWriter, r *http.Request, up *Upstream, r
 		size = st.layer.Size
 	case st.part != nil:
 		size = st.part.Size
+	case st.imported != nil:
+		size = st.imported.Size
 	}
 	if size < 0 {
 		n, err := up.Registry.HeadBlob(r.Context(), repo.Name, d)
