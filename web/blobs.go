@@ -59,6 +59,10 @@ func (s *Web) putBlob(w http.ResponseWriter, r *http.Request) (err error) {
 	if err != nil {
 		return err
 	}
+	row := storage.BlobRow{Digest: d, Kind: storage.KindBlob}
+	if err := asMade(r, &row); err != nil {
+		return err
+	}
 	out, err := s.opt.Store.Create(r.Context())
 	if err != nil {
 		return err
@@ -72,7 +76,7 @@ func (s *Web) putBlob(w http.ResponseWriter, r *http.Request) (err error) {
 	if _, err := io.Copy(out, r.Body); err != nil {
 		return noRoom(d, err)
 	}
-	if err := out.Commit(r.Context(), storage.BlobRow{Digest: d, Kind: storage.KindBlob}, storage.Cached); err != nil {
+	if err := out.Commit(r.Context(), row, storage.Cached); err != nil {
 		return noRoom(d, err)
 	}
 	return nil
@@ -103,8 +107,11 @@ func (s *Web) putManifest(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return &oci.Error{Code: errcode.ErrorCodeManifestInvalid, Message: fmt.Sprintf("manifest %s: %v", d, err), Err: err}
 	}
-	row := storage.ManifestRow{Digest: d, Size: int64(len(body)), Manifest: *m}
-	err = s.opt.Store.Put(r.Context(), storage.BlobRow{Digest: d, Kind: storage.KindManifest}, body, func(tx storage.Tx) error {
+	row, blob := storage.ManifestRow{Digest: d, Size: int64(len(body)), Manifest: *m}, storage.BlobRow{Digest: d, Kind: storage.KindManifest}
+	if err := asMade(r, &blob); err != nil {
+		return err
+	}
+	err = s.opt.Store.Put(r.Context(), blob, body, func(tx storage.Tx) error {
 		if err := storage.NotBlocked(tx, d); err != nil {
 			return err
 		}

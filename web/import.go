@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/sociable/sociable/internal/bundle"
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 )
@@ -28,7 +29,13 @@ type ImportRequest struct {
 	Blobs []digest.Digest `json:"blobs"`
 	// LeftOut did not: the repository has to have them already.
 	LeftOut []digest.Digest `json:"left_out,omitempty"`
-	Pin     bool            `json:"pin,omitempty"`
+	// Lazy are layers of which some spans came. Whoever sends them has found out
+	// that somebody trusted vouches for them: they give the right to the layer.
+	Lazy []bundle.LazyLayer `json:"lazy,omitempty"`
+	// Indexes are the SOCI indexes that came for images with such layers.
+	Indexes []oci.PulledManifest `json:"indexes,omitempty"`
+	Signed  string               `json:"signed,omitempty"` // by whom
+	Pin     bool                 `json:"pin,omitempty"`
 	// Early pins what is to come, before the first blob, and files nothing.
 	Early bool `json:"early,omitempty"`
 }
@@ -80,6 +87,11 @@ func (s *Web) fileImage(ctx context.Context, q ImportRequest) (Imported, error) 
 	if err := s.opt.Store.Flush(ctx); err != nil {
 		return out, err
 	}
+	lazy, err := s.readLazy(ctx, q)
+	if err != nil {
+		return out, fmt.Errorf("import %s: %w", out.Reference, err)
+	}
+	var came []digest.Digest // layers of which there were some spans before
 	rows := make([]storage.ManifestRow, 0, len(q.Manifests))
 	err = s.opt.Store.Update(ctx, func(tx storage.Tx) error {
 		rows = rows[:0]
@@ -91,6 +103,12 @@ func (s *Web) fileImage(ctx context.Context, q ImportRequest) (Imported, error) 
 			rows = append(rows, row)
 		}
 		out.Before = ""
+		if err := fileLazy(tx, repo, lazy); err != nil {
+			return err
+		}
+		if came, err = dropLazy(tx, q.Blobs); err != nil {
+			return err
+		}
 		return s.fileRows(tx, repo, ref, q, &out)
 	})
 	if err != nil {
@@ -102,8 +120,11 @@ func (s *Web) fileImage(ctx context.Context, q ImportRequest) (Imported, error) 
 				return out, err
 			}
 		}
+		for _, d := range came {
+			s.opt.Indexing.Whole(d)
+		}
 	}
-	return out, nil
+	return out, s.fileIndexes(ctx, repo, q)
 }
 
 func (s *Web) fileRows(tx storage.Tx, repo oci.Repo, ref oci.Reference, q ImportRequest, out *Imported) error {

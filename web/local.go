@@ -8,6 +8,7 @@ import (
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 
+	"github.com/sociable/sociable/internal/bundle"
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 )
@@ -119,6 +120,8 @@ func operatorError(err error) error {
 	case errors.Is(err, storage.ErrNotFound):
 		e.Code = errcode.ErrorCodeNameUnknown
 		e.Message = strings.TrimSuffix(e.Message, ": "+storage.ErrNotFound.Error())
+	case errors.Is(err, bundle.ErrBundle):
+		e.Code = errcode.ErrorCodeDigestInvalid
 	case errors.Is(err, errAmbiguous), errors.Is(err, errNoTag):
 		e.Code = errcode.ErrorCodeNameInvalid
 	case errors.Is(err, storage.ErrPinned), errors.Is(err, storage.ErrBusy), errors.Is(err, errIncomplete):

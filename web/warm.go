@@ -21,6 +21,7 @@ type WarmRequest struct {
 	Referrers bool     `json:"referrers,omitempty"` // signatures and the like, too
 	Pin       bool     `json:"pin,omitempty"`       // and kept, from before its first layer comes
 	Index     bool     `json:"index,omitempty"`     // wait until it is indexed
+	Lazy      bool     `json:"lazy,omitempty"`      // say which spans of its layers were read
 	Here      bool     `json:"here,omitempty"`      // nothing is fetched: storage.ErrNotFound for what is missing
 }
 
@@ -44,6 +45,8 @@ type WarmImage struct {
 	Indexes    []oci.PulledManifest `json:"indexes,omitempty"`
 	IndexBlobs []v1.Descriptor      `json:"index_blobs,omitempty"`
 	Pinned     bool                 `json:"pinned,omitempty"`
+	// Spans are of the layers that these zTOCs are of, where it was asked for.
+	Spans []WarmSpans `json:"spans,omitempty"`
 }
 
 // imageRoutes are those about whole images.
@@ -53,6 +56,8 @@ func (s *Web) imageRoutes(life context.Context, m *mux.Router) {
 		return s.warm(life, w, r)
 	}))
 	post.Path("/api/v1/import").Handler(oci.Handler(s.importImage))
+	post.Path("/api/v1/import/trust").Handler(oci.Handler(s.trust))
+	post.Path("/api/v1/spans").Handler(oci.Handler(s.sendSpans))
 	m.Methods(http.MethodGet).Path("/api/v1/indexes/{manifest}/state").Handler(oci.Handler(s.indexState))
 	m.Methods(http.MethodGet).Path("/api/v1/missing").Handler(oci.Handler(s.missing))
 	s.blobRoutes(m)
@@ -132,6 +137,11 @@ func (s *Web) bring(ctx context.Context, q WarmRequest, out *stream) (x WarmImag
 	}
 	if err := s.opt.Store.Flush(ctx); err != nil {
 		return x, err
+	}
+	if q.Lazy {
+		if err := s.addSpans(ctx, &x); err != nil {
+			return x, err
+		}
 	}
 	return x, s.opt.Store.Update(ctx, func(tx storage.Tx) error { return notMissing(tx, repo, ref, x.Pulled) })
 }

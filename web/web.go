@@ -29,6 +29,7 @@ type Options struct {
 	Wake      func()          // called when jobs were changed; nil: nobody waits for them
 	Logger    *slog.Logger    // nil: nothing is logged
 	Control   Control         // nil: neither reload nor tokens
+	Trusted   []TrustedKey    // whose bundles may bring layers by their spans
 	Health    func() []Health // of what is outside this process, for /readyz?verbose; nil: nothing
 }
 

@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/sociable/sociable/internal/bundle"
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/web"
@@ -79,6 +82,36 @@ func (c *adminClient) PutBlob(ctx context.Context, d digest.Digest, size int64, 
 
 func (c *adminClient) PutManifest(ctx context.Context, d digest.Digest, mediaType string, body []byte) error {
 	return c.put(ctx, "/api/v1/manifests/"+d.String(), mediaType, int64(len(body)), bytes.NewReader(body))
+}
+
+// PutMade stores what was made of another thing, as PutBlob does.
+func (c *adminClient) PutMade(ctx context.Context, row storage.BlobRow, body io.Reader) error {
+	return c.put(ctx, "/api/v1/blobs/"+row.Digest.String()+madeOf(row), "application/octet-stream", row.Size, body)
+}
+
+// PutIndex stores a SOCI index of the manifest of.
+func (c *adminClient) PutIndex(ctx context.Context, d, of digest.Digest, body []byte) error {
+	row := storage.BlobRow{Kind: storage.KindIndex, Of: of}
+	return c.put(ctx, "/api/v1/manifests/"+d.String()+madeOf(row), v1.MediaTypeImageManifest, int64(len(body)), bytes.NewReader(body))
+}
+
+func madeOf(row storage.BlobRow) string {
+	return "?" + url.Values{"kind": {string(row.Kind)}, "of": {row.Of.String()}}.Encode()
+}
+
+// Spans gives the file of spans that begins with front.
+func (c *adminClient) Spans(ctx context.Context, front *bundle.Spans) (io.ReadCloser, error) {
+	resp, err := c.send(ctx, http.MethodPost, "/api/v1/spans", front)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// Trust asks whether the server trusts the key of a signature. An error says that
+// the signature is not by it.
+func (c *adminClient) Trust(ctx context.Context, sig *bundle.Signature) (t web.Trust, err error) {
+	return t, c.call(ctx, http.MethodPost, "/api/v1/import/trust", sig, &t)
 }
 
 func (c *adminClient) put(ctx context.Context, path, mediaType string, size int64, body io.Reader) error {

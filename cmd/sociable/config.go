@@ -27,6 +27,7 @@ type Config struct {
 	Index           IndexConfig                `yaml:"index"`            //
 	Referrers       ReferrersConfig            `yaml:"referrers"`        //
 	Prewarm         PrewarmConfig              `yaml:"prewarm"`          //
+	Import          ImportConfig               `yaml:"import"`           //
 	GC              GCConfig                   `yaml:"gc"`               //
 	Uploads         UploadsConfig              `yaml:"uploads"`          //
 	Retention       []RetentionRule            `yaml:"retention"`        // the first that matches a hosted repository counts

@@ -156,6 +156,7 @@ func (c *Config) complete(bad *findings) {
 		}
 	}
 	c.readTokens(bad)
+	c.readTrusted(bad)
 }
 
 // fileError is what is wrong with the file that a key names.

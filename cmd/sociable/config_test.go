@@ -16,7 +16,7 @@ import (
 
 // sameValues compares configurations by what they say, not where they say it.
 var sameValues = cmp.Options{
-	cmpopts.IgnoreUnexported(Config{}, UpstreamConfig{}, AuthConfig{}, TLSConfig{}),
+	cmpopts.IgnoreUnexported(Config{}, UpstreamConfig{}, AuthConfig{}, TLSConfig{}, ImportConfig{}),
 	cmpopts.EquateEmpty(),
 }
 

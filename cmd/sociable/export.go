@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,8 @@ type exportFlags struct {
 	since    []string
 	partSize int64
 	here     bool
+	lazy     bool
+	sign     string
 	parallel int
 }
 
@@ -43,9 +46,22 @@ an image for several stays as it is, so that its digest does.
 
 With --since, blobs that an earlier bundle has for the same repository are left
 out; whoever imports needs that one, too. With --part-size the bundle is cut into
-files that joined are the bundle. The same images give the same bytes.`,
+files that joined are the bundle. The same images give the same bytes.
+
+With --lazy-only, layers that have a zTOC are left out, but for the spans that
+clients of this store have read: a start, and nothing that no start here has
+touched. What is left out is told. That is for lazy clients alone, which find the
+SOCI index as a referrer; skopeo and others that want whole layers can't read it.
+Layers without a zTOC are in it as ever.
+
+--sign vouches for the bundle with an ed25519 key (PEM, PKCS#8). sociable import
+takes spans only from a bundle signed with a key that it is told to trust:
+
+  openssl genpkey -algorithm ed25519 -out KEY
+  openssl pkey -in KEY -pubout -out KEY.pub      # import.trusted_keys: [KEY.pub]`,
 		Example: `  sociable export -f images.txt -o bundle.tar
   sociable export -f images.txt -o june.tar --since may.tar --part-size 4GB
+  sociable export -f images.txt -o start.tar --lazy-only --sign KEY
   skopeo copy oci-archive:bundle.tar:docker.io/library/redis:7 docker://registry.lan/redis:7`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runExport(cmd, args, &flags) },
 	}
@@ -55,19 +71,23 @@ files that joined are the bundle. The same images give the same bytes.`,
 	cmd.Flags().StringArrayVar(&flags.since, "since", nil, "leave out what this earlier `BUNDLE` has; repeat it for its parts")
 	cmd.Flags().Var(bytesFlag{&flags.partSize}, "part-size", "cut the bundle into files of at most this `SIZE`")
 	cmd.Flags().BoolVar(&flags.here, "no-pull", false, "ask no upstream: an image that is not here in whole is a failure")
+	cmd.Flags().BoolVar(&flags.lazy, "lazy-only", false, "leave out layers that have a zTOC, but for the spans that were read here")
+	cmd.Flags().StringVar(&flags.sign, "sign", "", "sign the bundle with the ed25519 key in `FILE`")
 	cmd.Flags().IntVarP(&flags.parallel, "parallel", "j", 2, "pull so many images at once")
 	return cmd
 }
 
 // exported is what --json prints.
 type exported struct {
-	Images  []warmed  `json:"images"`
-	Ignored []ignored `json:"ignored"`
-	Files   []string  `json:"files"`
-	Blobs   int       `json:"blobs"`            // in the bundle
-	Bytes   int64     `json:"bytes"`            // of these
-	LeftOut int64     `json:"left_out"`         // bytes that the earlier bundle has
-	Absent  []string  `json:"absent,omitempty"` // what an image names and the bundle has not, since it was not asked for
+	Images  []warmed      `json:"images"`
+	Ignored []ignored     `json:"ignored"`
+	Files   []string      `json:"files"`
+	Blobs   int           `json:"blobs"`            // in the bundle
+	Bytes   int64         `json:"bytes"`            // of these
+	LeftOut int64         `json:"left_out"`         // bytes that the earlier bundle has
+	Lazy    []lazyLeft    `json:"lazy,omitempty"`   // layers of which some spans are in it
+	Signed  digest.Digest `json:"signed,omitempty"` // the key
+	Absent  []string      `json:"absent,omitempty"` // what an image names and the bundle has not, since it was not asked for
 }
 
 func runExport(cmd *cobra.Command, args []string, flags *exportFlags) error {
@@ -87,10 +107,16 @@ func runExport(cmd *cobra.Command, args []string, flags *exportFlags) error {
 	if err != nil {
 		return err
 	}
+	var key ed25519.PrivateKey
+	if flags.sign != "" {
+		if key, err = readSigningKey(flags.sign); err != nil {
+			return err
+		}
+	}
 	if !flags.json {
 		tellIgnored(cmd.ErrOrStderr(), left)
 	}
-	q := web.WarmRequest{Platforms: platforms, Index: true, Referrers: true, Here: flags.here}
+	q := web.WarmRequest{Platforms: platforms, Index: true, Referrers: true, Here: flags.here, Lazy: flags.lazy}
 	return withServer(cmd, &flags.serverFlags, func(ctx context.Context, c *adminClient) error {
 		results, images := warmAll(ctx, cmd, c, names, q, flags.parallel)
 		if err := cmp.Or(warmFailed(results), context.Cause(ctx)); err != nil {
@@ -102,7 +128,10 @@ func runExport(cmd *cobra.Command, args []string, flags *exportFlags) error {
 		if err != nil {
 			return err
 		}
-		if x.Files, err = writeBundle(ctx, cmd, c, plan, out, flags.partSize); err != nil {
+		if err := signPlan(plan, key, &x); err != nil {
+			return err
+		}
+		if x.Files, err = writeBundle(ctx, cmd, c, plan, images, out, flags.partSize); err != nil {
 			return err
 		}
 		return printExported(cmd, out, flags.json, x)
@@ -116,10 +145,16 @@ func (f *exportFlags) check(cmd *cobra.Command) (*output, error) {
 		return nil, usageError{error: errors.New("name the bundle with -o")}
 	case f.partSize != 0 && f.partSize < 1<<20:
 		return nil, usageError{error: errors.New("--part-size: want at least 1MiB")}
+	case f.lazy && len(f.since) > 0:
+		return nil, usageError{error: errors.New("--lazy-only and --since: one or the other; a layer is left out for what an earlier bundle has, or for its spans")}
 	case f.parallel < 1:
 		return nil, usageError{error: errors.New("--parallel: want at least 1")}
 	}
-	out, err := openOutput(cmd, f.output, slices.Concat(f.since, f.images.files)...)
+	inputs := slices.Concat(f.since, f.images.files)
+	if f.sign != "" {
+		inputs = append(inputs, f.sign)
+	}
+	out, err := openOutput(cmd, f.output, inputs...)
 	switch {
 	case err != nil:
 		return nil, err
@@ -170,8 +205,12 @@ func planBundle(images []web.WarmImage, since *bundle.Earlier, x *exported) (*bu
 			img.Manifests = append(img.Manifests, bundle.Manifest(m))
 			blobs[m.Digest] = bundle.Blob{Digest: m.Digest, Size: m.Size, Manifest: true}
 		}
+		lazy := addSpans(&img, w, blobs, x)
 		for _, b := range w.Pulled.Blobs {
 			img.Blobs = append(img.Blobs, b.Digest)
+			if lazy[b.Digest] {
+				continue
+			}
 			if since.Has(repo, b.Digest) {
 				img.LeftOut = append(img.LeftOut, b.Digest)
 				left[b.Digest] = b.Size
@@ -216,11 +255,16 @@ func addMade(img *bundle.Image, w *web.WarmImage, blobs map[digest.Digest]bundle
 	}
 }
 
-func writeBundle(ctx context.Context, cmd *cobra.Command, c *adminClient, plan *bundle.Plan, to *output, partSize int64) ([]string, error) {
+func writeBundle(ctx context.Context, cmd *cobra.Command, c *adminClient, plan *bundle.Plan, images []web.WarmImage, to *output, partSize int64) ([]string, error) {
 	bar := newProgress(cmd, plan.Bytes(), "writing")
 	defer bar.end()
+	spans := spansOf(images)
 	open := func(b bundle.Blob) (io.ReadCloser, error) {
-		body, err := c.Blob(ctx, b.Digest)
+		fetch := func() (io.ReadCloser, error) { return c.Blob(ctx, b.Digest) }
+		if front := spans[b.Digest]; front != nil {
+			fetch = func() (io.ReadCloser, error) { return c.Spans(ctx, front) }
+		}
+		body, err := fetch()
 		if err != nil {
 			return nil, err
 		}
@@ -276,6 +320,7 @@ func printExported(cmd *cobra.Command, out *output, asJSON bool, x exported) err
 	if x.LeftOut > 0 {
 		fmt.Fprintf(w, "left out: %s that the earlier bundle has\n", humanize.IBytes(uint64(x.LeftOut)))
 	}
+	printLazy(w, x)
 	for _, a := range x.Absent {
 		fmt.Fprintf(w, "not in it: %s\n", a)
 	}

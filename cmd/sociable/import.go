@@ -23,7 +23,7 @@ import (
 
 type importFlags struct {
 	serverFlags
-	noPin, noWait bool
+	noPin, noWait, trustSpans bool
 }
 
 func newImportCommand() *cobra.Command {
@@ -37,6 +37,11 @@ here, with their tags where these led when the bundle was made. Every byte is
 checked against its digest. Images are pinned, since they could not be pulled
 again, and indexed here from their bytes: the SOCI indexes of the bundle are for
 other tools, and only compared with what comes out.
+
+Of a bundle that was exported with --lazy-only, layers come by some of their spans.
+Nobody can tell from these what the whole layer is: they are taken only where the
+bundle is signed with a key in import.trusted_keys of the configuration, or with
+--trust-spans. They then answer ranges of that layer and nothing else.
 
 Importing again changes nothing; after an interruption, repeat the command: what
 has come is not stored again. A bundle in parts is named without their numbers,
@@ -53,6 +58,7 @@ or by all of its parts in order; - is standard input.`,
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&flags.noPin, "no-pin", false, "let the images be evicted like any other")
 	cmd.Flags().BoolVar(&flags.noWait, "no-wait", false, "do not wait until they are indexed")
+	cmd.Flags().BoolVar(&flags.trustSpans, "trust-spans", false, "take layers by their spans from whoever made the bundle, signed or not")
 	return cmd
 }
 
@@ -63,6 +69,7 @@ type imported struct {
 	Before    digest.Digest `json:"before,omitempty"` // where the tag led until now
 	Pinned    bool          `json:"pinned"`
 	Index     string        `json:"index,omitempty"` // how the SOCI index made here compares: same, different, none
+	Lazy      int           `json:"lazy,omitempty"`  // layers that are here by some of their spans
 	Error     string        `json:"error,omitempty"`
 }
 
@@ -75,6 +82,8 @@ type importing struct {
 	types map[digest.Digest]string // of manifests
 	bar   progress
 	begun bool // the pins are set
+	trust importTrust
+	made  map[digest.Digest]storage.BlobRow // what is taken of what was made: for layers that come by spans
 
 	blobs, had      int
 	bytes, hadBytes int64
@@ -99,6 +108,9 @@ func runImport(ctx context.Context, cmd *cobra.Command, c *adminClient, args []s
 		for _, m := range st.Images[i].Manifests {
 			x.types[m.Digest] = m.MediaType
 		}
+	}
+	if err := x.judge(r.Signature()); err != nil {
+		return fmt.Errorf("%s: %w", args[0], err)
 	}
 	if err := x.take(r); err != nil {
 		return cmp.Or(context.Cause(ctx), fmt.Errorf("%s: %w", args[0], err))
@@ -132,6 +144,9 @@ func (x *importing) take(r *bundle.Reader) error {
 // stored: because it is here, or because it is made here.
 func (x *importing) blob(b bundle.Blob, body io.Reader) error {
 	x.blobs, x.bytes = x.blobs+1, x.bytes+b.Size
+	if row, ok := x.made[b.Digest]; ok {
+		return x.takeMade(b, row, body)
+	}
 	if b.Manifest && !b.Made {
 		p, err := io.ReadAll(body) // its size was checked
 		if err != nil {
@@ -180,11 +195,16 @@ func (x *importing) request(i int, early bool) web.ImportRequest {
 		q.Manifests = append(q.Manifests, oci.PulledManifest(m))
 	}
 	for _, d := range img.Blobs {
-		if !slices.Contains(img.LeftOut, d) {
+		if !slices.Contains(img.LeftOut, d) && !isLazy(img, d) {
 			q.Blobs = append(q.Blobs, d)
 		}
 	}
 	q.LeftOut = img.LeftOut
+	if q.Lazy, q.Signed = img.Lazy, x.trust.by(); len(q.Lazy) > 0 {
+		for _, m := range img.Indexes {
+			q.Indexes = append(q.Indexes, oci.PulledManifest(m))
+		}
+	}
 	return q
 }
 
@@ -193,7 +213,7 @@ func (x *importing) file() []imported {
 	results := make([]imported, len(x.st.Images))
 	for i := range x.st.Images {
 		img := &x.st.Images[i]
-		results[i] = imported{Reference: img.Reference, Digest: img.Root.Digest}
+		results[i] = imported{Reference: img.Reference, Digest: img.Root.Digest, Lazy: len(img.Lazy)}
 		err := x.failed[i]
 		if err == nil {
 			var got web.Imported
@@ -206,7 +226,9 @@ func (x *importing) file() []imported {
 		}
 	}
 	for i := range results {
-		if results[i].Error == "" && !x.flags.noWait {
+		if results[i].Error == "" && results[i].Lazy > 0 {
+			results[i].Index = "from the bundle"
+		} else if results[i].Error == "" && !x.flags.noWait {
 			if err := x.await(&x.st.Images[i], &results[i]); err != nil {
 				results[i].Error = err.Error()
 			}
@@ -276,7 +298,7 @@ func (x *importing) print(cmd *cobra.Command, results []imported) error {
 		}
 	}
 	if x.flags.json {
-		err := printJSON(w, map[string]any{"images": results, "blobs": x.blobs, "bytes": x.bytes, "had_blobs": x.had, "had_bytes": x.hadBytes})
+		err := printJSON(w, map[string]any{"images": results, "blobs": x.blobs, "bytes": x.bytes, "had_blobs": x.had, "had_bytes": x.hadBytes, "signature": x.trust})
 		if err != nil {
 			return err
 		}
@@ -297,6 +319,8 @@ func (x *importing) table(w io.Writer, results []imported) error {
 		switch {
 		case r.Error != "":
 			result = "failed: " + r.Error
+		case r.Lazy > 0:
+			result = fmt.Sprintf("here, but for what no start has read of %d layers", r.Lazy)
 		case r.Before != "":
 			result = "here, the tag led to " + shortDigest(r.Before) + " before"
 		}
@@ -305,6 +329,7 @@ func (x *importing) table(w io.Writer, results []imported) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	x.trust.print(w)
 	_, err := fmt.Fprintf(w, "%d blobs, %s checked; %d of them, %s, were here already\n",
 		x.blobs, humanize.IBytes(uint64(x.bytes)), x.had, humanize.IBytes(uint64(x.hadBytes)))
 	return err

@@ -87,7 +87,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	gc := storage.NewCollector(collectOptions(cfg, store.Store, log, reg))
 	admin := web.New(web.Options{
 		Store: store.Store, Collector: gc, Images: px, Indexing: ix, Gatherer: reg, Logger: log, Health: health(l),
-		Control: control{l, acc.Access},
+		Control: control{l, acc.Access}, Trusted: cfg.Import.trusted,
 		Wake:    ix.Wake,
 		Creator: &web.Creator{Store: store.Store, Find: pulledImages(px, store.Store), Index: ix},
 	})
