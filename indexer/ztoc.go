@@ -45,8 +45,8 @@ func (z zTOCBuild) finish() (*built, error) {
 		digest: r.Digest, size: r.Size, layer: r.LayerDigest, layerSize: r.LayerSize, diffID: r.DiffID,
 		spans: r.Table.Len(), firstSpan: r.Table.HeadEnd(), table: table, body: r,
 	}
-	if r.ClientVerdict != nil {
-		out.rejected = r.ClientVerdict.Error()
+	if err := r.Unfit(); err != nil {
+		out.rejected = err.Error()
 	}
 	return out, nil
 }

@@ -166,13 +166,16 @@ func (a *streamAccount) endMember(m member) {
 		return
 	}
 	size := uint32(a.size - a.began)
+	damaged := func(off int64, what string) {
+		a.refuse(refuse(ClassDeflate, off, fmt.Errorf("%s of the member at %d: %w", what, m.off, ErrChecksum)))
+	}
 	switch {
 	case a.adler != nil && a.adler.Sum32() != m.check:
-		a.refuse(refuse(ClassDeflate, m.off, fmt.Errorf("zlib stream: adler-32: %w", ErrChecksum)))
+		damaged(m.trailer, "adler-32")
 	case a.adler == nil && a.crc != m.check:
-		a.refuse(refuse(ClassDeflate, m.off, fmt.Errorf("gzip member: crc-32: %w", ErrChecksum)))
+		damaged(m.trailer, "crc-32")
 	case a.adler == nil && size != m.size:
-		a.refuse(refuse(ClassDeflate, m.off, fmt.Errorf("gzip member: size: %w", ErrChecksum)))
+		damaged(m.trailer+4, "size")
 	}
 }
 

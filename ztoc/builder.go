@@ -95,10 +95,10 @@ type codec interface {
 // NewBuilder starts the zTOC of a layer. spanSize is how many bytes of
 // uncompressed data a span has at least, in a gzip layer, or exactly, in an
 // uncompressed one; DefaultSpanSize is the usual. For gzip it may be 0. An
-// error is an *Error of class algorithm, or says that spanSize is out of range.
+// error is an *Error of class algorithm or span-size.
 func NewBuilder(spanSize int64, o Options) (*Builder, error) {
 	if spanSize < 0 || spanSize == 0 && o.Compression != Gzip {
-		return nil, fmt.Errorf("span size %d of a layer with compression %s: %w", spanSize, o.Compression, ErrUnsupported)
+		return nil, refuse(ClassSpanSize, 0, fmt.Errorf("span size %d of a layer with compression %s: %w", spanSize, o.Compression, ErrUnsupported))
 	}
 	b := &Builder{
 		spanSize: spanSize, opt: o.withDefaults(), spill: &spill{dir: o.SpillDir},
@@ -274,7 +274,7 @@ func (b *Builder) result() (*Result, error) {
 	case b.opt.DiffID:
 		r.DiffID = digest.NewDigest(digest.SHA256, b.spans.layer)
 	}
-	for _, err := range []error{tar.reject.err, b.codec.verdict(), c.links.verdict()} {
+	for _, err := range []error{tar.reject.err, b.codec.verdict(), c.links.verdict(), tar.reject.pastEnd(tar.archive)} {
 		if r.ClientVerdict == nil {
 			r.ClientVerdict = err
 		}
@@ -308,6 +308,16 @@ type Result struct {
 
 	parts []extent
 	spill *spill
+}
+
+// Unfit says why the zTOC is better not offered to clients: they reject it, or
+// take it and then cannot open some of the files. It is a *RejectError, or nil.
+func (r *Result) Unfit() error {
+	if r.ClientVerdict == nil && r.Unreadable > 0 {
+		return &RejectError{RejectUnreadable, fmt.Sprintf(
+			"%d of %d files are sparse, or have an owner or a time that does not fit, and cannot be opened", r.Unreadable, r.Entries)}
+	}
+	return r.ClientVerdict
 }
 
 // WriteTo writes the zTOC. It may be called again until Close.

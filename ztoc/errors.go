@@ -17,6 +17,7 @@ const (
 	ClassTarRead    Class = "tar-read"    // the stream under the tar could not be read
 	ClassTarType    Class = "tar-type"    // an entry of a type that has no place in a zTOC
 	ClassLimit      Class = "limit"       // one of Options' bounds; the official builder has none
+	ClassSpanSize   Class = "span-size"   // a span size that the compression does not allow; the official builder crashes
 )
 
 // Causes that callers tell apart, with errors.Is.
@@ -43,7 +44,8 @@ var (
 type Error struct {
 	Class Class
 	// Offset is where the fault was met: in the compressed layer for the
-	// classes deflate and gzip-header, in the uncompressed stream for the rest.
+	// classes deflate and gzip-header, in the uncompressed stream for the rest. A
+	// wrong checksum or size is met in the trailer of its member.
 	Offset int64
 	Cause  error
 }

@@ -24,6 +24,7 @@ const (
 // member is what gunzip knows of the current member.
 type member struct {
 	off     int64  // where it begins in the file
+	trailer int64  // and its trailer
 	zlib    bool   // a zlib stream, which zlib takes for a member
 	refused bool   // a member that compress/gzip does not take
 	check   uint32 // from the trailer: CRC-32, or Adler-32 of a zlib stream
@@ -156,6 +157,7 @@ func (g *gunzip) take(n int) []byte {
 
 // trailer reads a member's trailer if it is there.
 func (g *gunzip) trailer() bool {
+	g.member.trailer = g.pos()
 	if g.member.zlib {
 		p := g.take(4)
 		if p != nil {

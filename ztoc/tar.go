@@ -369,7 +369,7 @@ func (t *tarWalk) keep() {
 		t.end(err)
 		return
 	}
-	t.reject.entry(t.pos, h.size)
+	t.reject.entry(t.pos, h.size, h.flag == '0')
 	if !readable(h) {
 		t.unreadable++
 	}

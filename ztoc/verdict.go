@@ -20,10 +20,12 @@ const (
 	RejectNonMonotonic Reason = "nonmonotonic" // a span without bytes, compressed or not
 	RejectSpans        Reason = "spans"        // no span at all, or numbers that contradict each other
 	RejectHardlink     Reason = "hardlink"     // a hard link to a file that the layer has not, or not yet
+	RejectPastEnd      Reason = "past-end"     // a file that goes on behind the end of the layer: it is taken, and cannot be read
+	RejectUnreadable   Reason = "unreadable"   // files that are shown and cannot be opened
 )
 
 // RejectError says that clients from v0.14.0 on do not mount a layer with this
-// zTOC. The layer is better off without one: then it is pulled whole.
+// zTOC, or mount it and cannot read all of it. The layer is better off without one: then it is pulled whole.
 type RejectError struct {
 	Reason Reason
 	Detail string
@@ -40,7 +42,7 @@ func (e *RejectError) Error() string {
 // Clients also want the layer's bytes before the first span to be a gzip
 // header, which is not looked at here.
 func (z *ZTOC) CheckClient() error {
-	links, err := z.checkEntries()
+	links, pastEnd, err := z.checkEntries()
 	if err != nil {
 		return err
 	}
@@ -48,7 +50,7 @@ func (z *ZTOC) CheckClient() error {
 		return err
 	}
 	if len(links) == 0 {
-		return nil
+		return pastEnd
 	}
 	for e, err := range z.Entries() {
 		if err != nil {
@@ -61,34 +63,37 @@ func (z *ZTOC) CheckClient() error {
 		}
 		links.seen(cleanEntry([]byte(e.Name)))
 	}
-	return nil
+	return pastEnd
 }
 
 // checkEntries sees whether entries lie one behind the other, and gives the
-// targets of all hard links.
-func (z *ZTOC) checkEntries() (linkTargets, error) {
+// targets of all hard links, and whether a file goes on behind the archive.
+func (z *ZTOC) checkEntries() (links linkTargets, pastEnd, err error) {
 	var r reject
-	type extentOf struct{ off, size int64 }
+	type extentOf struct {
+		off, size int64
+		file      bool
+	}
 	var all []extentOf
 	sorted := true
-	links := linkTargets{}
+	links = linkTargets{}
 	for e, err := range z.Entries() {
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if e.Type == TypeHardlink {
 			links[string(cleanEntry([]byte(e.Linkname)))] = false
 		}
 		sorted = sorted && (len(all) == 0 || all[len(all)-1].off <= e.Offset)
-		all = append(all, extentOf{e.Offset, e.Size})
+		all = append(all, extentOf{e.Offset, e.Size, e.Type == TypeReg})
 	}
 	if !sorted {
 		sort.SliceStable(all, func(i, j int) bool { return all[i].off < all[j].off })
 	}
 	for _, e := range all {
-		r.entry(e.off, e.size)
+		r.entry(e.off, e.size, e.file)
 	}
-	return links, r.err
+	return links, r.pastEnd(z.ArchiveSize), r.err
 }
 
 // checkSpans sees whether spans are as many as they are said to be, and each has
@@ -119,10 +124,14 @@ func nonMonotonic(span int64) *RejectError {
 // reject finds out about the table of contents while its entries go by.
 type reject struct {
 	next int64 // where the next entry can begin
+	end  int64 // of the file that goes on farthest
 	err  error
 }
 
-func (r *reject) entry(off, size int64) {
+func (r *reject) entry(off, size int64, file bool) {
+	if file {
+		r.end = max(r.end, off+size)
+	}
 	if off < r.next && r.err == nil {
 		r.err = &RejectError{RejectTOC, fmt.Sprintf("an entry begins at %d, before %d, where the one in front of it ends", off, r.next)}
 	}
@@ -130,6 +139,15 @@ func (r *reject) entry(off, size int64) {
 	if rest := r.next % tarBlock; rest > 0 {
 		r.next += tarBlock - rest
 	}
+}
+
+// pastEnd says whether a file goes on behind the end of the archive, as a sparse
+// one may that comes last.
+func (r *reject) pastEnd(archive int64) error {
+	if r.end <= archive {
+		return nil
+	}
+	return &RejectError{RejectPastEnd, fmt.Sprintf("a file goes on until %d, the archive until %d", r.end, archive)}
 }
 
 // linkTargets are the files that hard links name, and whether there is such a

@@ -85,17 +85,31 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Detect tells by a layer's first four bytes, or all where it has fewer, how it
-// is compressed: what is neither gzip nor zstd is taken for a tar. An *Error of
-// class algorithm says that the compression, zstd, has no zTOC.
+// foreign are compressions that layers do not have, by how they begin.
+var foreign = []struct{ name, magic string }{
+	{"zstd", "\x28\xb5\x2f\xfd"}, {"xz", "\xfd7zXZ\x00"}, {"bzip2", "BZh"}, {"lz4", "\x04\x22\x4d\x18"}, {"lzip", "LZIP"},
+}
+
+// Detect tells by a layer's first bytes, 512 of them or all where it has fewer,
+// how it is compressed: what is nothing else that is known is taken for a tar. An
+// *Error of class algorithm says that the compression has no zTOC, one of class
+// gzip-header that it is a zlib stream.
 //
 // In an image the media type says it, whatever the bytes are.
 func Detect(head []byte) (Compression, error) {
 	switch {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
 		return Gzip, nil
-	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		return 0, refuse(ClassAlgorithm, 0, fmt.Errorf("zstd: %w", ErrUnsupported))
+	case len(head) >= tarBlock && formatOf(head[:tarBlock]) != tarUnknown:
+		return Uncompressed, nil // whatever the first file is called
+	}
+	for _, f := range foreign {
+		if bytes.HasPrefix(head, []byte(f.magic)) {
+			return 0, refuse(ClassAlgorithm, 0, fmt.Errorf("%s, neither gzip nor tar: %w", f.name, ErrUnsupported))
+		}
+	}
+	if len(head) >= 2 && head[0] == 0x78 && (int(head[0])<<8+int(head[1]))%31 == 0 {
+		return 0, refuse(ClassGzipHeader, 0, fmt.Errorf("zlib stream, neither gzip nor tar: %w", ErrNotGzip))
 	}
 	return Uncompressed, nil
 }

@@ -233,8 +233,8 @@ func (c *creation) layer(l v1.Descriptor, before []LayerInfo) (LayerInfo, error)
 		return info, err
 	}
 	defer func() { _ = r.Close() }() // it has been written
-	if r.ClientVerdict != nil {
-		info.Reason = indexer.ReasonClientRejects + ": " + r.ClientVerdict.Error()
+	if err := r.Unfit(); err != nil {
+		info.Reason = indexer.ReasonClientRejects + ": " + err.Error()
 		return info, nil
 	}
 	info.State, info.ZTOC, info.ZTOCSize, info.Spans = storage.LayerIndexed, r.Digest, r.Size, r.Table.Len()

@@ -91,8 +91,8 @@ func buildZTOC(cmd *cobra.Command, path string, flags ztocBuildFlags) error {
 	if flags.json {
 		return printJSON(told, builtZTOC(r, flags.spanSize, compression))
 	}
-	if r.ClientVerdict != nil {
-		fmt.Fprintln(cmd.ErrOrStderr(), "sociable: warning:", r.ClientVerdict)
+	if err := r.Unfit(); err != nil {
+		fmt.Fprintln(cmd.ErrOrStderr(), "sociable: warning:", err)
 	}
 	_, err = fmt.Fprintln(told, r.Digest, r.Size, r.Table.Len())
 	return err
@@ -115,8 +115,8 @@ func builtZTOC(r *ztoc.Result, spanSize int64, c ztoc.Compression) BuiltZTOC {
 		Digest: r.Digest, Size: r.Size, Spans: r.Table.Len(), Files: r.Entries, SpanSize: spanSize, Compression: c.String(),
 		LayerDigest: r.LayerDigest, LayerSize: r.LayerSize, DiffID: r.DiffID, UncompressedSize: r.UncompressedSize,
 	}
-	if r.ClientVerdict != nil {
-		b.Rejected = r.ClientVerdict.Error()
+	if err := r.Unfit(); err != nil {
+		b.Rejected = err.Error()
 	}
 	return b
 }

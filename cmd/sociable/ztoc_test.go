@@ -71,7 +71,10 @@ func TestZTOCRefused(t *testing.T) {
 		want string
 		code int
 	}{
-		{[]string{"layer.tar.zst"}, "algorithm at offset 0: zstd: not supported", exitFailed},
+		{[]string{"layer.tar.zst"}, "algorithm at offset 0: zstd, neither gzip nor tar: not supported", exitFailed},
+		{[]string{"zlib-wrapped.gz"}, "gzip-header at offset 0: zlib stream, neither gzip nor tar", exitFailed},
+		{[]string{"bad-crc.tar.gz"}, "of the member at 0: checksum does not match", exitFailed},
+		{[]string{"plain-16k.tar", "--span-size", "0"}, "span-size at offset 0: span size 0 of a layer with compression uncompressed", exitFailed},
 		{[]string{"truncated.tar.gz"}, "deflate at offset ", exitFailed},
 		{[]string{"type-7.tar.gz"}, `tar-type at offset 512: tar entry of type '7': not supported`, exitFailed},
 		{[]string{"plain-16k.tar", "--compression", "gzip"}, "deflate at offset 0: not gzip", exitFailed},

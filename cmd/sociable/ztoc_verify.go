@@ -94,6 +94,8 @@ func verifyZTOC(cmd *cobra.Command, path string, z *openedZTOC, from place) (v V
 	defer func() { _ = r.Close() }() // it has been compared
 	if v.Match = r.Digest == v.Digest; !v.Match {
 		v.Differs, err = difference(r, z)
+	} else if err := r.Unfit(); err != nil {
+		v.Rejected = err.Error()
 	}
 	return v, err
 }
