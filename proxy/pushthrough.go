@@ -40,19 +40,20 @@ type forwards struct {
 	m  map[string]*forward
 }
 
-// forwarding gives the upload's forward, which begins with the first call.
+// forwarding gives the upload's forward, and begins one where none is alive: the
+// file has what came before.
 func (s *push) forwarding() *forward {
-	p := s.p
+	p, id := s.p, s.u.ID()
 	p.forwards.mu.Lock()
 	defer p.forwards.mu.Unlock()
-	if f := p.forwards.m[s.u.ID()]; f != nil {
+	if f := p.forwards.m[id]; f != nil {
 		return f
 	}
 	f := &forward{done: make(chan struct{})}
 	if p.forwards.m == nil {
 		p.forwards.m = map[string]*forward{}
 	}
-	p.forwards.m[s.u.ID()] = f
+	p.forwards.m[id] = f
 	pusher, repo, u := s.pusher, s.repo, s.u
 	if !p.work.start(func() {
 		open := func() (io.ReadCloser, error) {
@@ -63,12 +64,24 @@ func (s *push) forwarding() *forward {
 			return newLiving(p.life, rc), nil
 		}
 		f.err = pusher.PushBlob(p.life, repo.Name, open, f.digest)
-		close(f.done)
+		p.forwards.end(id, f)
 	}) {
 		f.err = errShutdown
+		delete(p.forwards.m, id)
 		close(f.done)
 	}
 	return f
+}
+
+// end lets go of a forward: of an upload that is over, or that stood still for
+// too long. Who comes back to it begins anew.
+func (fs *forwards) end(id string, f *forward) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if fs.m[id] == f {
+		delete(fs.m, id)
+	}
+	close(f.done)
 }
 
 // living is a reader that is closed when ctx ends, at the latest.
@@ -102,26 +115,24 @@ func (f *forward) is(d digest.Digest) {
 // pass waits until the upstream has the blob, and keeps it here as what was
 // pulled from there.
 func (s *push) pass(w http.ResponseWriter, r *http.Request, d digest.Digest) error {
+	what := fmt.Sprintf("push %s to %s", d, s.repo)
 	f := s.forwarding()
 	f.is(d)
-	what := fmt.Sprintf("push %s to %s", d, s.repo)
 	if err := s.matches(r, d, what); err != nil {
 		return err
 	}
-	select {
-	case <-f.done:
-	case <-r.Context().Done():
-		return s.p.pushError(what, context.Cause(r.Context()))
+	err := s.await(r, f)
+	if err != nil && !refusal(err) { // it may have been given up while the client paused
+		f = s.forwarding()
+		f.is(d)
+		err = s.await(r, f)
 	}
-	s.p.forwards.mu.Lock()
-	delete(s.p.forwards.m, s.u.ID()) // a client that tries again begins anew
-	s.p.forwards.mu.Unlock()
-	if f.err != nil {
-		return s.p.passError(what, f.err)
+	if err != nil {
+		return s.p.passError(what, err)
 	}
 	ctx := context.WithoutCancel(r.Context())
 	size := s.u.Size()
-	err := s.u.Commit(ctx, d, storage.KindBlob, func(tx storage.Tx) error {
+	err = s.u.Commit(ctx, d, storage.KindBlob, func(tx storage.Tx) error {
 		if err := tx.PutRight(s.repo, d); err != nil {
 			return err
 		}
@@ -132,6 +143,22 @@ func (s *push) pass(w http.ResponseWriter, r *http.Request, d digest.Digest) err
 	}
 	s.p.index.Whole(d)
 	return created(w, r, "blobs", d)
+}
+
+func (s *push) await(r *http.Request, f *forward) error {
+	select {
+	case <-f.done:
+		return f.err
+	case <-r.Context().Done():
+		return context.Cause(r.Context())
+	}
+}
+
+// refusal reports that err is the upstream's own word, which another try would
+// not change.
+func refusal(err error) bool {
+	_, ok := errors.AsType[*upstream.StatusError](err)
+	return ok
 }
 
 // passMount asks the upstream to mount, where both repositories are its own.
@@ -206,15 +233,19 @@ func (p *Proxy) refersAnew(r *http.Request, repo oci.Repo, m *pushed) {
 // passError tells the client what the upstream has against its push: codes of
 // the specification, in words of our own.
 func (p *Proxy) passError(what string, err error) error {
-	refusal, ok := errors.AsType[*upstream.StatusError](err)
-	if !ok || refusal.Status >= http.StatusInternalServerError || upstream.IsThrottled(err) || upstream.IsDenied(err) {
+	e, ok := errors.AsType[*upstream.StatusError](err)
+	if ok && e.Status == http.StatusForbidden {
+		return &oci.Error{Code: errcode.ErrorCodeDenied, Err: err,
+			Message: what + ": the upstream denies it: the credentials that it was asked with may not push there, or a limit of its own is reached"}
+	}
+	if !ok || e.Status >= http.StatusInternalServerError || upstream.IsThrottled(err) || upstream.IsDenied(err) {
 		return p.pushError(what, err)
 	}
 	for _, code := range []errcode.ErrorCode{
 		errcode.ErrorCodeManifestBlobUnknown, errcode.ErrorCodeManifestInvalid, errcode.ErrorCodeDigestInvalid,
 		errcode.ErrorCodeTagInvalid, errcode.ErrorCodeNameUnknown, errcode.ErrorCodeSizeInvalid, errcode.ErrorCodeUnsupported,
 	} {
-		if strings.EqualFold(code.Descriptor().Value, refusal.Code) {
+		if strings.EqualFold(code.Descriptor().Value, e.Code) {
 			return &oci.Error{Code: code, Message: what + ": the upstream refuses it", Err: err}
 		}
 	}

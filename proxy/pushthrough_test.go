@@ -3,9 +3,11 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
@@ -142,4 +144,63 @@ func TestNotAMatterOfLoggingIn(t *testing.T) {
 	wantCode(t, "push", s.send(t, http.MethodPost, "/v2/up/a/blobs/uploads/", nil), http.StatusMethodNotAllowed, "UNSUPPORTED")
 	wantCode(t, "delete", s.send(t, http.MethodDelete, "/v2/up/a/manifests/v1", nil), http.StatusMethodNotAllowed, "UNSUPPORTED")
 	wantCode(t, "pull", s.do(t, http.MethodGet, "/v2/up/a/tags/list"), http.StatusUnauthorized, "UNAUTHORIZED")
+}
+
+// fickle gives up its first push of a blob, as when the client paused for long.
+type fickle struct {
+	Registry
+	Pusher
+	pushes atomic.Int32
+}
+
+func (f *fickle) PushBlob(ctx context.Context, repo string, open func() (io.ReadCloser, error), d func() digest.Digest) error {
+	if f.pushes.Add(1) == 1 {
+		return errors.New("the upload stands still")
+	}
+	return f.Pusher.PushBlob(ctx, repo, open, d)
+}
+
+// TestPauseBetweenChunks: what was sent before the forward was given up is not
+// lost with it.
+func TestPauseBetweenChunks(t *testing.T) {
+	host := newHost(t, Hosting{}, nil)
+	var up *fickle
+	front := newServer(t, &registry{Server: host.Server}, func(o *Options) {
+		o.Upstreams[0].PushThrough = true
+		up = &fickle{Registry: o.Upstreams[0].Registry, Pusher: o.Upstreams[0].Registry.(Pusher)}
+		o.Upstreams[0].Registry = up
+	})
+	blob := random(5000, 2)
+	d := digest.FromBytes(blob)
+	loc := front.send(t, http.MethodPost, "/v2/up/local/app/blobs/uploads/", nil).header.Get("Location")
+	for _, part := range [][]byte{blob[:1000], blob[1000:]} {
+		if a := front.send(t, http.MethodPatch, loc, bytes.NewReader(part)); a.status != http.StatusAccepted {
+			t.Fatalf("chunk: %d %s", a.status, a.body)
+		}
+		waitFor(t, func() bool { return front.forwarded() == 0 })
+	}
+	if a := front.send(t, http.MethodPut, loc+"?digest="+d.String(), nil); a.status != http.StatusCreated || up.pushes.Load() != 2 {
+		t.Errorf("end: %d %s after %d pushes, want 201 after 2", a.status, a.body, up.pushes.Load())
+	}
+	if a := host.do(t, http.MethodGet, "/v2/local/app/blobs/"+d.String()); !bytes.Equal(a.body, blob) {
+		t.Errorf("upstream: %d, %d bytes", a.status, len(a.body))
+	}
+}
+
+func (s *server) forwarded() int {
+	s.p.forwards.mu.Lock()
+	defer s.p.forwards.mu.Unlock()
+	return len(s.p.forwards.m)
+}
+
+// TestForwardsEnd: nothing is left of those whose upload did not come to its end.
+func TestForwardsEnd(t *testing.T) {
+	front, _ := newFront(t, Hosting{}, true)
+	wrong := "?digest=" + digest.FromString("other").String()
+	for _, last := range [][2]string{{http.MethodDelete, ""}, {http.MethodPut, wrong}} {
+		loc := front.send(t, http.MethodPost, "/v2/up/local/app/blobs/uploads/", nil).header.Get("Location")
+		front.send(t, http.MethodPatch, loc, bytes.NewReader(random(100, 1)))
+		front.send(t, last[0], loc+last[1], nil)
+	}
+	waitFor(t, func() bool { return front.forwarded() == 0 })
 }

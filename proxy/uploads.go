@@ -261,7 +261,7 @@ func (s *push) copy(w http.ResponseWriter, r *http.Request, d digest.Digest) err
 				return errors.Join(quotaError(s.up, 0, s.u.Size()), s.u.Cancel(r.Context()))
 			}
 			s.tap(r.Context(), tapAt, d)
-			if s.pusher != nil {
+			if s.pusher != nil && s.u.Size() == int64(n) { // with the first bytes
 				s.forwarding()
 			}
 		}
