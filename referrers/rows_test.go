@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -307,8 +308,9 @@ func TestChangedIsAskedAnew(t *testing.T) {
 				db := newStore(t)
 				u := &scripted{takes: 100 * time.Millisecond, list: []v1.Descriptor{entry(1, signature)}}
 				s := New(Options{Store: db, Upstream: u.ask, Timeout: time.Second, TTL: time.Minute})
+				var asking sync.WaitGroup
 				if during {
-					go get(t, s, http.MethodGet, target)
+					asking.Go(func() { _, _, _ = s.upstream.ask(t.Context(), repo, subject) })
 					time.Sleep(50 * time.Millisecond)
 				} else {
 					get(t, s, http.MethodGet, target)
@@ -316,7 +318,7 @@ func TestChangedIsAskedAnew(t *testing.T) {
 				if err := s.Changed(t.Context(), repo, subject); err != nil {
 					t.Fatal(err)
 				}
-				time.Sleep(time.Second) // what was on its way has arrived
+				asking.Wait() // what was on its way has arrived
 				u.list = append(u.list, entry(2, signature))
 				for _, s := range []*Referrers{s, New(Options{Store: db, Upstream: u.ask, Timeout: time.Second, TTL: time.Minute})} {
 					if diff := cmp.Diff([]string{"00000001", "00000002"}, digests(decode(t, get(t, s, http.MethodGet, target)).Manifests)); diff != "" {
