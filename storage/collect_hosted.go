@@ -65,16 +65,25 @@ func (g *collection) tags(ctx context.Context, repo oci.Repo, rule *Retention) e
 	if rule.KeepLast == 0 && rule.KeepFor == 0 && len(rule.KeepTags) == 0 {
 		return nil
 	}
-	var rows []TagRow
-	err := g.s.View(ctx, func(tx Tx) error {
-		rows = nil
-		return tx.Tags(repo, "", func(row TagRow) error {
-			rows = append(rows, row)
-			return ctx.Err()
+	var rows []TagRow // all of them: which is the last one shows in the end
+	for last, more := "", true; more; {
+		n := len(rows)
+		err := g.s.View(ctx, func(tx Tx) (err error) {
+			rows = rows[:n]
+			more, err = found(tx.Tags(repo, last, func(row TagRow) error {
+				if rows = append(rows, row); len(rows)-n == collectBatch {
+					return errOne
+				}
+				return ctx.Err()
+			}))
+			return err
 		})
-	})
-	if err != nil {
-		return err
+		if err != nil {
+			return err
+		}
+		if more {
+			last = rows[len(rows)-1].Tag
+		}
 	}
 	for batch := range slices.Chunk(g.overdue(rows, rule), collectWrites) {
 		if err := g.dropTags(ctx, batch); err != nil {
@@ -85,7 +94,7 @@ func (g *collection) tags(ctx context.Context, repo oci.Repo, rule *Retention) e
 }
 
 // overdue gives the tags that go. A tag that stands for the referrers of a
-// manifest goes with that.
+// manifest goes with that, see content.
 func (g *collection) overdue(rows []TagRow, rule *Retention) (old []TagRow) {
 	rows = slices.DeleteFunc(rows, func(row TagRow) bool { return isReferrersTag(row.Tag) })
 	slices.SortFunc(rows, func(a, b TagRow) int { return cmp.Or(b.Checked.Compare(a.Checked), cmp.Compare(a.Tag, b.Tag)) })
@@ -109,6 +118,15 @@ func isReferrersTag(tag string) bool {
 	algorithm, hex, ok := strings.Cut(tag, "-")
 	return ok && len(hex) == 64 && (algorithm == "sha256" || algorithm == "sha512") &&
 		strings.Trim(hex, "0123456789abcdef") == ""
+}
+
+// subjectOf is the manifest whose referrers a tag stands for, as far as the tag
+// has all of its digest; "" where it stands for none.
+func subjectOf(tag string) digest.Digest {
+	if d := digest.Digest(strings.Replace(tag, "-", ":", 1)); isReferrersTag(tag) && d.Validate() == nil {
+		return d
+	}
+	return ""
 }
 
 // dropTags deletes tags that were not pushed again meanwhile.
@@ -151,8 +169,9 @@ func (g *collection) dropTags(ctx context.Context, rows []TagRow) error {
 
 // doomed is content that goes, and why.
 type doomed struct {
-	row ContentRow
-	why string
+	row  ContentRow
+	why  string
+	tags []TagRow // that go with it
 }
 
 // contents goes once through what a repository has, and gives how much went.
@@ -170,9 +189,9 @@ func (g *collection) contents(ctx context.Context, repo oci.Repo, rule *Retentio
 				if g.deadContent[right{repo, row.Digest}] {
 					return nil
 				}
-				why, err := g.content(tx, row, rule)
-				if why != "" {
-					list = append(list, doomed{row, why})
+				x, err := g.condemn(tx, row, rule)
+				if x.why != "" {
+					list = append(list, x)
 				}
 				return errors.Join(err, ctx.Err())
 			}))
@@ -194,12 +213,30 @@ func (g *collection) contents(ctx context.Context, repo oci.Repo, rule *Retentio
 	}
 }
 
+// condemn judges what a repository has, and what goes with it.
+func (g *collection) condemn(tx Tx, row ContentRow, rule *Retention) (x doomed, err error) {
+	x.row = row
+	if x.why, err = g.content(tx, row, rule); err != nil || x.why == "" || !row.Manifest {
+		return x, err
+	}
+	err = tx.TagsOf(row.Digest, func(repo oci.Repo, tag string) error {
+		if repo == row.Repo && !g.deadTags[TagRow{Repo: repo, Tag: tag}] {
+			x.tags = append(x.tags, TagRow{Repo: repo, Tag: tag, Digest: row.Digest})
+		}
+		return nil
+	})
+	return x, err
+}
+
 // dropContent has repositories no longer have what is garbage still.
 func (g *collection) dropContent(ctx context.Context, list []doomed, rule *Retention) (n int, err error) {
 	gone := list
 	if g.dry {
 		for _, x := range list {
 			g.deadContent[right{x.row.Repo, x.row.Digest}] = true
+			for _, tag := range x.tags {
+				g.deadTags[TagRow{Repo: tag.Repo, Tag: tag.Tag}] = true
+			}
 		}
 	} else {
 		err := g.s.Update(ctx, func(tx Tx) error {
@@ -212,17 +249,17 @@ func (g *collection) dropContent(ctx context.Context, list []doomed, rule *Reten
 				if err != nil {
 					return err
 				}
-				why, err := g.content(tx, row, rule)
+				x, err := g.condemn(tx, row, rule)
 				if err != nil {
 					return err
 				}
-				if why == "" {
+				if x.why == "" {
 					continue // somebody needs it now
 				}
-				if err := DropContent(tx, row, g.now); err != nil {
+				if err := errors.Join(deleteTags(tx, x.tags), DropContent(tx, row, g.now)); err != nil {
 					return err
 				}
-				gone = append(gone, doomed{row, why})
+				gone = append(gone, x)
 			}
 			return nil
 		})
@@ -234,6 +271,9 @@ func (g *collection) dropContent(ctx context.Context, list []doomed, rule *Reten
 		what := CollectedBlob
 		if x.row.Manifest {
 			what = CollectedManifest
+		}
+		for _, tag := range x.tags {
+			g.tell(Collected{What: CollectedTag, Repo: tag.Repo.String(), Tag: tag.Tag, Digest: tag.Digest, Reason: x.why})
 		}
 		g.tell(Collected{What: what, Repo: x.row.Repo.String(), Digest: x.row.Digest, Bytes: x.row.Size, Reason: x.why})
 	}

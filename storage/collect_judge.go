@@ -34,8 +34,12 @@ func (g *collection) content(tx Tx, row ContentRow, rule *Retention) (why string
 		}
 		return "", nil
 	}
-	if tagged, err := g.taggedIn(tx, row.Repo, row.Digest); tagged || err != nil {
+	tagged, orphan, err := g.taggedIn(tx, row.Repo, row.Digest)
+	switch {
+	case tagged || err != nil:
 		return "", err
+	case orphan != "":
+		return "it lists the referrers of " + orphan.String() + ", which was deleted", nil
 	}
 	why, lives, err := g.withSubject(tx, row)
 	if why != "" || lives || err != nil {
@@ -78,9 +82,35 @@ func (g *collection) has(tx Tx, repo oci.Repo, d digest.Digest) (bool, error) {
 	return err == nil, err
 }
 
-func (g *collection) taggedIn(tx Tx, repo oci.Repo, d digest.Digest) (bool, error) {
-	return found(tx.TagsOf(d, func(of oci.Repo, tag string) error {
-		if of == repo && !g.deadTags[TagRow{Repo: of, Tag: tag}] {
+// taggedIn reports whether a tag of repo means d. One that stands for the
+// referrers of a manifest that was deleted does not count: that is orphan.
+func (g *collection) taggedIn(tx Tx, repo oci.Repo, d digest.Digest) (tagged bool, orphan digest.Digest, err error) {
+	tagged, err = found(tx.TagsOf(d, func(of oci.Repo, tag string) error {
+		if of != repo || g.deadTags[TagRow{Repo: of, Tag: tag}] {
+			return nil
+		}
+		subject := subjectOf(tag)
+		if subject != "" {
+			if was, err := g.wasDeleted(tx, repo, subject); err != nil {
+				return err
+			} else if was {
+				orphan = subject
+				return nil
+			}
+		}
+		return errOne
+	}))
+	return tagged, orphan, err
+}
+
+// wasDeleted reports a manifest that repo had, and whose referrers it has still.
+func (g *collection) wasDeleted(tx Tx, repo oci.Repo, d digest.Digest) (bool, error) {
+	if here, err := g.has(tx, repo, d); here || err != nil {
+		return false, err
+	}
+	dead := g.deadContent[right{repo, d}]
+	return found(tx.Referrers(d, func(ref ReferrerRow) error {
+		if ref.Repo == repo && (dead || !ref.Orphaned.IsZero()) {
 			return errOne
 		}
 		return nil
