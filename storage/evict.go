@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
-
-	"github.com/opencontainers/go-digest"
 )
 
 // evictEvery is how often the limit is looked at beside the writes that need
@@ -179,21 +177,8 @@ func (s *Store) evict(ctx context.Context, n int64) (freed int64, err error) {
 	return freed, nil
 }
 
-func (s *Store) tellEvicted(tx Tx, d digest.Digest, kind Kind) error {
-	if s.evicted == nil || kind == KindSpan || kind == KindHot {
-		return nil
-	}
-	row, err := tx.Blob(d)
-	if errors.Is(err, ErrNotFound) {
-		return nil // purged meanwhile
-	}
-	if err != nil {
-		return err
-	}
-	return s.evicted(tx, row)
-}
-
-// evictBatch removes those of vs that are still idle: rows, then bytes.
+// evictBatch removes those of vs that may go still and that nobody uses: rows,
+// then bytes. They were chosen from rows that may be others by now.
 func (s *Store) evictBatch(ctx context.Context, vs []victim) (freed int64, err error) {
 	locked := make(map[*entry]victim, len(vs))
 	defer func() {
@@ -213,25 +198,28 @@ func (s *Store) evictBatch(ctx context.Context, vs []victim) (freed int64, err e
 		locked[e] = v
 	}
 	ctx = context.WithoutCancel(ctx) // a row that is gone wants its bytes removed
+	var gone []victim
 	err = s.meta.Update(ctx, func(tx Tx) error {
-		for e, v := range locked {
-			drop := tx.DeleteBlob
-			if v.kind == kindPartial {
-				drop = tx.DeletePartial
-			} else if err := s.tellEvicted(tx, e.d, v.kind); err != nil {
+		gone = nil
+		for _, v := range locked {
+			v, goes, err := s.evictRow(tx, v)
+			if err != nil {
 				return err
 			}
-			if err := drop(e.d); err != nil {
-				return err
+			if goes {
+				gone = append(gone, v)
 			}
 		}
 		return nil
 	})
+	errs := []error{err}
 	if err != nil {
-		return 0, err
+		s.metrics.failed(opRow)
+		if gone, err = s.evictedAfterAll(ctx, gone); err != nil {
+			return 0, errors.Join(append(errs, err)...)
+		}
 	}
-	var errs []error
-	for _, v := range locked {
+	for _, v := range gone {
 		freed += v.size
 		s.metrics.evicted(v.kind, v.size)
 		if v.kind == kindPartial {
@@ -246,4 +234,63 @@ func (s *Store) evictBatch(ctx context.Context, vs []victim) (freed int64, err e
 		}
 	}
 	return freed, errors.Join(errs...)
+}
+
+// evictRow deletes the row of v, if it may go still: since it was chosen it may
+// have been pushed to a hosted repository, mounted there, or pinned. It gives v
+// as its row has it.
+func (s *Store) evictRow(tx Tx, v victim) (_ victim, goes bool, err error) {
+	if v.kind == kindPartial {
+		row, err := tx.Partial(v.d)
+		if err != nil {
+			return v, false, ignoreAbsent(err)
+		}
+		v.size = total(row.Have)
+	} else {
+		row, err := tx.Blob(v.d)
+		if err != nil || !evictable(row.Kind) {
+			return v, false, ignoreAbsent(err)
+		}
+		v.kind, v.of, v.size = row.Kind, row.Of, row.Size
+	}
+	if held, err := holds(tx, v); held || err != nil {
+		return v, false, err
+	}
+	if v.kind == kindPartial {
+		return v, true, tx.DeletePartial(v.d)
+	}
+	if s.evicted != nil && v.kind != KindSpan && v.kind != KindHot {
+		row, err := tx.Blob(v.d)
+		if err == nil {
+			err = s.evicted(tx, row)
+		}
+		if err != nil {
+			return v, false, err
+		}
+	}
+	return v, true, tx.DeleteBlob(v.d)
+}
+
+// evictedAfterAll gives those of which the rows are gone, though to delete them
+// failed: what failed may have been stored all the same.
+func (s *Store) evictedAfterAll(ctx context.Context, list []victim) (gone []victim, err error) {
+	err = s.meta.View(ctx, func(tx Tx) error {
+		gone = nil
+		for _, v := range list {
+			var err error
+			if v.kind == kindPartial {
+				_, err = tx.Partial(v.d)
+			} else {
+				_, err = tx.Blob(v.d)
+			}
+			switch {
+			case errors.Is(err, ErrNotFound):
+				gone = append(gone, v)
+			case err != nil:
+				return err
+			}
+		}
+		return nil
+	})
+	return gone, err
 }

@@ -236,7 +236,7 @@ func (r *rig) wantUsage() {
 		r.t.Fatalf("read rows: %v", err)
 	}
 	got := r.Usage()
-	for _, k := range []storage.Kind{storage.KindBlob, storage.KindSpan, storage.KindManifest, storage.KindZTOC, storage.KindIndex} {
+	for _, k := range []storage.Kind{storage.KindBlob, storage.KindSpan, storage.KindHosted, storage.KindManifest, storage.KindZTOC, storage.KindIndex} {
 		if got.Bytes[k] != want.Bytes[k] || got.Blobs[k] != want.Blobs[k] {
 			r.t.Errorf("account of %s: %d bytes in %d blobs, the rows say %d in %d",
 				k, got.Bytes[k], got.Blobs[k], want.Bytes[k], want.Blobs[k])
