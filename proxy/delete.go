@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/gorilla/mux"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -96,7 +97,8 @@ func (p *Proxy) dropManifest(tx storage.Tx, r *http.Request, up *Upstream, repo 
 	return p.tell(tx, r, oci.Event{Kind: oci.EventDelete, Repo: repo, Target: p.manifestTarget(tx, d)})
 }
 
-// deleteBlob has a repository no longer have a blob.
+// deleteBlob has a repository no longer have a blob. What is a manifest there is
+// deleted as one, by the rules for manifests.
 func (p *Proxy) deleteBlob(w http.ResponseWriter, r *http.Request) error {
 	_, repo, err := p.target(w, r, oci.ActionDelete)
 	if err != nil {
@@ -113,7 +115,8 @@ func (p *Proxy) deleteBlob(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		if content.Manifest {
-			return fmt.Errorf("blob %s: %w", d, storage.ErrNotFound)
+			w.Header().Set("Allow", "GET, HEAD")
+			return oci.NewError(errcode.ErrorCodeUnsupported, "%s is a manifest of %s: delete it as one, below manifests/", d, repo)
 		}
 		if err := tx.DeleteContent(repo, d); err != nil {
 			return err

@@ -23,6 +23,10 @@ func (g *collection) content(tx Tx, row ContentRow, rule *Retention) (why string
 	if named, err := g.namedIn(tx, row.Repo, row.Digest); named || err != nil {
 		return "", err
 	}
+	tagged, orphan, err := g.taggedIn(tx, row.Repo, row.Digest)
+	if tagged || err != nil {
+		return "", err
+	}
 	last, err := g.lastUse(tx, row.Digest, row.Pushed)
 	if err != nil {
 		return "", err
@@ -34,11 +38,7 @@ func (g *collection) content(tx Tx, row ContentRow, rule *Retention) (why string
 		}
 		return "", nil
 	}
-	tagged, orphan, err := g.taggedIn(tx, row.Repo, row.Digest)
-	switch {
-	case tagged || err != nil:
-		return "", err
-	case orphan != "":
+	if orphan != "" {
 		return "it lists the referrers of " + orphan.String() + ", which was deleted", nil
 	}
 	why, lives, err := g.withSubject(tx, row)

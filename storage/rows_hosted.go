@@ -31,7 +31,8 @@ type UploadRow struct {
 // ContentTx holds what hosted repositories have.
 type ContentTx interface {
 	// PutContent also gives the repository the right to the digest, and counts
-	// the digest for its upstream where none of its repositories had it.
+	// the digest for its upstream where none of its repositories had it. What is
+	// a manifest there stays one, also when its bytes come again as a blob.
 	PutContent(ContentRow) error
 	Content(repo oci.Repo, d digest.Digest) (ContentRow, error)
 	// DeleteContent undoes PutContent.

@@ -43,6 +43,8 @@ func (t tx) PutContent(row storage.ContentRow) error {
 		err = t.fileContent(row)
 	case err == nil && old.Size != row.Size:
 		err = fmt.Errorf("%w: %s has %d bytes in %s, not %d", errRow, row.Digest, old.Size, row.Repo, row.Size)
+	case err == nil:
+		row.Manifest = row.Manifest || old.Manifest
 	}
 	if err != nil {
 		return err

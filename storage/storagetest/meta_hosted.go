@@ -89,6 +89,13 @@ func metaContent(t *testing.T, m storage.Meta) {
 		}
 		return nil
 	})
+	asBlob := later // a manifest stays one
+	later.Manifest = true
+	update(t, m, func(tx storage.Tx) error { return first(tx.PutContent(later), tx.PutContent(asBlob)) })
+	view(t, m, func(tx storage.Tx) error {
+		checkRow(t, "Content, a manifest that came again as a blob", later)(tx.Content(repos[1], ds[0]))
+		return nil
+	})
 	if err := m.Update(t.Context(), func(tx storage.Tx) error {
 		other := later
 		other.Size++
