@@ -61,20 +61,18 @@ func (a *accesses) last(d digest.Digest, filed time.Time) time.Time {
 	return filed
 }
 
-func (a *accesses) takeAll() map[digest.Digest]time.Time {
+// all gives what was noted.
+func (a *accesses) all() map[digest.Digest]time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	at := a.at
-	a.at = nil
-	return at
+	return maps.Clone(a.at)
 }
 
-// putBack keeps what could not be filed, unless there is newer.
-func (a *accesses) putBack(at map[digest.Digest]time.Time) {
+// drop forgets what is filed, unless there is newer.
+func (a *accesses) drop(filed map[digest.Digest]time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	maps.Copy(at, a.at)
-	a.at = at
+	maps.DeleteFunc(a.at, func(d digest.Digest, at time.Time) bool { return at.Equal(filed[d]) })
 }
 
 func (s *Store) accessLoop(ctx context.Context) {
@@ -99,15 +97,17 @@ func (s *Store) fileAccesses(ctx context.Context) error {
 	return errors.Join(s.fileTimes(ctx), s.fileHeat(ctx))
 }
 
+// fileTimes keeps the notes until the rows say the same: whoever asks for what was
+// used meanwhile finds it in the one or the other.
 func (s *Store) fileTimes(ctx context.Context) error {
-	at := s.accesses.takeAll()
+	at := s.accesses.all()
 	if len(at) == 0 {
 		return nil
 	}
 	if err := s.meta.Update(ctx, func(tx Tx) error { return tx.Touch(at) }); err != nil {
 		s.metrics.failed(opAccess)
-		s.accesses.putBack(at)
 		return err
 	}
+	s.accesses.drop(at)
 	return nil
 }
