@@ -227,6 +227,9 @@ func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 	err := s.copy(w, r, d)
 	var broken clientError
 	if errors.As(err, &broken) {
+		if !s.u.Filed() { // nobody could go on with it
+			return &oci.Error{Code: errcode.ErrorCodeBlobUploadInvalid, Status: http.StatusBadRequest, Message: "the body of the request ended early: send it again", Err: err}
+		}
 		if err := s.u.Checkpoint(context.WithoutCancel(ctx)); err != nil {
 			return s.p.pushError(what, err)
 		}

@@ -82,6 +82,14 @@ func (h *history) run() {
 	h.try(func() error { _, err := h.put(cached, storage.KindSpan, storage.Cached); return err }, nil)
 	h.try(func() error { _, err := h.put(cached, storage.KindZTOC, storage.Durable); return err }, nil)
 
+	pushed, ud := h.body("pushed", 7000)
+	h.try(func() error { return h.upload(pushed, 3000) }, func() { h.kept[ud] = true })
+	h.try(func() error { return h.upload(pushed, 7000) }, nil)
+	h.try(func() error { return h.Host(ctx, dd, content(app, dd, len(durable))) }, nil)
+	again, ad := h.body("pulled and pushed", 4000)
+	h.try(func() error { _, err := h.put(again, storage.KindBlob, storage.Cached); return err }, nil)
+	h.try(func() error { return h.upload(again, 1000) }, func() { h.kept[ad] = true })
+
 	other, od := h.body("purged", 4000)
 	h.try(func() error { _, err := h.put(other, storage.KindBlob, storage.Durable); return err }, func() { h.kept[od] = true })
 	h.try(func() error {

@@ -22,6 +22,8 @@
 // queue.busy, a digest's (digests.lock). Who holds a digest's holds no second one
 // and never waits for room; only the background commit and the purge of an image
 // hold many, which they take in the order of the digests, and eviction and the
-// Collector take those that are idle, without waiting. The small mutexes inside digests,
-// partials, space and accesses are leaves, and never held across I/O.
+// Collector take those that are idle, without waiting. Who has an upload (the
+// token in Upload.claim) may take any of these and wait for room; nobody who holds
+// one of them waits for an upload. The small mutexes inside digests, partials,
+// uploads, an Upload, space and accesses are leaves, and never held across I/O.
 package storage

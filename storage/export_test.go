@@ -7,6 +7,9 @@ func (s *Store) Sweep(ctx context.Context) error { return s.SweepAfter(ctx, func
 
 // SweepAfter is Sweep with something happening where the wait would be.
 func (s *Store) SweepAfter(ctx context.Context, between func()) error {
+	if err := s.count(ctx); err != nil {
+		return err
+	}
 	found, err := s.orphans(ctx)
 	if err != nil {
 		return err

@@ -102,6 +102,14 @@ func waysToStore() map[string]func(*rig, []byte) (durable bool, err error) {
 			row := storage.BlobRow{Digest: digest.FromBytes(body), Kind: storage.KindManifest}
 			return true, r.Put(r.t.Context(), row, body, nil)
 		},
+		"upload": func(r *rig, body []byte) (bool, error) { return true, r.upload(body, len(body)/2) },
+		"mount": func(r *rig, body []byte) (bool, error) {
+			d, err := r.put(body, storage.KindBlob, storage.Cached)
+			if err == nil {
+				err = r.Host(r.t.Context(), d, content(app, d, len(body)))
+			}
+			return true, err
+		},
 		"promoted": func(r *rig, body []byte) (bool, error) {
 			p, err := r.OpenPartial(r.t.Context(), digest.FromBytes(body))
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -142,6 +143,14 @@ func (r *rig) partialRow(d digest.Digest) (row storage.PartialRow, err error) {
 	return row, err
 }
 
+func (r *rig) uploadRow(id string) (row storage.UploadRow, err error) {
+	err = r.meta.View(r.t.Context(), func(tx storage.Tx) (err error) {
+		row, err = tx.Upload(id)
+		return err
+	})
+	return row, err
+}
+
 func (r *rig) openPartial(d digest.Digest) *storage.Partial {
 	r.t.Helper()
 	p, err := r.OpenPartial(r.t.Context(), d)
@@ -197,7 +206,11 @@ func (r *rig) wantNoGarbage() {
 		return nil
 	})
 	err = errors.Join(err, r.disk.WalkPartials(r.t.Context(), func(key string, _ int64) error {
-		if _, err := r.partialRow(digest.Digest(key)); err != nil {
+		_, err := r.partialRow(digest.Digest(key))
+		if id, upload := strings.CutPrefix(key, "upload-"); upload {
+			_, err = r.uploadRow(id)
+		}
+		if err != nil {
 			r.t.Errorf("garbage: %v", err)
 		}
 		return nil
@@ -220,6 +233,13 @@ func (r *rig) wantUsage() {
 		err := tx.Blobs(func(row storage.BlobRow) error {
 			want.Bytes[row.Kind] += row.Size
 			want.Blobs[row.Kind]++
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		err = tx.Uploads(func(row storage.UploadRow) error {
+			want.Partial += row.Size
 			return nil
 		})
 		if err != nil {

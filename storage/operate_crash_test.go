@@ -27,7 +27,7 @@ func crashIn(t *testing.T, o func() storage.Options, fill func(r *rig), act func
 	if steps < 3 {
 		t.Fatalf("the act takes %d steps", steps)
 	}
-	for name, loss := range map[string]storagetest.Loss{"kill": storagetest.LoseNothing, "bytes lost": storagetest.LoseBytes} {
+	for name, loss := range map[string]storagetest.Loss{"kill": storagetest.LoseNothing, "bytes lost": storagetest.LoseBytes, "names lost": storagetest.LoseNames} {
 		for step := 1; step <= steps; step++ {
 			t.Run(fmt.Sprintf("%s at %d of %d", name, step, steps), func(t *testing.T) {
 				dir := t.TempDir()

@@ -25,7 +25,8 @@ type UploadRow struct {
 	Algorithm digest.Algorithm `json:"algorithm"`
 	Size      int64            `json:"size"`
 	Started   time.Time        `json:"started"`
-	Touched   time.Time        `json:"touched"` // the last acknowledged request
+	Touched   time.Time        `json:"touched"`          // the last acknowledged request
+	Digest    digest.Digest    `json:"digest,omitempty"` // what its bytes are about to be; "" while more may come
 }
 
 // ContentTx holds what hosted repositories have.

@@ -59,8 +59,11 @@ type Blobs interface {
 
 	// OpenPartial opens, or makes, the file of a blob that is still arriving.
 	// key is the blob's digest, or an upload's id. There is one open Partial a
-	// key at most; the caller sees to that.
+	// key at most that is written to; the caller sees to that.
 	OpenPartial(ctx context.Context, key string) (PartialFile, error)
+	// Reclaim undoes PartialFile.Commit: what is under d becomes the partial
+	// key, to be written again, unless there is one. ErrNotFound.
+	Reclaim(ctx context.Context, d digest.Digest, key string) error
 	// WalkPartials calls fn for every key with a partial file.
 	WalkPartials(ctx context.Context, fn func(key string, size int64) error) error
 	// Free is the number of bytes that the medium still has room for, and its

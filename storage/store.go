@@ -185,6 +185,9 @@ func (s *Store) count(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("count what is stored: %w", err)
 	}
+	if err := s.takeBack(ctx, pushing); err != nil {
+		return err
+	}
 	s.space.load(sums, parked)
 	s.uploads.load(s, pushing)
 	s.counted.Store(true)

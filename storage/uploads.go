@@ -36,7 +36,7 @@ func (us *uploads) put(u *Upload) {
 	if us.m == nil {
 		us.m = map[string]*Upload{}
 	}
-	us.m[u.row.ID] = u
+	us.m[u.id] = u
 }
 
 func (us *uploads) drop(id string) {
@@ -49,7 +49,7 @@ func (us *uploads) drop(id string) {
 func (us *uploads) load(s *Store, rows []UploadRow) {
 	for _, row := range rows {
 		u := newUpload(s, row)
-		u.filed, u.synced, u.size = true, row.Size, row.Size
+		u.filed, u.tried, u.synced, u.size = true, true, row.Size, row.Size
 		u.sum = nil // of bytes that this process has not seen
 		u.room.adopt(row.Size)
 		us.put(u)
@@ -61,23 +61,31 @@ func (us *uploads) load(s *Store, rows []UploadRow) {
 // Commit. One caller at a time has it, and releases it; any number may Follow.
 type Upload struct {
 	s     *Store
+	id    string
+	repo  oci.Repo
 	claim chan struct{} // cap 1; whoever's token is in it has the upload
 
 	// For who has the upload.
 	row    UploadRow
 	filed  bool      // row is written
+	tried  bool      // it may be: what failed may have been stored all the same
 	synced int64     // so many bytes are durable
 	sum    hash.Hash // of the first size bytes; nil where it is to be made from the file
 	room   allotment
-	holds  bool // counted in users
+	held   *uploadFile // whose user it is; nil where it has not needed it yet
 	match  func(digest.Digest)
 
 	mu    sync.Mutex
-	file  PartialFile // nil while nobody needs it
-	users int         // of file
+	file  *uploadFile // nil while nobody needs it; opened by who has the upload alone
 	size  int64       // written and hashed
 	state uploadState
 	news  chan struct{} // closed when any of these changes
+}
+
+// uploadFile is the open file of an upload. The last of its users closes it.
+type uploadFile struct {
+	PartialFile
+	users int // guarded by Upload.mu
 }
 
 type uploadState int
@@ -90,7 +98,7 @@ const (
 
 func newUpload(s *Store, row UploadRow) *Upload {
 	return &Upload{
-		s: s, claim: make(chan struct{}, 1), row: row, sum: row.Algorithm.Hash(),
+		s: s, id: row.ID, repo: row.Repo, claim: make(chan struct{}, 1), row: row, sum: row.Algorithm.Hash(),
 		room: allotment{s: s, partial: true}, news: make(chan struct{}),
 	}
 }
@@ -126,7 +134,7 @@ func (s *Store) OpenUpload(ctx context.Context, repo oci.Repo, id string) (*Uplo
 		return nil, err
 	}
 	u := s.uploads.get(id)
-	if u == nil || u.row.Repo != repo {
+	if u == nil || u.repo != repo {
 		return nil, fmt.Errorf("upload %.100q in %s: %w", id, repo, ErrNotFound)
 	}
 	select {
@@ -157,18 +165,26 @@ func (s *Store) Uploads(ctx context.Context, fn func(UploadRow) bool) (ids []str
 
 // Release lets others have the upload.
 func (u *Upload) Release() {
-	if !u.filed && u.s.uploads.get(u.row.ID) == u { // nobody was told of it
-		_ = u.end(context.Background()) // a file that stays is swept
+	if u.s.uploads.get(u.id) == u { // it is not over
+		if !u.filed { // nobody was told of it
+			_ = u.end(context.Background()) // a file that stays is swept
+		} else if u.stateNow() == uploadOpen {
+			_ = u.sync(context.Background()) // what it loses is sent again
+		}
 	}
-	if u.holds {
-		u.holds = false
-		u.closeFile()
+	if u.held != nil {
+		u.closeFile(u.held)
+		u.held = nil
 	}
 	<-u.claim
 }
 
+// Filed reports whether a client may have been told of the upload: it stays when
+// it is released.
+func (u *Upload) Filed() bool { return u.filed }
+
 // ID names the upload.
-func (u *Upload) ID() string { return u.row.ID }
+func (u *Upload) ID() string { return u.id }
 
 // Size is how many bytes have come.
 func (u *Upload) Size() int64 {
@@ -204,46 +220,64 @@ func (u *Upload) Write(ctx context.Context, p []byte) (int, error) {
 // open gives the file, which stays open until the caller releases the upload,
 // of one that is no further than latest.
 func (u *Upload) open(ctx context.Context, latest uploadState) (PartialFile, error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.state > latest {
-		return nil, fmt.Errorf("upload %s: %w: all of it has come", u.row.ID, ErrNotFound)
+	if u.stateNow() > latest {
+		return nil, fmt.Errorf("upload %s: %w: all of it has come", u.id, ErrNotFound)
 	}
-	if u.holds {
-		return u.file, nil
+	if u.held == nil {
+		f, err := u.use(ctx)
+		if err != nil {
+			return nil, err
+		}
+		u.held = f
 	}
-	f, err := u.useLocked(ctx)
-	u.holds = err == nil
-	return f, err
+	return u.held, nil
 }
 
-// useLocked counts one more user of the file.
-func (u *Upload) useLocked(ctx context.Context) (PartialFile, error) {
-	if u.file != nil {
-		u.users++
-		return u.file, nil
+// use counts one more user of the file; the caller has the upload.
+func (u *Upload) use(ctx context.Context) (*uploadFile, error) {
+	u.mu.Lock()
+	f, size := u.file, u.size
+	if f != nil {
+		f.users++
 	}
-	f, err := u.s.blobs.OpenPartial(ctx, uploadPrefix+u.row.ID)
+	u.mu.Unlock()
+	if f != nil {
+		return f, nil
+	}
+	opened, err := u.s.blobs.OpenPartial(ctx, uploadPrefix+u.id)
 	if err != nil {
 		return nil, err
 	}
-	if u.size > 0 && !reaches(f, []oci.Range{{Off: 0, End: u.size}}) {
-		return nil, errors.Join(fmt.Errorf("upload %s: %w: its file is shorter than the %d bytes that were acknowledged", u.row.ID, ErrNotFound, u.size), f.Close())
+	if size > 0 && !reaches(opened, []oci.Range{{Off: 0, End: size}}) {
+		return nil, errors.Join(fmt.Errorf("upload %s: %w: its file is shorter than the %d bytes that were acknowledged", u.id, ErrNotFound, size), opened.Close())
 	}
-	u.file, u.users = f, 1
-	return f, nil
-}
-
-// closeFile ends one use of the file.
-func (u *Upload) closeFile() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.users--; u.users == 0 {
-		if err := u.file.Close(); err != nil {
-			u.s.log.Warn("file of an upload not closed", "upload", u.row.ID, "err", err)
-		}
+	u.file = &uploadFile{PartialFile: opened, users: 1}
+	return u.file, nil
+}
+
+// closeFile ends one use of f.
+func (u *Upload) closeFile(f *uploadFile) {
+	u.mu.Lock()
+	f.users--
+	last := f.users == 0
+	if last && u.file == f {
 		u.file = nil
 	}
+	u.mu.Unlock()
+	if !last {
+		return
+	}
+	if err := f.Close(); err != nil {
+		u.s.log.Warn("file of an upload not closed", "upload", u.id, "err", err)
+	}
+}
+
+func (u *Upload) stateNow() uploadState {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.state
 }
 
 // tell wakes who follows; u.mu is held.
@@ -267,7 +301,7 @@ func (u *Upload) catchUp(ctx context.Context, f io.ReaderAt, algorithm digest.Al
 		sum.Write(buf[:n])
 		off += int64(n)
 		if err != nil && off < u.size {
-			return fmt.Errorf("read upload %s: %w", u.row.ID, err)
+			return fmt.Errorf("read upload %s: %w", u.id, err)
 		}
 	}
 	u.sum, u.row.Algorithm = sum, algorithm
@@ -275,24 +309,57 @@ func (u *Upload) catchUp(ctx context.Context, f io.ReaderAt, algorithm digest.Al
 }
 
 // Checkpoint makes what has come durable: from there a client may go on, also
-// after a crash.
+// after a crash. When it fails, what came since the last one may have to be sent
+// again, see Size.
 func (u *Upload) Checkpoint(ctx context.Context) error {
-	if u.size != u.synced {
-		f, err := u.open(ctx, uploadMatched)
-		if err != nil {
-			return err
-		}
-		if err := f.Sync(); err != nil {
-			u.s.metrics.failed(opCheckpoint)
-			return err
-		}
-		u.synced = u.size
+	if err := u.sync(ctx); err != nil {
+		return err
 	}
+	return u.fileRow(ctx, "")
+}
+
+// sync makes durable what has come. When the medium can't, what came since it
+// last did is forgotten: pages that it lost count as written, so that a second
+// attempt would succeed without them.
+func (u *Upload) sync(ctx context.Context) error {
+	if u.size == u.synced {
+		return nil
+	}
+	f, err := u.open(ctx, uploadMatched)
+	if err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		u.s.metrics.failed(opCheckpoint)
+		u.cutBack()
+		return err
+	}
+	u.synced = u.size
+	return nil
+}
+
+// cutBack forgets what is not durable, and the file as it is open: the client
+// writes those bytes anew, and who follows the upload has come to its end.
+func (u *Upload) cutBack() {
+	u.room.count(u.synced - u.size)
+	u.sum = nil
+	u.mu.Lock()
+	u.size, u.state, u.file = u.synced, uploadOpen, nil
+	u.tell()
+	u.mu.Unlock()
+	u.closeFile(u.held)
+	u.held = nil
+}
+
+// fileRow writes the upload's row. What is synced is about to become d, if that
+// is not "".
+func (u *Upload) fileRow(ctx context.Context, d digest.Digest) error {
 	row := u.row
-	row.Size, row.Touched = u.synced, u.s.now().UTC().Round(0)
+	row.Size, row.Touched, row.Digest = u.synced, u.s.now().UTC().Round(0), d
+	u.tried = true
 	if err := u.s.meta.Update(ctx, func(tx Tx) error { return tx.PutUpload(row) }); err != nil {
 		u.s.metrics.failed(opCheckpoint)
-		return fmt.Errorf("file upload %s: %w", row.ID, err)
+		return fmt.Errorf("file upload %s: %w", u.id, err)
 	}
 	u.row, u.filed = row, true
 	return nil
@@ -316,7 +383,7 @@ func (u *Upload) Matches(ctx context.Context, d digest.Digest) error {
 		return err
 	}
 	if got := digest.NewDigest(d.Algorithm(), u.sum); got != d {
-		return fmt.Errorf("upload %s: %w: they are %s, not %s", u.row.ID, ErrDigest, got, d)
+		return fmt.Errorf("upload %s: %w: they are %s, not %s", u.id, ErrDigest, got, d)
 	}
 	if u.match != nil {
 		u.match(d)
@@ -332,45 +399,6 @@ func (u *Upload) setState(to uploadState) {
 	u.tell()
 }
 
-// Commit makes the bytes, which Matches found to be d's, a blob of that kind.
-// more, if not nil, runs in the transaction that writes its row, also when the
-// blob is there already; what holds of Update's fn holds of it. All of it is
-// durable when Commit returns. The upload is over then, also when it failed.
-func (u *Upload) Commit(ctx context.Context, d digest.Digest, kind Kind, more func(Tx) error) error {
-	u.mu.Lock()
-	f, state := u.file, u.state
-	u.mu.Unlock()
-	if state != uploadMatched || f == nil {
-		return fmt.Errorf("commit upload %s: %w: its bytes were not compared", u.row.ID, ErrDigest)
-	}
-	err := u.s.settle(ctx, BlobRow{Digest: d, Size: u.size, Kind: kind}, settlement{
-		dur: Durable,
-		bytes: func(there bool) error {
-			if there {
-				return f.Remove()
-			}
-			return f.Commit(ctx, d, u.size)
-		},
-		more: func(tx Tx) error {
-			if u.filed {
-				if err := tx.DeleteUpload(u.row.ID); err != nil {
-					return err
-				}
-			}
-			if more == nil {
-				return nil
-			}
-			return more(tx)
-		},
-		done: u.room.release,
-	})
-	if err != nil {
-		return errors.Join(err, u.end(ctx))
-	}
-	u.s.uploads.drop(u.row.ID)
-	return nil
-}
-
 // Cancel ends the upload and drops its bytes.
 func (u *Upload) Cancel(ctx context.Context) error { return u.end(ctx) }
 
@@ -381,11 +409,11 @@ func (u *Upload) end(ctx context.Context) error {
 	if errors.Is(err, ErrNotFound) { // too short a file, which is swept
 		err = nil
 	}
-	if u.filed {
-		err = errors.Join(err, u.s.meta.Update(ctx, func(tx Tx) error { return tx.DeleteUpload(u.row.ID) }))
+	if u.tried {
+		err = errors.Join(err, u.s.meta.Update(ctx, func(tx Tx) error { return tx.DeleteUpload(u.id) }))
 	}
 	u.setState(uploadOver)
-	u.s.uploads.drop(u.row.ID)
+	u.s.uploads.drop(u.id)
 	if f != nil {
 		err = errors.Join(err, f.Remove())
 	}

@@ -24,12 +24,10 @@ var (
 // not come to pass, or not soon. Close may be called while Read waits, and makes
 // it return. The caller has the upload, and may release it.
 func (u *Upload) Follow(ctx context.Context) (io.ReadCloser, error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.state == uploadOver {
-		return nil, fmt.Errorf("upload %s: %w", u.row.ID, errUploadOver)
+	if u.stateNow() == uploadOver {
+		return nil, fmt.Errorf("upload %s: %w", u.id, errUploadOver)
 	}
-	file, err := u.useLocked(ctx)
+	file, err := u.use(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +36,7 @@ func (u *Upload) Follow(ctx context.Context) (io.ReadCloser, error) {
 
 type follower struct {
 	u      *Upload
-	file   PartialFile
+	file   *uploadFile
 	off    int64
 	closed chan struct{}
 	once   sync.Once
@@ -70,10 +68,10 @@ func (f *follower) await() (int64, error) {
 	var late <-chan time.Time
 	for {
 		f.u.mu.Lock()
-		n, state, news := f.u.size-f.off, f.u.state, f.u.news
+		n, state, news, lost := f.u.size-f.off, f.u.state, f.u.news, f.u.file != f.file
 		f.u.mu.Unlock()
 		switch {
-		case state == uploadOver:
+		case state == uploadOver || lost:
 			return 0, errUploadOver
 		case n > 0:
 			return n, nil
@@ -98,7 +96,7 @@ func (f *follower) await() (int64, error) {
 func (f *follower) Close() error {
 	f.once.Do(func() {
 		close(f.closed)
-		f.u.closeFile()
+		f.u.closeFile(f.file)
 	})
 	return nil
 }

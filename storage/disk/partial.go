@@ -2,10 +2,12 @@ package disk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -54,6 +56,43 @@ func (d *Disk) OpenPartial(ctx context.Context, key string) (storage.PartialFile
 		return nil, fmt.Errorf("open partial %s: %w", key, tell(err))
 	}
 	return &partial{d: d, f: f, key: key, name: name}, nil
+}
+
+// Reclaim renames the file of dgst to partial/<key>.
+func (d *Disk) Reclaim(ctx context.Context, dgst digest.Digest, key string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	_, from, err := d.blobPath(dgst)
+	if err == nil {
+		err = d.reclaim(from, d.path("partial", key))
+		d.idle.forget(dgst)
+	}
+	if err != nil {
+		return fmt.Errorf("reclaim %s for %s: %w", dgst, key, tell(err))
+	}
+	return nil
+}
+
+func (d *Disk) reclaim(from, to string) error {
+	if _, err := d.fs.Stat(to); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := d.fs.OpenFile(from, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	err = f.Chmod(0o600) // before the rename: a partial must be writable
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := d.fs.Rename(from, to); err != nil {
+		return err
+	}
+	return d.syncFile(filepath.Dir(to))
 }
 
 func (p *partial) File() *os.File { return p.f.OS() }

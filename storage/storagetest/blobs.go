@@ -33,6 +33,7 @@ func Blobs(t *testing.T, newBlobs func(t *testing.T) storage.Blobs) {
 		"partial":           blobsPartial,
 		"partial commit":    blobsPartialCommit,
 		"partial short":     blobsPartialShort,
+		"reclaim":           blobsReclaim,
 		"partial remove":    blobsPartialRemove,
 		"concurrent":        blobsConcurrent,
 		"ended context":     blobsEnded,

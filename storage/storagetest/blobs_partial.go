@@ -109,6 +109,39 @@ func blobsPartialCommit(t *testing.T, s storage.Blobs) {
 	}
 }
 
+func blobsReclaim(t *testing.T, s storage.Blobs) {
+	body := Bytes("reclaim", 1000)
+	d := digest.FromBytes(body)
+	if err := s.Reclaim(t.Context(), d, "upload"); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("Reclaim of nothing: %v, want ErrNotFound", err)
+	}
+	for range 2 {
+		p := openPartial(t, s, "upload")
+		writeAt(t, p, body[:900], 0) // the second time they are there
+		writeAt(t, p, body[900:], 900)
+		if err := p.Commit(t.Context(), d, 1000); err != nil {
+			t.Fatalf("Commit: %v", err)
+		}
+		closeIt(t, p)
+		if err := s.Reclaim(t.Context(), d, "upload"); err != nil {
+			t.Fatalf("Reclaim: %v", err)
+		}
+		wantAbsent(t, s, d)
+		wantPartials(t, s, map[string]int64{"upload": 1000})
+	}
+	p := openPartial(t, s, "other")
+	writeAt(t, p, body, 0)
+	if err := p.Commit(t.Context(), d, 1000); err != nil {
+		t.Fatalf("Commit: %v", err)
+	}
+	closeIt(t, p)
+	if err := s.Reclaim(t.Context(), d, "upload"); err != nil {
+		t.Errorf("Reclaim of what has its bytes: %v", err)
+	}
+	wantBlob(t, s, d, body)
+	wantPartials(t, s, map[string]int64{"upload": 1000})
+}
+
 func blobsPartialShort(t *testing.T, s storage.Blobs) {
 	body := Bytes("short", 1000)
 	d := digest.FromBytes(body)

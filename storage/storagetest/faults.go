@@ -38,12 +38,12 @@ type Faults struct {
 	crashAt int
 	hook    func(Step) error
 	dirty   map[string][]oci.Range // bytes that were not synced, by path
-	unnamed map[string]bool        // names that were not synced, by path
+	unnamed map[string]string      // names that were not synced, and what they were renamed from, if that was
 }
 
 // NewFaults makes one for a store in the folder root.
 func NewFaults(root string) *Faults {
-	return &Faults{root: root, dirty: map[string][]oci.Range{}, unnamed: map[string]bool{}}
+	return &Faults{root: root, dirty: map[string][]oci.Range{}, unnamed: map[string]string{}}
 }
 
 // Hook has fn called before each step: its error is the step's. nil for none.
@@ -99,7 +99,7 @@ type Loss int
 const (
 	LoseNothing Loss = iota // kill -9
 	LoseBytes               // names are there, their bytes are not
-	LoseNames               // names are gone, and with them the bytes
+	LoseNames               // names are gone, and with them the bytes; what was renamed has its old one
 )
 
 // PowerCut does to the files what loss says, as found by the next start.
@@ -112,8 +112,11 @@ func (f *Faults) PowerCut(loss Loss) error {
 			errs = append(errs, zero(name, lost))
 		}
 	}
-	for name := range f.unnamed {
-		if loss == LoseNames {
+	for name, was := range f.unnamed {
+		switch {
+		case loss == LoseNames && was != "":
+			errs = append(errs, ignoreAbsent(os.Rename(name, was)))
+		case loss == LoseNames:
 			errs = append(errs, ignoreAbsent(os.Remove(name)))
 		}
 	}
@@ -182,7 +185,7 @@ func (s *faultFS) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, 
 	}
 	if made {
 		s.f.mu.Lock()
-		s.f.unnamed[name] = true
+		s.f.unnamed[name] = ""
 		s.f.mu.Unlock()
 	}
 	return &faultFile{File: file, f: s.f, name: name}, nil
@@ -214,7 +217,11 @@ func (s *faultFS) Rename(from, to string) error {
 	if lost := s.f.dirty[from]; lost != nil {
 		s.f.dirty[to] = lost
 	}
-	s.f.unnamed[to] = true
+	was, unnamed := s.f.unnamed[from]
+	if !unnamed {
+		was = from
+	}
+	s.f.unnamed[to] = was
 	delete(s.f.dirty, from)
 	delete(s.f.unnamed, from)
 	return nil
