@@ -27,6 +27,9 @@ type Store interface {
 	Put(ctx context.Context, row storage.BlobRow, body []byte, more func(storage.Tx) error) error
 	// Purge removes a blob. One that is not there is success.
 	Purge(ctx context.Context, d digest.Digest) (freed int64, err error)
+	// PurgeUnneeded removes a blob unless a hosted repository or a pin needs it,
+	// or needed says so, in the transaction that deletes its row.
+	PurgeUnneeded(ctx context.Context, d digest.Digest, needed func(storage.Tx) (bool, error)) (gone bool, err error)
 }
 
 // Fetcher brings what an index needs and nobody has pulled, in the way in which

@@ -163,6 +163,9 @@ func (p *publication) write(tx storage.Tx, now time.Time) error {
 		return tx.PutImage(img)
 	}
 	m, err := oci.ParseManifest(p.body, v1.MediaTypeImageManifest)
+	if err == nil {
+		err = tx.DeleteRetired(p.digest)
+	}
 	for _, repo := range img.Repos { // who may read the index may read its config
 		if err == nil {
 			err = tx.PutRight(repo, oci.EmptyDigest)

@@ -15,7 +15,9 @@ import (
 // retirePause is how often it is looked for what is retired long enough.
 const retirePause = 10 * time.Minute
 
-// sweep removes what was retired RetireAfter ago, until ctx ends.
+// sweep removes what was retired RetireAfter ago, until ctx ends. What a hosted
+// repository has, or a pin holds, stays: a storage.Collector takes it when they
+// let go of it.
 func (x *Indexer) sweep(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := x.removeRetired(ctx); err != nil && ctx.Err() == nil {
@@ -46,7 +48,11 @@ func (x *Indexer) removeRetired(ctx context.Context) error {
 	err = x.store.Update(ctx, func(tx storage.Tx) error {
 		var errs []error
 		for _, l := range r.layers {
-			errs = append(errs, tx.DeleteLayer(l.Digest, l.SpanSize))
+			row, err := unusedLayer(tx, key{l.Digest, l.SpanSize}) // still
+			if row != nil {
+				err = tx.DeleteLayer(l.Digest, l.SpanSize)
+			}
+			errs = append(errs, err)
 		}
 		for _, d := range r.again {
 			errs = append(errs, tx.DeleteRetired(d))
@@ -55,12 +61,13 @@ func (x *Indexer) removeRetired(ctx context.Context) error {
 	})
 	for _, l := range r.layers {
 		if err == nil && l.ZTOC != "" {
-			_, err = x.store.Purge(ctx, l.ZTOC)
+			_, err = x.store.PurgeUnneeded(ctx, l.ZTOC, func(tx storage.Tx) (bool, error) { return isLayers(tx, l.ZTOC) })
 		}
 	}
 	for _, d := range r.manifests {
+		gone := false
 		if err == nil {
-			_, err = x.store.Purge(ctx, d)
+			gone, err = x.store.PurgeUnneeded(ctx, d, func(tx storage.Tx) (bool, error) { return unretired(tx, d) })
 		}
 		if err == nil {
 			err = x.store.Update(ctx, func(tx storage.Tx) error { return tx.DeleteRetired(d) })
@@ -68,9 +75,39 @@ func (x *Indexer) removeRetired(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("remove retired index %s: %w", d, err)
 		}
-		x.log.InfoContext(ctx, "retired index removed", "index", d)
+		if gone {
+			x.log.InfoContext(ctx, "retired index removed", "index", d)
+		}
 	}
 	return err
+}
+
+// isLayers reports whether zTOC is that of a layer.
+func isLayers(tx storage.Tx, zTOC digest.Digest) (bool, error) {
+	err := tx.AllLayers(func(row storage.LayerRow) error {
+		if row.ZTOC == zTOC {
+			return errStop
+		}
+		return nil
+	})
+	if errors.Is(err, errStop) {
+		return true, nil
+	}
+	return false, err
+}
+
+// unretired reports whether d is retired no more: what is listed again is not.
+func unretired(tx storage.Tx, d digest.Digest) (bool, error) {
+	err := tx.Retired(func(row storage.RetiredRow) error {
+		if row.Digest == d {
+			return errStop
+		}
+		return nil
+	})
+	if errors.Is(err, errStop) {
+		return false, nil
+	}
+	return true, err
 }
 
 func (x *Indexer) removable(tx storage.Tx) (r removal, err error) {

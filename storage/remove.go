@@ -42,17 +42,19 @@ func (s *Store) forgetMade(ctx context.Context, d digest.Digest) error {
 	if err != nil || evictable(row.Kind) {
 		return err
 	}
-	return s.meta.Update(ctx, func(tx Tx) error {
-		switch row.Kind {
-		case KindIndex:
-			if err := unlist(tx, row.Of, d); err != nil {
-				return err
-			}
-		case KindZTOC:
-			return unindex(tx, d)
+	return s.meta.Update(ctx, func(tx Tx) error { return forgetRows(tx, row) })
+}
+
+func forgetRows(tx Tx, row BlobRow) error {
+	switch row.Kind {
+	case KindIndex:
+		if err := unlist(tx, row.Of, row.Digest); err != nil {
+			return err
 		}
-		return tx.DeleteManifest(d)
-	})
+	case KindZTOC:
+		return unindex(tx, row.Digest)
+	}
+	return tx.DeleteManifest(row.Digest)
 }
 
 // unlist takes the SOCI index of an image off the list of its referrers. When
