@@ -108,6 +108,14 @@ func (p *Proxy) openUpload(w http.ResponseWriter, r *http.Request) (*push, error
 	return &push{p: p, up: up, repo: repo, u: u, pusher: up.pusher()}, nil
 }
 
+// uploadError is pushError about an upload, which may be over or have lost its bytes.
+func (p *Proxy) uploadError(what string, err error) error {
+	if errors.Is(err, storage.ErrNotFound) {
+		return &oci.Error{Code: errcode.ErrorCodeBlobUploadUnknown, Message: what + ": the upload is over, or its bytes are lost; begin anew", Err: err}
+	}
+	return p.pushError(what, err)
+}
+
 // getUpload tells where to go on ("Pushing a blob in chunks").
 func (p *Proxy) getUpload(w http.ResponseWriter, r *http.Request) error {
 	s, err := p.openUpload(w, r)
@@ -132,7 +140,7 @@ func (p *Proxy) patchUpload(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if err := s.u.Checkpoint(context.WithoutCancel(r.Context())); err != nil {
-		return p.pushError("keep a chunk", err)
+		return p.uploadError("keep a chunk", err)
 	}
 	return s.accepted(w, r, http.StatusAccepted)
 }
@@ -162,7 +170,7 @@ func (p *Proxy) deleteUpload(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer s.u.Release()
 	if err := s.u.Cancel(r.Context()); err != nil {
-		return p.pushError("cancel an upload", err)
+		return p.uploadError("cancel an upload", err)
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -221,7 +229,7 @@ func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 			err = s.u.Reserve(ctx, s.u.Size()+n)
 		}
 		if err != nil {
-			return s.p.pushError(what, err)
+			return s.p.uploadError(what, err)
 		}
 	}
 	err := s.copy(w, r, d)
@@ -231,12 +239,12 @@ func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 			return &oci.Error{Code: errcode.ErrorCodeBlobUploadInvalid, Status: http.StatusBadRequest, Message: "the body of the request ended early: send it again", Err: err}
 		}
 		if err := s.u.Checkpoint(context.WithoutCancel(ctx)); err != nil {
-			return s.p.pushError(what, err)
+			return s.p.uploadError(what, err)
 		}
 		return &oci.Error{Code: errcode.ErrorCodeBlobUploadInvalid, Status: http.StatusBadRequest, Message: "the body of the request ended early", Err: err}
 	}
 	if err != nil {
-		return s.p.pushError(what, err)
+		return s.p.uploadError(what, err)
 	}
 	return nil
 }
@@ -299,7 +307,7 @@ func (s *push) finish(w http.ResponseWriter, r *http.Request, d digest.Digest) e
 		return s.p.tell(tx, r, oci.Event{Kind: oci.EventPush, Repo: s.repo, Target: blobTarget(d, row.Size)})
 	})
 	if err != nil {
-		return s.p.pushError(what, err)
+		return s.p.uploadError(what, err)
 	}
 	s.p.index.Whole(d)
 	return created(w, r, "blobs", d)
@@ -313,7 +321,7 @@ func (s *push) matches(r *http.Request, d digest.Digest, what string) error {
 		err = errors.Join(err, s.u.Cancel(ctx))
 	}
 	if err != nil {
-		return s.p.pushError(what, err)
+		return s.p.uploadError(what, err)
 	}
 	return nil
 }
