@@ -193,8 +193,25 @@ func (u *Upload) Size() int64 {
 	return u.size
 }
 
-// Reserve makes room for size bytes in all, those that are there included.
-func (u *Upload) Reserve(ctx context.Context, size int64) error { return u.room.reserve(ctx, size) }
+// reserveAhead is how much room is made for bytes that a client says it will send.
+const reserveAhead = 16 << 20
+
+// Reserve says with ErrFull that there is no room for size bytes in all, whatever
+// were evicted for them, and makes room for the next few megabytes: what a client
+// merely announces evicts no more.
+func (u *Upload) Reserve(ctx context.Context, size int64) error {
+	if missing := size - u.room.size; missing > reserveAhead {
+		never, err := u.s.never(ctx, missing)
+		if err != nil {
+			return err
+		}
+		if never {
+			return fmt.Errorf("make room for %d bytes: %w", missing, ErrFull)
+		}
+		size = u.room.size + reserveAhead
+	}
+	return u.room.reserve(ctx, size)
+}
 
 // Write appends p, for which it may have to make room. ErrFull.
 func (u *Upload) Write(ctx context.Context, p []byte) (int, error) {
