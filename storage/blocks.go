@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
 )
 
 // NotBlocked is nil for a digest that may be served, and ErrBlocked for one that
@@ -60,6 +63,16 @@ func (s *Store) Unblock(ctx context.Context, ds ...digest.Digest) error {
 func NotPinned(tx PinTx, d digest.Digest) error {
 	return tx.PinsOf(d, func(row PinRow) error {
 		return fmt.Errorf("%s is %w as %s", d, ErrPinned, row.Reference)
+	})
+}
+
+// NotPinnedIn is nil, or an ErrPinned that names the pin by which repo's d is kept.
+func NotPinnedIn(tx PinTx, repo oci.Repo, d digest.Digest) error {
+	return tx.PinsOf(d, func(row PinRow) error {
+		if rest, ok := strings.CutPrefix(row.Reference, repo.String()); ok && rest != "" && (rest[0] == ':' || rest[0] == '@') {
+			return fmt.Errorf("%s is %w as %s", d, ErrPinned, row.Reference)
+		}
+		return nil
 	})
 }
 

@@ -350,7 +350,7 @@ func TestCheckWhileUsed(t *testing.T) {
 					_, err = s.Purge(t.Context(), d)
 				}
 				if err == nil && j%5 == 0 {
-					_, err = s.PurgeImage(t.Context(), d, nil)
+					_, err = s.PurgeImage(t.Context(), storage.PurgeOptions{Repo: repoA, Root: d})
 					if errors.Is(err, storage.ErrNotFound) {
 						err = nil
 					}

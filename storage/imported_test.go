@@ -149,7 +149,7 @@ func TestPurgeHotSpans(t *testing.T) {
 	layer := digest.FromString("layer")
 	hot := putHot(t, r.Store, layer, digest.FromString("ztoc"), kb("hot", 3))
 	image := r.putManifest("image", []digest.Digest{layer}, nil)
-	if _, err := r.PurgeImage(t.Context(), image, nil); err != nil {
+	if _, err := r.PurgeImage(t.Context(), storage.PurgeOptions{Repo: repoA, Root: image}); err != nil {
 		t.Fatal(err)
 	}
 	r.wantAbsent("spans of a purged image", hot)

@@ -66,12 +66,12 @@ func TestCrashInPurgeImage(t *testing.T) {
 	crashIn(t, func() storage.Options { return storage.Options{} },
 		func(r *rig) { w = fillWorld(r.t, r, l) },
 		func(r *rig) error {
-			_, err := r.PurgeImage(r.t.Context(), w.index, &storage.BlockRow{Name: "a:1"})
+			_, err := r.PurgeImage(r.t.Context(), storage.PurgeOptions{Repo: repoA, Root: w.index, Block: &storage.BlockRow{Name: "a:1"}})
 			return err
 		},
 		func(t *testing.T, r *rig) {
 			r.wantSound(nil)
-			_, err := r.PurgeImage(t.Context(), w.index, nil)
+			_, err := r.PurgeImage(t.Context(), storage.PurgeOptions{Repo: repoA, Root: w.index})
 			if err != nil && !errors.Is(err, storage.ErrNotFound) {
 				t.Errorf("PurgeImage again: %v", err)
 			}

@@ -5,61 +5,222 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/internal/oci"
 )
+
+// What keeps something from being purged, unless force is used.
+var (
+	ErrImmutable = errors.New("immutable") // a tag that always means the same
+	ErrHosted    = errors.New("pushed")    // there may be no other copy of it
+)
+
+// PurgeOptions say which image is to go, and how.
+type PurgeOptions struct {
+	Repo oci.Repo      // what it has of the image goes
+	Root digest.Digest // the image's manifest or index
+	// Block, if not nil, keeps the image's manifests out from then on, whatever
+	// repository has them; its Digest is set for each.
+	Block *BlockRow
+	Force bool // immutable tags go, too
+	// Immutable reports tags that only Force deletes; nil: none.
+	Immutable func(repo oci.Repo, tag string) bool
+}
 
 // Purged is what became of an image.
 type Purged struct {
 	Manifests []digest.Digest // that went: the image's own, root first
 	Blobs     int             // that went in all, spans and what was made here included
 	Freed     int64           // bytes of all of them
-	Shared    int             // blobs and manifests that stayed, since something else here names them
+	Shared    int             // blobs and manifests that stayed, since something else here needs them
 	Blocked   []digest.Digest // that are kept out from now on
 }
 
-// PurgeImage removes the manifest or index root and all that is below it: bytes
-// and partials, spans, span tables, what was made here of it, rights, and tags
-// that lead to it, in every repository. What another manifest here names, and
-// another tag or a pin, stays. With block, root and its manifests are kept out
-// from then on; its Digest is set for each.
+// PurgeImage takes an image from a repository: its tags that lead to root, and
+// what the repository has of root and of all that is below it, unless another
+// tag or manifest of its own, or a pin, needs that. Bytes that no repository has
+// and nothing names any more go, too, with what was made of them; those that
+// another repository has stay.
 //
-// ErrNotFound when no such manifest is known, ErrPinned when a pin holds it. It
-// is not atomic: when it fails half-way, or a crash does, a repeat does the rest.
-func (s *Store) PurgeImage(ctx context.Context, root digest.Digest, block *BlockRow) (Purged, error) {
+// ErrNotFound when no such manifest is known, ErrPinned when a pin of the
+// repository holds it, ErrImmutable. It is not atomic: when it fails half-way, or
+// a crash does, what is left are bytes that are garbage.
+func (s *Store) PurgeImage(ctx context.Context, o PurgeOptions) (Purged, error) {
 	if err := s.count(ctx); err != nil {
 		return Purged{}, err
 	}
-	p := &imagePurge{root: root}
+	p := &imagePurge{o: o}
 	err := s.meta.View(ctx, func(tx Tx) error {
-		*p = imagePurge{root: root}
+		p = &imagePurge{o: o}
 		return p.plan(ctx, tx)
 	})
 	if err != nil {
-		return Purged{}, fmt.Errorf("purge image %s: %w", root, err)
+		return Purged{}, fmt.Errorf("purge image %s: %w", o.Root, err)
 	}
-	out := Purged{Manifests: p.own, Shared: p.shared}
-	if block != nil {
+	var out Purged
+	// Rows first, and with them what is never evicted: should this end half-way,
+	// no row is left that names what is gone. What goes is found anew then, for
+	// somebody may have pushed in between.
+	first := p.going()
+	first = first[:min(len(first), maxBatch)]
+	err = s.purgeBatch(ctx, first, &out, func(tx Tx) (func(digest.Digest) (bool, error), error) {
+		p = &imagePurge{o: o}
+		if err := p.plan(ctx, tx); err != nil {
+			return nil, err
+		}
+		going := p.going()
+		return func(d digest.Digest) (bool, error) { return slices.Contains(going, d), nil }, p.write(tx, s)
+	})
+	if err != nil {
+		return out, fmt.Errorf("purge image %s: %w", o.Root, err)
+	}
+	out.Manifests, out.Shared = p.own, p.shared
+	if o.Block != nil {
 		out.Blocked = p.listed
 	}
-	// Rows first, and with them what is never evicted: should this end half-way,
-	// no row is left that names what is gone, and no bytes for ever.
-	rows := func(tx Tx) error { return p.write(tx, s.blocks(block, out.Blocked)) }
-	for batch := range slices.Chunk(append(p.made, p.blobs...), maxBatch) {
-		freed, n, err := s.purgeBatch(ctx, batch, rows)
-		rows = nil
-		out.Freed += freed
-		out.Blobs += n
+	rest := slices.DeleteFunc(p.going(), func(d digest.Digest) bool { return slices.Contains(first, d) })
+	for batch := range slices.Chunk(rest, maxBatch) {
+		err := s.purgeBatch(ctx, batch, &out, func(tx Tx) (func(digest.Digest) (bool, error), error) {
+			return func(d digest.Digest) (bool, error) { return unneeded(tx, d) }, nil
+		})
 		if err != nil {
-			return out, fmt.Errorf("purge image %s: %w", root, err)
+			return out, fmt.Errorf("purge image %s: %w", o.Root, err)
 		}
 	}
 	return out, nil
 }
 
+// going gives what goes, what is never evicted first.
+func (p *imagePurge) going() []digest.Digest { return append(slices.Clone(p.made), p.blobs...) }
+
+// unneeded reports that nothing has come to need d again.
+func unneeded(tx Tx, d digest.Digest) (bool, error) {
+	if pinned, err := tx.Pinned(d); pinned || err != nil {
+		return false, err
+	}
+	if had, err := hadBy(tx, d, func(oci.Repo) bool { return true }); had || err != nil {
+		return false, err
+	}
+	named, err := found(tx.NamedBy(d, func(by digest.Digest) error {
+		if made, err := tx.Blob(by); err == nil && made.Kind == KindIndex {
+			return nil
+		}
+		return errOne
+	}))
+	return !named && err == nil, err
+}
+
+// dropContent is DropContent, of which is told.
+func (s *Store) dropContent(tx Tx, row ContentRow) error {
+	if err := DropContent(tx, row, s.now()); err != nil {
+		return err
+	}
+	return s.tellDropped(tx, Dropped{Repo: row.Repo, Target: s.target(tx, row)})
+}
+
+// target describes content, as far as it is known.
+func (*Store) target(tx Tx, row ContentRow) v1.Descriptor {
+	d := v1.Descriptor{MediaType: "application/octet-stream", Digest: row.Digest, Size: row.Size}
+	if m, err := tx.Manifest(row.Digest); err == nil && row.Manifest {
+		d.MediaType, d.Size = m.Manifest.MediaType, m.Size
+	}
+	return d
+}
+
+// Dropped is what a hosted repository no longer has, for another reason than
+// that a client deleted it.
+type Dropped struct {
+	Repo   oci.Repo
+	Tag    string        // the tag, where only that went
+	Target v1.Descriptor // of the manifest or blob
+}
+
+func (s *Store) tellDropped(tx Tx, x Dropped) error {
+	if s.dropped == nil {
+		return nil
+	}
+	return s.dropped(tx, x)
+}
+
+// PurgeBlob is Purge, but that it refuses what hosted repositories have,
+// ErrHosted, unless force says that they shall not have it any longer: tags that
+// lead to it go then, too, and it can be pushed again.
+func (s *Store) PurgeBlob(ctx context.Context, d digest.Digest, force bool) (freed int64, err error) {
+	if err := s.count(ctx); err != nil {
+		return 0, err
+	}
+	e, err := s.digests.lock(ctx, d) // nobody pushes it meanwhile
+	if err != nil {
+		return 0, err
+	}
+	defer s.digests.unlock(e)
+	if force {
+		err = s.meta.Update(ctx, func(tx Tx) error { return s.dropFromAll(tx, d) })
+	} else {
+		err = s.meta.View(ctx, func(tx Tx) error { return NotHosted(tx, d) })
+	}
+	if err != nil {
+		return 0, err
+	}
+	return s.purgeLocked(ctx, e)
+}
+
+// NotHosted is nil, or an ErrHosted that names the repositories that have d.
+func NotHosted(tx Tx, d digest.Digest) error {
+	var repos []string
+	err := tx.ContentOf(d, func(repo oci.Repo) error {
+		repos = append(repos, repo.String())
+		return nil
+	})
+	if err != nil || len(repos) == 0 {
+		return err
+	}
+	more := ""
+	if n := len(repos) - maxNamed; n > 0 {
+		repos, more = repos[:maxNamed], fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Errorf("%s was %w to %s%s", d, ErrHosted, strings.Join(repos, ", "), more)
+}
+
+// maxNamed bounds the repositories that a message names.
+const maxNamed = 5
+
+func (s *Store) dropFromAll(tx Tx, d digest.Digest) error {
+	var rows []ContentRow
+	var tags []TagRow
+	err := tx.ContentOf(d, func(repo oci.Repo) error {
+		row, err := tx.Content(repo, d)
+		rows = append(rows, row)
+		return err
+	})
+	if err == nil && len(rows) > 0 {
+		err = tx.TagsOf(d, func(repo oci.Repo, tag string) error {
+			tags = append(tags, TagRow{Repo: repo, Tag: tag, Digest: d})
+			return nil
+		})
+	}
+	if err != nil {
+		return err
+	}
+	for _, row := range tags {
+		if _, cerr := tx.Content(row.Repo, d); cerr == nil {
+			err = errors.Join(err, tx.DeleteTag(row.Repo, row.Tag))
+		}
+	}
+	for _, row := range rows {
+		err = errors.Join(err, s.dropContent(tx, row))
+	}
+	return err
+}
+
 func (s *Store) blocks(block *BlockRow, ds []digest.Digest) (rows []BlockRow) {
+	if block == nil {
+		return nil
+	}
 	for _, d := range ds {
 		row := *block
 		row.Digest = d
@@ -71,264 +232,21 @@ func (s *Store) blocks(block *BlockRow, ds []digest.Digest) (rows []BlockRow) {
 	return rows
 }
 
-// imagePurge is what goes with an image.
-type imagePurge struct {
-	root   digest.Digest
-	own    []digest.Digest // manifests
-	listed []digest.Digest // own, and those of an index that never came by
-	made   []digest.Digest // what is never evicted: own, SOCI indexes, zTOCs
-	blobs  []digest.Digest // the rest
-	shared int
-
-	below     map[digest.Digest][]digest.Digest // what is below root -> the manifests that name it
-	tags      []TagRow
-	images    []digest.Digest
-	referrers []ReferrerRow
-	converted []ConversionRow
-	layers    []LayerRow
-	imported  []digest.Digest // layers
-	rights    []right
-}
-
-type right struct {
-	repo oci.Repo
-	d    digest.Digest
-}
-
-// plan finds out what goes. It goes through all manifests and tags.
-func (p *imagePurge) plan(ctx context.Context, tx Tx) error {
-	if _, err := tx.Manifest(p.root); err != nil {
-		return err
-	}
-	if err := NotPinned(tx, p.root); err != nil {
-		return err
-	}
-	all, err := Below(tx, p.root)
-	if err != nil {
-		return err
-	}
-	p.below = make(map[digest.Digest][]digest.Digest, len(all))
-	for _, d := range all {
-		p.below[d] = nil
-	}
-	err = tx.Manifests(func(row ManifestRow) error {
-		if made, err := tx.Blob(row.Digest); err == nil && made.Kind == KindIndex {
-			return nil // of an image: what it names is that image's
-		}
-		for _, d := range Named(&row.Manifest) {
-			if by, ok := p.below[d]; ok {
-				p.below[d] = append(by, row.Digest)
-			}
-		}
-		return ctx.Err()
-	})
-	if err != nil {
-		return err
-	}
-	stays, err := p.stays(tx, all)
-	if err != nil {
-		return err
-	}
-	for _, d := range all {
-		if stays[d] {
-			p.shared++
-			continue
-		}
-		if err := p.add(tx, d); err != nil {
-			return err
-		}
-	}
-	p.addConverted()
-	return p.addRights(tx, stays)
-}
-
-// addConverted plans for what was made of the manifests that go.
-func (p *imagePurge) addConverted() {
-	for i := range p.converted {
-		for _, m := range p.converted[i].Made {
-			if slices.Contains(p.own, m.Of) && !slices.Contains(p.made, m.Digest) {
-				p.made = append(p.made, m.Digest)
-			}
-		}
-	}
-}
-
-// stays finds what of all, which are in the order of their levels, is named by
-// something that stays.
-func (p *imagePurge) stays(tx Tx, all []digest.Digest) (map[digest.Digest]bool, error) {
-	tagged := map[digest.Digest]bool{}
-	err := eachTag(tx, func(row TagRow) error {
-		if _, ok := p.below[row.Digest]; ok {
-			tagged[row.Digest] = true
-		}
-		if row.Digest == p.root {
-			p.tags = append(p.tags, row)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	stays := map[digest.Digest]bool{}
-	for changed := true; changed; { // as many rounds as there are levels
-		changed = false
-		for _, d := range all {
-			if d == p.root || stays[d] {
-				continue
-			}
-			pinned, err := tx.Pinned(d)
-			if err != nil {
-				return nil, err
-			}
-			if pinned || tagged[d] || slices.ContainsFunc(p.below[d], func(by digest.Digest) bool {
-				_, inside := p.below[by]
-				return !inside || stays[by]
-			}) {
-				stays[d], changed = true, true
-			}
-		}
-	}
-	return stays, nil
-}
-
-// add plans for d to go, and for all that was made of it.
-func (p *imagePurge) add(tx Tx, d digest.Digest) error {
-	row, err := tx.Manifest(d)
-	switch {
-	case err == nil:
-		p.own, p.listed, p.made = append(p.own, d), append(p.listed, d), append(p.made, d)
-		return p.addMade(tx, row)
-	case !errors.Is(err, ErrNotFound):
-		return err
-	}
-	if p.isManifest(tx, d) {
-		p.listed = append(p.listed, d)
-	}
-	p.blobs = append(p.blobs, d)
-	if err := p.addImported(tx, d); err != nil {
-		return err
-	}
-	return p.addLayers(tx, d)
-}
-
-// isManifest reports whether d, which is not known, is listed as a manifest.
-func (p *imagePurge) isManifest(tx Tx, d digest.Digest) bool {
-	return slices.ContainsFunc(p.below[d], func(by digest.Digest) bool {
-		row, err := tx.Manifest(by)
-		return err == nil && row.Manifest.IsIndex()
-	})
-}
-
-// addMade plans for the image's SOCI index to go.
-func (p *imagePurge) addMade(tx Tx, row ManifestRow) error {
-	if _, err := tx.Image(row.Digest); err == nil {
-		p.images = append(p.images, row.Digest)
-	} else if !errors.Is(err, ErrNotFound) {
-		return err
-	}
-	err := tx.Conversions(row.Digest, func(c ConversionRow) error {
-		p.converted = append(p.converted, c)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return tx.Referrers(row.Digest, func(r ReferrerRow) error {
-		p.referrers = append(p.referrers, r)
-		p.made = append(p.made, r.Descriptor.Digest)
-		return nil
-	})
-}
-
-// addLayers plans for d's zTOCs and spans to go, if d is a layer.
-func (p *imagePurge) addLayers(tx Tx, d digest.Digest) error {
-	return tx.Layers(d, func(row LayerRow) error {
-		p.layers = append(p.layers, row)
-		if row.State != LayerIndexed {
-			return nil
-		}
-		// A layer that differs in its gzip header alone has the same zTOC, and
-		// maybe spans; the row says whose they are.
-		own := func(d digest.Digest) (bool, error) {
-			blob, err := tx.Blob(d)
-			if errors.Is(err, ErrNotFound) {
-				return false, nil
-			}
-			return err == nil && blob.Of == row.Digest, err
-		}
-		if ok, err := own(row.ZTOC); err != nil {
-			return err
-		} else if ok {
-			p.made = append(p.made, row.ZTOC)
-		}
-		table, err := tableOf(tx, d, row.SpanSize)
-		if err != nil {
-			return nil //nolint:nilerr // a table that can't be read names no spans
-		}
-		for i := range table.Len() {
-			span := table.Span(i).Digest
-			if ok, err := own(span); err != nil {
-				return err
-			} else if ok {
-				p.blobs = append(p.blobs, span)
-			}
-		}
-		return nil
-	})
-}
-
-// addRights plans for the rights to go of all that goes, and for those to blobs
-// that stay of repositories that had them by this image alone.
-func (p *imagePurge) addRights(tx Tx, stays map[digest.Digest]bool) error {
-	gone, mine := map[digest.Digest]bool{}, map[oci.Repo]bool{}
-	for _, d := range slices.Concat(p.made, p.blobs) {
-		gone[d] = true
-		err := tx.RightRepos(d, func(repo oci.Repo) error {
-			p.rights = append(p.rights, right{repo, d})
-			mine[repo] = true
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	for d := range stays {
-		if _, err := tx.Manifest(d); err == nil {
-			continue // may have been pulled for its own sake
-		}
-		err := tx.RightRepos(d, func(repo oci.Repo) error {
-			if !mine[repo] {
-				return nil
-			}
-			for _, by := range p.below[d] {
-				if gone[by] {
-					continue
-				}
-				if ok, err := tx.HasRight(repo, by); ok || err != nil {
-					return err
-				}
-			}
-			p.rights = append(p.rights, right{repo, d})
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // write deletes the rows.
-func (p *imagePurge) write(tx Tx, blocks []BlockRow) error {
-	if err := NotPinned(tx, p.root); err != nil {
-		return err
-	}
+func (p *imagePurge) write(tx Tx, s *Store) error {
 	errs := []error{deleteTags(tx, p.tags)}
+	for _, row := range p.content {
+		errs = append(errs, s.dropContent(tx, row))
+	}
+	blocks := s.blocks(p.o.Block, p.listed)
 	for _, row := range blocks {
 		errs = append(errs, tx.PutBlock(row))
 	}
 	for _, r := range p.rights {
 		errs = append(errs, tx.DeleteRight(r.repo, r.d))
+	}
+	for _, d := range p.imported {
+		errs = append(errs, tx.DeleteImported(d))
 	}
 	for _, d := range p.imported {
 		errs = append(errs, tx.DeleteImported(d))
@@ -363,11 +281,13 @@ func eachTag(tx Tx, fn func(TagRow) error) error {
 	return tx.TagRepos(func(repo oci.Repo) error { return tx.Tags(repo, "", fn) })
 }
 
-// purgeBatch removes blobs and partials, n of which were there: rows, in one
-// transaction with more, then bytes.
-func (s *Store) purgeBatch(ctx context.Context, ds []digest.Digest, more func(Tx) error) (freed int64, n int, err error) {
+// purgeBatch removes blobs and partials: rows, then bytes. begin runs first in
+// the transaction, and gives the function that says there whether one may go.
+func (s *Store) purgeBatch(ctx context.Context, ds []digest.Digest, out *Purged,
+	begin func(Tx) (func(digest.Digest) (bool, error), error),
+) error {
 	ds = slices.Compact(slices.Sorted(slices.Values(ds)))
-	var locked []*entry
+	var locked, gone []*entry
 	defer func() {
 		for _, e := range locked {
 			s.digests.unlock(e)
@@ -377,7 +297,7 @@ func (s *Store) purgeBatch(ctx context.Context, ds []digest.Digest, more func(Tx
 	for _, d := range ds {
 		e, err := s.digests.lock(ctx, d)
 		if err != nil {
-			return 0, 0, err
+			return err
 		}
 		locked = append(locked, e)
 		row, err := s.Stat(ctx, d)
@@ -385,36 +305,44 @@ func (s *Store) purgeBatch(ctx context.Context, ds []digest.Digest, more func(Tx
 			continue
 		}
 		if err != nil {
-			return 0, 0, err
+			return err
 		}
 		rows[e] = row
 	}
 	ctx = context.WithoutCancel(ctx)
-	err = s.meta.Update(ctx, func(tx Tx) error {
-		for _, d := range ds {
-			if err := tx.DeleteBlob(d); err != nil {
+	err := s.meta.Update(ctx, func(tx Tx) error {
+		gone = nil
+		may, err := begin(tx)
+		if err != nil {
+			return err
+		}
+		for _, e := range locked {
+			if ok, err := may(e.d); err != nil {
+				return err
+			} else if !ok {
+				continue
+			}
+			if err := tx.DeleteBlob(e.d); err != nil {
 				return err
 			}
+			gone = append(gone, e)
 		}
-		if more == nil {
-			return nil
-		}
-		return more(tx)
+		return nil
 	})
 	if err != nil {
 		s.metrics.failed(opRow)
-		return 0, 0, err
+		return err
 	}
 	var errs []error
-	for _, e := range locked {
+	for _, e := range gone {
 		partial, err := s.removePartialLocked(ctx, e)
 		errs = append(errs, err, s.drop(ctx, e))
 		row, there := rows[e]
 		if there {
 			s.uncount(row)
-			n++
+			out.Blobs++
 		}
-		freed += row.Size + partial
+		out.Freed += row.Size + partial
 	}
-	return freed, n, errors.Join(errs...)
+	return errors.Join(errs...)
 }

@@ -185,7 +185,7 @@ func TestPurgeImage(t *testing.T) {
 				}
 			}
 			before := w.Usage().Total()
-			got, err := w.PurgeImage(t.Context(), c.root(w), &storage.BlockRow{Name: "a:1", Reason: "why"})
+			got, err := w.PurgeImage(t.Context(), storage.PurgeOptions{Repo: repoA, Root: c.root(w), Block: &storage.BlockRow{Name: "a:1", Reason: "why"}})
 			if !errors.Is(err, c.want) {
 				t.Fatalf("PurgeImage: %v, want %v", err, c.want)
 			}
@@ -261,7 +261,7 @@ func TestPurgeImageUnderReaders(t *testing.T) {
 	}
 	p := w.openPartial(w.extra)
 	writeAt(t, p, kb("extra", 10), ranges(0, 5000)...)
-	if _, err := w.PurgeImage(t.Context(), w.index, nil); err != nil {
+	if _, err := w.PurgeImage(t.Context(), storage.PurgeOptions{Repo: repoA, Root: w.index}); err != nil {
 		t.Fatalf("PurgeImage: %v", err)
 	}
 	got := make([]byte, w.l.Row.Size)

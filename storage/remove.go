@@ -21,7 +21,12 @@ func (s *Store) Purge(ctx context.Context, d digest.Digest) (freed int64, err er
 		return 0, err
 	}
 	defer s.digests.unlock(e)
-	if err := s.forgetMade(ctx, d); err != nil {
+	return s.purgeLocked(ctx, e)
+}
+
+// purgeLocked is Purge of e, which the caller has locked.
+func (s *Store) purgeLocked(ctx context.Context, e *entry) (freed int64, err error) {
+	if err := s.forgetMade(ctx, e.d); err != nil {
 		return 0, err
 	}
 	ofPartial, err := s.removePartialLocked(ctx, e)

@@ -23,7 +23,10 @@ type Options struct {
 	MaxBytes, MinFree int64
 	// Evicted, if not nil, is called for each blob that is evicted, with the
 	// transaction that deletes its row; not for spans and partials.
-	Evicted    func(tx Tx, row BlobRow) error
+	Evicted func(tx Tx, row BlobRow) error
+	// Dropped, if not nil, is called for what a hosted repository loses by a
+	// purge or as garbage, with the transaction that does it.
+	Dropped    func(tx Tx, x Dropped) error
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil leaves the metrics unregistered
 	Now        func() time.Time      // nil is time.Now
@@ -59,6 +62,7 @@ type Store struct {
 	space    space
 	minFree  int64
 	evicted  func(tx Tx, row BlobRow) error
+	dropped  func(tx Tx, x Dropped) error
 
 	counting chan struct{} // cap 1; whoever's token is in it counts
 	counted  atomic.Bool
@@ -70,7 +74,7 @@ type Store struct {
 // New makes a Store. It does nothing yet: Run starts the background work.
 func New(o Options) *Store {
 	s := &Store{
-		blobs: o.Blobs, meta: o.Meta, log: o.Logger, now: o.Now, minFree: o.MinFree, evicted: o.Evicted,
+		blobs: o.Blobs, meta: o.Meta, log: o.Logger, now: o.Now, minFree: o.MinFree, evicted: o.Evicted, dropped: o.Dropped,
 		counting: make(chan struct{}, 1), evicting: make(chan struct{}, 1), checking: make(chan struct{}, 1),
 	}
 	if s.log == nil {

@@ -23,7 +23,7 @@ func (s *Web) purge(w http.ResponseWriter, r *http.Request) error {
 	if err := receive(w, r, &q); err != nil {
 		return err
 	}
-	out, err := Purge(r.Context(), s.opt.Store, q)
+	out, err := Purge(r.Context(), s.opt.Store, q, s.opt.Immutable)
 	if err != nil {
 		return operatorError(err)
 	}
@@ -124,7 +124,7 @@ func operatorError(err error) error {
 		e.Code = errcode.ErrorCodeDigestInvalid
 	case errors.Is(err, errAmbiguous), errors.Is(err, errNoTag):
 		e.Code = errcode.ErrorCodeNameInvalid
-	case errors.Is(err, storage.ErrPinned), errors.Is(err, storage.ErrBusy), errors.Is(err, errIncomplete):
+	case errors.Is(err, storage.ErrPinned), errors.Is(err, storage.ErrImmutable), errors.Is(err, storage.ErrHosted), errors.Is(err, storage.ErrBusy), errors.Is(err, errIncomplete):
 		e.Code, e.Status = errcode.ErrorCodeDenied, http.StatusConflict
 	default:
 		return err

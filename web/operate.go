@@ -18,6 +18,7 @@ type PurgeRequest struct {
 	Name   string `json:"name"`
 	Block  bool   `json:"block,omitempty"`  // and is kept out from then on
 	Reason string `json:"reason,omitempty"` // why, for those who list what is blocked
+	Force  bool   `json:"force,omitempty"`  // immutable tags, and single blobs that were pushed, go too
 }
 
 // Purged is what went.
@@ -30,46 +31,60 @@ type Purged struct {
 	Blocked []digest.Digest `json:"blocked,omitempty"` // kept out from now on
 }
 
-// Purge drops one blob's bytes and what there is of it in a partial, or all of
-// an image; see storage.Store.PurgeImage. storage.ErrPinned, and
-// storage.ErrNotFound for an image that is not known here.
-func Purge(ctx context.Context, s *storage.Store, q PurgeRequest) (Purged, error) {
+// Purge drops one blob's bytes and what there is of it in a partial, or an image
+// of a repository; see storage.Store.PurgeImage. immutable reports tags that only
+// q.Force purges; nil: none. storage.ErrPinned, storage.ErrImmutable,
+// storage.ErrHosted, and storage.ErrNotFound for an image that is not known here.
+func Purge(ctx context.Context, s *storage.Store, q PurgeRequest, immutable func(oci.Repo, string) bool) (Purged, error) {
+	p, err := purge(ctx, s, q, immutable)
+	if errors.Is(err, storage.ErrImmutable) || errors.Is(err, storage.ErrHosted) {
+		err = fmt.Errorf("%w; purge --force takes it away all the same", err)
+	}
+	return p, err
+}
+
+func purge(ctx context.Context, s *storage.Store, q PurgeRequest, immutable func(oci.Repo, string) bool) (Purged, error) {
 	block := storage.BlockRow{Reason: q.Reason}
 	if d, err := oci.ParseDigest(q.Name); err == nil {
-		return purgeBlob(ctx, s, d, q.Block, block)
+		return purgeBlob(ctx, s, d, q, block)
 	}
 	x, err := resolve(ctx, s, q.Name)
 	if err != nil {
 		return Purged{}, err
 	}
-	var p storage.Purged
+	o := storage.PurgeOptions{Repo: x.Repo, Root: x.Digest, Force: q.Force, Immutable: immutable}
 	if block.Name = x.Reference; q.Block {
-		p, err = s.PurgeImage(ctx, x.Digest, &block)
-	} else {
-		p, err = s.PurgeImage(ctx, x.Digest, nil)
+		o.Block = &block
 	}
+	p, err := s.PurgeImage(ctx, o)
 	return Purged{x.Reference, x.Digest, p.Freed, p.Blobs, p.Shared, p.Blocked}, err
 }
 
-func purgeBlob(ctx context.Context, s *storage.Store, d digest.Digest, keepOut bool, block storage.BlockRow) (Purged, error) {
+func purgeBlob(ctx context.Context, s *storage.Store, d digest.Digest, q PurgeRequest, block storage.BlockRow) (Purged, error) {
 	out := Purged{Name: d.String(), Digest: d}
-	if err := s.View(ctx, func(tx storage.Tx) error { return storage.NotPinned(tx, d) }); err != nil {
+	err := s.View(ctx, func(tx storage.Tx) error {
+		if err := storage.NotPinned(tx, d); err != nil || q.Force {
+			return err
+		}
+		return storage.NotHosted(tx, d)
+	})
+	if err != nil {
 		return out, err
 	}
-	if keepOut {
+	if q.Block {
 		block.Digest = d
 		if err := s.Block(ctx, block); err != nil {
 			return out, err
 		}
 		out.Blocked = []digest.Digest{d}
 	}
-	_, err := s.Stat(ctx, d)
+	_, err = s.Stat(ctx, d)
 	if err == nil {
 		out.Blobs = 1
 	} else if !errors.Is(err, storage.ErrNotFound) {
 		return out, err
 	}
-	out.Freed, err = s.Purge(ctx, d)
+	out.Freed, err = s.PurgeBlob(ctx, d, q.Force)
 	return out, err
 }
 

@@ -22,15 +22,16 @@ import (
 type Options struct {
 	Store     *storage.Store
 	Gatherer  prometheus.Gatherer
-	Collector Collector       // nil: garbage is not collected
-	Creator   *Creator        // nil: no indexes are made
-	Images    Images          // nil: nothing is pulled or imported through here
-	Indexing  Indexing        // nil: nothing is indexed
-	Wake      func()          // called when jobs were changed; nil: nobody waits for them
-	Logger    *slog.Logger    // nil: nothing is logged
-	Control   Control         // nil: neither reload nor tokens
-	Trusted   []TrustedKey    // whose bundles may bring layers by their spans
-	Health    func() []Health // of what is outside this process, for /readyz?verbose; nil: nothing
+	Collector Collector                            // nil: garbage is not collected
+	Creator   *Creator                             // nil: no indexes are made
+	Images    Images                               // nil: nothing is pulled or imported through here
+	Indexing  Indexing                             // nil: nothing is indexed
+	Wake      func()                               // called when jobs were changed; nil: nobody waits for them
+	Logger    *slog.Logger                         // nil: nothing is logged
+	Control   Control                              // nil: neither reload nor tokens
+	Immutable func(repo oci.Repo, tag string) bool // tags that always mean the same; nil: none
+	Trusted   []TrustedKey                         // whose bundles may bring layers by their spans
+	Health    func() []Health                      // of what is outside this process, for /readyz?verbose; nil: nothing
 }
 
 // Web answers the admin listener and the socket. It is safe for concurrent use.

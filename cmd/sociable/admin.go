@@ -26,7 +26,7 @@ type adminAPI interface {
 	// Facts are what is known of an image. storage.ErrNotFound.
 	Facts(ctx context.Context, name string) (web.Facts, error)
 	// These are the functions of the same name in package web, with their errors.
-	Purge(ctx context.Context, q web.PurgeRequest) (web.Purged, error)
+	Purge(ctx context.Context, q purgeQuery) (web.Purged, error)
 	Unblock(ctx context.Context, name string) ([]digest.Digest, error)
 	Blocks(ctx context.Context) ([]storage.BlockRow, error)
 	Refresh(ctx context.Context, name string) (web.Tag, error)

@@ -41,8 +41,8 @@ func (c *adminClient) Facts(ctx context.Context, name string) (f web.Facts, err 
 	return f, c.call(ctx, http.MethodGet, "/api/v1/image?name="+url.QueryEscape(name), nil, &f)
 }
 
-func (c *adminClient) Purge(ctx context.Context, q web.PurgeRequest) (p web.Purged, err error) {
-	return p, c.call(ctx, http.MethodPost, "/api/v1/purge", q, &p)
+func (c *adminClient) Purge(ctx context.Context, q purgeQuery) (p web.Purged, err error) {
+	return p, c.call(ctx, http.MethodPost, "/api/v1/purge", q.PurgeRequest, &p)
 }
 
 func (c *adminClient) Unblock(ctx context.Context, name string) (ds []digest.Digest, err error) {

@@ -52,8 +52,8 @@ func (o *offline) Facts(ctx context.Context, name string) (web.Facts, error) {
 	return web.FactsOf(ctx, o.store, name)
 }
 
-func (o *offline) Purge(ctx context.Context, q web.PurgeRequest) (web.Purged, error) {
-	return web.Purge(ctx, o.store, q)
+func (o *offline) Purge(ctx context.Context, q purgeQuery) (web.Purged, error) {
+	return web.Purge(ctx, o.store, q.PurgeRequest, q.immutable)
 }
 
 func (o *offline) Unblock(ctx context.Context, name string) ([]digest.Digest, error) {

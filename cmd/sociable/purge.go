@@ -9,28 +9,37 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/web"
 )
 
 func newPurgeCommand() *cobra.Command {
 	var flags storeFlags
-	var q web.PurgeRequest
+	var q purgeQuery
 	var unblock bool
+	file := configFlags{}
 	cmd := &cobra.Command{
 		Use:   "purge IMAGE|DIGEST",
 		Short: "Drop an image, or one blob",
 		Long: `Drop an image, or one blob. What an upstream still has is fetched again when a
 client next asks for it.
 
-An image is named by its reference, or by repository@digest. All of it goes:
-manifests, layers, spans, its SOCI index, the tags that lead to it, and the
-rights of repositories to it. What another image here names, too, stays.
+An image is named by its reference, or by repository@digest. It goes from that
+repository: the tags that lead to it, manifests and layers. Bytes that no other
+repository has go with it, with their spans and the SOCI index; what another
+repository, another image or a pin needs stays. In a hosted repository that is
+for good, and receivers of events are told. An immutable tag stays, unless
+--force is given.
 
 A digest alone means the bytes of that one blob, and what there is of it in a
 partial. A layer's index stays: later ranges are answered out of single spans.
+What was pushed is not purged so, for there may be no other copy: --force takes
+it away from every repository that has it, with the tags that lead to it.
 
 With --block the digest, or the image's manifests, is kept out as well: clients
-are told 403 DENIED, whatever name they use, until purge --unblock.`,
+are told 403 DENIED, whatever name they use, until purge --unblock.
+
+A running server knows which tags are immutable; where none runs, --config does.`,
 		Example: `  sociable purge redis:7
   sociable purge ghcr.io/acme/app@sha256:9f3c… --block --reason CVE-2026-1234
   sociable purge --unblock ghcr.io/acme/app@sha256:9f3c…`,
@@ -47,6 +56,11 @@ are told 403 DENIED, whatever name they use, until purge --unblock.`,
 				if unblock {
 					return runUnblock(cmd.Context(), cmd.OutOrStdout(), api, q.Name, flags.json)
 				}
+				cfg, _, err := file.load(cmd)
+				if err != nil {
+					return err
+				}
+				q.immutable = immutableTags(cfg)
 				p, err := api.Purge(cmd.Context(), q)
 				if err != nil {
 					return err
@@ -60,9 +74,18 @@ are told 403 DENIED, whatever name they use, until purge --unblock.`,
 	}
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&q.Block, "block", false, "and keep it out from now on")
+	cmd.Flags().BoolVar(&q.Force, "force", false, "also an immutable tag, or a blob that was pushed")
+	cmd.Flags().StringVarP(&file.file, "config", "c", "", "the rules are in `FILE`, where no server runs")
 	cmd.Flags().StringVar(&q.Reason, "reason", "", "say `WHY` it is blocked, for sociable blocks")
 	cmd.Flags().BoolVar(&unblock, "unblock", false, "let in again what was blocked, and drop nothing")
 	return cmd
+}
+
+// purgeQuery is a request to purge.
+type purgeQuery struct {
+	web.PurgeRequest
+	// immutable tells by the configuration, where no server has its own.
+	immutable func(oci.Repo, string) bool
 }
 
 func printPurged(w io.Writer, p web.Purged) error {
@@ -71,7 +94,7 @@ func printPurged(w io.Writer, p web.Purged) error {
 	}
 	fmt.Fprintf(w, "%s freed\n", humanize.IBytes(uint64(p.Freed)))
 	if p.Shared > 0 {
-		fmt.Fprintf(w, "%d stay, since other images or a pin need them\n", p.Shared)
+		fmt.Fprintf(w, "%d stay, since other repositories or images, or a pin, need them\n", p.Shared)
 	}
 	if len(p.Blocked) > 0 {
 		_, err := fmt.Fprintf(w, "blocked; to let it in again: sociable purge --unblock %s\n", p.Name)

@@ -35,7 +35,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		buildGauge(buildInfo()))
 	var evictions eviction
-	store, err := openStore(ctx, cfg, log, reg, evictions.evicted)
+	store, err := openStore(ctx, cfg, log, reg, &evictions)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
 	gc := storage.NewCollector(collectOptions(cfg, store.Store, log, reg))
 	admin := web.New(web.Options{
 		Store: store.Store, Collector: gc, Images: px, Indexing: ix, Gatherer: reg, Logger: log, Health: health(l),
-		Control: control{l, acc.Access}, Trusted: cfg.Import.trusted,
+		Control: control{l, acc.Access}, Trusted: cfg.Import.trusted, Immutable: immutableTags(cfg),
 		Wake:    ix.Wake,
 		Creator: &web.Creator{Store: store.Store, Find: pulledImages(px, store.Store), Index: ix},
 	})
@@ -122,7 +122,7 @@ type openedStore struct {
 	close func() error
 }
 
-func openStore(ctx context.Context, cfg *Config, log *slog.Logger, reg prometheus.Registerer, evicted func(storage.Tx, storage.BlobRow) error) (*openedStore, error) {
+func openStore(ctx context.Context, cfg *Config, log *slog.Logger, reg prometheus.Registerer, told *eviction) (*openedStore, error) {
 	if err := os.MkdirAll(cfg.Storage.Path, 0o700); err != nil {
 		return nil, fmt.Errorf("open storage: %w", err)
 	}
@@ -145,7 +145,7 @@ func openStore(ctx context.Context, cfg *Config, log *slog.Logger, reg prometheu
 	}
 	st := storage.New(storage.Options{
 		Blobs: blobs, Meta: meta, MaxBytes: cfg.Storage.MaxBytes.Of(total), MinFree: cfg.Storage.MinFree.Of(total),
-		Evicted: evicted, Logger: log, Registerer: reg,
+		Evicted: told.evicted, Dropped: told.dropped, Logger: log, Registerer: reg,
 	})
 	return &openedStore{st, meta.Close}, nil
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/sociable/sociable/storage"
 )
 
-// eviction tells of what the store evicts. The store is there before those who
+// eviction tells of what the store evicts, collects and purges. The store is there before those who
 // are told of it: to is set in between, before anything is evicted.
 type eviction struct{ to *events.Events }
 
@@ -32,6 +32,14 @@ func (e *eviction) evicted(tx storage.Tx, row storage.BlobRow) error {
 		Target: v1.Descriptor{MediaType: "application/octet-stream", Digest: row.Digest, Size: row.Size},
 	})
 	return nil
+}
+
+// dropped files that a hosted repository no longer has something.
+func (e *eviction) dropped(tx storage.Tx, x storage.Dropped) error {
+	if e.to == nil {
+		return nil
+	}
+	return e.to.File(tx, oci.Event{Kind: oci.EventDelete, Repo: x.Repo, Tag: x.Tag, Target: x.Target})
 }
 
 func buildEvents(cfg *Config, store *storage.Store, log *slog.Logger, reg prometheus.Registerer) (*events.Events, error) {

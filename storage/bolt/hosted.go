@@ -49,7 +49,8 @@ func (t tx) PutContent(row storage.ContentRow) error {
 	if err != nil {
 		return err
 	}
-	return t.put(bucketContent, key, row)
+	// The right, too, of content that lost it: to push again mends that.
+	return errors.Join(t.PutRight(row.Repo, row.Digest), t.put(bucketContent, key, row))
 }
 
 // fileContent files and counts content that is new to its repository.
@@ -68,10 +69,7 @@ func (t tx) fileContent(row storage.ContentRow) error {
 	if err != nil {
 		return err
 	}
-	if err := t.t.Bucket(bucketContentByDigest).Put(key, present); err != nil {
-		return err
-	}
-	return t.PutRight(row.Repo, row.Digest)
+	return t.t.Bucket(bucketContentByDigest).Put(key, present)
 }
 
 // upstreamHas reports whether a repository of upstream has d as content.
