@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -73,6 +74,9 @@ func (p *Proxy) dropManifest(tx storage.Tx, r *http.Request, up *Upstream, repo 
 	if !content.Manifest {
 		return fmt.Errorf("manifest %s: %w", d, storage.ErrNotFound)
 	}
+	if err := mayDelete(tx, repo, d); err != nil {
+		return err
+	}
 	var tags []string
 	err = tx.TagsOf(d, func(of oci.Repo, tag string) error {
 		if of == repo {
@@ -97,6 +101,15 @@ func (p *Proxy) dropManifest(tx storage.Tx, r *http.Request, up *Upstream, repo 
 	return p.tell(tx, r, oci.Event{Kind: oci.EventDelete, Repo: repo, Target: p.manifestTarget(tx, d)})
 }
 
+// mayDelete refuses what an operator keeps.
+func mayDelete(tx storage.Tx, repo oci.Repo, d digest.Digest) error {
+	err := storage.NotPinnedIn(tx, repo, d)
+	if errors.Is(err, storage.ErrPinned) {
+		return &oci.Error{Code: errcode.ErrorCodeDenied, Err: err, Message: err.Error() + ": sociable unpin lets it go"}
+	}
+	return err
+}
+
 // deleteBlob has a repository no longer have a blob. What is a manifest there is
 // deleted as one, by the rules for manifests.
 func (p *Proxy) deleteBlob(w http.ResponseWriter, r *http.Request) error {
@@ -117,6 +130,9 @@ func (p *Proxy) deleteBlob(w http.ResponseWriter, r *http.Request) error {
 		if content.Manifest {
 			w.Header().Set("Allow", "GET, HEAD")
 			return oci.NewError(errcode.ErrorCodeUnsupported, "%s is a manifest of %s: delete it as one, below manifests/", d, repo)
+		}
+		if err := mayDelete(tx, repo, d); err != nil {
+			return err
 		}
 		if err := tx.DeleteContent(repo, d); err != nil {
 			return err

@@ -359,6 +359,29 @@ func TestDelete(t *testing.T) {
 	status("nothing is left", "GET", "local/app/tags/list", 404)
 }
 
+// TestDeletePinned: what an operator keeps is not deleted by a client.
+func TestDeletePinned(t *testing.T) {
+	s := newHost(t, Hosting{}, nil)
+	layer := random(10, 1)
+	m := s.pushImage(t, "local/app", "v1", layer)
+	if _, err := s.store.Pin(t.Context(), "local/app:v1", m); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"manifests/" + m.String(), "blobs/" + digest.FromBytes(layer).String()} {
+		a := s.do(t, http.MethodDelete, "/v2/local/app/"+path)
+		wantCode(t, path, a, http.StatusForbidden, "DENIED")
+		if !bytes.Contains(a.body, []byte("pinned as local/app:v1")) {
+			t.Errorf("%s: the refusal does not name the pin: %s", path, a.body)
+		}
+	}
+	if err := s.store.Unpin(t.Context(), "local/app:v1"); err != nil {
+		t.Fatal(err)
+	}
+	if a := s.do(t, http.MethodDelete, "/v2/local/app/manifests/"+m.String()); a.status != http.StatusAccepted {
+		t.Errorf("once unpinned: %d %s", a.status, a.body)
+	}
+}
+
 // TestReadOnlyRepositories tries to change what is pulled through, and what an
 // operator has closed.
 func TestReadOnlyRepositories(t *testing.T) {
