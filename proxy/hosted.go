@@ -116,7 +116,7 @@ func holdContent(tx storage.Tx, up *Upstream, row storage.ContentRow) error {
 }
 
 func quotaError(up *Upstream, used, size int64) error {
-	return oci.NewError(errcode.ErrorCodeDenied, "%s more would exceed the quota of %s: %s of %s are used; delete images there, or raise hosted.%s.quota",
+	return oci.NewError(errcode.ErrorCodeDenied, "%s more would exceed the quota of %s: %s of %s are used; delete images there and run sociable gc --grace 0s, or raise hosted.%s.quota",
 		humanize.IBytes(uint64(size)), up.Name, humanize.IBytes(uint64(used)), humanize.IBytes(uint64(up.Hosting.Quota)), up.Name)
 }
 
@@ -150,7 +150,7 @@ func (p *Proxy) pushError(what string, err error) error {
 	case errors.Is(err, storage.ErrFull):
 		u := p.store.Usage()
 		return &oci.Error{Code: errcode.ErrorCodeDenied, Err: err, Message: fmt.Sprintf(
-			"%s: this registry is full: hosted and pinned images fill storage.max_bytes (%s) or the disk; delete images, or raise it",
+			"%s: this registry is full: hosted and pinned images fill storage.max_bytes (%s) or the disk; delete images and run sociable gc --grace 0s, or raise it",
 			what, humanize.IBytes(uint64(max(0, u.Limit))))}
 	case errors.Is(err, storage.ErrDigest):
 		return &oci.Error{Code: errcode.ErrorCodeDigestInvalid, Message: what + ": the bytes that came do not match the digest", Err: err}

@@ -54,6 +54,7 @@ const (
 	CollectedBlob     = "blob"     // that a hosted repository had
 	CollectedMade     = "made"     // a zTOC or an index that was made here
 	CollectedUpload   = "upload"
+	CollectedOrphan   = "orphan" // bytes without a row, which a crash left
 )
 
 // Collected is one thing that goes.
@@ -75,8 +76,9 @@ type CollectReport struct {
 	Blobs     int           `json:"blobs"`     // that went from a repository
 	Made      int           `json:"made"`      // zTOCs and indexes
 	Uploads   int           `json:"uploads"`
-	Freed     int64         `json:"freed"` // bytes
-	Took      time.Duration `json:"took"`
+	Orphans   int           `json:"orphans"` // files that a crash left
+	Freed     int64         `json:"freed"`   // bytes
+	Took      time.Duration `json:"took_ns"`
 }
 
 // Collector removes garbage of a Store that is in use: content of hosted
@@ -129,6 +131,13 @@ func (c *Collector) Run(ctx context.Context) error {
 // found, if not nil, hears of each. ErrBusy while it runs already. It can be
 // broken off at any time: the next one does the rest.
 func (c *Collector) Collect(ctx context.Context, dry bool, found func(Collected)) (CollectReport, error) {
+	return c.CollectAfter(ctx, c.o.Grace, dry, found)
+}
+
+// CollectAfter is Collect with another grace than that of the options. With none,
+// what a client has pushed, or was told is here, may be gone by the time that it
+// sends the manifest: it is told so then.
+func (c *Collector) CollectAfter(ctx context.Context, grace time.Duration, dry bool, found func(Collected)) (CollectReport, error) {
 	select {
 	case c.running <- struct{}{}:
 	default:
@@ -139,13 +148,13 @@ func (c *Collector) Collect(ctx context.Context, dry bool, found func(Collected)
 		return CollectReport{}, err
 	}
 	start := time.Now()
-	g := &collection{c: c, s: c.s, now: c.s.now(), dry: dry, found: found, report: CollectReport{DryRun: dry}}
+	g := &collection{c: c, s: c.s, grace: grace, now: c.s.now(), dry: dry, found: found, report: CollectReport{DryRun: dry}}
 	err := g.all(ctx)
 	g.report.Took = time.Since(start)
 	if !dry {
 		c.m.ran(g.report, err)
 		c.log.InfoContext(ctx, "garbage collected", "tags", g.report.Tags, "manifests", g.report.Manifests, "blobs", g.report.Blobs,
-			"made", g.report.Made, "uploads", g.report.Uploads, "bytes", g.report.Freed, "dur", g.report.Took, "err", err)
+			"made", g.report.Made, "uploads", g.report.Uploads, "orphans", g.report.Orphans, "bytes", g.report.Freed, "dur", g.report.Took, "err", err)
 	}
 	if err != nil {
 		return g.report, fmt.Errorf("collect garbage: %w", err)
@@ -158,6 +167,7 @@ type collection struct {
 	c      *Collector
 	s      *Store
 	now    time.Time
+	grace  time.Duration
 	dry    bool
 	found  func(Collected)
 	report CollectReport
@@ -199,7 +209,38 @@ func (g *collection) all(ctx context.Context) error {
 			break
 		}
 	}
+	if err := g.orphans(ctx); err != nil {
+		return err
+	}
 	return g.lists(ctx)
+}
+
+// orphans removes what crashes left: bytes without a row, and files of uploads
+// and partials without one. Nobody is about to give them one: that is done with
+// the digest locked, or with the upload known.
+func (g *collection) orphans(ctx context.Context) error {
+	list, err := g.s.orphans(ctx)
+	if err != nil {
+		return err
+	}
+	for _, o := range list {
+		gone := true
+		if !g.dry {
+			gone, err = g.s.sweep(ctx, o)
+		} else if o.key == "" {
+			var kept bool
+			kept, err = g.s.keepHosted(ctx, o.d)
+			gone = !kept
+		}
+		if err != nil {
+			return err
+		}
+		if gone {
+			g.report.Freed += o.size
+			g.tell(Collected{What: CollectedOrphan, Digest: o.d, Upload: o.upload(), Bytes: o.size, Reason: "a crash left it"})
+		}
+	}
+	return nil
 }
 
 // lists forgets what upstreams listed for subjects that are not here and that
@@ -252,6 +293,8 @@ func (g *collection) tell(x Collected) {
 		r.Made++
 	case CollectedUpload:
 		r.Uploads++
+	case CollectedOrphan:
+		r.Orphans++
 	}
 	if g.found != nil {
 		g.found(x)

@@ -98,13 +98,18 @@ func (g *collection) tags(ctx context.Context, repo oci.Repo, rule *Retention) e
 func (g *collection) overdue(rows []TagRow, rule *Retention) (old []TagRow) {
 	rows = slices.DeleteFunc(rows, func(row TagRow) bool { return isReferrersTag(row.Tag) })
 	slices.SortFunc(rows, func(a, b TagRow) int { return cmp.Or(b.Checked.Compare(a.Checked), cmp.Compare(a.Tag, b.Tag)) })
-	for i, row := range rows {
+	last := 0 // those that stay for no other reason count
+	for _, row := range rows {
 		switch {
-		case i < rule.KeepLast,
-			rule.KeepFor > 0 && g.now.Sub(row.Checked) <= rule.KeepFor,
-			g.now.Sub(row.Checked) <= g.c.o.Grace,
-			slices.ContainsFunc(rule.KeepTags, func(p string) bool { ok, err := path.Match(p, row.Tag); return ok && err == nil }),
+		case slices.ContainsFunc(rule.KeepTags, func(p string) bool { ok, err := path.Match(p, row.Tag); return ok && err == nil }),
 			g.c.o.Immutable != nil && g.c.o.Immutable(row.Repo, row.Tag):
+			continue
+		}
+		last++
+		switch {
+		case last <= rule.KeepLast,
+			rule.KeepFor > 0 && g.now.Sub(row.Checked) <= rule.KeepFor,
+			g.now.Sub(row.Checked) <= g.grace:
 		default:
 			old = append(old, row)
 		}
@@ -147,7 +152,12 @@ func (g *collection) dropTags(ctx context.Context, rows []TagRow) error {
 				if err != nil {
 					return err
 				}
-				if err := tx.DeleteTag(row.Repo, row.Tag); err != nil {
+				err = tx.DeleteTag(row.Repo, row.Tag)
+				if err == nil {
+					target := g.s.target(tx, ContentRow{Digest: row.Digest, Manifest: true})
+					err = g.s.tellDropped(tx, Dropped{Repo: row.Repo, Tag: row.Tag, Target: target})
+				}
+				if err != nil {
 					return err
 				}
 				gone = append(gone, row)
@@ -256,7 +266,7 @@ func (g *collection) dropContent(ctx context.Context, list []doomed, rule *Reten
 				if x.why == "" {
 					continue // somebody needs it now
 				}
-				if err := errors.Join(deleteTags(tx, x.tags), DropContent(tx, row, g.now)); err != nil {
+				if err := errors.Join(deleteTags(tx, x.tags), g.s.dropContent(tx, row)); err != nil {
 					return err
 				}
 				gone = append(gone, x)

@@ -33,7 +33,7 @@ func (g *collection) content(tx Tx, row ContentRow, rule *Retention) (why string
 	}
 	unused := g.now.Sub(last)
 	if !row.Manifest {
-		if unused > g.c.o.Grace {
+		if unused > g.grace {
 			return "no manifest names it", nil
 		}
 		return "", nil
@@ -45,7 +45,7 @@ func (g *collection) content(tx Tx, row ContentRow, rule *Retention) (why string
 	if why != "" || lives || err != nil {
 		return why, err
 	}
-	if rule.Untagged > 0 && unused > max(rule.Untagged, g.c.o.Grace) {
+	if rule.Untagged > 0 && unused > max(rule.Untagged, g.grace) {
 		return fmt.Sprintf("without a tag, and not used for %s", unused.Round(time.Second)), nil
 	}
 	return "", nil
@@ -221,7 +221,7 @@ func (g *collection) manifest(tx Tx, row BlobRow, unused time.Duration) (fate, s
 	}
 	limit := g.c.o.Pulled
 	if !pulled {
-		limit = g.c.o.Grace
+		limit = g.grace
 	}
 	if pulled && limit <= 0 || unused <= limit {
 		return stays, "", nil
@@ -265,7 +265,7 @@ func (g *collection) manifest(tx Tx, row BlobRow, unused time.Duration) (fate, s
 
 // index judges a SOCI index: that of a manifest which is here stays.
 func (g *collection) index(tx Tx, row BlobRow, unused time.Duration) (fate, string, error) {
-	if unused <= g.c.o.Grace { // a client may have found it a moment ago
+	if unused <= g.grace { // a client may have found it a moment ago
 		return stays, "", nil
 	}
 	why := "its image is gone"
@@ -308,7 +308,7 @@ func (g *collection) converted(tx Tx, row BlobRow) (bool, error) {
 // zTOC judges one by the layer it was made of. One that layers share, which is
 // told from its rights, stays.
 func (g *collection) zTOC(tx Tx, row BlobRow, unused time.Duration) (fate, string, error) {
-	if unused <= g.c.o.Grace {
+	if unused <= g.grace {
 		return stays, "", nil
 	}
 	needed, err := found(tx.Layers(row.Of, func(l LayerRow) error {

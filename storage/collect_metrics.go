@@ -32,7 +32,7 @@ func newCollectMetrics(reg prometheus.Registerer) *collectMetrics {
 	for _, r := range []string{"ok", "error"} {
 		m.runs.WithLabelValues(r)
 	}
-	for _, w := range []string{CollectedTag, CollectedManifest, CollectedBlob, CollectedMade, CollectedUpload} {
+	for _, w := range []string{CollectedTag, CollectedManifest, CollectedBlob, CollectedMade, CollectedUpload, CollectedOrphan} {
 		m.removed.WithLabelValues(w)
 	}
 	return m
@@ -45,7 +45,7 @@ func (m *collectMetrics) ran(r CollectReport, err error) {
 	}
 	m.runs.WithLabelValues(result).Inc()
 	for what, n := range map[string]int{
-		CollectedTag: r.Tags, CollectedManifest: r.Manifests, CollectedBlob: r.Blobs, CollectedMade: r.Made, CollectedUpload: r.Uploads,
+		CollectedTag: r.Tags, CollectedManifest: r.Manifests, CollectedBlob: r.Blobs, CollectedMade: r.Made, CollectedUpload: r.Uploads, CollectedOrphan: r.Orphans,
 	} {
 		m.removed.WithLabelValues(what).Add(float64(n))
 	}

@@ -22,6 +22,15 @@ type orphan struct {
 	size int64
 }
 
+// upload is the id of the upload that the file is of, "" where it is of none.
+func (o orphan) upload() string {
+	id, ok := strings.CutPrefix(o.key, uploadPrefix)
+	if !ok {
+		return ""
+	}
+	return id
+}
+
 // sweepOnce removes what a crash left: bytes without a row, files of partials
 // without a row, and rows of partials without their bytes. It ends with ctx.
 func (s *Store) sweepOnce(ctx context.Context) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 
@@ -14,11 +15,16 @@ import (
 // Collector removes garbage; *storage.Collector is one.
 type Collector interface {
 	Collect(ctx context.Context, dry bool, found func(storage.Collected)) (storage.CollectReport, error)
+	// CollectAfter is Collect with another grace than the configuration's.
+	CollectAfter(ctx context.Context, grace time.Duration, dry bool, found func(storage.Collected)) (storage.CollectReport, error)
 }
 
 // GCRequest asks for a collection of garbage.
 type GCRequest struct {
 	DryRun bool `json:"dry_run,omitempty"`
+	// GraceSeconds is for how long what was pushed or asked for stays; absent: as
+	// configured.
+	GraceSeconds *float64 `json:"grace_seconds,omitempty"`
 }
 
 // GCEvent is one line of the answer to a GCRequest. The last has Report, and
@@ -52,7 +58,15 @@ func (s *Web) gc(life context.Context, w http.ResponseWriter, r *http.Request) e
 			cancel(err)
 		}
 	}
-	report, err := s.opt.Collector.Collect(ctx, q.DryRun, func(x storage.Collected) { tell(GCEvent{Collected: &x}) })
+	found := func(x storage.Collected) { tell(GCEvent{Collected: &x}) }
+	collect := s.opt.Collector.Collect
+	if q.GraceSeconds != nil {
+		grace := time.Duration(max(0, *q.GraceSeconds) * float64(time.Second))
+		collect = func(ctx context.Context, dry bool, found func(storage.Collected)) (storage.CollectReport, error) {
+			return s.opt.Collector.CollectAfter(ctx, grace, dry, found)
+		}
+	}
+	report, err := collect(ctx, q.DryRun, found)
 	if err != nil && !begun {
 		return operatorError(err)
 	}

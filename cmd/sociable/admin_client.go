@@ -121,7 +121,12 @@ func (c *adminClient) Check(ctx context.Context, q web.CheckRequest, tell func(w
 
 // Collect reads the answer as it comes, however long that takes.
 func (c *adminClient) Collect(ctx context.Context, q collectQuery, found func(storage.Collected)) (storage.CollectReport, error) {
-	resp, err := c.send(ctx, http.MethodPost, "/api/v1/gc", web.GCRequest{DryRun: q.DryRun})
+	in := web.GCRequest{DryRun: q.DryRun}
+	if q.Grace != nil {
+		seconds := q.Grace.Seconds()
+		in.GraceSeconds = &seconds
+	}
+	resp, err := c.send(ctx, http.MethodPost, "/api/v1/gc", in)
 	if err != nil {
 		return storage.CollectReport{}, err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os/signal"
@@ -17,6 +18,7 @@ import (
 func newGCCommand() *cobra.Command {
 	var flags storeFlags
 	var q collectQuery
+	var grace time.Duration
 	file := configFlags{}
 	cmd := &cobra.Command{
 		Use:   "gc",
@@ -24,18 +26,30 @@ func newGCCommand() *cobra.Command {
 		Long: `Remove what nothing needs any more: of hosted repositories the tags that no rule
 of the configuration keeps, manifests without a tag where a rule says so,
 referrers of what was deleted, blobs that no manifest names, and uploads that
-were given up; and images that were pulled through and not used for a long time,
+were given up, and files that a crash left; and images that were pulled through and not used for a long time,
 with what was made here of them. What is pinned stays.
 
 A running server does it beside its work, by its own configuration; where none
 runs, the store is opened, and --config says by which rules. With --dry-run
-nothing is removed, and what would be is listed.`,
+nothing is removed, and what would be is listed.
+
+What was pushed or asked for within gc.grace stays in any case, so that a client
+that pushes an image finds all of it when it sends the manifest. To have the room
+of images that were deleted just now, give a shorter --grace; with 0s, a client
+in the middle of a push may be told that a blob is missing, and has to push again.`,
 		Example: `  sociable gc --dry-run
+  sociable gc --grace 0s
   sociable gc --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
+			if cmd.Flags().Changed("grace") {
+				if grace < 0 {
+					return usageError{error: errors.New("--grace: want 0s or more")}
+				}
+				q.Grace = &grace
+			}
 			q.options = func(s *storage.Store) (storage.CollectOptions, error) {
 				cfg, _, err := file.load(cmd)
 				if err != nil {
@@ -50,6 +64,7 @@ nothing is removed, and what would be is listed.`,
 	}
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&q.DryRun, "dry-run", false, "say what would go, and remove nothing")
+	cmd.Flags().DurationVar(&grace, "grace", 0, "what was pushed or asked for stays so `LONG`, in place of gc.grace")
 	cmd.Flags().StringVarP(&file.file, "config", "c", "", "the rules are in `FILE`, where no server runs")
 	return cmd
 }
@@ -57,6 +72,7 @@ nothing is removed, and what would be is listed.`,
 // collectQuery is a request to collect garbage.
 type collectQuery struct {
 	DryRun bool
+	Grace  *time.Duration // nil: the configuration's
 	// options gives those of the configuration, where no server has its own.
 	options func(*storage.Store) (storage.CollectOptions, error)
 }
@@ -80,8 +96,8 @@ func runGC(ctx context.Context, w io.Writer, api adminAPI, q collectQuery, asJSO
 	if q.DryRun {
 		verb = "would go"
 	}
-	_, err = fmt.Fprintf(w, "%d tags, %d manifests, %d blobs, %d uploads and %d zTOCs and indexes %s; %s in %s\n",
-		report.Tags, report.Manifests, report.Blobs, report.Uploads, report.Made, verb,
+	_, err = fmt.Fprintf(w, "%d tags, %d manifests, %d blobs, %d uploads, %d orphans and %d zTOCs and indexes %s; %s in %s\n",
+		report.Tags, report.Manifests, report.Blobs, report.Uploads, report.Orphans, report.Made, verb,
 		humanize.IBytes(uint64(report.Freed)), report.Took.Round(time.Millisecond))
 	return err
 }
@@ -91,6 +107,8 @@ func printCollected(w io.Writer, x storage.Collected) {
 	switch {
 	case x.Tag != "":
 		name += ":" + x.Tag
+	case x.Upload != "" && name == "":
+		name = "upload " + x.Upload
 	case x.Upload != "":
 		name += " " + x.Upload
 	case name == "":

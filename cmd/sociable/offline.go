@@ -103,6 +103,9 @@ func (o *offline) Collect(ctx context.Context, q collectQuery, found func(storag
 	if err != nil {
 		return storage.CollectReport{}, err
 	}
+	if q.Grace != nil {
+		options.Grace = *q.Grace
+	}
 	return storage.NewCollector(options).Collect(ctx, q.DryRun, found)
 }
 
