@@ -9,6 +9,7 @@ import (
 const (
 	readBlock  = 64 << 10 // what is read of the zTOC at once
 	maxVTables = 4096     // vtables that are remembered
+	maxFields  = 14       // fields of a table that are looked at: what an entry has
 )
 
 // fbReader reads a FlatBuffers buffer that nobody vouches for, and no more of
@@ -131,8 +132,12 @@ func (f *fbReader) table(off int64) table {
 		f.invalid("vtable of %d bytes at %d", size, at)
 		return table{}
 	}
-	p := f.bytes(at+4, size-4)
-	if p == nil {
+	if size > f.size-at {
+		f.invalid("vtable of %d bytes at %d runs over the end", size, at)
+		return table{}
+	}
+	p := f.bytes(at+4, min(size-4, 2*maxFields))
+	if p == nil && f.err != nil {
 		return table{}
 	}
 	vt := make([]uint16, len(p)/2)

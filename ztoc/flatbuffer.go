@@ -22,14 +22,14 @@ type fbWriter struct {
 	err   error  // of the spill; what follows is lost
 
 	vtables map[vtable]int64
-	slots   [14]int64 // of the table under way; 0 is unset
-	start   int64     // position at which it began
+	slots   [maxFields]int64 // of the table under way; 0 is unset
+	start   int64            // position at which it began
 }
 
 // vtable is the content by which vtables are shared: the entries alone.
 type vtable struct {
 	n       int
-	entries [14]uint16
+	entries [maxFields]uint16
 }
 
 func newFBWriter(s *spill) *fbWriter {
@@ -171,7 +171,7 @@ func (w *fbWriter) vector(n int, at func(int) int64) int64 {
 // begin starts a table.
 func (w *fbWriter) begin() {
 	w.start = w.n
-	w.slots = [14]int64{}
+	w.slots = [maxFields]int64{}
 }
 
 func (w *fbWriter) ref(slot int, p int64) {
