@@ -46,9 +46,10 @@ vet:
 unit:
 	CGO_ENABLED=1 $(GO) test -race -timeout 10m ./...
 
-## purego      the zTOC engine without unsafe, too; its decoder is fuzzed for a moment in both builds
+## purego      the zTOC engine without unsafe, too; the memory it takes, and a moment's fuzzing of its decoder, in both builds
 purego:
 	$(GO) test -tags purego ./ztoc/...
+	$(GO) test -run '^TestMemory$$' ./ztoc
 	for tags in '' purego; do \
 		$(GO) test -tags "$$tags" -run '^$$' -fuzz '^FuzzInflate$$' -fuzztime 5s -fuzzminimizetime 1x ./ztoc/internal/inflate || exit 1; \
 	done

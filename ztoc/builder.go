@@ -1,6 +1,7 @@
 package ztoc
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -252,7 +253,7 @@ func (b *Builder) result() (*Result, error) {
 	c := contents{
 		compressedSize: table.size, archiveSize: tar.archive, compression: b.opt.Compression,
 		entries: tar.entries, numEntries: tar.count,
-		table: table, zinfo: zinfo, zinfoSize: n, links: linksBack{},
+		table: table, zinfo: zinfo, zinfoSize: n,
 	}
 	parts, size, err := c.marshal(b.spill, b.opt.MaxSize)
 	if err != nil {
@@ -274,10 +275,8 @@ func (b *Builder) result() (*Result, error) {
 	case b.opt.DiffID:
 		r.DiffID = digest.NewDigest(digest.SHA256, b.spans.layer)
 	}
-	for _, err := range []error{tar.reject.err, b.codec.verdict(), c.links.verdict(), tar.reject.pastEnd(tar.archive)} {
-		if r.ClientVerdict == nil {
-			r.ClientVerdict = err
-		}
+	if r.ClientVerdict, err = b.verdict(&c.links, parts, size); err != nil {
+		return nil, err
 	}
 	h := digest.SHA256.Digester()
 	if _, err := b.spill.writeTo(h.Hash(), parts); err != nil {
@@ -285,6 +284,25 @@ func (b *Builder) result() (*Result, error) {
 	}
 	r.Digest = h.Digest()
 	return r, nil
+}
+
+// verdict is what clients say to the zTOC: a *RejectError, or nil.
+func (b *Builder) verdict(links *linksBack, parts []extent, size int64) (reject, err error) {
+	tar := b.stream.tar
+	if reject = tar.reject.err; reject == nil {
+		reject = b.codec.verdict()
+	}
+	if reject != nil {
+		return reject, nil
+	}
+	err = links.verdict(b.spill.reader(parts), size)
+	if dead := new(RejectError); errors.As(err, &dead) {
+		return dead, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return tar.reject.pastEnd(tar.archive), nil
 }
 
 // Result is a finished zTOC and what was learnt of the layer on the way.

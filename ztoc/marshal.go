@@ -24,7 +24,7 @@ func (c *contents) marshal(s *spill, maxSize int64) ([]extent, int64, error) {
 	w := newFBWriter(s)
 	version := w.text(Version)
 	tool := w.text(BuildTool)
-	metadata, err := c.writeEntries(w)
+	metadata, err := c.writeEntries(w, maxSize)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -81,17 +81,20 @@ func (c *contents) writeDigests(w *fbWriter) int64 {
 	return w.vector(n, func(i int) int64 { return first + int64(i)*step })
 }
 
-// writeEntries writes the table of each file and the vector of them.
-func (c *contents) writeEntries(w *fbWriter) (int64, error) {
-	at := make([]uint32, c.numEntries)
-	i := c.numEntries
+// writeEntries writes the table of each file and the vector of them. Both go
+// from the last to the first.
+func (c *contents) writeEntries(w *fbWriter, maxSize int64) (int64, error) {
+	at := positions{spill: w.spill}
 	ew := entryWriter{w: w}
 	err := c.entries.backward(func(p []byte) error {
-		i--
 		ew.entry.decode(p)
-		c.links.entry(&ew.entry)
-		at[i] = uint32(ew.write())
-		if w.n > maxZTOC {
+		if err := c.links.entry(&ew.entry); err != nil {
+			return err
+		}
+		if err := at.add(uint32(ew.write())); err != nil {
+			return err
+		}
+		if w.n > maxSize {
 			return refuse(ClassLimit, ew.entry.num[0], fmt.Errorf("ztoc: %w", ErrTooLarge))
 		}
 		return w.err
@@ -99,7 +102,14 @@ func (c *contents) writeEntries(w *fbWriter) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return w.vector(c.numEntries, func(i int) int64 { return int64(at[i]) }), nil
+	v := w.vector(c.numEntries, func(int) int64 {
+		p, e := at.next()
+		if err == nil {
+			err = e
+		}
+		return int64(p)
+	})
+	return v, err
 }
 
 // entryWriter writes entries. It keeps what one needs for the next.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sort"
 	"sync"
 )
 
@@ -63,6 +64,46 @@ func (s *spill) bytes(e extent, buf []byte) ([]byte, error) {
 		return nil, fmt.Errorf("read %d bytes of the spill file: %w", e.n, err)
 	}
 	return buf, nil
+}
+
+// extentReader reads extents as one file.
+type extentReader struct {
+	spill *spill
+	es    []extent
+	at    []int64 // where each begins
+}
+
+func (s *spill) reader(es []extent) *extentReader {
+	r := &extentReader{spill: s, es: es, at: make([]int64, len(es))}
+	var at int64
+	for i, e := range es {
+		r.at[i] = at
+		at += e.n
+	}
+	return r
+}
+
+// ReadAt implements io.ReaderAt.
+func (r *extentReader) ReadAt(p []byte, off int64) (int, error) {
+	i := sort.Search(len(r.at), func(i int) bool { return r.at[i] > off }) - 1
+	total := 0
+	for ; total < len(p); i++ {
+		if i < 0 || i >= len(r.es) {
+			return total, io.EOF
+		}
+		e, from := r.es[i], off+int64(total)-r.at[i]
+		if from >= e.n {
+			continue
+		}
+		q := p[total:min(len(p), total+int(e.n-from))]
+		if e.mem != nil {
+			copy(q, e.mem[from:])
+		} else if _, err := r.spill.f.ReadAt(q, e.off+from); err != nil {
+			return total, fmt.Errorf("read %d bytes of the spill file: %w", len(q), err)
+		}
+		total += len(q)
+	}
+	return total, nil
 }
 
 const (

@@ -4,7 +4,7 @@ import "encoding/binary"
 
 const (
 	tapeChunk  = 64 << 10
-	tapeMemory = 64 // chunks that are kept in memory; the rest is spilled
+	tapeMemory = 2 << 20 // bytes that are kept in memory; the rest is spilled
 )
 
 // tape keeps records until they are read back, last one first. Each is followed
@@ -12,7 +12,7 @@ const (
 type tape struct {
 	spill *spill
 	full  []extent
-	inMem int
+	inMem int // bytes of memory that full holds
 	cur   []byte
 	bytes int64
 }
@@ -23,7 +23,7 @@ func (t *tape) add(n int, fill func([]byte) []byte) error {
 		if err := t.flush(); err != nil {
 			return err
 		}
-		if n+4 > cap(t.cur) {
+		if n+4 > cap(t.cur) { // flush has left none, or one that is too small
 			t.cur = make([]byte, 0, max(tapeChunk, n+4))
 		}
 	}
@@ -39,9 +39,10 @@ func (t *tape) flush() error {
 	if len(t.cur) == 0 {
 		return nil
 	}
-	if t.inMem < tapeMemory {
+	// A chunk that was made for a large record is used again, not kept.
+	if cap(t.cur) == tapeChunk && t.inMem+tapeChunk <= tapeMemory {
 		t.full = append(t.full, extent{mem: t.cur, n: int64(len(t.cur))})
-		t.inMem++
+		t.inMem += tapeChunk
 		t.cur = nil
 		return nil
 	}

@@ -1,12 +1,8 @@
 package ztoc
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"maps"
-	"path"
-	"slices"
 	"sort"
 )
 
@@ -49,7 +45,7 @@ func (z *ZTOC) CheckClient() error {
 	if err := z.checkSpans(); err != nil {
 		return err
 	}
-	if len(links) == 0 {
+	if len(links.seen) == 0 {
 		return pastEnd
 	}
 	for e, err := range z.Entries() {
@@ -61,14 +57,14 @@ func (z *ZTOC) CheckClient() error {
 				return err
 			}
 		}
-		links.seen(cleanEntry([]byte(e.Name)))
+		links.entry(e.Name)
 	}
 	return pastEnd
 }
 
 // checkEntries sees whether entries lie one behind the other, and gives the
 // targets of all hard links, and whether a file goes on behind the archive.
-func (z *ZTOC) checkEntries() (links linkTargets, pastEnd, err error) {
+func (z *ZTOC) checkEntries() (links *linkTargets, pastEnd, err error) {
 	var r reject
 	type extentOf struct {
 		off, size int64
@@ -76,13 +72,13 @@ func (z *ZTOC) checkEntries() (links linkTargets, pastEnd, err error) {
 	}
 	var all []extentOf
 	sorted := true
-	links = linkTargets{}
+	links = &linkTargets{seen: map[uint64]bool{}}
 	for e, err := range z.Entries() {
 		if err != nil {
 			return nil, nil, err
 		}
 		if e.Type == TypeHardlink {
-			links[string(cleanEntry([]byte(e.Linkname)))] = false
+			links.want(e.Linkname)
 		}
 		sorted = sorted && (len(all) == 0 || all[len(all)-1].off <= e.Offset)
 		all = append(all, extentOf{e.Offset, e.Size, e.Type == TypeReg})
@@ -148,79 +144,4 @@ func (r *reject) pastEnd(archive int64) error {
 		return nil
 	}
 	return &RejectError{RejectPastEnd, fmt.Sprintf("a file goes on until %d, the archive until %d", r.end, archive)}
-}
-
-// linkTargets are the files that hard links name, and whether there is such a
-// file yet: an entry of that name, or one inside a directory of that name.
-type linkTargets map[string]bool
-
-// seen notes an entry by its clean name.
-func (l linkTargets) seen(name []byte) {
-	for i := len(name); i > 0; i = bytes.LastIndexByte(name[:i], '/') {
-		if there, ok := l[string(name[:i])]; ok && !there {
-			l[string(name[:i])] = true
-		}
-	}
-}
-
-// check says whether a link leads to a file seen before it.
-func (l linkTargets) check(name, link string) error {
-	target := string(cleanEntry([]byte(link)))
-	if target == "" || l[target] {
-		return nil
-	}
-	return deadLink(name, link)
-}
-
-func deadLink(name, link string) *RejectError {
-	return &RejectError{RejectHardlink, fmt.Sprintf("%q links to %q, which is not in front of it", name, link)}
-}
-
-// linksBack is the same for entries that come last one first: the targets for
-// which there is no file yet, with the last link to each.
-type linksBack map[string]string
-
-// entry notes an entry, and its target if it is a hard link.
-func (l linksBack) entry(e *rawEntry) {
-	isLink := entryTypes[e.kind] == TypeHardlink
-	if len(l) == 0 && !isLink {
-		return
-	}
-	name := cleanEntry(e.str[0])
-	for i := len(name); i > 0; i = bytes.LastIndexByte(name[:i], '/') {
-		delete(l, string(name[:i]))
-	}
-	if isLink {
-		if target := cleanEntry(e.str[1]); len(target) > 0 {
-			l[string(target)] = string(e.str[0])
-		}
-	}
-}
-
-// verdict is whether any link leads nowhere.
-func (l linksBack) verdict() error {
-	if len(l) == 0 {
-		return nil
-	}
-	target := slices.Min(slices.Collect(maps.Keys(l)))
-	return deadLink(l[target], target)
-}
-
-// cleanEntry is the path that an entry has in an unpacked layer, without a
-// slash at either end. Names that are nearly clean, as most are, are not copied.
-func cleanEntry(name []byte) []byte {
-	name = bytes.TrimPrefix(name, []byte("./"))
-	name = bytes.TrimSuffix(name, []byte("/"))
-	if len(name) > 0 && name[0] != '/' && name[0] != '.' && !bytes.Contains(name, []byte("//")) && !bytes.Contains(name, []byte("/.")) {
-		return name
-	}
-	return []byte(cleanPath(string(name)))
-}
-
-// cleanPath is cleanEntry for strings.
-func cleanPath(name string) string {
-	if name = path.Clean("/" + name); name == "/" {
-		return ""
-	}
-	return name[1:]
 }
