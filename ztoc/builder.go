@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -127,7 +128,8 @@ func NewBuilder(spanSize int64, o Options) (*Builder, error) {
 }
 
 // Write takes the layer's next bytes; it keeps nothing of p. An error is an
-// *Error when the layer is refused, and then every further call gives it too.
+// *Error when the layer is refused, and then every further call gives it too,
+// until Finish or Abort; ErrAborted from then on.
 func (b *Builder) Write(p []byte) (int, error) {
 	total := 0
 	for len(p) > 0 {
@@ -169,6 +171,9 @@ func (b *Builder) ReadFrom(r io.Reader) (int64, error) {
 
 // fault is what has gone wrong so far.
 func (b *Builder) fault() error {
+	if b.over {
+		return ErrAborted
+	}
 	if b.err == nil {
 		if p := b.stream.fault.Load(); p != nil {
 			b.err = *p
@@ -201,11 +206,11 @@ func (b *Builder) Finish() (*Result, error) {
 	if b.over {
 		return nil, ErrAborted
 	}
-	b.over = true
 	if b.fault() == nil {
 		b.advance(true)
 		b.codec.close()
 	}
+	b.over = true
 	b.stop()
 	b.spans.finish()
 	err := b.stream.finish(b.err)
@@ -338,8 +343,14 @@ func (r *Result) Unfit() error {
 	return r.ClientVerdict
 }
 
-// WriteTo writes the zTOC. It may be called again until Close.
-func (r *Result) WriteTo(w io.Writer) (int64, error) { return r.spill.writeTo(w, r.parts) }
+// WriteTo writes the zTOC. It may be called again until Close; then it gives
+// os.ErrClosed.
+func (r *Result) WriteTo(w io.Writer) (int64, error) {
+	if r.parts == nil {
+		return 0, fmt.Errorf("write ztoc: %w", os.ErrClosed)
+	}
+	return r.spill.writeTo(w, r.parts)
+}
 
 // Close frees what the zTOC was kept in.
 func (r *Result) Close() error {

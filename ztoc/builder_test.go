@@ -109,6 +109,9 @@ func TestEarlyRefusal(t *testing.T) {
 			t.Fatal(err)
 		}
 		n, werr := b.Write(layer)
+		if again, err := b.Write(layer[:1]); tc.early && (again != 0 || !errors.Is(err, werr)) {
+			t.Errorf("after the refusal: %d, %v", again, err)
+		}
 		_, err = b.Finish()
 		var e *Error
 		if !errors.As(err, &e) || e.Class != tc.class {
@@ -116,9 +119,6 @@ func TestEarlyRefusal(t *testing.T) {
 		}
 		if tc.early != (werr != nil) || tc.early != (n < len(layer)) {
 			t.Errorf("early %t: wrote %d of %d bytes, %v", tc.early, n, len(layer), werr)
-		}
-		if again, err2 := b.Write(layer[:1]); tc.early && (again != 0 || !errors.Is(err2, werr)) {
-			t.Errorf("after the refusal: %d, %v", again, err2)
 		}
 		b.Abort()
 	}
@@ -205,6 +205,7 @@ func TestAbort(t *testing.T) {
 		if _, err := b.Finish(); !errors.Is(err, ErrAborted) {
 			t.Errorf("Finish after Abort: %v", err)
 		}
+		takesNothing(t, b)
 	}
 	b, err := NewBuilder(0, Options{SpillDir: dir})
 	if err != nil {
@@ -222,11 +223,26 @@ func TestAbort(t *testing.T) {
 	if _, err := b.Finish(); err == nil {
 		t.Error("finished twice")
 	}
+	takesNothing(t, b)
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
+	if n, err := r.WriteTo(io.Discard); n != 0 || !errors.Is(err, os.ErrClosed) {
+		t.Errorf("after Close: wrote %d bytes, %v", n, err)
+	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// takesNothing sees that a Builder that is over says so, however much comes.
+func takesNothing(t *testing.T, b *Builder) {
+	t.Helper()
+	if n, err := b.Write(make([]byte, 2*inputSize)); n != 0 || !errors.Is(err, ErrAborted) {
+		t.Errorf("Write when it is over: %d, %v", n, err)
+	}
+	if n, err := b.ReadFrom(bytes.NewReader(make([]byte, 2*inputSize))); n != 0 || !errors.Is(err, ErrAborted) {
+		t.Errorf("ReadFrom when it is over: %d, %v", n, err)
 	}
 }
 

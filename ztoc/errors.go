@@ -29,7 +29,8 @@ var (
 	ErrTrailing    = errors.New("data after the last gzip member")
 	ErrUnsupported = errors.New("not supported")
 	ErrTooLarge    = errors.New("too large")
-	ErrAborted     = errors.New("build aborted")
+	// ErrAborted is what a Builder gives after Finish or Abort.
+	ErrAborted = errors.New("build is over")
 	// ErrInvalid is what every error of Parse and of a zTOC's methods is, when
 	// the zTOC is at fault.
 	ErrInvalid = errors.New("invalid ztoc")
