@@ -14,17 +14,35 @@ const (
 // codes decodes symbols until the block ends, which it reports, or a buffer is
 // used up.
 func (d *Decoder) codes() (done bool, err error) {
-	srcEnd := d.End - srcTurn
-	if d.Last {
-		srcEnd = d.End + srcTurn/2
+	if done, err = d.symbols(d.End-srcTurn, d.Limit); done || err != nil || !d.Last {
+		return done, err
 	}
-	if d.Pos > srcEnd || d.W >= d.Limit {
+	// Near the end of all input, turn by turn: what a turn decodes of the zeros
+	// behind it is taken back.
+	for d.Pos <= d.End && d.W < d.Limit {
+		w := d.W
+		done, err = d.symbols(d.End+srcTurn/2, w+1)
+		if cut := d.overrun(); cut != nil {
+			d.W = w
+			return false, cut
+		}
+		if done || err != nil {
+			return done, err
+		}
+	}
+	return false, nil
+}
+
+// symbols decodes symbols in turns that begin at or before Src[srcEnd] and
+// before Dst[limit].
+func (d *Decoder) symbols(srcEnd, limit int) (done bool, err error) {
+	if d.Pos > srcEnd || d.W >= limit {
 		return false, nil
 	}
 	bb := uint64(d.Src[d.Pos]) >> (d.Bit & 7)
 	nb := 8 - uint64(d.Bit)
 	src, dst, nb, how := decodeSymbols(d.tab, at(d.Src, d.Pos+1), at(d.Src, srcEnd),
-		at(d.Dst, d.W), at(d.Dst, d.Limit), at(d.Dst, d.Low), bb, nb)
+		at(d.Dst, d.W), at(d.Dst, limit), at(d.Dst, d.Low), bb, nb)
 	p := (between(at(d.Src, 0), src))*8 - int(nb)
 	d.Pos, d.Bit = p>>3, p&7
 	d.W = between(at(d.Dst, 0), dst)

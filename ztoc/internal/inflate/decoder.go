@@ -326,6 +326,7 @@ func (d *Decoder) readLengths(lens []uint8, table *[1 << 7]uint8) error {
 		switch sym {
 		case 16:
 			if i == 0 {
+				d.goTo(pos, nb)
 				return d.fault("repeat of no code length")
 			}
 			v, times, extra = lens[i-1], 3+uint(bb&3), 2
@@ -337,13 +338,19 @@ func (d *Decoder) readLengths(lens []uint8, table *[1 << 7]uint8) error {
 		bb >>= extra
 		nb -= extra
 		if i+int(times) > len(lens) {
+			d.goTo(pos, nb)
 			return d.fault("code lengths run over their number")
 		}
 		for end := i + int(times); i < end; i++ {
 			lens[i] = v
 		}
 	}
+	d.goTo(pos, nb)
+	return nil
+}
+
+// goTo goes to nb bits before Src[pos].
+func (d *Decoder) goTo(pos int, nb uint) {
 	at := pos*8 - int(nb)
 	d.Pos, d.Bit = at>>3, at&7
-	return nil
 }

@@ -145,6 +145,32 @@ func TestLevels(t *testing.T) {
 	}
 }
 
+// TestCut cuts streams wherever that may matter: it is said that they are cut, and
+// what is decoded of them is what they hold.
+func TestCut(t *testing.T) {
+	for name, text := range samples() {
+		for _, level := range []int{flate.HuffmanOnly, 1, 6} {
+			var b bytes.Buffer
+			w, err := flate.NewWriter(&b, level)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Write(text)
+			w.Close()
+			data := b.Bytes()
+			for n := range data {
+				if n > 300 && n < len(data)-100 {
+					continue
+				}
+				out, _, err := decode(data[:n], len(data), len(text)+1)
+				if !errors.Is(err, ErrTruncated) || !bytes.HasPrefix(text, out) {
+					t.Fatalf("%s, level %d, cut at %d of %d: %d bytes, %v", name, level, n, len(data), len(out), err)
+				}
+			}
+		}
+	}
+}
+
 // TestDamaged flips bits and cuts.
 func TestDamaged(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
