@@ -113,7 +113,7 @@ func NewBuilder(spanSize int64, o Options) (*Builder, error) {
 	case Gzip:
 		b.codec = newGzipCodec(b)
 	case Uncompressed:
-		b.codec = &plainCodec{spanSize: spanSize}
+		b.codec = &plainCodec{spanSize: spanSize, maxSize: b.opt.MaxSize}
 		compressed = func(p *parcel) {
 			b.spans.take(p)
 			b.stream.output(p.buf[:p.n])

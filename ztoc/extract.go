@@ -22,16 +22,17 @@ const (
 )
 
 // Extract writes the content of a file to w, reading only the spans of layer
-// that hold it. The digest of each is checked. It follows hard links. name is
-// as in Lookup. Errors: ErrNotFound, ErrUnsupported for what is not a file,
+// that hold it. The digest of each is checked. A hard link is the file in front
+// of it that it names, though another of that name may come later. name is as in
+// Lookup. Errors: ErrNotFound, ErrUnsupported for what is not a file,
 // ErrDigest, ErrInvalid, or those of layer and w.
 func (z *ZTOC) Extract(ctx context.Context, name string, layer io.ReaderAt, w io.Writer) (int64, error) {
-	e, err := z.Lookup(name)
+	e, at, err := z.lookup(name, z.entries.n)
 	for i := 0; err == nil && e.Type == TypeHardlink; i++ {
 		if i == maxLinks {
 			return 0, fmt.Errorf("%s: too many hard links: %w", name, ErrInvalid)
 		}
-		e, err = z.Lookup(e.Linkname)
+		e, at, err = z.lookup(e.Linkname, at)
 	}
 	if err != nil {
 		return 0, err
@@ -93,6 +94,9 @@ func (z *ZTOC) ReadRange(ctx context.Context, off, n int64, layer io.ReaderAt, w
 // readSpan writes what span i has of the uncompressed bytes [from, to); to < 0
 // is the end of the stream.
 func (z *ZTOC) readSpan(ctx context.Context, s *spanInfo, i int, from, to int64, layer io.ReaderAt, w io.Writer) (int64, error) {
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
 	sp := s.table.Span(i)
 	src := io.NewSectionReader(layer, sp.Off, sp.End-sp.Off)
 	if err := verifySpan(ctx, &src, sp); err != nil {
@@ -103,7 +107,7 @@ func (z *ZTOC) readSpan(ctx context.Context, s *spanInfo, i int, from, to int64,
 			to = sp.End
 		}
 		part := io.NewSectionReader(src, from-sp.Off, min(to, sp.End)-from)
-		n, err := io.Copy(w, part)
+		n, err := io.Copy(w, &ctxReader{ctx, part})
 		if err == nil && n < to-from {
 			err = fmt.Errorf("span %d: %w", i, ErrTruncated)
 		}
@@ -117,7 +121,10 @@ func (z *ZTOC) readSpan(ctx context.Context, s *spanInfo, i int, from, to int64,
 		}
 	}
 	x := extractors.Get().(*extractor)
-	defer extractors.Put(x)
+	defer func() {
+		x.src = nil // may be a whole span
+		extractors.Put(x)
+	}()
 	x.start(src, int(s.bits[i]), window)
 	x.skip = from - s.out[i]
 	x.left = to - from
@@ -204,13 +211,13 @@ func (x *extractor) start(src io.Reader, bits int, window []byte) {
 	x.src, x.from = src, inflate.Window
 }
 
-// run decodes until all that is wanted is written, or the span ends.
+// run decodes until all that is wanted is written, or the stream ends.
 func (x *extractor) run(ctx context.Context, w io.Writer) (int64, error) {
 	g := &x.g
 	var total int64
 	for {
 		ev, err := g.next()
-		cut := errors.Is(err, ErrTruncated) // where the span ends, which is in the middle of the stream
+		cut := errors.Is(err, ErrTruncated) // all of the span is decoded that could be
 		if err != nil && !cut {
 			return total, fmt.Errorf("%w: %w", errors.Unwrap(err), ErrInvalid)
 		}
@@ -219,7 +226,11 @@ func (x *extractor) run(ctx context.Context, w io.Writer) (int64, error) {
 		switch {
 		case werr != nil:
 			return total, werr
-		case x.left == 0 || cut || ev == inputEnded:
+		case x.left == 0:
+			return total, nil
+		case cut:
+			return total, fmt.Errorf("%w: %w", ErrTruncated, ErrInvalid)
+		case ev == inputEnded:
 			return total, nil
 		case ev == needInput:
 			if err := x.fill(ctx); err != nil {

@@ -5,11 +5,12 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"path"
-	"sync"
+	"sync/atomic"
 )
 
 // ZTOC is a zTOC that is read where it lies: entries, spans and checkpoints
@@ -32,7 +33,14 @@ type ZTOC struct {
 	zinfo     vector
 	implicit  int // 1 if checkpoint 0 is left out, as in the oldest zTOCs
 	maxSpanID int32
-	spans     func() (*spanInfo, error)
+	known     atomic.Pointer[spansRead]
+}
+
+// spansRead is what came of reading the spans, of what the zTOC itself is to
+// blame for or praise.
+type spansRead struct {
+	info *spanInfo
+	err  error
 }
 
 // maxNames bounds the versions and tools that Parse takes.
@@ -64,7 +72,6 @@ func Parse(r io.ReaderAt, size int64) (*ZTOC, error) {
 		return nil, fmt.Errorf("parse ztoc: %w", f.err)
 	}
 	z.NumEntries = int(z.entries.n)
-	z.spans = sync.OnceValues(z.readSpans)
 	return z, nil
 }
 
@@ -138,6 +145,18 @@ type spanInfo struct {
 	table SpanTable
 	out   []int64 // start in the uncompressed stream; never falls
 	bits  []uint8 // 0..7: how many high bits of the first byte belong to the span; 0 is all 8
+}
+
+// spans reads the spans once; again when the reader failed.
+func (z *ZTOC) spans() (*spanInfo, error) {
+	if k := z.known.Load(); k != nil {
+		return k.info, k.err
+	}
+	s, err := z.readSpans()
+	if err == nil || errors.Is(err, ErrInvalid) {
+		z.known.Store(&spansRead{s, err})
+	}
+	return s, err
 }
 
 // readSpans reads all digests and the heads of all checkpoints.
@@ -273,45 +292,44 @@ func (z *ZTOC) Entries() iter.Seq2[Entry, error] {
 	}
 }
 
-// Lookup finds a file by its name in the tar, or by one that means the same
+// Lookup finds a file by its name in the tar, or by any that means the same
 // path. Of several it gives the last, which is the one that an unpacked layer
 // shows. ErrNotFound, ErrInvalid, or the reader's error.
 func (z *ZTOC) Lookup(name string) (Entry, error) {
+	e, _, err := z.lookup(name, z.entries.n)
+	return e, err
+}
+
+// lookup is Lookup among the first n entries. It gives the entry's number, too.
+func (z *ZTOC) lookup(name string, n int64) (Entry, int64, error) {
 	er := newEntryReader(z)
 	clean := cleanPath(name)
 	base := []byte(path.Base("/" + clean))
-	exact, same := int64(-1), int64(-1)
-	for i := range z.entries.n {
+	found := int64(-1)
+	for i := range n {
 		got := er.name(i)
 		if er.f.err != nil {
-			return Entry{}, fmt.Errorf("read ztoc entry %d: %w", i, er.f.err)
+			return Entry{}, 0, fmt.Errorf("read ztoc entry %d: %w", i, er.f.err)
 		}
-		switch {
-		case string(got) == name:
-			exact = i
-		case exact < 0 && hasBase(got, base) && cleanPath(string(got)) == clean:
-			same = i
+		if hasBase(got, base) && cleanPath(string(got)) == clean {
+			found = i
 		}
 	}
-	i := max(exact, same)
-	if exact >= 0 {
-		i = exact
-	}
-	if i < 0 {
-		return Entry{}, fmt.Errorf("%s: %w", name, ErrNotFound)
+	if found < 0 {
+		return Entry{}, 0, fmt.Errorf("%s: %w", name, ErrNotFound)
 	}
 	er.last = 0
-	e := er.read(i)
+	e := er.read(found)
 	if er.f.err != nil {
-		return Entry{}, fmt.Errorf("read ztoc entry %d: %w", i, er.f.err)
+		return Entry{}, 0, fmt.Errorf("read ztoc entry %d: %w", found, er.f.err)
 	}
-	return e, nil
+	return e, found, nil
 }
 
 // hasBase says that a name may mean a path that ends in base. It is there to
 // say no quickly; a name that has to be cleaned first is a yes.
 func hasBase(name, base []byte) bool {
-	if n := len(name); n > 0 && (name[n-1] == '/' || name[n-1] == '.') {
+	if n := len(name); n == 0 || name[n-1] == '/' || name[n-1] == '.' {
 		return true
 	}
 	return len(name) >= len(base) && string(name[len(name)-len(base):]) == string(base)
