@@ -51,7 +51,7 @@ type outcome struct {
 // index builds the zTOC of k, files the result, and publishes the images that
 // waited for it. An error leaves the layer wanted.
 func (x *Indexer) index(ctx context.Context, k key, src source) error {
-	c, err := x.compressionOf(ctx, k)
+	c, size, err := x.compressionOf(ctx, k)
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (x *Indexer) index(ctx context.Context, k key, src source) error {
 	defer closeOnce()
 	defer context.AfterFunc(ctx, closeOnce)()
 
-	o, err := x.read(k, c, rc, src.verified)
+	o, err := x.read(k, c, size, rc, src.verified)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -79,8 +79,8 @@ func (x *Indexer) index(ctx context.Context, k key, src source) error {
 }
 
 // compressionOf says how to read k: as the first image, by digest, that wants
-// it read in a way that was not tried yet.
-func (x *Indexer) compressionOf(ctx context.Context, k key) (c compression, err error) {
+// it read in a way that was not tried yet. size is what that says of the layer.
+func (x *Indexer) compressionOf(ctx context.Context, k key) (c compression, size int64, err error) {
 	err = x.store.View(ctx, func(tx storage.Tx) error {
 		row, err := tx.Layer(k.layer, k.spanSize)
 		if errors.Is(err, storage.ErrNotFound) || err == nil && row.State != storage.LayerWanted {
@@ -89,6 +89,7 @@ func (x *Indexer) compressionOf(ctx context.Context, k key) (c compression, err 
 		if err != nil {
 			return err
 		}
+		size = row.Size
 		c, err = untried(tx, k, row.Reason)
 		if err == nil && c == "" {
 			return errNotWanted
@@ -96,16 +97,16 @@ func (x *Indexer) compressionOf(ctx context.Context, k key) (c compression, err 
 		return err
 	})
 	if err != nil {
-		return "", fmt.Errorf("look up layer %s: %w", k.layer, err)
+		return "", 0, fmt.Errorf("look up layer %s: %w", k.layer, err)
 	}
-	return c, nil
+	return c, size, nil
 }
 
 // read feeds a layer to a builder. When the builder refuses it, an unverified
 // stream is read to its end all the same: only then the verdict is one about
 // the layer.
-func (x *Indexer) read(k key, c compression, r io.Reader, verified bool) (*outcome, error) {
-	b, err := x.newBuilder(k.spanSize, c)
+func (x *Indexer) read(k key, c compression, size int64, r io.Reader, verified bool) (*outcome, error) {
+	b, err := x.newBuilder(k.spanSize, c, size)
 	if err != nil {
 		return nil, fmt.Errorf("start builder: %w", err)
 	}

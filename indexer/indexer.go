@@ -40,11 +40,14 @@ type Options struct {
 	// indexed: it may be made to cost much. 0: no bound on bytes, 10 million files.
 	MaxUncompressed int64
 	MaxFiles        int
-	Events          Events                // nil: nobody is told of anything
-	SpillDir        string                // for builds too big for memory; "": os.TempDir
-	Logger          *slog.Logger          // nil: nothing is logged
-	Registerer      prometheus.Registerer // nil: nothing is measured
-	Now             func() time.Time      // nil: time.Now
+	// Nor is one whose zTOC would be larger than this and than a quarter of the
+	// layer. 0: 64 MiB.
+	MaxZTOC    int64
+	Events     Events                // nil: nobody is told of anything
+	SpillDir   string                // for builds too big for memory; "": os.TempDir
+	Logger     *slog.Logger          // nil: nothing is logged
+	Registerer prometheus.Registerer // nil: nothing is measured
+	Now        func() time.Time      // nil: time.Now
 }
 
 // Indexer makes SOCI indexes of images as they pass. All methods are safe for
@@ -56,7 +59,7 @@ type Indexer struct {
 	log        *slog.Logger
 	m          *metrics
 	now        func() time.Time
-	newBuilder func(spanSize int64, c compression) (builder, error)
+	newBuilder func(spanSize int64, c compression, layerSize int64) (builder, error)
 
 	slots   chan struct{} // one held by each running tap
 	toDo    chan struct{} // wakes dispatch
@@ -100,6 +103,9 @@ func New(o Options) *Indexer {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.MaxZTOC <= 0 {
+		o.MaxZTOC = 64 << 20
 	}
 	if o.RetireAfter <= 0 {
 		o.RetireAfter = 24 * time.Hour

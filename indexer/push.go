@@ -139,7 +139,7 @@ func (x *Indexer) buildPushed(ctx context.Context, p *pushed) error {
 	if c == "" {
 		return errNotWanted
 	}
-	o, err := x.read(key{spanSize: p.spanSize}, c, io.MultiReader(bytes.NewReader(head), p.rc), false)
+	o, err := x.read(key{spanSize: p.spanSize}, c, -1, io.MultiReader(bytes.NewReader(head), p.rc), false)
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (x *Indexer) settlePushed(ctx context.Context, p *pushed, c compression, o 
 	if k.layer == "" || k.layer.Algorithm() == digest.SHA256 && o.built != nil && o.built.layer != k.layer {
 		return fmt.Errorf("%w: %s", errMismatch, k.layer)
 	}
-	wants, err := x.compressionOf(ctx, k)
+	wants, _, err := x.compressionOf(ctx, k)
 	switch {
 	case err == nil && wants == c:
 	case err == nil:

@@ -35,11 +35,11 @@ func TestBackOffAndGoOn(t *testing.T) {
 		var attempts atomic.Int32
 		failing := func(x *Indexer) {
 			build := x.newBuilder
-			x.newBuilder = func(spanSize int64, c compression) (builder, error) {
+			x.newBuilder = func(spanSize int64, c compression, layerSize int64) (builder, error) {
 				if attempts.Add(1) <= 4 {
 					return nil, full
 				}
-				return build(spanSize, c)
+				return build(spanSize, c, layerSize)
 			}
 		}
 		w := start(t, dir, Options{Rules: everything}, nil)
@@ -98,11 +98,11 @@ func TestOneWaitsOthersGoOn(t *testing.T) {
 		w := start(t, t.TempDir(), Options{Rules: everything}, nil)
 		build := w.x.newBuilder
 		var first atomic.Bool
-		w.x.newBuilder = func(spanSize int64, c compression) (builder, error) {
+		w.x.newBuilder = func(spanSize int64, c compression, layerSize int64) (builder, error) {
 			if !first.Swap(true) {
 				return nil, errFault
 			}
-			return build(spanSize, c)
+			return build(spanSize, c, layerSize)
 		}
 		imgA, imgB := newImage(t, "a", a), newImage(t, "b", b)
 		w.manifest(redis, imgA)
@@ -194,11 +194,11 @@ func TestTapTakesAJobOver(t *testing.T) {
 		w := start(t, t.TempDir(), Options{Rules: everything}, nil)
 		build := w.x.newBuilder
 		var builds atomic.Int32
-		w.x.newBuilder = func(spanSize int64, c compression) (builder, error) {
+		w.x.newBuilder = func(spanSize int64, c compression, layerSize int64) (builder, error) {
 			if builds.Add(1) == 1 {
 				return nil, errFault
 			}
-			return build(spanSize, c)
+			return build(spanSize, c, layerSize)
 		}
 		img, s := newImage(t, "img", a), newStream()
 		w.manifest(redis, img)
@@ -225,10 +225,10 @@ func TestWorkersShareTheQueue(t *testing.T) {
 		build := w.x.newBuilder
 		var both sync.WaitGroup
 		both.Add(2)
-		w.x.newBuilder = func(spanSize int64, c compression) (builder, error) {
+		w.x.newBuilder = func(spanSize int64, c compression, layerSize int64) (builder, error) {
 			both.Done()
 			both.Wait()
-			return build(spanSize, c)
+			return build(spanSize, c, layerSize)
 		}
 		img := newImage(t, "img", a, b)
 		w.keep(a)

@@ -126,9 +126,11 @@ type IndexConfig struct {
 	// PauseAbove is how many requests may be answered while one more layer of the
 	// store is begun; 0: any number.
 	PauseAbove int `yaml:"pause_above"`
-	// A layer beyond either is not indexed.
+	// A layer beyond any is not indexed; beyond MaxZTOC where its zTOC is larger
+	// than a quarter of it, too.
 	MaxUncompressed Bytes `yaml:"max_uncompressed"`
 	MaxFiles        int   `yaml:"max_files"`
+	MaxZTOC         Bytes `yaml:"max_ztoc"`
 
 	RetireAfter time.Duration `yaml:"retire_after"` // what is listed no more is readable for so long
 
@@ -199,7 +201,7 @@ func Default() *Config {
 		Upstreams:       map[string]*UpstreamConfig{},
 		Hosted:          map[string]*HostedConfig{localNamespace: {}},
 		Index: IndexConfig{
-			Enabled: true, Workers: 1, PauseAbove: 32, MaxUncompressed: 100 << 30, MaxFiles: 10_000_000, RetireAfter: 24 * time.Hour, Rules: []IndexRule{defaultRule()},
+			Enabled: true, Workers: 1, PauseAbove: 32, MaxUncompressed: 100 << 30, MaxFiles: 10_000_000, MaxZTOC: 64 << 20, RetireAfter: 24 * time.Hour, Rules: []IndexRule{defaultRule()},
 		},
 		TLS:       TLSConfig{ClientAuth: "optional", ClientName: "subject"},
 		Referrers: ReferrersConfig{UpstreamTimeout: time.Second, TTL: time.Minute, Wait: 2 * time.Second, WaitMax: 20 * time.Second, FirstPull: "proceed"},

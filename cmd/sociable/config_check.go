@@ -91,6 +91,9 @@ func (c *Config) checkAmounts(bad *findings) {
 	if c.Index.MaxFiles < 1 {
 		bad.add(c.origin("index.max_files"), "index.max_files: want at least 1; to index nothing write enabled: false")
 	}
+	if c.Index.MaxZTOC < 1 {
+		bad.add(c.origin("index.max_ztoc"), "index.max_ztoc: want more than 0; to index nothing write enabled: false")
+	}
 	c.checkPositive("index.retire_after", c.Index.RetireAfter, bad)
 	if w := c.Referrers.Wait; w > maxWait {
 		bad.add(c.origin("referrers.wait"), "referrers.wait: clients give up when no answer has begun after 3s: want at most %s", formatDuration(maxWait))

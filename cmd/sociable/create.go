@@ -82,7 +82,7 @@ func (o *offline) Create(ctx context.Context, q web.CreateRequest, tell func(web
 	cfg := Default().Index // the server's own is not known
 	ix := indexer.New(indexer.Options{
 		Store: o.store, OnlyAsked: true, SpillDir: filepath.Join(o.dir, "tmp"),
-		MaxUncompressed: int64(cfg.MaxUncompressed), MaxFiles: cfg.MaxFiles,
+		MaxUncompressed: int64(cfg.MaxUncompressed), MaxFiles: cfg.MaxFiles, MaxZTOC: int64(cfg.MaxZTOC),
 	})
 	ctx, end := context.WithCancel(ctx)
 	stage := newStages(context.WithoutCancel(ctx))
