@@ -361,7 +361,7 @@ func TestPurgeOfConverted(t *testing.T) {
 		if !ok {
 			t.Fatal("it was not converted")
 		}
-		_, err := w.store.PurgeImage(t.Context(), source, nil)
+		_, err := w.store.PurgeImage(t.Context(), storage.PurgeOptions{Repo: redis, Root: source})
 		w.check("purge", err)
 		w.settle()
 		for _, m := range row.Made {
