@@ -9,6 +9,7 @@ import (
 
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/ztoc"
 )
 
 // compression is how a layer's bytes are to be read. Its media type alone
@@ -19,6 +20,23 @@ const (
 	compressionGzip         compression = "gzip"
 	compressionUncompressed compression = "uncompressed"
 )
+
+func (c compression) ztoc() ztoc.Compression {
+	if c == compressionGzip {
+		return ztoc.Gzip
+	}
+	return ztoc.Uncompressed
+}
+
+// Compression says how a layer of mediaType is read when it is indexed, or why
+// it is left out: then skip is the reason.
+func Compression(mediaType string) (c ztoc.Compression, skip string) {
+	how, skip := classify(mediaType)
+	if skip != "" {
+		return 0, skip
+	}
+	return how.ztoc(), ""
+}
 
 // ociLayerPrefix begins every layer media type of image-spec.
 const ociLayerPrefix = "application/vnd.oci.image.layer."

@@ -11,14 +11,8 @@ import (
 // layer, -1 where nothing is; what it is decides, at the end.
 func (x *Indexer) zTOCBuilder(spanSize int64, c compression, layerSize int64) (builder, error) {
 	o := ztoc.Options{
-		SpillDir: x.opt.SpillDir, DiffID: true, MaxUncompressed: x.opt.MaxUncompressed, MaxEntries: x.opt.MaxFiles,
+		Compression: c.ztoc(), SpillDir: x.opt.SpillDir, DiffID: true, MaxUncompressed: x.opt.MaxUncompressed, MaxEntries: x.opt.MaxFiles,
 		MaxSize: x.maxZTOC(layerSize), MaxTOCBytes: x.maxZTOC(layerSize),
-	}
-	switch c {
-	case compressionGzip:
-		o.Compression = ztoc.Gzip
-	case compressionUncompressed:
-		o.Compression = ztoc.Uncompressed
 	}
 	b, err := ztoc.NewBuilder(spanSize, o)
 	if err != nil {

@@ -215,7 +215,7 @@ func (c *creation) layer(l v1.Descriptor, before []LayerInfo) (LayerInfo, error)
 		return before[i], nil
 	}
 	info := LayerInfo{Digest: l.Digest, Size: l.Size, MediaType: l.MediaType, State: storage.LayerSkipped}
-	compression, skip := layerCompression(l.MediaType)
+	compression, skip := indexer.Compression(l.MediaType)
 	if l.Size < c.flags.minLayerSize && !strings.HasPrefix(skip, indexer.ReasonUnsupportedType) {
 		skip = fmt.Sprintf("%s: %d bytes, %d wanted", indexer.ReasonTooSmall, l.Size, c.flags.minLayerSize)
 	}
@@ -250,33 +250,17 @@ func (c *creation) build(l v1.Descriptor, compression ztoc.Compression) (*ztoc.R
 	defer f.Close()
 	bar := newProgress(c.cmd, l.Size, shortDigest(l.Digest))
 	defer bar.end()
-	r, err := buildFrom(bar.reader(f), c.flags.spanSize, ztoc.Options{Compression: compression})
+	src, right := bar.reader(f), func(r *ztoc.Result) bool { return r.LayerDigest == l.Digest }
+	if l.Digest.Algorithm() != digest.SHA256 {
+		sum := l.Digest.Verifier()
+		src, right = io.TeeReader(src, sum), func(*ztoc.Result) bool { return sum.Verified() }
+	}
+	r, err := buildFrom(src, c.flags.spanSize, ztoc.Options{Compression: compression})
 	if err != nil {
 		return nil, err
 	}
-	if l.Digest.Algorithm() == digest.SHA256 && r.LayerDigest != l.Digest {
+	if !right(r) {
 		return nil, errors.Join(fmt.Errorf("layer %s in layout %s is damaged", l.Digest, c.from.dir), r.Close())
 	}
 	return r, nil
-}
-
-// layerCompression says how a layer is read, by its media type alone, or why it
-// is skipped.
-func layerCompression(mediaType string) (ztoc.Compression, string) {
-	base, suffix, _ := strings.Cut(mediaType, "+")
-	const plain = "application/vnd.oci.image.layer.nondistributable.v1.tar"
-	switch {
-	case strings.Contains(suffix, "encrypted"):
-		return 0, indexer.ReasonEncrypted
-	case base == oci.MediaTypeDockerLayerZstd, suffix == "zstd" && (base == v1.MediaTypeImageLayer || base == plain):
-		return 0, indexer.ReasonZstd
-	case suffix == "gzip" && (base == v1.MediaTypeImageLayer || base == plain),
-		mediaType == oci.MediaTypeDockerLayerGzip, mediaType == oci.MediaTypeDockerForeignGzip:
-		return ztoc.Gzip, ""
-	case mediaType == v1.MediaTypeImageLayer, mediaType == oci.MediaTypeDockerLayer, mediaType == oci.MediaTypeDockerForeign:
-		return ztoc.Uncompressed, ""
-	case mediaType == plain:
-		return 0, indexer.ReasonForeign
-	}
-	return 0, indexer.ReasonUnsupportedType + ": " + mediaType
 }

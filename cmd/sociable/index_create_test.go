@@ -2,11 +2,16 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
+	specs "github.com/opencontainers/image-spec/specs-go"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/storage"
 )
@@ -165,5 +170,51 @@ func TestIndexCreateFaults(t *testing.T) {
 		return strings.HasPrefix(l.Reason, "malformed: as gzip, deflate at offset 0")
 	}) {
 		t.Errorf("%d layers indexed: %+v", n, list[0].Layers)
+	}
+}
+
+// TestIndexCreateSHA512: a layer is checked by whatever digest it is called.
+func TestIndexCreateSHA512(t *testing.T) {
+	body, err := os.ReadFile("../../ztoc/testdata/inputs/zlib-6.tar.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, d := range map[string]digest.Digest{
+		"right": digest.SHA512.FromBytes(body), "wrong": digest.SHA512.FromString("another"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			put := func(d digest.Digest, p []byte) v1.Descriptor {
+				path := filepath.Join(dir, "blobs", d.Algorithm().String(), d.Encoded())
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, p, 0o600)); err != nil {
+					t.Fatal(err)
+				}
+				return v1.Descriptor{Digest: d, Size: int64(len(p))}
+			}
+			encode := func(doc any) []byte {
+				p, err := json.Marshal(doc)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return p
+			}
+			layer := put(d, body)
+			layer.MediaType = v1.MediaTypeImageLayerGzip
+			config := put(digest.FromString("{}"), []byte("{}"))
+			config.MediaType = v1.MediaTypeImageConfig
+			p := encode(v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest, Config: config, Layers: []v1.Descriptor{layer}})
+			image := put(digest.FromBytes(p), p)
+			image.MediaType = v1.MediaTypeImageManifest
+			index := encode(v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex, Manifests: []v1.Descriptor{image}})
+			err := errors.Join(os.WriteFile(filepath.Join(dir, "index.json"), index, 0o600),
+				os.WriteFile(filepath.Join(dir, v1.ImageLayoutFile), []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o600))
+			if err != nil {
+				t.Fatal(err)
+			}
+			code, out, errs := command("index", "create", dir, "--min-layer-size", "0")
+			if want := name == "right"; (code == exitOK) != want || strings.Contains(errs, "is damaged") == want {
+				t.Errorf("exit %d, %s%s", code, out, errs)
+			}
+		})
 	}
 }
