@@ -37,9 +37,10 @@ test: packages vet unit purego static e2e
 packages:
 	.ci/packages $(PACKAGES)
 
-## vet         go vet of both modules
+## vet         go vet of both modules, and of the zTOC engine where an int has 32 bits
 vet:
 	$(GO) vet ./...
+	GOARCH=386 $(GO) vet ./ztoc/...
 	cd e2e && $(GO) vet ./...
 
 ## unit        the product's own tests, under the race detector
