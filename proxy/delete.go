@@ -74,7 +74,7 @@ func (p *Proxy) dropManifest(tx storage.Tx, r *http.Request, up *Upstream, repo 
 	if !content.Manifest {
 		return fmt.Errorf("manifest %s: %w", d, storage.ErrNotFound)
 	}
-	if err := mayDelete(tx, repo, d); err != nil {
+	if err := errors.Join(mayDelete(tx, repo, d), mayLose(tx, up, repo, d)); err != nil {
 		return err
 	}
 	var tags []string
@@ -110,10 +110,44 @@ func mayDelete(tx storage.Tx, repo oci.Repo, d digest.Digest) error {
 	return err
 }
 
+// maxNesting bounds how far up a deletion looks: an index of indexes of images.
+const maxNesting = 4
+
+// mayLose refuses to take d out of an image that an immutable tag of repo stands
+// for: the tag would stay, and the image be broken.
+func mayLose(tx storage.Tx, up *Upstream, repo oci.Repo, d digest.Digest) error {
+	if up.Hosting.Immutable == nil {
+		return nil
+	}
+	above := []digest.Digest{d}
+	for range maxNesting {
+		var next []digest.Digest
+		for _, d := range above {
+			err := tx.NamedBy(d, func(m digest.Digest) error { next = append(next, m); return nil })
+			if err != nil {
+				return err
+			}
+		}
+		for _, m := range next {
+			err := tx.TagsOf(m, func(of oci.Repo, tag string) error {
+				if of == repo && up.Hosting.immutable(repo, tag) {
+					return oci.NewError(errcode.ErrorCodeDenied, "%s is part of %s:%s, which is immutable", d, repo, tag)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		above = next
+	}
+	return nil
+}
+
 // deleteBlob has a repository no longer have a blob. What is a manifest there is
 // deleted as one, by the rules for manifests.
 func (p *Proxy) deleteBlob(w http.ResponseWriter, r *http.Request) error {
-	_, repo, err := p.target(w, r, oci.ActionDelete)
+	up, repo, err := p.target(w, r, oci.ActionDelete)
 	if err != nil {
 		return err
 	}
@@ -131,7 +165,7 @@ func (p *Proxy) deleteBlob(w http.ResponseWriter, r *http.Request) error {
 			w.Header().Set("Allow", "GET, HEAD")
 			return oci.NewError(errcode.ErrorCodeUnsupported, "%s is a manifest of %s: delete it as one, below manifests/", d, repo)
 		}
-		if err := mayDelete(tx, repo, d); err != nil {
+		if err := errors.Join(mayDelete(tx, repo, d), mayLose(tx, up, repo, d)); err != nil {
 			return err
 		}
 		if err := tx.DeleteContent(repo, d); err != nil {
