@@ -105,11 +105,12 @@ var errUnproven = errors.New("this repository was not found to have the blob")
 
 // acquire joins or makes the fill of d. A caller who was not found to have the
 // right gets only one that proves it: of its own repository, and with no bytes
-// before upstream answered; otherwise errUnproven. The caller releases it.
-func (p *Proxy) acquire(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, entitled bool) (*fill, error) {
+// before upstream answered; otherwise errUnproven. made says that this call made
+// it. The caller releases it.
+func (p *Proxy) acquire(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, entitled bool) (f *fill, made bool, err error) {
 	for {
 		p.mu.Lock()
-		f := p.fills[fillKey{up.Name, d}]
+		f = p.fills[fillKey{up.Name, d}]
 		if f == nil {
 			f = &fill{
 				p: p, d: d, up: up, repo: repo, size: -1, refs: 1,
@@ -118,22 +119,24 @@ func (p *Proxy) acquire(ctx context.Context, up *Upstream, repo oci.Repo, d dige
 			p.fills[f.key()] = f
 			p.mu.Unlock()
 			f.open()
-			return f.usable(repo, entitled)
+			f, err = f.usable(repo, entitled)
+			return f, true, err
 		}
 		p.mu.Unlock()
 		if f.join() {
 			select {
 			case <-f.opened:
-				return f.usable(repo, entitled)
+				f, err = f.usable(repo, entitled)
+				return f, false, err
 			case <-ctx.Done():
 				f.release()
-				return nil, context.Cause(ctx)
+				return nil, false, context.Cause(ctx)
 			}
 		}
 		select { // it is being put away: wait, then look again
 		case <-f.closed:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, false, context.Cause(ctx)
 		}
 	}
 }

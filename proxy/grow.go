@@ -40,7 +40,7 @@ func (p *Proxy) brought(up *Upstream, repo oci.Repo, d digest.Digest, ranges int
 
 // grow fetches what is missing of a blob that is read by ranges.
 func (p *Proxy) grow(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest) {
-	f, err := p.acquire(ctx, up, repo, d, true)
+	f, _, err := p.acquire(ctx, up, repo, d, true)
 	if err != nil {
 		p.log.WarnContext(ctx, "rest of a blob not fetched", "digest", d, "repo", repo, "err", err)
 		return

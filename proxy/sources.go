@@ -80,18 +80,17 @@ type fillSource struct {
 // fillSource joins the blob's fill. A whole read starts its pump; a ranged one
 // asks for its first bytes, and the answer tells the size.
 func (p *Proxy) fillSource(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, st stored, specs []oci.RangeSpec) (source, error) {
-	_, follow := p.filling(up, d)
-	f, err := p.acquire(ctx, up, repo, d, st.entitled)
+	f, made, err := p.acquire(ctx, up, repo, d, st.entitled)
 	if errors.Is(err, errUnproven) { // it came up since we looked
 		if err := p.prove(ctx, up, repo, d, st); err != nil {
 			return nil, err
 		}
-		f, err = p.acquire(ctx, up, repo, d, true)
+		f, made, err = p.acquire(ctx, up, repo, d, true)
 	}
 	if err != nil {
 		return nil, err
 	}
-	s := &fillSource{f: f, made: !follow, n: -1}
+	s := &fillSource{f: f, made: made, n: -1}
 	switch {
 	case specs == nil, specs[0].First == 0 && specs[0].Last < 0:
 		s.t = f.newReader(oci.Range{Off: 0, End: -1}, true, false)
