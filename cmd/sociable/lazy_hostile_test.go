@@ -96,11 +96,13 @@ func TestLazyRefused(t *testing.T) {
 	front := func(st *bundle.Statement) bundle.Spans {
 		return bundle.Spans{Layer: x.layer.Digest, Size: x.layer.Size, ZTOC: st.Images[0].Lazy[0].ZTOC, Head: x.body[:512], Runs: []bundle.SpanRun{{First: 1, Last: 2}, {First: 5, Last: 5}}}
 	}
-	spoil := func(after string) []byte { // a byte behind some text
+	spoil := func(after string) []byte { // a byte behind some text, to one that may stand there
 		b := bytes.Clone(signed)
-		at := bytes.Index(b, []byte(after)) + len(after)
-		if b[at+3]++; !(b[at+3] >= '0' && b[at+3] <= 'z') {
-			b[at+3] = '1'
+		at := bytes.Index(b, []byte(after)) + len(after) + 3
+		if b[at] != '1' {
+			b[at] = '1'
+		} else {
+			b[at] = '2'
 		}
 		return b
 	}
