@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -131,121 +130,6 @@ func TestWrongBytes(t *testing.T) {
 			t.Errorf("size %d: second try: status %d, %d bytes, %v", size, a.status, len(a.body), a.err)
 		}
 	}
-}
-
-// TestRangesLikeServeContent holds every answer to a Range against net/http's
-// on the same bytes: of a blob that is whole here, and of one that is not. Two
-// things are done otherwise: a malformed header counts as absent, which RFC 9110
-// §14.2 leaves to the server and §14.1.1 asks for with a unit that is not known,
-// and a suffix of no bytes, and a range that ends before it begins, are
-// unsatisfiable (§14.1.2, §14.2).
-func TestRangesLikeServeContent(t *testing.T) {
-	g := newRegistry(t)
-	layer := random(1<<20+37, 4)
-	size := len(layer)
-	headers := []string{
-		"", "bytes=0-0", "bytes=0-1", "bytes=5-99", "bytes=-1", "bytes=-500", "bytes=0-", "bytes=1048000-", "bytes=300000-800000",
-		"bytes=1048612-", "bytes=1048613-", "bytes=9999999-", "bytes=5-2", "bytes=a-b", "chars=0-5", "bytes=", "bytes=0-9,20-29",
-		"bytes=0-9, 500000-500009 ,-5", "bytes=9999999-,0-1", "bytes=-0", "bytes=0-99999999", "bytes=262143-262144", "bytes=-99999999",
-	}
-	for _, kind := range []string{"cold", "whole"} {
-		for _, h := range headers {
-			t.Run(kind+" "+h, func(t *testing.T) {
-				s := newServer(t, g, nil)
-				d := g.addBlob("a", layer)
-				path := "/v2/up/a/blobs/" + d.String()
-				if kind == "whole" {
-					s.do(t, "GET", path)
-				}
-				want := httptest.NewRecorder()
-				want.Header().Set("Etag", etag(d))
-				want.Header().Set("Content-Type", "application/octet-stream")
-				r := httptest.NewRequest("GET", path, nil)
-				switch h {
-				case "bytes=a-b", "chars=0-5":
-				case "bytes=-0", "bytes=5-2":
-					r.Header.Set("Range", "bytes=9999999-")
-				default:
-					r.Header.Set("Range", h)
-				}
-				http.ServeContent(want, r, "", time.Time{}, bytes.NewReader(layer))
-				got := s.do(t, "GET", path, "Range", h)
-				compareAnswers(t, got, want, size)
-			})
-		}
-	}
-}
-
-// TestConditionalRangesLikeServeContent does the same with preconditions: of a
-// blob that is cold, one that is whole here, and one that is read by spans.
-func TestConditionalRangesLikeServeContent(t *testing.T) {
-	g := newRegistry(t)
-	layer := tarGz(t, 60)
-	d := g.addBlob("a", layer)
-	path := "/v2/up/a/blobs/" + d.String()
-	cold := newServer(t, g, nil)
-	whole := newServer(t, g, nil)
-	whole.do(t, "GET", path)
-	spans := newServer(t, g, nil)
-	index(t, spans, layer)
-	for kind, s := range map[string]*server{"cold": cold, "whole": whole, "spans": spans} {
-		for _, h := range [][]string{
-			{"Range", "bytes=10-99", "If-Range", etag(d)},
-			{"Range", "bytes=10-99", "If-Range", `"sha256:other"`},
-			{"Range", "bytes=10-99", "If-Range", "W/" + etag(d)},
-			{"Range", "bytes=10-99", "If-Range", "Wed, 21 Oct 2015 07:28:00 GMT"},
-			{"Range", "bytes=99999999-", "If-Range", etag(d)},
-			{"Range", "bytes=99999999-", "If-Range", `"sha256:other"`},
-			{"Range", "bytes=0-9,100000-200000,-7", "If-Range", etag(d)},
-			{"Range", "bytes=100-199", "If-None-Match", etag(d)},
-			{"Range", "bytes=100-199", "If-None-Match", `"sha256:other"`},
-			{"Range", "bytes=0-1"},
-			{"Range", "bytes=-1000"},
-			{"Range", "bytes=150000-"},
-			{"Range", "bytes=65535-65536,131000-131100"},
-		} {
-			t.Run(kind+" "+strings.Join(h, " "), func(t *testing.T) {
-				want := httptest.NewRecorder()
-				want.Header().Set("Etag", etag(d))
-				want.Header().Set("Content-Type", "application/octet-stream")
-				r := httptest.NewRequest("GET", path, nil)
-				for i := 0; i < len(h); i += 2 {
-					r.Header.Set(h[i], h[i+1])
-				}
-				http.ServeContent(want, r, "", time.Time{}, bytes.NewReader(layer))
-				compareAnswers(t, s.do(t, "GET", path, h...), want, len(layer))
-			})
-		}
-	}
-}
-
-func compareAnswers(t *testing.T, got answer, want *httptest.ResponseRecorder, size int) {
-	t.Helper()
-	if got.status != want.Code || got.err != nil {
-		t.Fatalf("status %d, %v, want %d", got.status, got.err, want.Code)
-	}
-	if g, w := got.header.Get("Content-Range"), want.Header().Get("Content-Range"); g != w {
-		t.Errorf("Content-Range %q, want %q", g, w)
-	}
-	if got.header.Get("Accept-Ranges") != "bytes" {
-		t.Error("no Accept-Ranges")
-	}
-	if got.status == http.StatusRequestedRangeNotSatisfiable {
-		return // the body is the specification's error, not net/http's text
-	}
-	g, w := got.body, want.Body.Bytes()
-	if b := boundary(got.header); b != "" {
-		g = bytes.ReplaceAll(g, []byte(b), []byte("B"))
-		w = bytes.ReplaceAll(w, []byte(boundary(want.Header())), []byte("B"))
-	}
-	if !bytes.Equal(g, w) {
-		t.Errorf("body of %d bytes differs from net/http's %d", len(g), len(w))
-	}
-}
-
-func boundary(h http.Header) string {
-	_, b, _ := strings.Cut(h.Get("Content-Type"), "boundary=")
-	return b
 }
 
 // TestOnlyOwnRepository holds that cached bytes of one repository are not read
