@@ -21,7 +21,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test packages vet unit purego static e2e conformance bench bench-ztoc bench-datapath run-bench crash disk-full fuzz lint image clean
+.PHONY: help build test packages vet unit purego static e2e conformance bench bench-ztoc bench-datapath run-bench crash disk-full fuzz lint docs image clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -109,6 +109,10 @@ lint:
 ## image       a container image, sociable:VERSION
 image:
 	$(ENGINE) build --build-arg VERSION='$(VERSION)' --build-arg COMMIT='$(COMMIT)' -t 'sociable:$(VERSION)' .
+
+## docs        docs/reference anew, from the code
+docs:
+	$(GO) test ./cmd/sociable -run "^TestReference$$" -update -count 1
 
 ## clean       what was built
 clean:

@@ -126,6 +126,7 @@ func New(o Options) *Indexer {
 		x.converting = x.converting || o.Rules[i].converts()
 	}
 	x.newBuilder = x.zTOCBuilder
+	(&queueAge{store: o.Store, now: o.Now}).register(o.Registerer)
 	return x
 }
 

@@ -76,6 +76,10 @@ func TestBackOffAndGoOn(t *testing.T) {
 		if got := value(t, w.x.m.queued); got != 1 {
 			t.Errorf("%v jobs are counted after the restart, want 1", got)
 		}
+		age := queueAge{store: w.x.store, now: time.Now}
+		if got := age.seconds(); got != 15 {
+			t.Errorf("the oldest job has waited %v s, want 15", got)
+		}
 		time.Sleep(20 * time.Second)
 		w.settle()
 		wantAttempts(4)
@@ -87,6 +91,9 @@ func TestBackOffAndGoOn(t *testing.T) {
 		w.wantIndex(img, a)
 		if jobs := w.jobs(); len(jobs) > 0 {
 			t.Errorf("jobs left: %+v", jobs)
+		}
+		if got := age.seconds(); got != 0 {
+			t.Errorf("with nothing to do the oldest job has waited %v s", got)
 		}
 	})
 }

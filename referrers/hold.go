@@ -125,6 +125,11 @@ func (s *Referrers) hold(r *http.Request, q query) (again bool, err error) {
 		}
 		if first {
 			began = h.begin(k)
+			defer func() {
+				if d := h.now().Sub(asked); d > 0 {
+					s.m.waited.Observe(d.Seconds())
+				}
+			}()
 		}
 		left := h.opt.Max - h.now().Sub(began)
 		switch {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage/bolt"
@@ -113,6 +114,10 @@ func TestHeldAtMost(t *testing.T) {
 				t.Errorf("%d entries, %v", n, err)
 			}
 			break
+		}
+		var m dto.Metric
+		if err := s.m.waited.Write(&m); err != nil || m.GetHistogram().GetSampleCount() < 7 || m.GetHistogram().GetSampleSum() < 12 {
+			t.Errorf("waits as measured: %v, %v", &m, err)
 		}
 		if took := time.Since(began); took < 17*time.Second || took > 22*time.Second {
 			t.Errorf("the client was held for %s in all", took)

@@ -18,6 +18,7 @@ const (
 
 type metrics struct {
 	held     prometheus.Counter
+	waited   prometheus.Histogram
 	lists    *prometheus.CounterVec
 	upstream *prometheus.CounterVec
 	stale    prometheus.Counter
@@ -44,6 +45,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Namespace: ns, Subsystem: sub, Name: "held_total",
 		Help: "Clients that were told to ask again for a SOCI index that was about to be listed.",
 	})
+	m.waited = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: ns, Subsystem: sub, Name: "wait_duration_seconds",
+		Help:    "How long an answer was kept back because a SOCI index was about to be listed.",
+		Buckets: []float64{.05, .1, .25, .5, 1, 1.5, 2, 2.5}, NativeHistogramBucketFactor: 1.1,
+	})
 	for _, v := range []string{sociOurs, sociUpstream, sociNone} {
 		m.lists.WithLabelValues(v)
 	}
@@ -51,7 +57,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.upstream.WithLabelValues(v)
 	}
 	if reg != nil {
-		reg.MustRegister(m.held, m.lists, m.upstream, m.stale)
+		reg.MustRegister(m.held, m.waited, m.lists, m.upstream, m.stale)
 	}
 	return m
 }

@@ -41,7 +41,7 @@ func newMetrics(reg prometheus.Registerer, usage func() Usage) *metrics {
 		commits: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "sociable_storage_commit_duration_seconds",
 			Help:    "Time to make a blob, or a batch of blobs, durable and write the rows.",
-			Buckets: prometheus.ExponentialBuckets(0.001, 3, 10),
+			Buckets: prometheus.ExponentialBuckets(0.001, 3, 10), NativeHistogramBucketFactor: 1.1,
 		}),
 		errors: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "sociable_storage_errors_total",

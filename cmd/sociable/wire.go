@@ -30,8 +30,18 @@ const (
 
 // runServer builds every part, wires them, serves until ctx ends, and stops
 // them in order: listeners, transfers, indexer, events, store.
-func runServer(ctx context.Context, cfg *Config, log *slog.Logger) (err error) {
-	reg := prometheus.NewRegistry()
+func runServer(ctx context.Context, cfg *Config, log *slog.Logger) error {
+	return runMeasured(ctx, cfg, log, prometheus.NewRegistry())
+}
+
+// metricsRegistry is what every part registers its metrics with.
+type metricsRegistry interface {
+	prometheus.Registerer
+	prometheus.Gatherer
+}
+
+// runMeasured is runServer with a registry of the caller's.
+func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metricsRegistry) (err error) {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		buildGauge(buildInfo()))
 	var evictions eviction

@@ -54,6 +54,8 @@ func newMetrics(reg prometheus.Registerer, upstream string) (*metrics, error) {
 			Help:        "Time from a request to the headers of its answer, redirects included.",
 			ConstLabels: labels,
 			Buckets:     []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+
+			NativeHistogramBucketFactor: 1.1,
 		}, []string{"op"}),
 		bytes:   prometheus.NewCounter(counter("bytes_total", "Bytes of bodies read from the upstream.")),
 		retries: prometheus.NewCounter(counter("retries_total", "Requests that were repeated after a failure.")),
