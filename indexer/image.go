@@ -28,7 +28,7 @@ func (x *Indexer) Image(ctx context.Context, repo oci.Repo, ref oci.Reference, p
 	t := storage.TaskRow{
 		Kind: storage.TaskImage, Repo: repo, Reference: ref.String(), Platforms: platforms, Created: x.now().UTC(),
 	}
-	if r := x.rule(ruleFor(x.opt.Rules, []named{{repo, tagOf(ref)}})); r != nil {
+	if r := x.ruleFor(named{repo, tagOf(ref)}); r != nil {
 		t.Priority = r.Priority
 	}
 	return x.putTasks(ctx, []storage.TaskRow{t})
@@ -143,7 +143,7 @@ func absentIsLasting(err error) error {
 
 // usualPlatforms are those of an image that nobody named any for.
 func (x *Indexer) usualPlatforms(tx storage.Tx, repo oci.Repo, ref oci.Reference) ([]string, error) {
-	if r := x.rule(ruleFor(x.opt.Rules, []named{{repo, tagOf(ref)}})); r != nil && len(r.Platforms) > 0 {
+	if r := x.ruleFor(named{repo, tagOf(ref)}); r != nil && len(r.Platforms) > 0 {
 		return r.Platforms, nil
 	}
 	if ref.Tag != "" {

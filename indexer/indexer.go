@@ -18,7 +18,7 @@ import (
 // Options are what New needs. Only Store is required.
 type Options struct {
 	Store    Store
-	Rules    []Rule // the first that matches an image decides; none: the image is not indexed
+	Rules    []Rule // the first that matches an image decides; none: the image is not indexed. See SetRules
 	Disabled bool   // nothing new is indexed or listed; what is there stays
 	// Fetch brings what nobody has pulled; nil: nothing is converted or fetched.
 	Fetch Fetcher
@@ -67,7 +67,9 @@ type Indexer struct {
 	toRetry chan struct{} // wakes republish
 	toTask  chan struct{} // wakes workTasks
 
-	converting bool // a rule has images converted
+	toResume chan struct{} // wakes resume
+
+	rules atomic.Pointer[ruleSet]
 
 	mu      sync.Mutex
 	taps    []tapRequest               // not looked at yet
@@ -116,15 +118,13 @@ func New(o Options) *Indexer {
 	x := &Indexer{
 		opt: o, store: o.Store, log: o.Logger, m: newMetrics(o.Registerer), now: o.Now,
 		slots: make(chan struct{}, o.MaxTaps),
-		toDo:  make(chan struct{}, 1), toLease: make(chan struct{}, 1), toRetry: make(chan struct{}, 1), toTask: make(chan struct{}, 1),
+		toDo:  make(chan struct{}, 1), toLease: make(chan struct{}, 1), toRetry: make(chan struct{}, 1), toTask: make(chan struct{}, 1), toResume: make(chan struct{}, 1),
 		whole:   map[digest.Digest]struct{}{},
 		retry:   map[digest.Digest]struct{}{},
 		claimed: map[key]*atomic.Int64{},
 		moved:   map[movedTag]struct{}{},
 	}
-	for i := range o.Rules {
-		x.converting = x.converting || o.Rules[i].converts()
-	}
+	x.rules.Store(newRuleSet(o.Rules))
 	x.newBuilder = x.zTOCBuilder
 	(&queueAge{store: o.Store, now: o.Now}).register(o.Registerer)
 	return x

@@ -78,22 +78,14 @@ func (x *Indexer) indexSeen(ctx context.Context, row storage.ManifestRow) error 
 // image, what is known now, and gives its layers.
 func (x *Indexer) note(ctx context.Context, d digest.Digest, see func(*storage.ImageRow) []v1.Descriptor) error {
 	var n notes
-	take := func(tx storage.Tx) (err error) {
-		n, err = x.takeNotes(tx, d, see)
-		return err
-	}
-	if err := x.store.View(ctx, take); err != nil {
-		return err
-	}
-	if n.img != nil || len(n.layers) > 0 {
-		err := x.store.Update(ctx, func(tx storage.Tx) error {
-			if err := take(tx); err != nil {
-				return err
-			}
-			return n.write(tx)
-		})
-		if err != nil {
+	for {
+		rules := x.rules.Load()
+		var err error
+		if n, err = x.writeNotes(ctx, d, see); err != nil {
 			return err
+		}
+		if rules == x.rules.Load() {
+			break // else resume may have looked before this was written
 		}
 	}
 	for _, reason := range n.skipped {
@@ -107,6 +99,22 @@ func (x *Indexer) note(ctx context.Context, d digest.Digest, see func(*storage.I
 		return nil
 	}
 	return x.considerConversions(ctx, d)
+}
+
+func (x *Indexer) writeNotes(ctx context.Context, d digest.Digest, see func(*storage.ImageRow) []v1.Descriptor) (n notes, err error) {
+	take := func(tx storage.Tx) (err error) {
+		n, err = x.takeNotes(tx, d, see)
+		return err
+	}
+	if err := x.store.View(ctx, take); err != nil || n.img == nil && len(n.layers) == 0 {
+		return n, err
+	}
+	return n, x.store.Update(ctx, func(tx storage.Tx) error {
+		if err := take(tx); err != nil {
+			return err
+		}
+		return n.write(tx)
+	})
 }
 
 // notes are the rows that the rules of today ask for and that are not there.

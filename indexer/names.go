@@ -16,7 +16,7 @@ const maxTags = 64
 // ruleOf is the rule by which an image is indexed: the first that matches, and
 // in its place or over it what an operator asked for; nil when there is none.
 func (x *Indexer) ruleOf(img *storage.ImageRow) *Rule {
-	rule := x.rule(ruleFor(x.opt.Rules, namesOf(img)))
+	rule := x.ruleFor(namesOf(img)...)
 	a := img.Asked
 	if a == nil {
 		return rule
@@ -30,13 +30,6 @@ func (x *Indexer) ruleOf(img *storage.ImageRow) *Rule {
 		asked.Publish = PublishV1
 	}
 	return &asked
-}
-
-func (x *Indexer) rule(i int) *Rule {
-	if i < 0 {
-		return nil
-	}
-	return &x.opt.Rules[i]
 }
 
 // namesOf sorts an image's tags by the repositories that they are in.

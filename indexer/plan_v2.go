@@ -50,7 +50,7 @@ func (x *Indexer) planConversion(tx storage.Tx, repo oci.Repo, source digest.Dig
 	if err != nil {
 		return p, err
 	}
-	rule := x.rule(ruleFor(x.opt.Rules, []named{{repo, p.tags}}))
+	rule := x.ruleFor(named{repo, p.tags})
 	if !rule.converts() || p.source.Manifest.IsSOCI() || made {
 		p.due = p.old != nil
 		return p, nil

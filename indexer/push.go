@@ -33,11 +33,11 @@ type pushed struct {
 // PushSize is the size from which on a blob that is pushed to repo may be a
 // layer that a rule wants; -1 where none does.
 func (x *Indexer) PushSize(repo oci.Repo) int64 {
-	i := ruleFor(x.opt.Rules, []named{{repo: repo}})
-	if x.opt.Disabled || i < 0 {
+	rule := x.ruleFor(named{repo: repo})
+	if x.opt.Disabled || rule == nil {
 		return -1
 	}
-	return max(x.opt.Rules[i].MinLayerSize, sniffed)
+	return max(rule.MinLayerSize, sniffed)
 }
 
 // Push says that a blob of PushSize bytes or more is being pushed to repo. What
@@ -47,12 +47,12 @@ func (x *Indexer) PushSize(repo oci.Repo) int64 {
 // returned with the blob's digest as soon as that is known, and before io.EOF.
 // Push never blocks.
 func (x *Indexer) Push(repo oci.Repo, rc io.ReadCloser) (is func(digest.Digest)) {
-	i := ruleFor(x.opt.Rules, []named{{repo: repo}})
-	if x.opt.Disabled || i < 0 {
+	rule := x.ruleFor(named{repo: repo})
+	if x.opt.Disabled || rule == nil {
 		_ = rc.Close() // only read from
 		return func(digest.Digest) {}
 	}
-	p := &pushed{spanSize: x.opt.Rules[i].spanSize(), rc: rc}
+	p := &pushed{spanSize: rule.spanSize(), rc: rc}
 	x.mu.Lock()
 	full := len(x.pushes) >= maxPendingTaps
 	if p.over = full; !full {

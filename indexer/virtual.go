@@ -13,7 +13,7 @@ func (x *Indexer) ConvertedAt(repo oci.Repo, tag string) (base string, ok bool) 
 	if !ok || base == "" || x.opt.Disabled {
 		return "", false
 	}
-	r := x.rule(ruleFor(x.opt.Rules, []named{{repo, []string{base}}}))
+	r := x.ruleFor(named{repo, []string{base}})
 	return base, r.converts() && r.V2At != V2AtTag
 }
 
@@ -23,6 +23,6 @@ func (x *Indexer) ConvertedInPlace(repo oci.Repo, tag string) bool {
 	if x.opt.Disabled {
 		return false
 	}
-	r := x.rule(ruleFor(x.opt.Rules, []named{{repo, []string{tag}}}))
+	r := x.ruleFor(named{repo, []string{tag}})
 	return r.converts() && r.V2At == V2AtTag
 }

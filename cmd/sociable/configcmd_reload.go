@@ -18,8 +18,8 @@ func newConfigReloadCommand() *cobra.Command {
 		Short: "Have the running server read its configuration again",
 		Long: `Have the running server read the file, environment and flags that it was started
 with again, as SIGHUP does: upstreams with their credentials and budgets, access,
-auth, and certificates. No connection is dropped, and a transfer goes on as it
-began. A configuration with a mistake changes nothing; each mistake is printed
+auth, index.rules, and certificates. No connection is dropped, and a transfer
+goes on as it began. Other rules are applied to what is already stored, too. A configuration with a mistake changes nothing; each mistake is printed
 with its line, and the exit code is 2. Other keys that changed wait for a restart
 and are named.`,
 		Example: `  sociable config check config.yml && sociable config reload

@@ -19,6 +19,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sociable/sociable/indexer"
 	"github.com/sociable/sociable/internal/access"
 	"github.com/sociable/sociable/internal/upstream"
 	"github.com/sociable/sociable/proxy"
@@ -26,7 +27,8 @@ import (
 )
 
 // live is what of a running server a reload replaces: upstreams with their
-// credentials and budgets, who may do what, and what is in certificate files.
+// credentials and budgets, who may do what, the rules of what is indexed, and
+// what is in certificate files.
 type live struct {
 	log *slog.Logger
 	reg prometheus.Registerer
@@ -35,8 +37,9 @@ type live struct {
 	cfg    *Config
 	now    atomic.Pointer[reach]
 
-	proxy *proxy.Proxy // set before anything is served
-	door  *door        // likewise
+	proxy *proxy.Proxy     // set before anything is served
+	index *indexer.Indexer // likewise
+	door  *door            // likewise
 }
 
 // reach is what can be pulled from, at one time.
@@ -113,6 +116,10 @@ func (l *live) Reload(ctx context.Context) (web.Reloaded, error) {
 	if t := l.cfg.Auth.tokens; t != nil && t != cfg.Auth.tokens {
 		t.Close()
 	}
+	if now := rules(cfg); !reflect.DeepEqual(now, rules(l.cfg)) {
+		l.index.SetRules(now)
+		l.log.InfoContext(ctx, "what is stored is looked at again, by other rules", "rules", len(now))
+	}
 	out := web.Reloaded{Warnings: warnings, Restart: restartFor(l.cfg, cfg)}
 	l.cfg = cfg
 	for _, w := range out.Warnings {
@@ -184,6 +191,9 @@ func restartFor(was, is *Config) []string {
 			switch first, _, _ := strings.Cut(l.path, "."); first {
 			case "upstreams", "default_upstream", "access", "auth", "offline":
 			default:
+				if l.path == "index.rules" {
+					continue
+				}
 				m[l.path] = fmt.Sprint(l.v.Interface())
 			}
 		}

@@ -93,7 +93,7 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 	}
 	acc.resolve.Store(px)
 	fetch.Proxy = px
-	l.proxy, l.door = px, acc
+	l.proxy, l.door, l.index = px, acc, ix
 	gc := storage.NewCollector(collectOptions(cfg, store.Store, log, reg))
 	admin := web.New(web.Options{
 		Store: store.Store, Collector: gc, Images: px, Indexing: ix, Gatherer: reg, Logger: log, Health: health(l),

@@ -1,0 +1,35 @@
+package indexer
+
+import "slices"
+
+// ruleSet is the rules that are in force at one time.
+type ruleSet struct {
+	rules      []Rule
+	converting bool // one of them has images converted
+}
+
+func newRuleSet(rules []Rule) *ruleSet {
+	s := &ruleSet{rules: slices.Clone(rules)}
+	for i := range s.rules {
+		s.converting = s.converting || s.rules[i].converts()
+	}
+	return s
+}
+
+// SetRules has other rules apply from now on, also to images that are stored:
+// each is looked at again behind this call, by Run, as if its manifest came by.
+// What is listed stays until what replaces it is there.
+func (x *Indexer) SetRules(rules []Rule) {
+	x.rules.Store(newRuleSet(rules))
+	wake(x.toResume)
+}
+
+// ruleFor is the first rule that applies to the first of names that has one; nil
+// when none does. It is of the set that was in force at one moment.
+func (x *Indexer) ruleFor(names ...named) *Rule {
+	rules := x.rules.Load().rules
+	if i := ruleFor(rules, names); i >= 0 {
+		return &rules[i]
+	}
+	return nil
+}
