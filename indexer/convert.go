@@ -138,38 +138,33 @@ func (x *Indexer) fetchEntries(ctx context.Context, repo oci.Repo, source *stora
 		if !isImageManifest(d.MediaType) {
 			continue
 		}
-		known := false
-		err := x.store.View(ctx, func(tx storage.Tx) error {
-			_, err := tx.Image(d.Digest)
-			known = err == nil
-			return ignoreNotFound(err)
-		})
-		if err == nil {
-			err = x.opt.Fetch.FetchManifest(ctx, repo, d.Digest)
-		}
-		if errors.Is(err, storage.ErrNotFound) {
-			continue
-		}
-		if err == nil && !known {
-			err = x.markFetched(ctx, d.Digest)
-		}
-		if err != nil {
+		if err := x.fetchUnpulled(ctx, repo, d.Digest); err != nil && !errors.Is(err, storage.ErrNotFound) {
 			return fmt.Errorf("fetch manifest %s: %w", d.Digest, err)
 		}
 	}
 	return nil
 }
 
-// markFetched says of an image that nobody has pulled it yet.
-func (x *Indexer) markFetched(ctx context.Context, d digest.Digest) error {
-	return x.store.Update(ctx, func(tx storage.Tx) error {
-		img, err := tx.Image(d)
-		if err != nil {
-			return ignoreNotFound(err)
+// fetchUnpulled has a manifest stored of which, if it is new, nobody is to think
+// that it was pulled.
+func (x *Indexer) fetchUnpulled(ctx context.Context, repo oci.Repo, d digest.Digest) error {
+	x.mu.Lock()
+	x.unpulled[d]++
+	x.mu.Unlock()
+	defer func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.unpulled[d]--; x.unpulled[d] == 0 {
+			delete(x.unpulled, d)
 		}
-		img.Fetched = true
-		return tx.PutImage(img)
-	})
+	}()
+	return x.opt.Fetch.FetchManifest(ctx, repo, d)
+}
+
+func (x *Indexer) isUnpulled(d digest.Digest) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.unpulled[d] > 0
 }
 
 // readSource reads the bytes of an image's manifests, and of one manifest's

@@ -78,7 +78,8 @@ type Indexer struct {
 	retry   map[digest.Digest]struct{} // image manifests whose publication went wrong
 	claimed map[key]*atomic.Int64      // being built by this process: bytes read
 
-	moved map[movedTag]struct{} // tags whose new image is to be indexed
+	moved    map[movedTag]struct{} // tags whose new image is to be indexed
+	unpulled map[digest.Digest]int // manifests that are being fetched for our own purposes
 }
 
 type movedTag struct {
@@ -122,7 +123,7 @@ func New(o Options) *Indexer {
 		whole:   map[digest.Digest]struct{}{},
 		retry:   map[digest.Digest]struct{}{},
 		claimed: map[key]*atomic.Int64{},
-		moved:   map[movedTag]struct{}{},
+		moved:   map[movedTag]struct{}{}, unpulled: map[digest.Digest]int{},
 	}
 	x.rules.Store(newRuleSet(o.Rules))
 	x.newBuilder = x.zTOCBuilder

@@ -135,6 +135,9 @@ func (x *Indexer) takeNotes(tx storage.Tx, d digest.Digest, see func(*storage.Im
 		return notes{}, err
 	}
 	img := old
+	if errors.Is(err, storage.ErrNotFound) {
+		img.Fetched = x.isUnpulled(d)
+	}
 	img.Repos, img.Tags = slices.Clone(old.Repos), slices.Clone(old.Tags)
 	descriptors := see(&img)
 	if err := seeNames(tx, d, &img); err != nil {
