@@ -40,6 +40,10 @@ var ManifestTypes = []string{
 // at most (distribution specification, "Pushing manifests").
 const MaxManifestBytes = 4 << 20
 
+// MaxDescriptors bounds what one manifest may name: each costs a look at a row
+// and at a file when the manifest comes.
+const MaxDescriptors = 10_000
+
 // EmptyJSON is the content `{}` of an empty config (image-spec, "Guidance for
 // an Empty Descriptor"); EmptyDigest is its digest.
 var (
@@ -108,13 +112,16 @@ func ParseManifest(body []byte, mediaType string) (*Manifest, error) {
 		Annotations   map[string]string `json:"annotations"`
 	}
 	if err := json.Unmarshal(body, &doc); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrManifest, err)
+		return nil, fmt.Errorf("%w: %s", ErrManifest, unreadable(err))
 	}
 	if doc.SchemaVersion != 2 {
 		return nil, fmt.Errorf("%w: schemaVersion %d, only 2 is supported", ErrManifest, doc.SchemaVersion)
 	}
 	if doc.Manifests != nil && (doc.Layers != nil || doc.Config != nil) {
 		return nil, fmt.Errorf("%w: both an image and an index", ErrManifest)
+	}
+	if n := max(len(doc.Layers), len(doc.Manifests)); n > MaxDescriptors {
+		return nil, fmt.Errorf("%w: it names %d blobs or manifests, at most %d are accepted", ErrManifest, n, MaxDescriptors)
 	}
 	m := &Manifest{
 		MediaType: mediaType, ArtifactType: doc.ArtifactType, Config: doc.Config, Layers: doc.Layers,
@@ -141,6 +148,19 @@ func ParseManifest(body []byte, mediaType string) (*Manifest, error) {
 		}
 	}
 	return m, nil
+}
+
+// unreadable says what is wrong with a document in the words of JSON, and not in
+// those of this program's types.
+func unreadable(err error) string {
+	wrong, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	switch {
+	case !ok:
+		return "it is not JSON: " + err.Error()
+	case wrong.Field == "":
+		return "want a JSON object, got " + wrong.Value
+	}
+	return fmt.Sprintf("%s can't be %s", wrong.Field, wrong.Value)
 }
 
 // settleType decides between the Content-Type, the document's own mediaType

@@ -86,6 +86,8 @@ func TestParseManifest(t *testing.T) {
 		{name: "bad config", body: `{"schemaVersion":2,"config":{},"layers":[B]}`},
 		{name: "bad subject", body: `{"schemaVersion":2,"config":A,"layers":[B],"subject":{"digest":"x"}}`},
 		{name: "bad child", body: `{"schemaVersion":2,"manifests":[{"digest":"x"}]}`},
+		{name: "too many layers", body: `{"schemaVersion":2,"config":A,"layers":[B` + strings.Repeat(",B", MaxDescriptors) + `]}`},
+		{name: "too many manifests", body: `{"schemaVersion":2,"manifests":[B` + strings.Repeat(",B", MaxDescriptors) + `]}`},
 		{name: "too big", body: `{"schemaVersion":2,"manifests":[]}` + strings.Repeat(" ", MaxManifestBytes)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -100,6 +102,22 @@ func TestParseManifest(t *testing.T) {
 				t.Errorf("IsIndex is %v", got.IsIndex())
 			}
 		})
+	}
+}
+
+// TestManifestMistakes: what a client gets to read has no word of this program's types.
+func TestManifestMistakes(t *testing.T) {
+	for body, want := range map[string]string{
+		`[]`:                              "want a JSON object, got array",
+		`"x"`:                             "want a JSON object, got string",
+		`{`:                               "it is not JSON: unexpected end of JSON input",
+		`{"schemaVersion":"2"}`:           "schemaVersion can't be string",
+		`{"schemaVersion":2,"layers":{}}`: "layers can't be object",
+		`{"schemaVersion":2,"config":{"size":"x"}}`: "config.size can't be string",
+	} {
+		if _, err := ParseManifest([]byte(body), ""); err == nil || err.Error() != "invalid manifest: "+want {
+			t.Errorf("%s: %v, want %s", body, err, want)
+		}
 	}
 }
 
