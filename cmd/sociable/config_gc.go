@@ -51,6 +51,9 @@ func (c *Config) checkRetention(bad *findings) {
 		for j, p := range r.Repositories {
 			if !patternGrammar.MatchString(p) || slices.ContainsFunc(strings.Split(p, "/"), tooManyStars) {
 				bad.add(c.origin(fmt.Sprintf("%s.repositories[%d]", at, j)), "%s.repositories: %q is not a pattern; write local/app, local/** or **", at, p)
+			} else if first, _, _ := strings.Cut(p, "/"); strings.Contains(p, "/") && !c.hosts(first) {
+				bad.add(c.origin(fmt.Sprintf("%s.repositories[%d]", at, j)), "%s.repositories: %q matches no hosted namespace (%s): retention is about what is pushed here; what was pulled goes by gc.pulled_after",
+					at, p, strings.Join(slices.Sorted(maps.Keys(c.Hosted)), ", "))
 			} else if !strings.Contains(p, "/") && p != "**" {
 				bad.add(c.origin(fmt.Sprintf("%s.repositories[%d]", at, j)), "%s.repositories: %q names no namespace; write local/%s", at, p, p)
 			}
@@ -67,6 +70,11 @@ func (c *Config) checkRetention(bad *findings) {
 			bad.add(c.origin(at), "%s: says nothing; give keep_last, keep_for, keep_tags or untagged", at)
 		}
 	}
+}
+
+// hosts reports whether the first part of a pattern matches a hosted namespace.
+func (c *Config) hosts(first string) bool {
+	return first == "**" || slices.ContainsFunc(slices.Collect(maps.Keys(c.Hosted)), func(name string) bool { return matchStars(first, name) })
 }
 
 // collectOptions are those of a configuration that was checked.

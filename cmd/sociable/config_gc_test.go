@@ -44,6 +44,8 @@ retention:
   - repositories: [app, "local/**x"]
     keep_tags: ["[", "v*"]
   - repositories: ["local/**"]
+  - repositories: ["**", "*/app", "l*/**", "docker.io/**"]
+    keep_last: 1
 `)
 	_, _, err := load(sources{File: file})
 	if err == nil {
@@ -54,9 +56,15 @@ retention:
 		":5: retention[0].repositories: matches nothing", ":5: retention[0].keep_last",
 		`:6: retention[1].repositories: "app" names no namespace; write local/app`, `:6: retention[1].repositories: "local/**x" is not a pattern`,
 		`:7: retention[1].keep_tags: "[" is not a pattern`, ":8: retention[2]: says nothing",
+		`:9: retention[3].repositories: "docker.io/**" matches no hosted namespace (local)`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in\n%v", want, err)
+		}
+	}
+	for _, right := range []string{`"**"`, `"*/app"`, `"l*/**"`} {
+		if strings.Contains(err.Error(), right+" matches no") {
+			t.Errorf("%s is refused:\n%v", right, err)
 		}
 	}
 }
