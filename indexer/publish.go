@@ -32,7 +32,7 @@ func (x *Indexer) plan(tx storage.Tx, manifest digest.Digest) (publication, erro
 		return publication{}, ignoreNotFound(err)
 	}
 	p := publication{img: img}
-	if x.opt.OnlyAsked && img.Asked == nil {
+	if len(img.Repos) == 0 || x.opt.OnlyAsked && img.Asked == nil { // it was deleted, or nobody wants it
 		return p, nil
 	}
 	var layers []IndexLayer
@@ -135,7 +135,7 @@ func (x *Indexer) carryOut(ctx context.Context, p *publication) error {
 	if err != nil || !done {
 		return err
 	}
-	fields := []any{"repo", p.img.Repos[0].String(), "digest", p.img.Manifest.Digest,
+	fields := []any{"repo", firstRepo(p.img.Repos).String(), "digest", p.img.Manifest.Digest,
 		"index", p.digest, "replaces", p.img.Index, "layers", len(p.img.Layers)}
 	if p.body == nil {
 		x.log.InfoContext(ctx, "index withdrawn", fields...)

@@ -82,16 +82,38 @@ func (p *Proxy) catalogOf(r *http.Request, up *Upstream, after string, names []s
 			if len(out) >= n {
 				return errPageFull
 			}
-			if p.sees(r, repo) {
+			if !p.sees(r, repo) {
+				return r.Context().Err()
+			}
+			shown, err := hasImage(tx, repo)
+			if shown {
 				out = append(out, repo.String())
 			}
-			return r.Context().Err()
+			return errors.Join(err, r.Context().Err())
 		})
 	})
 	if errors.Is(err, errPageFull) {
 		err = nil
 	}
 	return out, err
+}
+
+// hasImage reports whether repo has a manifest: blobs alone are what is being
+// pushed, or what is left to be collected.
+func hasImage(tx storage.Tx, repo oci.Repo) (bool, error) {
+	err := tx.Tags(repo, "", func(storage.TagRow) error { return errPageFull })
+	if err == nil {
+		err = tx.Contents(repo, func(row storage.ContentRow) error {
+			if row.Manifest {
+				return errPageFull
+			}
+			return nil
+		})
+	}
+	if errors.Is(err, errPageFull) {
+		return true, nil
+	}
+	return false, err
 }
 
 // hostedTags lists the tags of a hosted repository, by name.

@@ -489,11 +489,11 @@ func TestListsInPages(t *testing.T) {
 		}
 		for _, name := range []string{"local/a", "local/a/b", "local/a-b", "other/a", "other/z"} {
 			r, _ := oci.ParseRepo(name)
-			if err := tx.PutContent(storage.ContentRow{Repo: r, Digest: m, Size: 1}); err != nil {
+			if err := tx.PutContent(storage.ContentRow{Repo: r, Digest: m, Size: 1, Manifest: true}); err != nil {
 				return err
 			}
 		}
-		return tx.PutContent(storage.ContentRow{Repo: oci.Repo{Upstream: "local", Name: "secret"}, Digest: m, Size: 1})
+		return tx.PutContent(storage.ContentRow{Repo: oci.Repo{Upstream: "local", Name: "secret"}, Digest: m, Size: 1, Manifest: true})
 	})
 	if err != nil {
 		t.Fatal(err)

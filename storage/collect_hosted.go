@@ -67,22 +67,25 @@ func (g *collection) tags(ctx context.Context, repo oci.Repo, rule *Retention) e
 	}
 	var rows []TagRow // all of them: which is the last one shows in the end
 	for last, more := "", true; more; {
-		n := len(rows)
+		n, from := len(rows), last
 		err := g.s.View(ctx, func(tx Tx) (err error) {
-			rows = rows[:n]
+			rows, last = rows[:n], from
+			seen := 0
 			more, err = found(tx.Tags(repo, last, func(row TagRow) error {
-				if rows = append(rows, row); len(rows)-n == collectBatch {
-					return errOne
+				last = row.Tag
+				follows, err := g.follows(tx, row)
+				if err == nil && !follows { // the others go with what they are about, see content
+					rows = append(rows, row)
 				}
-				return ctx.Err()
+				if seen++; seen == collectBatch && err == nil {
+					err = errOne
+				}
+				return errors.Join(err, ctx.Err())
 			}))
 			return err
 		})
 		if err != nil {
 			return err
-		}
-		if more {
-			last = rows[len(rows)-1].Tag
 		}
 	}
 	for batch := range slices.Chunk(g.overdue(rows, rule), collectWrites) {
@@ -93,10 +96,8 @@ func (g *collection) tags(ctx context.Context, repo oci.Repo, rule *Retention) e
 	return nil
 }
 
-// overdue gives the tags that go. A tag that stands for the referrers of a
-// manifest goes with that, see content.
+// overdue gives the tags that go.
 func (g *collection) overdue(rows []TagRow, rule *Retention) (old []TagRow) {
-	rows = slices.DeleteFunc(rows, func(row TagRow) bool { return isReferrersTag(row.Tag) })
 	slices.SortFunc(rows, func(a, b TagRow) int { return cmp.Or(b.Checked.Compare(a.Checked), cmp.Compare(a.Tag, b.Tag)) })
 	last := 0 // those that stay for no other reason count
 	for _, row := range rows {
@@ -115,23 +116,6 @@ func (g *collection) overdue(rows []TagRow, rule *Retention) (old []TagRow) {
 		}
 	}
 	return old
-}
-
-// isReferrersTag reports a tag of the distribution specification's "Referrers
-// Tag Schema".
-func isReferrersTag(tag string) bool {
-	algorithm, hex, ok := strings.Cut(tag, "-")
-	return ok && len(hex) == 64 && (algorithm == "sha256" || algorithm == "sha512") &&
-		strings.Trim(hex, "0123456789abcdef") == ""
-}
-
-// subjectOf is the manifest whose referrers a tag stands for, as far as the tag
-// has all of its digest; "" where it stands for none.
-func subjectOf(tag string) digest.Digest {
-	if d := digest.Digest(strings.Replace(tag, "-", ":", 1)); isReferrersTag(tag) && d.Validate() == nil {
-		return d
-	}
-	return ""
 }
 
 // dropTags deletes tags that were not pushed again meanwhile.
@@ -302,7 +286,8 @@ func DropContent(tx Tx, row ContentRow, now time.Time) error {
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		if err := orphanReferrers(tx, row, now); err != nil {
+		err = errors.Join(orphanReferrers(tx, row, now), orphanTags(tx, row.Repo, row.Digest, now), leaveImage(tx, row.Repo, row.Digest))
+		if err != nil {
 			return err
 		}
 	}
@@ -324,4 +309,18 @@ func orphanReferrers(tx Tx, row ContentRow, now time.Time) error {
 		}
 	}
 	return err
+}
+
+// leaveImage has the indexer no longer know d as an image of repo.
+func leaveImage(tx Tx, repo oci.Repo, d digest.Digest) error {
+	img, err := tx.Image(d)
+	if errors.Is(err, ErrNotFound) || err == nil && !slices.Contains(img.Repos, repo) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	img.Repos = slices.DeleteFunc(slices.Clone(img.Repos), func(r oci.Repo) bool { return r == repo })
+	img.Tags = slices.DeleteFunc(slices.Clone(img.Tags), func(ref string) bool { return strings.HasPrefix(ref, repo.String()+":") })
+	return tx.PutImage(img)
 }

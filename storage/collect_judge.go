@@ -15,7 +15,10 @@ import (
 // content judges what a hosted repository has.
 func (g *collection) content(tx Tx, row ContentRow, rule *Retention) (why string, err error) {
 	if row.Digest == oci.EmptyDigest && !row.Manifest { // named by every artifact, and two bytes
-		return "", nil
+		needed, err := g.hasMore(tx, row)
+		if needed || err != nil || g.now.Sub(row.Pushed) <= emptyGrace {
+			return "", err
+		}
 	}
 	if pinned, err := tx.Pinned(row.Digest); pinned || err != nil {
 		return "", err
@@ -39,7 +42,7 @@ func (g *collection) content(tx Tx, row ContentRow, rule *Retention) (why string
 		return "", nil
 	}
 	if orphan != "" {
-		return "it lists the referrers of " + orphan.String() + ", which was deleted", nil
+		return "its tag is about " + orphan.String() + ", which was deleted", nil
 	}
 	why, lives, err := g.withSubject(tx, row)
 	if why != "" || lives || err != nil {
@@ -49,6 +52,20 @@ func (g *collection) content(tx Tx, row ContentRow, rule *Retention) (why string
 		return fmt.Sprintf("without a tag, and not used for %s", unused.Round(time.Second)), nil
 	}
 	return "", nil
+}
+
+// emptyGrace is how long the empty config stays where nothing else is, even
+// without any other grace: whoever pushes an artifact begins with it.
+const emptyGrace = time.Hour
+
+// hasMore reports whether a repository has anything but row.
+func (g *collection) hasMore(tx Tx, row ContentRow) (bool, error) {
+	return found(tx.Contents(row.Repo, func(other ContentRow) error {
+		if other.Digest == row.Digest || g.deadContent[right{row.Repo, other.Digest}] {
+			return nil
+		}
+		return errOne
+	}))
 }
 
 // namedIn reports whether a manifest names d that repo has.
@@ -82,8 +99,8 @@ func (g *collection) has(tx Tx, repo oci.Repo, d digest.Digest) (bool, error) {
 	return err == nil, err
 }
 
-// taggedIn reports whether a tag of repo means d. One that stands for the
-// referrers of a manifest that was deleted does not count: that is orphan.
+// taggedIn reports whether a tag of repo means d. One that is about a manifest
+// which was deleted does not count: that is orphan.
 func (g *collection) taggedIn(tx Tx, repo oci.Repo, d digest.Digest) (tagged bool, orphan digest.Digest, err error) {
 	tagged, err = found(tx.TagsOf(d, func(of oci.Repo, tag string) error {
 		if of != repo || g.deadTags[TagRow{Repo: of, Tag: tag}] {
@@ -91,7 +108,7 @@ func (g *collection) taggedIn(tx Tx, repo oci.Repo, d digest.Digest) (tagged boo
 		}
 		subject := subjectOf(tag)
 		if subject != "" {
-			if was, err := g.wasDeleted(tx, repo, subject); err != nil {
+			if was, err := g.wasDeleted(tx, repo, subject, tag); err != nil {
 				return err
 			} else if was {
 				orphan = subject
@@ -101,20 +118,6 @@ func (g *collection) taggedIn(tx Tx, repo oci.Repo, d digest.Digest) (tagged boo
 		return errOne
 	}))
 	return tagged, orphan, err
-}
-
-// wasDeleted reports a manifest that repo had, and whose referrers it has still.
-func (g *collection) wasDeleted(tx Tx, repo oci.Repo, d digest.Digest) (bool, error) {
-	if here, err := g.has(tx, repo, d); here || err != nil {
-		return false, err
-	}
-	dead := g.deadContent[right{repo, d}]
-	return found(tx.Referrers(d, func(ref ReferrerRow) error {
-		if ref.Repo == repo && (dead || !ref.Orphaned.IsZero()) {
-			return errOne
-		}
-		return nil
-	}))
 }
 
 // withSubject judges a manifest by its subject, if it has one: it lives as long

@@ -50,6 +50,9 @@ type TagRow struct {
 	Tag     string        `json:"tag"`
 	Digest  digest.Digest `json:"digest"`
 	Checked time.Time     `json:"checked"` // when upstream last confirmed it
+	// Orphaned is when the manifest that a hosted repository's tag is about was
+	// deleted, where the tag's name has its digest; zero: it was not.
+	Orphaned time.Time `json:"orphaned,omitzero"`
 }
 
 // ManifestRow is a manifest whose bytes are a blob of KindManifest or KindIndex.

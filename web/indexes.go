@@ -37,14 +37,15 @@ type Layer struct {
 }
 
 // Indexes lists every image, by manifest digest, but for those of platforms that
-// nobody has pulled, whose manifests alone were fetched for a converted image.
+// nobody has pulled, whose manifests alone were fetched for a converted image, and
+// those that were deleted.
 func Indexes(ctx context.Context, v Viewer) ([]Index, error) {
 	list := []Index{}
 	var configs []digest.Digest
 	err := v.View(ctx, func(tx storage.Tx) error {
 		return tx.Images(func(row storage.ImageRow) error {
 			one, config, err := indexOf(tx, row)
-			if row.Fetched && one.untouched() {
+			if row.Fetched && one.untouched() || len(row.Repos) == 0 { // it was deleted
 				return err
 			}
 			list, configs = append(list, one), append(configs, config)
