@@ -64,8 +64,9 @@ func newAuthorizer(o Options, rt http.RoundTripper, m *metrics) *authorizer {
 	}
 }
 
-// authorize gives what a request for repo is sent with.
-func (a *authorizer) authorize(ctx context.Context, repo string) (grant, error) {
+// authorize gives what a request for repo is sent with; push says that it wants to
+// change something there.
+func (a *authorizer) authorize(ctx context.Context, repo string, push bool) (grant, error) {
 	ch, err := a.discover(ctx)
 	if err != nil {
 		return grant{}, err
@@ -75,7 +76,7 @@ func (a *authorizer) authorize(ctx context.Context, repo string) (grant, error) 
 		h, err := a.basic(ctx)
 		return grant{header: h}, err
 	case "bearer":
-		return a.bearer(ctx, repo, ch, "")
+		return a.bearer(ctx, repo, push, ch, "")
 	default: // none, or one that we can't meet
 		return grant{}, nil
 	}
@@ -83,7 +84,7 @@ func (a *authorizer) authorize(ctx context.Context, repo string) (grant, error) 
 
 // reauthorize gives what a request for repo is sent with anew after a 401 that
 // came with header h; ok is false where nothing else can be offered than g.
-func (a *authorizer) reauthorize(ctx context.Context, repo string, g grant, h http.Header) (_ grant, ok bool, err error) {
+func (a *authorizer) reauthorize(ctx context.Context, repo string, push bool, g grant, h http.Header) (_ grant, ok bool, err error) {
 	ch, err := a.parse(ctx, h)
 	if err != nil {
 		return grant{}, false, err
@@ -100,12 +101,12 @@ func (a *authorizer) reauthorize(ctx context.Context, repo string, g grant, h ht
 		return grant{header: header}, header != g.header, err
 	case "bearer":
 		scope := ch.Parameters["scope"]
-		if g.fresh && !a.learn(ch) && (scope == "" || scope == pullScope(repo)) {
+		if g.fresh && !a.learn(ch) && (scope == "" || scope == usualScope(repo, push)) {
 			return grant{}, false, nil // the same question would be answered the same
 		}
 		a.learn(ch)
 		a.expire(repo, g.header)
-		g, err = a.bearer(ctx, repo, ch, scope)
+		g, err = a.bearer(ctx, repo, push, ch, scope)
 		return g, err == nil, err
 	default:
 		return grant{}, false, nil
@@ -153,15 +154,26 @@ func (a *authorizer) basic(ctx context.Context) (string, error) {
 func pullScope(repo string) string { return "repository:" + repo + ":pull" }
 func pushScope(repo string) string { return "repository:" + repo + ":pull,push" }
 
+// usualScope is what a token is asked to be for where the upstream names nothing.
+func usualScope(repo string, push bool) string {
+	if push {
+		return pushScope(repo)
+	}
+	return pullScope(repo)
+}
+
 // bearer gives the token for repo, from memory or exchanged. scope is what the
-// upstream asked for beyond the usual one, "" for nothing.
-func (a *authorizer) bearer(ctx context.Context, repo string, ch *transport.Challenge, scope string) (grant, error) {
+// upstream asked for beyond the usual one, "" for nothing: not every one says
+// what it wants, or says it in other words. What was asked for once is asked for
+// again, so that pulls between pushes need no token of their own.
+func (a *authorizer) bearer(ctx context.Context, repo string, push bool, ch *transport.Challenge, scope string) (grant, error) {
 	a.mu.Lock()
 	scopes := a.tokens[repo].scopes
 	a.mu.Unlock()
-	if usual := pullScope(repo); scope != "" && scope != usual {
+	switch usual := usualScope(repo, push); {
+	case scope != "" && scope != usual:
 		scopes = []string{scope, usual} // some services look at the first one alone
-	} else if scope != "" || scopes == nil {
+	case scope != "", scopes == nil, push && !slices.Contains(scopes, usual):
 		scopes = []string{usual}
 	}
 	if t, ok := a.known(repo, scopes); ok {

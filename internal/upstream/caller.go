@@ -31,8 +31,8 @@ type Caller struct {
 
 // asker finds out what a request is sent with.
 type asker interface {
-	authorize(ctx context.Context, repo string) (grant, error)
-	reauthorize(ctx context.Context, repo string, g grant, h http.Header) (_ grant, ok bool, err error)
+	authorize(ctx context.Context, repo string, push bool) (grant, error)
+	reauthorize(ctx context.Context, repo string, push bool, g grant, h http.Header) (_ grant, ok bool, err error)
 }
 
 type callerKey struct{}
@@ -159,7 +159,7 @@ func (k *Caller) Until(repo string) time.Time {
 
 // authorize gives what the caller has. Without it there is no asking as
 // somebody else: the answer is the refusal that the upstream would give.
-func (k *Caller) authorize(_ context.Context, repo string) (grant, error) {
+func (k *Caller) authorize(_ context.Context, repo string, _ bool) (grant, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, t := range []token{k.tokens[strings.TrimPrefix(repo, k.e.prefix)], k.basic} {
@@ -176,7 +176,7 @@ func (k *Caller) authorize(_ context.Context, repo string) (grant, error) {
 // reauthorize has nothing else to offer: the credentials are gone. What the
 // upstream does not take any more is forgotten, and how it wants to be asked is
 // remembered for the next Login.
-func (k *Caller) reauthorize(ctx context.Context, repo string, g grant, h http.Header) (grant, bool, error) {
+func (k *Caller) reauthorize(ctx context.Context, repo string, _ bool, g grant, h http.Header) (grant, bool, error) {
 	if ch, err := k.e.auth.parse(ctx, h); err == nil && ch.Scheme != "" {
 		k.e.auth.learn(ch)
 	}

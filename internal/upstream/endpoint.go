@@ -86,7 +86,7 @@ func (e *endpoint) ask(ctx context.Context, q *request, patient bool) (a *answer
 	defer func() { done(ctx, start, err) }()
 	repo := e.prefix + q.repo
 	auth := e.asker(ctx)
-	g, err := auth.authorize(ctx, repo)
+	g, err := auth.authorize(ctx, repo, q.op.pushes())
 	if err != nil {
 		return nil, e.c.askErr(ctx, q, err)
 	}
@@ -95,7 +95,7 @@ func (e *endpoint) ask(ctx context.Context, q *request, patient bool) (a *answer
 		return nil, err
 	}
 	if a.StatusCode == http.StatusUnauthorized && hostPort(a.Request.URL) == e.guard.host {
-		g, ok, err := auth.reauthorize(ctx, repo, g, a.Header)
+		g, ok, err := auth.reauthorize(ctx, repo, q.op.pushes(), g, a.Header)
 		if err != nil {
 			a.Close()
 			return nil, e.c.askErr(ctx, q, err)

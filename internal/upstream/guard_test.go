@@ -345,7 +345,7 @@ func TestTokenServiceRedirects(t *testing.T) {
 		}
 		guarded(reg, ts)
 		c := newClient(t, reg.URL, credentials("robot", "secret"))
-		_, err := c.ends[0].auth.authorize(t.Context(), repo)
+		_, err := c.ends[0].auth.authorize(t.Context(), repo, false)
 		if followed != (err == nil) || (err != nil && (!is[*PolicyError](err) || strings.Contains(err.Error(), "scope="))) {
 			t.Errorf("redirected to %s: got %v", host, err)
 		}

@@ -27,6 +27,9 @@ const (
 	opPushManifest op = "manifest_push"
 )
 
+// pushes reports an op that needs the right to push.
+func (o op) pushes() bool { return o == opPushBlob || o == opMountBlob || o == opPushManifest }
+
 // metrics are one upstream's. What was registered before under the same
 // upstream's name, by a client that this one replaces, is counted on.
 type metrics struct {
