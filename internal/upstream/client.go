@@ -57,7 +57,8 @@ type Options struct {
 
 	// After BreakerFailures failures in a row (0: 5), or two of which the second
 	// got no answer at all for HeaderTimeout, nothing is asked for BreakerPause
-	// (0: 10 s); then one request finds out whether the upstream is back.
+	// (0: 10 s); then one request finds out whether the upstream is back. Each time
+	// that it is not, the pause is twice as long, up to six times the first.
 	BreakerFailures int
 	BreakerPause    time.Duration
 

@@ -13,6 +13,9 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
+// maxPauses bounds how the breaker's pause grows.
+const maxPauses = 6
+
 // maxHold is the longest that an endpoint can ask to be left alone: then it is
 // asked once more, whatever it said.
 const maxHold = 10 * time.Minute
@@ -21,13 +24,14 @@ const maxHold = 10 * time.Minute
 // would go to one that asked for a pause (429 and 503 with Retry-After, RFC 9110
 // §10.2.3), and is a circuit breaker in front of one that does not answer: after
 // some failures nothing is asked for a while, then a single request finds out
-// whether it is back. So nobody waits for what was just seen to fail.
+// whether it is back; as long as it is not, the while doubles, up to maxPauses of
+// it. So nobody waits for what was just seen to fail.
 type gate struct {
 	upstream string
 	maxWait  time.Duration // what a request waits for a hold to end
 	backoff  time.Duration // the first hold for a 429 that says nothing
 	silence  time.Duration // without an answer for so long, an endpoint is silent
-	pause    time.Duration // of the open breaker
+	pause    time.Duration // of the open breaker, the first time
 	breaker  *gobreaker.TwoStepCircuitBreaker[struct{}]
 	metrics  *endpointMetrics
 	log      *slog.Logger
@@ -35,7 +39,8 @@ type gate struct {
 	mu        sync.Mutex
 	held      time.Time // until then
 	doubted   time.Time // until then others are asked first
-	opened    time.Time // when the breaker did, last
+	reopens   time.Time // when one request may find out; zero: the breaker is closed
+	opened    int       // how often the breaker did without closing between
 	heard     time.Time // the last answer
 	throttled int       // 429s without an answer between
 	silent    bool      // the failure that is being counted is a silence
@@ -78,10 +83,15 @@ func (g *gate) enter(ctx context.Context, patient bool) (done func(context.Conte
 			return nil, werr
 		}
 	}
-	verdict, err := g.breaker.Allow()
+	var verdict func(error)
+	if err = g.open(); err == nil {
+		if verdict, err = g.breaker.Allow(); err != nil {
+			err = g.beside()
+		}
+	}
 	if err != nil {
 		g.metrics.refused.Inc()
-		return nil, g.open()
+		return nil, err
 	}
 	return func(ctx context.Context, start time.Time, err error) { verdict(g.judge(ctx, start, err)) }, nil
 }
@@ -94,17 +104,28 @@ func (g *gate) holding() (time.Duration, error) {
 	return left, &HeldError{Upstream: g.upstream, Throttled: true, RetryAfter: left, Err: g.why}
 }
 
+// open is the error while nothing is asked because there was no answer, or nil.
 func (g *gate) open() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	left := max(time.Until(g.opened.Add(g.pause)), time.Second)
+	left := time.Until(g.reopens)
+	if left <= 0 {
+		return nil
+	}
 	return &HeldError{Upstream: g.upstream, RetryAfter: left, Err: g.why}
+}
+
+// beside is the error for who comes while a request finds out.
+func (g *gate) beside() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return &HeldError{Upstream: g.upstream, RetryAfter: time.Second, Err: g.why}
 }
 
 // closed reports that a request would not pass now.
 func (g *gate) closed() bool {
 	left, _ := g.holding()
-	return left > 0 || g.breaker.State() == gobreaker.StateOpen
+	return left > 0 || g.open() != nil
 }
 
 // judge notes what a request's outcome says about the endpoint, and returns the
@@ -183,9 +204,12 @@ func (g *gate) changed(to gobreaker.State) {
 	g.metrics.breaker.Set(float64(to))
 	switch to {
 	case gobreaker.StateOpen:
-		g.opened = time.Now()
-		g.log.Warn("upstream does not answer: nothing is asked of it for a while", "dur", g.pause, "err", g.why)
+		pause := g.pause * time.Duration(min(1<<min(g.opened, 10), maxPauses))
+		g.opened++
+		g.reopens = time.Now().Add(pause)
+		g.log.Warn("upstream does not answer: nothing is asked of it for a while", "dur", pause, "err", g.why)
 	case gobreaker.StateClosed:
+		g.opened, g.reopens = 0, time.Time{}
 		g.log.Info("upstream answers again")
 	}
 }
@@ -214,15 +238,14 @@ func (c *Client) Health() []Health {
 }
 
 func (g *gate) health() Health {
-	state := g.breaker.State() // outside the lock: it may call changed
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch left := time.Until(g.held); {
-	case left > 0:
-		return Health{State: "held", Left: left, Err: g.why}
-	case state == gobreaker.StateOpen:
-		return Health{State: "open", Left: max(0, time.Until(g.opened.Add(g.pause))), Err: g.why}
-	case state == gobreaker.StateHalfOpen:
+	switch held, open := time.Until(g.held), time.Until(g.reopens); {
+	case held > 0:
+		return Health{State: "held", Left: held, Err: g.why}
+	case open > 0:
+		return Health{State: "open", Left: open, Err: g.why}
+	case !g.reopens.IsZero():
 		return Health{State: "half-open", Err: g.why}
 	default:
 		return Health{State: "ok"}

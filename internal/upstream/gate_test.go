@@ -49,7 +49,15 @@ func TestGate(t *testing.T) {
 			{takes: time.Second, outcome: &UnreachableError{Err: context.DeadlineExceeded}},
 			{takes: time.Second, outcome: &UnreachableError{Err: context.DeadlineExceeded}}, {},
 		}, "ok", 0},
-		{"one finds out: still down", []try{{outcome: down}, {outcome: down}, {outcome: down}, {after: 11 * time.Second, outcome: down}, {held: true}}, "open", 10 * time.Second},
+		{"one finds out: still down", []try{{outcome: down}, {outcome: down}, {outcome: down}, {after: 11 * time.Second, outcome: down}, {held: true}}, "open", 20 * time.Second},
+		{"still down, for long", []try{
+			{outcome: down}, {outcome: down}, {outcome: down}, {after: 11 * time.Second, outcome: down}, {after: 19 * time.Second, held: true},
+			{after: 2 * time.Second, outcome: down}, {after: 41 * time.Second, outcome: down}, {after: 61 * time.Second, outcome: down}, {after: 59 * time.Second, held: true},
+		}, "open", time.Second},
+		{"back, and down again", []try{
+			{outcome: down}, {outcome: down}, {outcome: down}, {after: 11 * time.Second, outcome: down}, {after: 21 * time.Second},
+			{outcome: down}, {outcome: down}, {outcome: down}, {held: true},
+		}, "open", 10 * time.Second},
 		{"one finds out: back", []try{{outcome: down}, {outcome: down}, {outcome: down}, {after: 11 * time.Second}, {}}, "ok", 0},
 		{"time to find out", []try{{outcome: down}, {outcome: down}, {outcome: down}, {after: 11 * time.Second, outcome: errNoVerdict}}, "half-open", 0},
 		{"asked for a pause", []try{{outcome: &StatusError{Status: 429, RetryAfter: time.Minute}}, {after: 30 * time.Second, held: true}}, "held", 30 * time.Second},
