@@ -12,7 +12,18 @@ import (
 // repository it means here: with or without upstream, library/ and tag, and with
 // the proxy's own address in front, too. A digest outweighs a tag. As with
 // requests, what names no upstream that is configured is NAME_UNKNOWN.
-func (p *Proxy) Name(word string) (oci.Repo, oci.Reference, error) {
+func (p *Proxy) Name(word string) (oci.Repo, oci.Reference, error) { return p.routes().name(word) }
+
+// Name is Proxy.Name of a proxy that has these upstreams, and that default one.
+func Name(ups []*Upstream, def, word string) (oci.Repo, oci.Reference, error) {
+	t, err := newRoutes(ups, def)
+	if err != nil {
+		return oci.Repo{}, oci.Reference{}, err
+	}
+	return t.name(word)
+}
+
+func (t *routes) name(word string) (oci.Repo, oci.Reference, error) {
 	name, ref, err := splitName(strings.TrimPrefix(word, "docker://"))
 	if err != nil {
 		return oci.Repo{}, ref, err
@@ -20,7 +31,7 @@ func (p *Proxy) Name(word string) (oci.Repo, oci.Reference, error) {
 	if err := oci.CheckName(withoutHost(name)); err != nil {
 		return oci.Repo{}, ref, err
 	}
-	_, repo, err := p.routes().named(name)
+	_, repo, err := t.named(name)
 	return repo, ref, err
 }
 

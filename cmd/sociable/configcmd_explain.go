@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +17,7 @@ import (
 	"github.com/sociable/sociable/indexer"
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/internal/upstream"
+	"github.com/sociable/sociable/proxy"
 	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/web"
 )
@@ -96,6 +94,7 @@ type ExplainedLayer struct {
 type explainer struct {
 	cfg     *Config
 	offline bool
+	ups     []*proxy.Upstream
 	clients map[string]*upstream.Client
 }
 
@@ -152,7 +151,7 @@ func (e *explainer) facts(ctx context.Context, word string) (f web.Facts, source
 
 // fetch makes facts of the manifest at the upstream.
 func (e *explainer) fetch(ctx context.Context, word string) (f web.Facts, err error) {
-	repo, ref, err := e.cfg.resolve(word)
+	repo, ref, err := e.name(word)
 	if err != nil {
 		return f, err
 	}
@@ -276,156 +275,30 @@ func (e *explainer) signed(ctx context.Context, repo oci.Repo, f web.Facts) stri
 	return "no"
 }
 
+// name reads an image's name as the proxy does.
+func (e *explainer) name(word string) (oci.Repo, oci.Reference, error) {
+	if err := e.reach(); err != nil {
+		return oci.Repo{}, oci.Reference{}, err
+	}
+	return proxy.Name(e.ups, e.cfg.DefaultUpstream, word)
+}
+
 func (e *explainer) client(repo oci.Repo) (*upstream.Client, error) {
-	if e.clients == nil {
-		_, clients, err := buildUpstreams(e.cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-		if err != nil {
-			return nil, err
-		}
-		e.clients = clients
+	if err := e.reach(); err != nil {
+		return nil, err
 	}
 	c := e.clients[repo.Upstream]
-	if c == nil {
-		return nil, fmt.Errorf("no upstream is named %q", repo.Upstream)
+	if c == nil { // it was resolved: a namespace of ours
+		return nil, fmt.Errorf("what is pushed to %s is in the store alone", repo.Upstream)
 	}
 	return c, nil
 }
 
-// resolve reads an image's name as the proxy would, with or without its address.
-func (c *Config) resolve(word string) (repo oci.Repo, ref oci.Reference, err error) {
-	name, d, byDigest := strings.Cut(word, "@")
-	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
-		name, ref.Tag = name[:i], name[i+1:]
+// reach makes what is configured to be pulled from, once.
+func (e *explainer) reach() (err error) {
+	if e.clients == nil {
+		e.ups, e.clients, err = buildUpstreams(e.cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		e.ups = append(e.ups, buildHosted(e.cfg)...)
 	}
-	if ref.Tag == "" {
-		ref.Tag = "latest"
-	}
-	if byDigest {
-		ref.Tag = d
-	}
-	if ref, err = oci.ParseReference(ref.Tag); err != nil {
-		return repo, ref, err
-	}
-	if first, rest, ok := strings.Cut(name, "/"); ok && (strings.Contains(first, ":") || first == "localhost") {
-		name = rest
-	}
-	first, rest, ok := strings.Cut(name, "/")
-	up := c.upstreamNamed(first)
-	switch {
-	case up != "" && ok:
-		name = rest
-	case ok && strings.Contains(first, "."):
-		return repo, ref, fmt.Errorf("no upstream is named %q", first)
-	case c.DefaultUpstream == "":
-		return repo, ref, fmt.Errorf("%q names no upstream, and there is no default upstream", word)
-	default:
-		up = c.DefaultUpstream
-	}
-	if up == dockerHub && !strings.Contains(name, "/") {
-		name = "library/" + name
-	}
-	return oci.Repo{Upstream: up, Name: name}, ref, oci.CheckName(name)
-}
-
-// upstreamNamed gives the upstream with that name or alias, "" where there is none.
-func (c *Config) upstreamNamed(s string) string {
-	for name, u := range c.Upstreams {
-		if name == s || slices.Contains(u.Aliases, s) {
-			return name
-		}
-	}
-	return ""
-}
-
-func ruleText(r *IndexRule) string {
-	s := "repositories [" + strings.Join(r.Repositories, ", ") + "]"
-	if len(r.Exclude) > 0 {
-		s += ", but for [" + strings.Join(r.Exclude, ", ") + "]"
-	}
-	if len(r.Platforms) > 0 {
-		s += "; platforms " + strings.Join(r.Platforms, ", ")
-	}
-	if r.MinImageSize > 0 {
-		s += "; images from " + r.MinImageSize.String()
-	}
-	return s + "; layers from " + r.MinLayerSize.String() + "; spans of " + r.SpanSize.String()
-}
-
-// publishText says what becomes of finished zTOCs.
-func publishText(rule *indexer.Rule, facts web.Facts) string {
-	const v1 = "v1, a referrer of each platform's manifest"
-	if rule == nil {
-		return "none: no rule applies"
-	}
-	v2 := "v2, once a tag leads to it"
-	if len(facts.Tags) > 0 && rule.V2At == indexer.V2AtTag {
-		v2 = "v2, at " + strings.Join(facts.Tags, ", ")
-	} else if len(facts.Tags) > 0 {
-		v2 = "v2, at " + strings.Join(facts.Tags, indexer.ConvertedSuffix+", ") + indexer.ConvertedSuffix
-	}
-	switch rule.Publish {
-	case indexer.PublishNone:
-		return "none: the layers are indexed for ranges out of their spans alone"
-	case indexer.PublishV1:
-		return v1
-	case indexer.PublishV2:
-		return v2
-	}
-	return v1 + "; " + v2
-}
-
-// warnSigned says what a converted image does to signatures.
-func (x *Explanation) warnSigned(rule *indexer.Rule) {
-	if rule == nil || rule.Publish == indexer.PublishNone || rule.Publish == indexer.PublishV1 || !strings.HasPrefix(x.Signed, "by ") {
-		return
-	}
-	if rule.V2At == indexer.V2AtTag {
-		x.Warnings = append(x.Warnings, "the image is signed, and its tag will lead to the v2 image, which no signature covers: clients that verify will refuse it")
-		return
-	}
-	x.Warnings = append(x.Warnings, "the image is signed; the v2 image at the tag with the suffix is covered by no signature")
-}
-
-func (x *Explanation) print(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "image\t%s\n", x.Reference)
-	fmt.Fprintf(t, "digest\t%s\n", x.Digest)
-	fmt.Fprintf(t, "known from\t%s\n", x.Source)
-	if x.Rule < 0 {
-		fmt.Fprintf(t, "rule\tnone applies: it is not indexed\n")
-	} else {
-		fmt.Fprintf(t, "rule\tindex.rules[%d] (%s): %s\n", x.Rule, x.RuleAt, x.Text)
-	}
-	fmt.Fprintf(t, "publish\t%s\n", x.Publish)
-	fmt.Fprintf(t, "signed\t%s\n", x.Signed)
-	for _, s := range x.Warnings {
-		fmt.Fprintf(t, "warning\t%s\n", s)
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	for i := range x.Images {
-		if err := x.Images[i].print(w); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (m *ExplainedImage) print(w io.Writer) error {
-	fmt.Fprintf(w, "\n%s  %s\n", orDash(m.Platform), m.Digest)
-	if m.Note != "" {
-		fmt.Fprintf(w, "  %s\n", m.Note)
-		return nil
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "  LAYER\tSIZE\tBY THE RULE\tNOW")
-	for _, l := range m.Layers {
-		what := "left out: " + l.Reason
-		if l.Indexed {
-			what = "indexed, spans of " + Bytes(l.SpanSize).String()
-		}
-		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", shortDigest(l.Digest), humanize.IBytes(uint64(l.Size)), what, orDash(l.Now))
-	}
-	return t.Flush()
+	return err
 }

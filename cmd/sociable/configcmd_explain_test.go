@@ -64,3 +64,31 @@ func TestExplainFromUpstream(t *testing.T) {
 		t.Error("an image that is nowhere was explained")
 	}
 }
+
+// TestExplainReadsNamesAsTheProxyDoes takes every spelling that pin or purge take.
+func TestExplainReadsNamesAsTheProxyDoes(t *testing.T) {
+	cfg := Default()
+	cfg.Upstreams["lab.test"] = defaultUpstream("lab.test")
+	cfg.Upstreams["lab.test"].Aliases = []string{"lab"}
+	cfg.Upstreams["lab.test"].Hosts = []string{"mirror.test"}
+	for word, want := range map[string]string{
+		"redis":                      "docker.io/library/redis:latest",
+		"docker://redis:7":           "docker.io/library/redis:7",
+		"acme/app:1":                 "docker.io/acme/app:1",
+		"lab/a/b:1":                  "lab.test/a/b:1",
+		"lab.test/a/b:1":             "lab.test/a/b:1",
+		"mirror.test/a/b:1":          "lab.test/a/b:1",
+		"proxy.example:5000/lab/a:1": "lab.test/a:1",
+		"local/app":                  "local/app:latest",
+		"lab/a:1@" + digest.Canonical.FromString("x").String(): "lab.test/a:" + digest.Canonical.FromString("x").String(),
+		"proxy.example:5000/other/a:1":                         "no upstream",
+		"other.test/a:1":                                       "no upstream",
+		"lab/a:%":                                              "invalid tag",
+		"lab/A:1":                                              "name",
+	} {
+		repo, ref, err := (&explainer{cfg: cfg}).name(word)
+		if got := repo.String() + ":" + ref.String(); err == nil && got != want || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s is %s, %v; want %s", word, got, err, want)
+		}
+	}
+}
