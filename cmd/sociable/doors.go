@@ -57,49 +57,61 @@ func (d *doors) close() {
 // shutdown_timeout to finish.
 func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px http.Handler, admin *web.Web, acc *door, secure *tls.Config) error {
 	g, gctx := errgroup.WithContext(ctx)
-	door := func(l net.Listener, h http.Handler, secure *tls.Config) {
-		if l == nil {
-			return
-		}
-		var quiet quietConns
-		srv := &http.Server{
-			Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ConnState: quiet.note,
-			ErrorLog: newServerLog(log), TLSConfig: secure,
-		}
-		g.Go(func() error {
-			run := srv.Serve
-			if secure != nil {
-				run = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
-			}
-			if err := run(nearListener{l}); !errors.Is(err, http.ErrServerClosed) {
-				return err
-			}
-			return nil
-		})
-		g.Go(func() error {
-			<-gctx.Done()
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownTimeout)
-			defer cancel()
-			quiet.close()
-			if err := srv.Shutdown(ctx); err != nil {
-				log.Warn("open responses were cut", "after", cfg.ShutdownTimeout)
-				return srv.Close()
-			}
-			return nil
-		})
-	}
-	door(d.registry, acc.Handler(px), secure)
 	adminTLS := secure
 	if !cfg.Admin.TLS {
 		adminTLS = nil
 	}
-	door(d.admin, acc.guardAdmin(cfg, admin.Public()), adminTLS)
-	door(d.socket, admin.Local(gctx), nil)
+	for _, e := range []entrance{
+		{d.registry, acc.Handler(px), secure},
+		{d.admin, acc.guardAdmin(cfg, admin.Public()), adminTLS},
+		{d.socket, admin.Local(gctx), nil},
+	} {
+		if e.l != nil {
+			e.open(gctx, g, cfg.ShutdownTimeout, log)
+		}
+	}
 	if d.registry != nil {
 		log.Info("listening", "registry", d.registry.Addr().String(), "admin", cfg.Admin.Listen,
 			"data", cfg.Storage.Path, "next", tryCommand(cfg, d.registry.Addr().String()))
 	}
 	return g.Wait()
+}
+
+// entrance is one listener and what answers there.
+type entrance struct {
+	l      net.Listener
+	h      http.Handler
+	secure *tls.Config // nil: plain HTTP
+}
+
+// open answers, in g, until ctx ends, and then for up to grace what is open.
+func (e entrance) open(ctx context.Context, g *errgroup.Group, grace time.Duration, log *slog.Logger) {
+	var quiet quietConns
+	srv := &http.Server{
+		Handler: e.h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ConnState: quiet.note,
+		ErrorLog: newServerLog(log), TLSConfig: e.secure,
+	}
+	g.Go(func() error {
+		run := srv.Serve
+		if e.secure != nil {
+			run = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
+		}
+		if err := run(nearListener{e.l}); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		defer cancel()
+		quiet.close()
+		if err := srv.Shutdown(ctx); err != nil {
+			log.Warn("open responses were cut", "after", grace)
+			return srv.Close()
+		}
+		return nil
+	})
 }
 
 // quietConns are the connections on which nothing was asked yet. A server that
