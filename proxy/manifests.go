@@ -224,8 +224,8 @@ func (p *Proxy) fetchManifest(ctx context.Context, up *Upstream, repo oci.Repo, 
 	})
 }
 
-// keepManifest stores the bytes, what they say, the repository's right and,
-// when it came by one, the tag, all in one transaction.
+// keepManifest stores the bytes, what they say, the repository's right and the
+// tags that are known to mean it, all in one transaction.
 func (p *Proxy) keepManifest(ctx context.Context, repo oci.Repo, ref oci.Reference, m *upstream.Manifest) (storage.ManifestRow, error) {
 	d := m.Descriptor.Digest
 	parsed, err := oci.ParseManifest(m.Body, m.Descriptor.MediaType)
@@ -237,6 +237,10 @@ func (p *Proxy) keepManifest(ctx context.Context, repo oci.Repo, ref oci.Referen
 	}
 	row := storage.ManifestRow{Digest: d, Size: int64(len(m.Body)), Manifest: *parsed}
 	blob := storage.BlobRow{Digest: d, Size: row.Size, Kind: storage.KindManifest, Created: p.now(), Accessed: p.now()}
+	heard := p.heard.of(right{repo, d}, p.now())
+	if ref.Tag != "" {
+		heard = append(heard, heardTag{ref.Tag, p.now()})
+	}
 	err = p.store.Put(ctx, blob, m.Body, func(tx storage.Tx) error {
 		if err := storage.NotBlocked(tx, d); err != nil {
 			return err
@@ -247,10 +251,12 @@ func (p *Proxy) keepManifest(ctx context.Context, repo oci.Repo, ref oci.Referen
 		if err := tx.PutRight(repo, d); err != nil {
 			return err
 		}
-		if ref.Tag == "" {
-			return nil
+		for _, t := range heard {
+			if err := t.file(tx, right{repo, d}); err != nil {
+				return err
+			}
 		}
-		return tx.PutTag(storage.TagRow{Repo: repo, Tag: ref.Tag, Digest: d, Checked: p.now()})
+		return nil
 	})
 	if err != nil {
 		return row, fmt.Errorf("store manifest %s: %w", d, err)

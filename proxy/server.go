@@ -57,6 +57,7 @@ type Proxy struct {
 	rights    *rights
 	missing   *missing
 	silent    silence
+	heard     *heard
 	tables    *lru[digest.Digest, *ztoc.SpanTable] // by zTOC
 	readings  *lru[digest.Digest, reading]
 	bodies    *lru[digest.Digest, cachedManifest]
@@ -90,7 +91,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 	}
 	p := &Proxy{
 		opt: o, store: o.Store, index: o.Indexer, log: o.Logger, now: o.Now,
-		metrics: newMetrics(o.Registerer), bufs: newBuffers(chunk), rights: newRights(), missing: newMissing(),
+		metrics: newMetrics(o.Registerer), bufs: newBuffers(chunk), rights: newRights(), missing: newMissing(), heard: newHeard(),
 		silent: silence{until: map[string]time.Time{}}, tables: newLRU[digest.Digest](maxTables, one[*ztoc.SpanTable]), readings: newLRU[digest.Digest](maxReadings, one[reading]),
 		bodies: newLRU[digest.Digest](maxManifests, cachedManifest.cost),
 		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{},

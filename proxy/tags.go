@@ -62,6 +62,9 @@ func (p *Proxy) manifestByTag(ctx context.Context, up *Upstream, repo oci.Repo, 
 	if err != nil { // never seen, or its manifest is gone
 		if head {
 			d, err := up.Registry.HeadManifest(ctx, repo.Name, ref)
+			if err == nil {
+				p.hear(ctx, repo, tag, d)
+			}
 			return found{desc: d, out: outcomeMiss}, err
 		}
 		return p.fetchManifest(ctx, up, repo, ref)
@@ -145,6 +148,8 @@ func (p *Proxy) checkTag(ctx context.Context, up *Upstream, repo oci.Repo, row s
 		case err == nil && desc.Digest == row.Digest:
 			row.Checked = p.now()
 			err = p.fileTag(row, func(tx storage.Tx) error { return tx.PutTag(row) })
+		case err == nil:
+			p.hear(ctx, repo, row.Tag, desc)
 		case upstream.IsNotFound(err):
 			err = errors.Join(err, p.fileTag(row, func(tx storage.Tx) error { return tx.DeleteTag(repo, row.Tag) }))
 		}
