@@ -1,0 +1,88 @@
+package door
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sociable/sociable/e2e/harness"
+)
+
+var programs harness.Programs
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "door-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		if err := find(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "door:", err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// find builds or finds the programs that are run.
+func find(dir string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	build := func(module, pkg string) (string, error) {
+		out := filepath.Join(dir, filepath.Base(pkg))
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", out, pkg)
+		cmd.Dir, cmd.Env = module, append(os.Environ(), "CGO_ENABLED=0")
+		if text, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, text)
+		}
+		return out, nil
+	}
+	var errs [4]error
+	if programs.Sociable = os.Getenv("E2E_SOCIABLE"); programs.Sociable == "" {
+		programs.Sociable, errs[0] = build(filepath.Join("..", ".."), "./cmd/sociable")
+	}
+	programs.Crane, errs[1] = build("..", "github.com/google/go-containerregistry/cmd/crane")
+	programs.Skopeo, errs[2] = exec.LookPath("skopeo")
+	programs.DockerRegistry, errs[3] = exec.LookPath("docker-registry")
+	return errors.Join(errs[:]...)
+}
+
+// startProxy runs sociable with a configuration.
+func startProxy(t *testing.T, config string, env ...string) *harness.Proxy {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "config.yml")
+	write(t, file, config)
+	x, err := harness.NewProxy(&programs, filepath.Join(dir, "data"), nil, "--config", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.Env = env
+	if err := x.Start(context.WithoutCancel(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := x.Stop(); err != nil {
+			t.Errorf("stop sociable: %v", err)
+		}
+		if log := x.Log(); t.Failed() || strings.Contains(log, "panic:") || strings.Contains(log, "DATA RACE") {
+			t.Errorf("sociable's log:\n%s", log)
+		}
+	})
+	return x
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
