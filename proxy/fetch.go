@@ -78,7 +78,7 @@ func (p *Proxy) Flight(d digest.Digest) (missing int64, bytesPerSecond float64, 
 	p.mu.Unlock()
 	for _, f := range fills {
 		f.mu.Lock()
-		whole, size, have, had, took := f.pump != nil, f.size, f.have.bytes(), f.had, time.Since(f.began)
+		whole, size, have, had, took := f.pump != nil, f.size, f.have.Bytes(), f.had, time.Since(f.began)
 		f.mu.Unlock()
 		if !whole {
 			continue

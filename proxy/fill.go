@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -58,9 +59,9 @@ type fill struct {
 	mu       sync.Mutex
 	err      error // of opening
 	size     int64 // -1: not known yet
-	have     extents
-	busy     extents // claimed by a transfer
-	wanted   extents // to be claimed, not overlapping have or busy
+	have     oci.Extents
+	busy     oci.Extents // claimed by a transfer
+	wanted   oci.Extents // to be claimed, not overlapping have or busy
 	faults   []fault
 	runs     map[*run]struct{}
 	pump     *pump     // nil: none at work
@@ -175,7 +176,7 @@ func (f *fill) open() {
 	f.part = part
 	f.size = part.Size()
 	for _, r := range part.Have() {
-		f.have = f.have.add(r)
+		f.have.Add(r)
 	}
 	f.found = len(f.have) > 0
 }
@@ -264,7 +265,7 @@ func (f *fill) putAway() {
 	f.mu.Unlock()
 	if !dead {
 		f.mu.Lock()
-		size, have, keep := f.size, append(extents(nil), f.have...), !f.verified && f.err == nil && len(f.have) > 0
+		size, have, keep := f.size, slices.Clone(f.have), !f.verified && f.err == nil && len(f.have) > 0
 		f.mu.Unlock()
 		if keep {
 			if err := f.part.Checkpoint(context.WithoutCancel(f.p.life), size, have); err != nil {
@@ -319,26 +320,26 @@ func (f *fill) learnSize(size int64) error {
 			upstream.ErrDigest, f.up.Name, f.d, f.size, size)
 	}
 	f.size = size
-	f.wanted = f.wanted.sub(oci.Range{Off: size, End: 1<<63 - 1})
+	f.wanted.Sub(oci.Range{Off: size, End: 1<<63 - 1})
 	f.changedLocked()
 	return nil
 }
 
 // claim takes the bytes of r that nobody has or brings; only the first run of
 // them, so that the caller goes on behind it. state says what is at r.Off.
-func (f *fill) claim(r oci.Range) (got oci.Range, state claimState, wait <-chan struct{}) {
+func (f *fill) claim(r oci.Range) (got oci.Range, state claimState) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if end := f.have.at(r.Off); end > r.Off {
-		return oci.Range{Off: r.Off, End: min(end, r.End)}, claimHave, nil
+	if end := f.have.At(r.Off); end > r.Off {
+		return oci.Range{Off: r.Off, End: min(end, r.End)}, claimHave
 	}
-	if end := f.busy.at(r.Off); end > r.Off {
-		return oci.Range{Off: r.Off, End: min(end, r.End)}, claimBusy, f.waitLocked()
+	if end := f.busy.At(r.Off); end > r.Off {
+		return oci.Range{Off: r.Off, End: min(end, r.End)}, claimBusy
 	}
-	got = oci.Range{Off: r.Off, End: min(f.have.next(r.Off, r.End), f.busy.next(r.Off, r.End))}
-	f.busy = f.busy.add(got)
-	f.wanted = f.wanted.sub(got)
-	return got, claimOurs, nil
+	got = oci.Range{Off: r.Off, End: min(f.have.Next(r.Off, r.End), f.busy.Next(r.Off, r.End))}
+	f.busy.Add(got)
+	f.wanted.Sub(got)
+	return got, claimOurs
 }
 
 type claimState int
@@ -352,8 +353,8 @@ const (
 // landed turns claimed bytes into bytes that readers may have.
 func (f *fill) landed(r oci.Range) {
 	f.mu.Lock()
-	f.busy = f.busy.sub(r)
-	f.have = f.have.add(r)
+	f.busy.Sub(r)
+	f.have.Add(r)
 	f.changedLocked()
 	f.mu.Unlock()
 }
@@ -361,7 +362,7 @@ func (f *fill) landed(r oci.Range) {
 // unclaim gives up claimed bytes that did not come.
 func (f *fill) unclaim(r oci.Range) {
 	f.mu.Lock()
-	f.busy = f.busy.sub(r)
+	f.busy.Sub(r)
 	f.changedLocked()
 	f.mu.Unlock()
 }

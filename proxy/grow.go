@@ -85,7 +85,7 @@ func (m *pump) seed(ctx context.Context) error {
 func (f *fill) seedSpan(b storage.Blob, sp ztoc.Span, buf []byte) error {
 	at := sp.Off
 	for at < sp.End {
-		got, state, _ := f.claim(oci.Range{Off: at, End: min(sp.End, at+int64(len(buf)))})
+		got, state := f.claim(oci.Range{Off: at, End: min(sp.End, at+int64(len(buf)))})
 		at = got.End
 		if state != claimOurs {
 			continue

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/sociable/sociable/internal/oci"
@@ -35,7 +36,7 @@ func (f *fill) pumpOnce() {
 	ctx, cancel := context.WithCancelCause(f.p.life)
 	m := &pump{f: f, cancel: cancel, hash: f.d.Algorithm().Hash(), filing: make(chan struct{}, 1)}
 	f.pump, f.pumpErr, f.pumpAt = m, nil, 0
-	f.began, f.had = time.Now(), f.have.bytes()
+	f.began, f.had = time.Now(), f.have.Bytes()
 	size := f.size
 	if !f.p.work.start(func() { m.run(ctx) }) {
 		cancel(errShutdown)
@@ -86,9 +87,9 @@ func (m *pump) through(ctx context.Context) error {
 	defer f.p.bufs.put(buf)
 	for {
 		f.mu.Lock()
-		size, here := f.size, f.have.at(m.pos)
+		size, here := f.size, f.have.At(m.pos)
 		var wait <-chan struct{}
-		if f.busy.at(m.pos) > m.pos {
+		if f.busy.At(m.pos) > m.pos {
 			wait = f.waitLocked()
 		}
 		f.pumpAt = m.pos
@@ -155,7 +156,7 @@ func (m *pump) connect(ctx context.Context) error {
 	r := oci.Range{Off: m.pos, End: -1}
 	f.mu.Lock()
 	const never = 1 << 62
-	if next := min(f.have.next(m.pos, never), f.busy.next(m.pos, never)); next < never {
+	if next := min(f.have.Next(m.pos, never), f.busy.Next(m.pos, never)); next < never {
 		r.End = next
 	}
 	f.mu.Unlock()
@@ -220,7 +221,7 @@ func (f *fill) learnEnd(pos int64) error {
 func (m *pump) absorb(p []byte) error {
 	f := m.f
 	for len(p) > 0 {
-		got, state, _ := f.claim(oci.Range{Off: m.pos, End: m.pos + int64(len(p))})
+		got, state := f.claim(oci.Range{Off: m.pos, End: m.pos + int64(len(p))})
 		if state != claimOurs {
 			m.drop()
 			return nil
@@ -263,7 +264,7 @@ func (m *pump) checkpoint(ctx context.Context) {
 	m.synced = m.pos
 	f := m.f
 	f.mu.Lock()
-	size, have := f.size, append(extents(nil), f.have...)
+	size, have := f.size, slices.Clone(f.have)
 	f.mu.Unlock()
 	started := f.p.work.start(func() {
 		defer func() { <-m.filing }()

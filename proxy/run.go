@@ -31,9 +31,9 @@ func (f *fill) want(r oci.Range) {
 	if f.size >= 0 {
 		r.End = min(r.End, f.size)
 	}
-	for _, m := range f.have.missing(r) {
-		for _, n := range f.busy.missing(m) {
-			f.wanted = f.wanted.add(n)
+	for _, m := range f.have.Missing(r) {
+		for _, n := range f.busy.Missing(m) {
+			f.wanted.Add(n)
 		}
 	}
 	f.scheduleLocked()
@@ -45,8 +45,8 @@ func (f *fill) scheduleLocked() {
 	for len(f.runs) < maxRuns && len(f.wanted) > 0 && !f.closing && f.refs > 0 {
 		r := f.wanted[0]
 		r.End = min(r.End, r.Off+maxRunBytes)
-		f.wanted = f.wanted.sub(r)
-		f.busy = f.busy.add(r)
+		f.wanted.Sub(r)
+		f.busy.Add(r)
 		ctx, cancel := context.WithCancelCause(f.p.life)
 		t := &run{Range: r, cancel: cancel}
 		t.at.Store(r.Off)
@@ -54,7 +54,7 @@ func (f *fill) scheduleLocked() {
 		if !f.p.work.start(func() { f.transfer(ctx, t) }) {
 			cancel(errShutdown)
 			delete(f.runs, t)
-			f.busy = f.busy.sub(r)
+			f.busy.Sub(r)
 			f.faults = append(f.faults, fault{r, errShutdown})
 			f.changedLocked()
 			return
@@ -74,7 +74,7 @@ func (f *fill) transfer(ctx context.Context, t *run) {
 	if err == nil && rest.Len() > 0 && (size < 0 || rest.Off < size) {
 		err = fmt.Errorf("fetch %s: upstream %s sent nothing of bytes %d-%d: %w", f.d, f.up.Name, rest.Off, rest.End-1, io.ErrUnexpectedEOF)
 	}
-	f.busy = f.busy.sub(rest)
+	f.busy.Sub(rest)
 	delete(f.runs, t)
 	if err != nil && context.Cause(ctx) != errStopped { //nolint:errorlint // the very value
 		f.faults = append(f.faults, fault{rest, err})
@@ -111,7 +111,7 @@ func (f *fill) bring(ctx context.Context, t *run) (rest oci.Range, err error) {
 		return r, err
 	}
 	f.mu.Lock()
-	room := f.have.bytes() + f.busy.bytes()
+	room := f.have.Bytes() + f.busy.Bytes()
 	f.mu.Unlock()
 	if err := f.part.Reserve(ctx, room); err != nil {
 		return r, keepError{fmt.Errorf("make room for %s: %w", f.d, err)}

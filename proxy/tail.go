@@ -70,7 +70,7 @@ func (t *reader) look() (int64, <-chan struct{}, error) {
 		f.mu.Unlock()
 		return 0, nil, io.EOF
 	}
-	end := t.limitLocked(f.have.at(t.pos))
+	end := t.limitLocked(f.have.At(t.pos))
 	if end > t.pos {
 		f.mu.Unlock()
 		t.readAhead()

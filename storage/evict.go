@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/sociable/sociable/internal/oci"
 )
 
 // evictEvery is how often the limit is looked at beside the writes that need
@@ -245,7 +247,7 @@ func (s *Store) evictRow(tx Tx, v victim) (_ victim, goes bool, err error) {
 		if err != nil {
 			return v, false, ignoreAbsent(err)
 		}
-		v.size = total(row.Have)
+		v.size = oci.Extents(row.Have).Bytes()
 	} else {
 		row, err := tx.Blob(v.d)
 		if err != nil || !evictable(row.Kind) {

@@ -22,7 +22,7 @@ const maxHeat = 1 << 16
 // would cost more than to send a small one.
 type heat struct {
 	mu sync.Mutex
-	by map[digest.Digest]*extents
+	by map[digest.Digest]*oci.Extents
 	n  int // ranges in all
 }
 
@@ -34,14 +34,14 @@ func (s *Store) Heat(d digest.Digest, r oci.Range) {
 	x := h.by[d]
 	if x == nil {
 		if h.by == nil {
-			h.by = map[digest.Digest]*extents{}
+			h.by = map[digest.Digest]*oci.Extents{}
 		}
-		x = new(extents)
+		x = new(oci.Extents)
 		h.by[d] = x
 	}
 	if h.n < maxHeat {
 		h.n -= len(*x)
-		x.add(r)
+		x.Add(r)
 		h.n += len(*x)
 	}
 	full := h.n >= maxHeat/2
@@ -51,7 +51,7 @@ func (s *Store) Heat(d digest.Digest, r oci.Range) {
 	}
 }
 
-func (h *heat) takeAll() map[digest.Digest]*extents {
+func (h *heat) takeAll() map[digest.Digest]*oci.Extents {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	by := h.by
@@ -60,17 +60,17 @@ func (h *heat) takeAll() map[digest.Digest]*extents {
 }
 
 // putBack keeps what could not be filed, as far as there is room.
-func (h *heat) putBack(by map[digest.Digest]*extents) {
+func (h *heat) putBack(by map[digest.Digest]*oci.Extents) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.by == nil {
-		h.by = map[digest.Digest]*extents{}
+		h.by = map[digest.Digest]*oci.Extents{}
 	}
 	for d, x := range by {
 		if have := h.by[d]; have != nil {
 			h.n -= len(*have)
 			for _, r := range *have {
-				x.add(r)
+				x.Add(r)
 			}
 		}
 		if h.n+len(*x) > maxHeat {
@@ -109,8 +109,8 @@ func (s *Store) fileHeat(ctx context.Context) error {
 
 // sortHeat leaves in by what is of indexed layers, and gives what is of layers
 // that are about to be. The rest is dropped.
-func (s *Store) sortHeat(ctx context.Context, by map[digest.Digest]*extents) (later map[digest.Digest]*extents, err error) {
-	later = map[digest.Digest]*extents{}
+func (s *Store) sortHeat(ctx context.Context, by map[digest.Digest]*oci.Extents) (later map[digest.Digest]*oci.Extents, err error) {
+	later = map[digest.Digest]*oci.Extents{}
 	drop := map[digest.Digest]bool{}
 	err = s.meta.View(ctx, func(tx Tx) error {
 		for d := range by {
@@ -126,9 +126,9 @@ func (s *Store) sortHeat(ctx context.Context, by map[digest.Digest]*extents) (la
 		return nil
 	})
 	if err != nil {
-		return map[digest.Digest]*extents{}, err
+		return map[digest.Digest]*oci.Extents{}, err
 	}
-	maps.DeleteFunc(by, func(d digest.Digest, _ *extents) bool { return drop[d] })
+	maps.DeleteFunc(by, func(d digest.Digest, _ *oci.Extents) bool { return drop[d] })
 	return later, nil
 }
 
@@ -144,7 +144,7 @@ func layerState(tx Tx, d digest.Digest) (state LayerState, err error) {
 }
 
 // addHeat adds to the row of d's spans.
-func (s *Store) addHeat(tx Tx, d digest.Digest, read extents) error {
+func (s *Store) addHeat(tx Tx, d digest.Digest, read oci.Extents) error {
 	spanSize, table, err := spansOf(tx, d)
 	if errors.Is(err, ErrNotFound) {
 		return nil // not indexed any more

@@ -29,8 +29,8 @@ type Partial struct {
 
 	mu      sync.Mutex
 	state   partialState
-	filed   int64   // bytes that its row has; -1 without a row
-	written extents // here, by the row or written since
+	filed   int64       // bytes that its row has; -1 without a row
+	written oci.Extents // here, by the row or written since
 	room    allotment
 }
 
@@ -117,10 +117,10 @@ func (p *Partial) note(r oci.Range) (missing int64, err error) {
 	if err := p.usable(); err != nil {
 		return 0, err
 	}
-	if missing := p.room.used + p.written.lacks(r) - p.room.size; missing > 0 {
+	if missing := p.room.used + p.written.Lacks(r) - p.room.size; missing > 0 {
 		return missing, nil
 	}
-	p.room.count(p.written.add(r))
+	p.room.count(p.written.Add(r))
 	return 0, nil
 }
 
@@ -182,7 +182,7 @@ func (p *Partial) Checkpoint(ctx context.Context, size int64, have []oci.Range) 
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.filed = total(have)
+	p.filed = oci.Extents(have).Bytes()
 	return nil
 }
 

@@ -88,7 +88,7 @@ func (p *Partial) open(ctx context.Context) error {
 	case err != nil:
 		return err
 	default:
-		p.row, p.filed = row, total(row.Have)
+		p.row, p.filed = row, oci.Extents(row.Have).Bytes()
 	}
 	if p.file, err = p.s.blobs.OpenPartial(ctx, p.d.String()); err != nil {
 		return err
@@ -141,7 +141,7 @@ func (s *Store) removePartialLocked(ctx context.Context, e *entry) (freed int64,
 	if err := s.dropPartialRow(ctx, e.d); err != nil {
 		return 0, err
 	}
-	return total(row.Have), s.removePartialFile(ctx, e.d)
+	return oci.Extents(row.Have).Bytes(), s.removePartialFile(ctx, e.d)
 }
 
 // removePartialFile deletes the file of a partial that nobody has open.

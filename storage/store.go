@@ -11,6 +11,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sociable/sociable/internal/oci"
 )
 
 // Options of New. Blobs and Meta are needed; the zero value of the rest is
@@ -104,7 +106,7 @@ func (s *Store) Update(ctx context.Context, fn func(Tx) error) error { return s.
 func (s *Store) Run(ctx context.Context) error {
 	if err := s.count(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was stopped before it began
 		}
 		return err
 	}
@@ -175,7 +177,7 @@ func (s *Store) count(ctx context.Context) error {
 			return err
 		}
 		err = tx.Partials(func(row PartialRow) error {
-			parked[row.Digest] = total(row.Have)
+			parked[row.Digest] = oci.Extents(row.Have).Bytes()
 			return nil
 		})
 		if err != nil {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
 )
 
 // probation is the share of what may be evicted, one part in so many, that is
@@ -145,7 +147,7 @@ func (s *Store) victims(ctx context.Context, need int64) ([]victim, error) {
 			return err
 		}
 		return tx.Partials(func(row PartialRow) error {
-			n := total(row.Have)
+			n := oci.Extents(row.Have).Bytes()
 			if n == 0 || s.partials.isOpen(row.Digest) {
 				return nil
 			}
