@@ -179,10 +179,9 @@ func (e *endpoint) post(ctx context.Context, rows []storage.EventRow) error {
 func (e *endpoint) failed(ctx context.Context, err error) {
 	e.fails++
 	e.x.m.failed(e)
-	switch {
-	case e.fails == e.Threshold:
+	if e.fails == e.Threshold {
 		e.x.log.WarnContext(ctx, "endpoint does not take events, they wait", "endpoint", e.Name, "queued", e.queued.Load(), "err", err)
-	default:
+	} else {
 		e.x.log.DebugContext(ctx, "event not sent", "endpoint", e.Name, "failures", e.fails, "err", err)
 	}
 }

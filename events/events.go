@@ -137,7 +137,7 @@ func (x *Events) Run(ctx context.Context) error {
 	}
 	if err := x.resume(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was stopped before it began
 		}
 		return err
 	}

@@ -75,7 +75,7 @@ func (p *Proxy) besideTag(ctx context.Context, up *Upstream, repo oci.Repo, tag,
 	case err != nil && (upstream.IsNotFound(err) || errors.Is(err, storage.ErrBlocked) || upstream.IsDenied(err) && !up.Credentials || ctx.Err() != nil):
 		return found{}, err
 	case err != nil:
-		return found{desc: last, out: outcomeHit, stale: err}, nil
+		return found{desc: last, out: outcomeHit, stale: err}, nil //nolint:nilerr // it is why this one is stale
 	case now.stale != nil:
 		stale = now.stale
 	}

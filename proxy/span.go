@@ -211,7 +211,7 @@ func (s *spanSource) keep(ctx context.Context, in *shared, sp ztoc.Span) error {
 	if err != nil {
 		return keepError{fmt.Errorf("store span %s: %w", sp.Digest, err)}
 	}
-	defer w.Close()
+	defer func() { _ = w.Close() }() // what it can't remove is swept
 	if err := w.Reserve(ctx, sp.End-sp.Off); err != nil {
 		return keepError{fmt.Errorf("store span %s: %w", sp.Digest, err)}
 	}

@@ -42,14 +42,14 @@ func (c *soon) BringLayers(context.Context, oci.Repo, digest.Digest) error {
 }
 
 // ask sends one request of a client and gives the answer, and how long it took.
-func (c *soon) ask(t *testing.T, s *Referrers, client, target string) (*httptest.ResponseRecorder, error, time.Duration) {
+func (c *soon) ask(t *testing.T, s *Referrers, client, target string) (*httptest.ResponseRecorder, time.Duration, error) {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, target, nil)
 	r.RemoteAddr = client + ":1234"
 	w := httptest.NewRecorder()
 	began := time.Now()
 	err := s.Serve(w, r, repo, subject)
-	return w, err, time.Since(began)
+	return w, time.Since(began), err
 }
 
 // holdTest runs fn in a bubble, over a store of its own.
@@ -81,7 +81,7 @@ func TestHeldUntilListed(t *testing.T) {
 				c.listed.Store(true)
 			})
 			for {
-				w, err, took := c.ask(t, s, "10.0.0.1", sociQuery)
+				w, took, err := c.ask(t, s, "10.0.0.1", sociQuery)
 				if took > 2100*time.Millisecond {
 					t.Fatalf("held for %s", took)
 				}
@@ -105,7 +105,7 @@ func TestHeldAtMost(t *testing.T) {
 	holdTest(t, c, HoldOptions{}, func(t *testing.T, _ *bolt.DB, s *Referrers) {
 		began := time.Now()
 		for {
-			w, err, _ := c.ask(t, s, "10.0.0.1", sociQuery)
+			w, _, err := c.ask(t, s, "10.0.0.1", sociQuery)
 			if isNotYet(err) {
 				time.Sleep(time.Second)
 				continue
@@ -122,7 +122,7 @@ func TestHeldAtMost(t *testing.T) {
 		if took := time.Since(began); took < 17*time.Second || took > 22*time.Second {
 			t.Errorf("the client was held for %s in all", took)
 		}
-		if _, err, _ := c.ask(t, s, "10.0.0.2", sociQuery); !isNotYet(err) {
+		if _, _, err := c.ask(t, s, "10.0.0.2", sociQuery); !isNotYet(err) {
 			t.Errorf("another client: %v", err)
 		}
 	})
@@ -142,7 +142,7 @@ func TestNotHeld(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			holdTest(t, tc.c, HoldOptions{}, func(t *testing.T, _ *bolt.DB, s *Referrers) {
-				w, err, took := tc.c.ask(t, s, "10.0.0.1", tc.target)
+				w, took, err := tc.c.ask(t, s, "10.0.0.1", tc.target)
 				if err != nil || took > 0 || len(decode(t, w.Result()).Manifests) != 0 || tc.c.brought > 0 {
 					t.Errorf("%v after %s, %d times brought", err, took, tc.c.brought)
 				}
@@ -155,7 +155,7 @@ func TestNotHeld(t *testing.T) {
 func TestFirstPullBuilds(t *testing.T) {
 	c := &soon{bring: true, in: time.Second}
 	holdTest(t, c, HoldOptions{Build: true}, func(t *testing.T, _ *bolt.DB, s *Referrers) {
-		if _, err, _ := c.ask(t, s, "10.0.0.1", sociQuery); !isNotYet(err) || c.brought != 1 {
+		if _, _, err := c.ask(t, s, "10.0.0.1", sociQuery); !isNotYet(err) || c.brought != 1 {
 			t.Errorf("%v, %d times brought", err, c.brought)
 		}
 	})

@@ -60,7 +60,7 @@ func (s *Referrers) list(ctx context.Context, q query) (g gathered, err error) {
 	if err != nil {
 		return g, err
 	}
-	if !hosted && s.upstream != nil && !(g.ours && q.filter == oci.MediaTypeSOCIIndexV1) {
+	if !hosted && s.upstream != nil && (!g.ours || q.filter != oci.MediaTypeSOCIIndexV1) {
 		if more, g.stale, err = s.theirs(ctx, q.repo, q.subject); err != nil {
 			return g, err
 		}
@@ -178,11 +178,12 @@ func (s *Referrers) theirs(ctx context.Context, repo oci.Repo, subject digest.Di
 	}
 	known := ts.soci != nil || len(ts.rest) > 0
 	if asked {
-		msg := "referrers of the upstream left out"
+		log := s.log.With("repo", repo.String(), "digest", subject, "err", err)
 		if known {
-			msg = "referrers of the upstream listed as they last were"
+			log.WarnContext(ctx, "referrers of the upstream listed as they last were")
+		} else {
+			log.WarnContext(ctx, "referrers of the upstream left out")
 		}
-		s.log.WarnContext(ctx, msg, "repo", repo.String(), "digest", subject, "err", err)
 	}
 	if known {
 		s.m.stale.Inc()

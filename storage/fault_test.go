@@ -44,7 +44,7 @@ func TestFaults(t *testing.T) {
 							t.Errorf("store: %v, want %v", err, cause)
 						}
 						tells := op == "create" || op == "write" || op == "sync"
-						if tells && errors.Is(err, storage.ErrFull) != (cause == syscall.ENOSPC) {
+						if tells && errors.Is(err, storage.ErrFull) != errors.Is(cause, syscall.ENOSPC) {
 							t.Errorf("store: %v, want ErrFull exactly for %v", err, syscall.ENOSPC)
 						}
 					} else {

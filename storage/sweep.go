@@ -87,7 +87,7 @@ func (s *Store) orphans(ctx context.Context) (found []orphan, err error) {
 		}
 		d := digest.Digest(key)
 		if d.Validate() != nil {
-			return nil // not ours
+			return nil //nolint:nilerr // not ours
 		}
 		_, err := s.partialRow(ctx, d)
 		if errors.Is(err, ErrNotFound) {

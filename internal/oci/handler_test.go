@@ -44,7 +44,7 @@ func TestHandler(t *testing.T) {
 			rec := &Recorder{ResponseWriter: inner}
 			func() {
 				defer func() {
-					if p := recover(); (p != nil) != tc.panics || (p != nil && p != http.ErrAbortHandler) {
+					if p := recover(); (p != nil) != tc.panics || (p != nil && p != http.ErrAbortHandler) { //nolint:errorlint // the very value
 						t.Errorf("panicked with %v", p)
 					}
 				}()

@@ -125,7 +125,7 @@ func (b *Body) step(p []byte) (int, error) {
 	if b.skip > 0 {
 		n, err := io.CopyN(io.Discard, b.cur, b.skip)
 		b.skip -= n
-		if err == io.EOF && b.curEnd < 0 {
+		if errors.Is(err, io.EOF) && b.curEnd < 0 {
 			err = &RangeError{Size: b.off - b.skip}
 		}
 		return 0, b.ended(err)
@@ -140,7 +140,7 @@ func (b *Body) step(p []byte) (int, error) {
 	}
 	n, err := b.cur.Read(p)
 	if n > 0 {
-		if err != nil && err != io.EOF { // tried anew by the next Read
+		if err != nil && !errors.Is(err, io.EOF) { // tried anew by the next Read
 			b.drop()
 		}
 		return n, nil
@@ -154,7 +154,7 @@ func (b *Body) ended(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case err != io.EOF:
+	case !errors.Is(err, io.EOF):
 		return b.failed(err)
 	case b.until >= 0 || b.curEnd >= 0:
 		return b.failed(unreachable(b.c.opt.Name, b.req.op, errShort))

@@ -144,7 +144,7 @@ func (e *endpoint) send(ctx context.Context, q *request, g grant) (*answer, erro
 		return nil, err
 	}
 	start := time.Now()
-	a.Response, err = e.http.Do(req)
+	a.Response, err = e.http.Do(req) //nolint:bodyclose // answer.Close does
 	if err == nil && !headers.Stop() {
 		err = errNoHeaders
 	}

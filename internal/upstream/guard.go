@@ -106,7 +106,7 @@ func (g *guard) checkProxied(req *http.Request) error {
 		return nil
 	}
 	if p, err := g.proxyFor(req); err != nil || p == nil {
-		return nil // an error comes back from the transport
+		return nil //nolint:nilerr // an error comes back from the transport
 	}
 	host := strings.TrimSuffix(req.URL.Hostname(), ".")
 	a, err := netip.ParseAddr(host)

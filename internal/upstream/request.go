@@ -157,7 +157,7 @@ func (a *answer) Read(p []byte) (int, error) {
 	if berr := a.c.budget.spend(a.ctx, n, a.op == opBlob); berr != nil && err == nil {
 		err = berr
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = unreachable(a.c.opt.Name, a.op, a.cause(err))
 	}
 	return n, err

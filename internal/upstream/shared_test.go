@@ -36,7 +36,7 @@ func TestShared(t *testing.T) {
 		gone := errors.New("gone")
 		cancel(gone)
 		for range 10 {
-			if err := <-results; err != gone {
+			if err := <-results; !errors.Is(err, gone) {
 				t.Errorf("got %v, want the caller's own cause", err)
 			}
 		}
@@ -46,7 +46,7 @@ func TestShared(t *testing.T) {
 
 		// What was given up does not stand in the way of the next.
 		go func() { synctest.Wait(); close(release) }()
-		if v, err := s.do(t.Context(), "k", fn); v != 7 || err != boom {
+		if v, err := s.do(t.Context(), "k", fn); v != 7 || !errors.Is(err, boom) {
 			t.Errorf("got %d, %v", v, err)
 		}
 		if calls != 2 || len(s.calls) != 0 {

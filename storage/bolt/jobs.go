@@ -23,7 +23,7 @@ func (t tx) PutJob(row storage.JobRow) error {
 }
 
 func jobOrder(row storage.JobRow, key []byte) []byte {
-	return orderKey(row.Priority, append(appendTime(nil, row.Created), key...))
+	return orderKey(row.Priority, append(timeKey(row.Created), key...))
 }
 
 func (t tx) Job(layer digest.Digest, spanSize int64) (row storage.JobRow, err error) {

@@ -193,11 +193,11 @@ func cutTagRepo(key []byte) (oci.Repo, error) {
 	return cutRepo(key[:i])
 }
 
-// timeLen is the length of what appendTime appends.
+// timeLen is the length of what timeKey gives.
 const timeLen = 12
 
-// appendTime appends t so that keys sort by it, whatever its year.
-func appendTime(key []byte, t time.Time) []byte {
-	key = binary.BigEndian.AppendUint64(key, uint64(t.Unix())^1<<63)
+// timeKey is t as the beginning of a key: keys sort by it, whatever its year.
+func timeKey(t time.Time) []byte {
+	key := binary.BigEndian.AppendUint64(make([]byte, 0, keyRoom), uint64(t.Unix())^1<<63)
 	return binary.BigEndian.AppendUint32(key, uint32(t.Nanosecond()))
 }

@@ -48,7 +48,7 @@ func (t tx) PutTask(row storage.TaskRow) error {
 }
 
 func taskOrder(row storage.TaskRow, key []byte) []byte {
-	return orderKey(row.Priority, append(appendTime(nil, row.Created), key...))
+	return orderKey(row.Priority, append(timeKey(row.Created), key...))
 }
 
 func (t tx) Task(kind storage.TaskKind, repo oci.Repo, reference string) (row storage.TaskRow, err error) {

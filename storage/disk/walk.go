@@ -28,7 +28,7 @@ func (d *Disk) Walk(ctx context.Context, fn func(dgst digest.Digest, size int64)
 			err = each(files, func(name string, size int64) error {
 				dgst := digest.NewDigestFromEncoded(a, name)
 				if _, hex, err := split(dgst); err != nil || hex[:2] != folder.Name() {
-					return nil
+					return nil //nolint:nilerr // not ours
 				}
 				return fn(dgst, size)
 			})
@@ -48,7 +48,7 @@ func (d *Disk) WalkPartials(ctx context.Context, fn func(key string, size int64)
 	}
 	return each(files, func(name string, size int64) error {
 		if checkKey(name) != nil {
-			return nil
+			return nil //nolint:nilerr // not ours
 		}
 		return fn(name, size)
 	})

@@ -89,7 +89,7 @@ func blobsPartialCommit(t *testing.T, s storage.Blobs) {
 		wantBlob(t, s, d, body)
 		wantPartials(t, s, map[string]int64{})
 		got := make([]byte, len(body))
-		if n, err := p.ReadAt(got, 0); n != len(got) || (err != nil && err != io.EOF) || !bytes.Equal(got, body) {
+		if n, err := p.ReadAt(got, 0); n != len(got) || (err != nil && !errors.Is(err, io.EOF)) || !bytes.Equal(got, body) {
 			t.Errorf("ReadAt after Commit: %d, %v", n, err)
 		}
 		if _, err := p.WriteAt([]byte("no"), 0); err == nil {

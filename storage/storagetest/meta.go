@@ -30,6 +30,7 @@ func Meta(t *testing.T, newMeta func(t *testing.T) storage.Meta) {
 		"tags of":             metaTagsOf,
 		"events":              metaEvents,
 		"content":             metaContent,
+		"content changed":     metaContentChanged,
 		"uploads":             metaUploads,
 		"layers":              metaLayers,
 		"spans":               metaSpans,

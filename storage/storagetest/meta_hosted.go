@@ -10,63 +10,75 @@ import (
 	"github.com/sociable/sociable/storage"
 )
 
-// metaContent has digests in several repositories of two upstreams, and in
+// someContent puts digests into several repositories of two upstreams, and of
 // names of which one begins the other.
-func metaContent(t *testing.T, m storage.Meta) {
-	repos := []oci.Repo{
+func someContent(t *testing.T, m storage.Meta) (repos []oci.Repo, ds []digest.Digest) {
+	repos = []oci.Repo{
 		{Upstream: "local", Name: "a"}, {Upstream: "local", Name: "a-b"}, {Upstream: "local", Name: "a/b"},
 		{Upstream: "local", Name: "b"}, {Upstream: "local2", Name: "a"},
 	}
-	ds := byDigest(dig("1"), dig("2"), dig512("3"))
-	row := func(repo oci.Repo, i int) storage.ContentRow {
-		return storage.ContentRow{Repo: repo, Digest: ds[i], Size: int64(100 << i), Manifest: i == 1, Pushed: noon}
-	}
+	ds = byDigest(dig("1"), dig("2"), dig512("3"))
 	update(t, m, func(tx storage.Tx) error {
 		for i := range ds {
 			for _, repo := range repos {
-				if err := tx.PutContent(row(repo, i)); err != nil {
+				if err := tx.PutContent(contentRow(repo, ds, i)); err != nil {
 					return err
 				}
 			}
 		}
-		return tx.PutContent(row(repos[0], 0)) // again: counted once
+		return tx.PutContent(contentRow(repos[0], ds, 0)) // again: counted once
 	})
+	return repos, ds
+}
+
+func contentRow(repo oci.Repo, ds []digest.Digest, i int) storage.ContentRow {
+	return storage.ContentRow{Repo: repo, Digest: ds[i], Size: int64(100 << i), Manifest: i == 1, Pushed: noon}
+}
+
+func contentOf(tx storage.Tx, d digest.Digest) func(func(oci.Repo) error) error {
+	return func(fn func(oci.Repo) error) error { return tx.ContentOf(d, fn) }
+}
+
+func checkContentBytes(t *testing.T, tx storage.Tx, upstream string, want int64) {
+	t.Helper()
+	if n, err := tx.ContentBytes(upstream); n != want || err != nil {
+		t.Errorf("ContentBytes of %s: %d, %v, want %d", upstream, n, err, want)
+	}
+}
+
+func metaContent(t *testing.T, m storage.Meta) {
+	repos, ds := someContent(t, m)
 	contents := func(tx storage.Tx, repo oci.Repo) func(func(storage.ContentRow) error) error {
 		return func(fn func(storage.ContentRow) error) error { return tx.Contents(repo, fn) }
-	}
-	of := func(tx storage.Tx, d digest.Digest) func(func(oci.Repo) error) error {
-		return func(fn func(oci.Repo) error) error { return tx.ContentOf(d, fn) }
 	}
 	after := func(tx storage.Tx, last string) func(func(oci.Repo) error) error {
 		return func(fn func(oci.Repo) error) error { return tx.ContentRepos("local", last, fn) }
 	}
-	checkBytes := func(tx storage.Tx, upstream string, want int64) {
-		t.Helper()
-		if n, err := tx.ContentBytes(upstream); n != want || err != nil {
-			t.Errorf("ContentBytes of %s: %d, %v, want %d", upstream, n, err, want)
-		}
-	}
 	view(t, m, func(tx storage.Tx) error {
-		checkRow(t, "Content", row(repos[2], 1))(tx.Content(repos[2], ds[1]))
+		checkRow(t, "Content", contentRow(repos[2], ds, 1))(tx.Content(repos[2], ds[1]))
 		checkAbsent[storage.ContentRow](t, "Content")(tx.Content(repos[2], dig("none")))
-		checkList(t, "Contents", contents(tx, repos[0]), row(repos[0], 0), row(repos[0], 1), row(repos[0], 2))
+		checkList(t, "Contents", contents(tx, repos[0]), contentRow(repos[0], ds, 0), contentRow(repos[0], ds, 1), contentRow(repos[0], ds, 2))
 		checkList(t, "Contents of none", contents(tx, repoA))
-		checkList(t, "ContentOf", of(tx, ds[2]), repos...)
+		checkList(t, "ContentOf", contentOf(tx, ds[2]), repos...)
 		checkList(t, "ContentRepos", after(tx, ""), repos[:4]...)
 		for i := range repos[:4] {
 			checkList(t, "ContentRepos after "+repos[i].Name, after(tx, repos[i].Name), repos[i+1:4]...)
 		}
 		checkList(t, "ContentRepos after one that is not there", after(tx, "a."), repos[2:4]...)
-		checkBytes(tx, "local", 700)
-		checkBytes(tx, "local2", 700)
-		checkBytes(tx, "other", 0)
+		checkContentBytes(t, tx, "local", 700)
+		checkContentBytes(t, tx, "local2", 700)
+		checkContentBytes(t, tx, "other", 0)
 		ok, err := tx.HasRight(repos[3], ds[0])
 		if !ok || err != nil {
 			t.Errorf("HasRight: %t, %v, want true", ok, err)
 		}
 		return nil
 	})
-	later := row(repos[1], 0)
+}
+
+func metaContentChanged(t *testing.T, m storage.Meta) {
+	repos, ds := someContent(t, m)
+	later := contentRow(repos[1], ds, 0)
 	later.Pushed = noon.Add(time.Hour)
 	update(t, m, func(tx storage.Tx) error {
 		err := first(tx.PutContent(later), tx.DeleteContent(repoA, ds[0]), tx.DeleteContent(repos[4], ds[1]))
@@ -80,9 +92,9 @@ func metaContent(t *testing.T, m storage.Meta) {
 	})
 	view(t, m, func(tx storage.Tx) error {
 		checkRow(t, "Content, pushed again", later)(tx.Content(repos[1], ds[0]))
-		checkList(t, "ContentOf, deleted elsewhere", of(tx, ds[0]), repos[1], repos[4])
-		checkBytes(tx, "local", 300)
-		checkBytes(tx, "local2", 100)
+		checkList(t, "ContentOf, deleted elsewhere", contentOf(tx, ds[0]), repos[1], repos[4])
+		checkContentBytes(t, tx, "local", 300)
+		checkContentBytes(t, tx, "local2", 100)
 		ok, err := tx.HasRight(repos[3], ds[0])
 		if ok || err != nil {
 			t.Errorf("HasRight, deleted: %t, %v, want false", ok, err)

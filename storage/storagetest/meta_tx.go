@@ -70,7 +70,7 @@ func metaIsolation(t *testing.T, m storage.Meta) {
 			close(begun)
 			<-written
 			if ok, err := tx.HasRight(repoA, dig("1")); ok || err != nil {
-				return fmt.Errorf("a View sees what was written after it began: %t, %v", ok, err)
+				return fmt.Errorf("a View sees what was written after it began: %t, %w", ok, err)
 			}
 			return nil
 		})
