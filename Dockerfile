@@ -23,6 +23,7 @@ ENV SOCIABLE_STORAGE_PATH=/data
 EXPOSE 5000 5001
 VOLUME /data
 ENTRYPOINT ["/sociable"]
+HEALTHCHECK --interval=10s --timeout=4s --start-period=30s CMD ["/sociable", "healthcheck"]
 # Every interface, for the container's port to be reachable. With an upstream
 # that has credentials sociable refuses this, until SOCIABLE_ACCESS=open.
 CMD ["serve", "--listen", "0.0.0.0:5000", "--admin", "0.0.0.0:5001"]

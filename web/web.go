@@ -67,6 +67,7 @@ func (s *Web) Public() http.Handler {
 func (s *Web) Local(life context.Context) http.Handler {
 	m := mux.NewRouter().UseEncodedPath()
 	get := m.Methods(http.MethodGet).Subrouter()
+	get.Path("/readyz").HandlerFunc(s.ready)
 	get.Path("/api/v1/indexes").Handler(oci.Handler(s.indexes))
 	get.Path("/api/v1/indexes/{manifest}").Handler(oci.Handler(s.index))
 	get.Path("/api/v1/image").Queries("name", "{name}").Handler(oci.Handler(s.facts))

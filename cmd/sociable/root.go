@@ -22,12 +22,11 @@ start before their image has arrived.`,
 		Args:          subcommandOnly,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.SetHelpCommand(&cobra.Command{Hidden: true})
 	cmd.SetUsageTemplate(usageTemplate)
 	cmd.AddCommand(newServeCommand(), newConfigCommand(), newAdminCommand(), newIndexCommand(), newZTOCCommand(), newJobsCommand(), newPinCommand(), newUnpinCommand(), newPinsCommand(),
 		newPurgeCommand(), newBlocksCommand(), newRefreshCommand(), newFsckCommand(), newGCCommand(), newVersionCommand())
-	cmd.AddCommand(newWarmCommand(), newExportCommand(), newImportCommand(), newMissingCommand())
+	cmd.AddCommand(newDoctorCommand(), newHealthcheckCommand(), newManCommand(), newWarmCommand(), newExportCommand(), newImportCommand(), newMissingCommand())
 	return cmd
 }
 

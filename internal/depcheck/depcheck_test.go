@@ -30,6 +30,7 @@ var allowed = map[string][]string{
 	"internal/upstream":     {"internal/oci"},
 	"internal/bundle":       {"internal/oci", "ztoc"},
 	"internal/depcheck":     {},
+	"internal/doctor":       {"internal/oci", "ztoc"},
 	"internal/imagelist":    {},
 	"ztoc":                  {"ztoc/internal/inflate", "internal/oci"},
 	"ztoc/internal/inflate": {},
