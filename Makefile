@@ -15,13 +15,14 @@ PACKAGES := gcc zlib1g-dev ca-certificates skopeo docker-registry apt dpkg pigz 
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 10s
 ROWS ?= .
+RUN ?= .
 KILLS ?= 300
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test packages vet unit purego static e2e conformance bench bench-ztoc bench-datapath run-bench crash disk-full fuzz lint docs image clean
+.PHONY: help build test packages vet unit purego static e2e conformance bench bench-ztoc bench-datapath run-bench crash disk-full wild fuzz lint docs image clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -37,11 +38,12 @@ test: packages vet unit purego static e2e
 packages:
 	.ci/packages $(PACKAGES)
 
-## vet         go vet of both modules, and of the zTOC engine where an int has 32 bits
+## vet         go vet of the modules, and of the zTOC engine where an int has 32 bits
 vet:
 	$(GO) vet ./...
 	GOARCH=386 $(GO) vet ./ztoc/...
 	cd e2e && $(GO) vet ./...
+	cd e2e/wild && $(GO) vet ./...
 
 ## unit        the product's own tests, under the race detector
 unit:
@@ -88,6 +90,14 @@ crash: build
 ## disk-full   pulls over a real file system that is full; as root, since it mounts one
 disk-full: build
 	cd e2e && E2E_SOCIABLE=$(CURDIR)/bin/sociable $(GO) test -count 1 -timeout 10m -tags smallfs -run '^TestDiskFull$$' -v .
+
+## wild        containerd, runc and soci-snapshotter, installed here, start containers lazily; as root with /dev/fuse; RUN=regexp for some tests
+wild: PACKAGES = gcc zlib1g-dev ca-certificates docker-registry skopeo apt dpkg runc
+wild:
+	@[[ $$EUID == 0 && -c /dev/fuse ]] || { echo 'make wild: needs root and /dev/fuse, since it mounts images' >&2; exit 1; }
+	@$(MAKE) --no-print-directory build
+	.ci/packages $(PACKAGES)
+	cd e2e/wild && E2E_SOCIABLE=$(CURDIR)/bin/sociable $(GO) test -count 1 -timeout 60m -run '$(RUN)' -v .
 
 run-bench: build
 	cd e2e && E2E_SOCIABLE=$(CURDIR)/bin/sociable $(GO) test -timeout 30m -run '^$$' -bench '$(BENCH)' -benchtime 1x ./... \

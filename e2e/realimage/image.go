@@ -112,7 +112,7 @@ func (s *Set) makeImages() error {
 		{ImageBad, "amd64", false, append(bad, LayerPython)},
 		{ImageCrumbs, "amd64", false, crumbs},
 	} {
-		if err := s.addImage(img.name, img.arch, img.docker, img.layers); err != nil {
+		if err := s.addImage(img.name, img.arch, img.docker, img.layers, ggcr.Config{}); err != nil {
 			return fmt.Errorf("image %s: %w", img.name, err)
 		}
 	}
@@ -122,7 +122,7 @@ func (s *Set) makeImages() error {
 	)
 }
 
-func (s *Set) addImage(name, arch string, docker bool, layers []string) error {
+func (s *Set) addImage(name, arch string, docker bool, layers []string, run ggcr.Config) error {
 	media, config := types.OCIManifestSchema1, types.OCIConfigJSON
 	if docker {
 		media, config = types.DockerManifestSchema2, types.DockerConfigJSON
@@ -149,7 +149,7 @@ func (s *Set) addImage(name, arch string, docker bool, layers []string) error {
 	if err != nil {
 		return err
 	}
-	cf.OS, cf.Architecture, cf.Created = "linux", arch, ggcr.Time{Time: created}
+	cf.OS, cf.Architecture, cf.Created, cf.Config = "linux", arch, ggcr.Time{Time: created}, run
 	if img, err = mutate.ConfigFile(img, cf); err != nil {
 		return err
 	}

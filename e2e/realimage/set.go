@@ -122,7 +122,26 @@ func (s *Set) save() error {
 }
 
 func (s *Set) makeLayers(ctx context.Context, a apt) error {
-	files, err := fetchPackages(ctx, a)
+	if err := s.pack(ctx, a, recipes); err != nil {
+		return err
+	}
+	good, err := readLayer(s.blobs(), s.Layers[LayerPython])
+	if err != nil {
+		return err
+	}
+	for _, b := range badLayers {
+		l, err := writeBad(s.blobs(), b, good)
+		if err != nil {
+			return err
+		}
+		s.Layers[l.Name] = l
+	}
+	return nil
+}
+
+// pack makes the layers of recipes, two at a time.
+func (s *Set) pack(ctx context.Context, a apt, recipes []recipe) error {
+	files, err := fetchPackages(ctx, a, recipes)
 	if err != nil {
 		return err
 	}
@@ -144,22 +163,11 @@ func (s *Set) makeLayers(ctx context.Context, a apt) error {
 	for _, l := range made {
 		s.Layers[l.Name] = l
 	}
-	good, err := readLayer(s.blobs(), s.Layers[LayerPython])
-	if err != nil {
-		return err
-	}
-	for _, b := range badLayers {
-		l, err := writeBad(s.blobs(), b, good)
-		if err != nil {
-			return err
-		}
-		s.Layers[l.Name] = l
-	}
 	return nil
 }
 
 // fetchPackages gives the package files of each recipe, in the order of names.
-func fetchPackages(ctx context.Context, a apt) (map[string][]string, error) {
+func fetchPackages(ctx context.Context, a apt, recipes []recipe) (map[string][]string, error) {
 	if err := a.update(ctx); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,45 @@
+package wild
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// ContainerdVersion is the version of containerd, its shim and ctr.
+const ContainerdVersion = "v2.4.2"
+
+// Programs are the paths of what a node is made of.
+type Programs struct {
+	dir string // of containerd, its shim and ctr
+}
+
+// BuildPrograms installs containerd, and builds the snapshotter, into dir. What
+// is there already takes seconds.
+func BuildPrograms(ctx context.Context, dir string) (*Programs, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := exec.LookPath("runc"); err != nil {
+		return nil, errors.New("runc is missing: install Debian's package runc")
+	}
+	const containerd = "github.com/containerd/containerd/v2/cmd/"
+	install := []string{"install"}
+	for _, name := range []string{"containerd", "containerd-shim-runc-v2", "ctr"} {
+		install = append(install, containerd+name+"@"+ContainerdVersion)
+	}
+	for _, args := range [][]string{install, {"build", "-o", filepath.Join(dir, "snapshotter"), "./snapshotter"}} {
+		cmd := exec.CommandContext(ctx, "go", args...)
+		cmd.Env = append(os.Environ(), "GOBIN="+dir)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("go %s: %w\n%s", args[0], err, out)
+		}
+	}
+	return &Programs{dir: dir}, nil
+}
+
+func (p *Programs) path(name string) string { return filepath.Join(p.dir, name) }
