@@ -15,8 +15,9 @@ import (
 )
 
 // deleteManifest deletes a tag, or a manifest with all tags that mean it
-// (distribution specification, "Content Management"). Its bytes stay until they
-// are collected.
+// (distribution specification, "Content Management"). With a manifest goes what
+// was there for it alone: that no longer counts for the quota. Bytes stay until
+// they are collected.
 func (p *Proxy) deleteManifest(w http.ResponseWriter, r *http.Request) error {
 	up, repo, err := p.target(w, r, oci.ActionDelete)
 	if err != nil {
@@ -96,6 +97,9 @@ func (p *Proxy) dropManifest(tx storage.Tx, r *http.Request, up *Upstream, repo 
 		}
 	}
 	if err := storage.DropContent(tx, content, p.now()); err != nil {
+		return err
+	}
+	if err := storage.Release(tx, repo, d, p.now()); err != nil {
 		return err
 	}
 	return p.tell(tx, r, oci.Event{Kind: oci.EventDelete, Repo: repo, Target: p.manifestTarget(tx, d)})

@@ -115,8 +115,20 @@ func holdContent(tx storage.Tx, up *Upstream, row storage.ContentRow) error {
 	return err
 }
 
+// reclaim has what the manifest d needs count again, where it was left to be
+// collected.
+func reclaim(tx storage.Tx, up *Upstream, repo oci.Repo, d digest.Digest) error {
+	rows, err := storage.Reclaim(tx, repo, d)
+	for _, row := range rows {
+		if err == nil {
+			err = holdContent(tx, up, row)
+		}
+	}
+	return err
+}
+
 func quotaError(up *Upstream, used, size int64) error {
-	return oci.NewError(errcode.ErrorCodeDenied, "%s more would exceed the quota of %s: %s of %s are used; delete images there and run sociable gc --grace 0s, or raise hosted.%s.quota",
+	return oci.NewError(errcode.ErrorCodeDenied, "%s more would exceed the quota of %s: %s of %s are used; delete images there, by digest, or raise hosted.%s.quota",
 		humanize.IBytes(uint64(size)), up.Name, humanize.IBytes(uint64(used)), humanize.IBytes(uint64(up.Hosting.Quota)), up.Name)
 }
 

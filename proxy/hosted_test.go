@@ -2,12 +2,9 @@ package proxy
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -398,137 +395,6 @@ func TestReadOnlyRepositories(t *testing.T) {
 				t.Errorf("%s %s %s: no Allow", repo, c[0], c[1])
 			}
 		}
-	}
-}
-
-func TestImmutableTags(t *testing.T) {
-	s := newHost(t, Hosting{Immutable: func(repo, tag string) bool { return repo == "app" && strings.HasPrefix(tag, "v") }}, nil)
-	m := s.pushImage(t, "local/app", "v1", random(10, 1))
-	s.pushImage(t, "local/app", "v1", random(10, 1)) // the same again
-	s.pushImage(t, "local/app", "latest", random(10, 1))
-	other := random(10, 2)
-	body := image(oci.EmptyDigest, s.pushBlob(t, "local/app", other), len(other))
-	wantCode(t, "move", s.putManifest(t, "local/app", "v1", body), http.StatusForbidden, "DENIED")
-	wantCode(t, "move by a parameter", s.putManifest(t, "local/app", digest.FromString(body).String()+"?tag=v1", body), http.StatusForbidden, "DENIED")
-	wantCode(t, "delete", s.do(t, http.MethodDelete, "/v2/local/app/manifests/v1"), http.StatusForbidden, "DENIED")
-	wantCode(t, "delete what it means", s.do(t, http.MethodDelete, "/v2/local/app/manifests/"+m.String()), http.StatusForbidden, "DENIED")
-	if a := s.do(t, http.MethodHead, "/v2/local/app/manifests/v1"); a.header.Get("Docker-Content-Digest") != m.String() {
-		t.Errorf("v1 is %s, want %s", a.header.Get("Docker-Content-Digest"), m)
-	}
-	if a := s.putManifest(t, "local/app", "latest", body); a.status != http.StatusCreated {
-		t.Errorf("another tag: %d %s", a.status, a.body)
-	}
-}
-
-// TestImmutableImages: what an immutable tag stands for stays whole.
-func TestImmutableImages(t *testing.T) {
-	s := newHost(t, Hosting{Immutable: func(_, tag string) bool { return strings.HasPrefix(tag, "v") }}, nil)
-	layer, other := random(100, 1), random(100, 2)
-	child := s.pushImage(t, "local/app", "latest", layer)
-	body := `{"schemaVersion":2,"mediaType":"` + v1.MediaTypeImageIndex + `","manifests":[{"mediaType":"` + v1.MediaTypeImageManifest +
-		`","digest":"` + child.String() + `","size":` + strconv.Itoa(len(s.do(t, http.MethodGet, "/v2/local/app/manifests/latest").body)) + `}]}`
-	if a := s.send(t, http.MethodPut, "/v2/local/app/manifests/v1", strings.NewReader(body), "Content-Type", v1.MediaTypeImageIndex); a.status != http.StatusCreated {
-		t.Fatalf("index: %d %s", a.status, a.body)
-	}
-	s.pushImage(t, "local/app", "next", other)
-	for name, path := range map[string]string{
-		"a layer of an image of it": "blobs/" + digest.FromBytes(layer).String(), "an image of it": "manifests/" + child.String(),
-	} {
-		wantCode(t, name, s.do(t, http.MethodDelete, "/v2/local/app/"+path), http.StatusForbidden, "DENIED")
-		if a := s.do(t, http.MethodHead, "/v2/local/app/"+path); a.status != http.StatusOK {
-			t.Errorf("%s: %d afterwards", name, a.status)
-		}
-	}
-	if a := s.do(t, http.MethodDelete, "/v2/local/app/blobs/"+digest.FromBytes(other).String()); a.status != http.StatusAccepted {
-		t.Errorf("a layer of another image: %d %s", a.status, a.body)
-	}
-	s.pushImage(t, "local/copy", "next", layer)
-	if a := s.do(t, http.MethodDelete, "/v2/local/copy/blobs/"+digest.FromBytes(layer).String()); a.status != http.StatusAccepted {
-		t.Errorf("the same layer of another repository: %d %s", a.status, a.body)
-	}
-}
-
-func TestQuota(t *testing.T) {
-	s := newHost(t, Hosting{Quota: 1000}, nil)
-	s.pushBlob(t, "local/a", random(600, 1))
-	s.pushBlob(t, "local/b", random(600, 1)) // counted once
-	over := random(600, 2)
-	path := "/v2/local/a/blobs/uploads/?digest=" + digest.FromBytes(over).String()
-	full := s.send(t, http.MethodPost, path, bytes.NewReader(over))
-	wantCode(t, "too much", full, http.StatusForbidden, "DENIED")
-	if !bytes.Contains(full.body, []byte("quota of local")) || !bytes.Contains(full.body, []byte("hosted.local.quota")) {
-		t.Errorf("the refusal does not say what to do: %s", full.body)
-	}
-	wantCode(t, "too much, streamed", s.send(t, http.MethodPost, path, io.MultiReader(bytes.NewReader(over))), http.StatusForbidden, "DENIED")
-	s.pushBlob(t, "other/a", over)
-	wantCode(t, "mounted", s.send(t, http.MethodPost, "/v2/local/a/blobs/uploads/?from=other/a&mount="+digest.FromBytes(over).String(), nil), http.StatusForbidden, "DENIED")
-	for _, repo := range []string{"local/a", "local/b"} {
-		if a := s.do(t, http.MethodDelete, "/v2/"+repo+"/blobs/"+digest.FromBytes(random(600, 1)).String()); a.status != http.StatusAccepted {
-			t.Fatalf("delete: %d", a.status)
-		}
-	}
-	s.pushBlob(t, "local/a", over)
-}
-
-func TestListsInPages(t *testing.T) {
-	s := newHost(t, Hosting{}, func(o *Options) {
-		o.Access = accessFunc(func(_ *http.Request, repo oci.Repo, _ oci.Action) error {
-			if repo.Name == "secret" {
-				return oci.NewError(errcode.ErrorCodeDenied, "not you")
-			}
-			return nil
-		})
-	})
-	m := s.pushImage(t, "local/b", "t0", random(10, 1))
-	repo := oci.Repo{Upstream: "local", Name: "b"}
-	err := s.store.Update(t.Context(), func(tx storage.Tx) error {
-		for i := range 25 {
-			if err := tx.PutTag(storage.TagRow{Repo: repo, Tag: fmt.Sprintf("t%d", i), Digest: m}); err != nil {
-				return err
-			}
-		}
-		for _, name := range []string{"local/a", "local/a/b", "local/a-b", "other/a", "other/z"} {
-			r, _ := oci.ParseRepo(name)
-			if err := tx.PutContent(storage.ContentRow{Repo: r, Digest: m, Size: 1, Manifest: true}); err != nil {
-				return err
-			}
-		}
-		return tx.PutContent(storage.ContentRow{Repo: oci.Repo{Upstream: "local", Name: "secret"}, Digest: m, Size: 1, Manifest: true})
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, want := range map[string]int{"/v2/local/b/tags/list": 25, "/v2/_catalog": 6} {
-		for _, n := range []int{1, 2, 6, 7, 100} {
-			var all []string
-			for next := fmt.Sprintf("%s?n=%d", path, n); next != ""; {
-				a := s.do(t, http.MethodGet, next)
-				var doc struct{ Tags, Repositories []string }
-				if err := json.Unmarshal(a.body, &doc); err != nil || a.status != http.StatusOK {
-					t.Fatalf("%s: %d %s", next, a.status, a.body)
-				}
-				got := append(doc.Tags, doc.Repositories...)
-				if len(got) > n {
-					t.Errorf("%s: %d entries", next, len(got))
-				}
-				all = append(all, got...)
-				link := a.header.Get("Link")
-				if next, _, _ = strings.Cut(strings.TrimPrefix(link, "<"), ">"); next != "" && !strings.HasSuffix(link, `>; rel="next"`) {
-					t.Errorf("Link %q", link)
-				}
-			}
-			if path != "/v2/_catalog" && !slices.IsSorted(all) || len(all) != want || len(slices.Compact(slices.Clone(all))) != want {
-				t.Errorf("%s by %d: %v, want %d", path, n, all, want)
-			}
-		}
-		wantCode(t, path, s.do(t, http.MethodGet, path+"?n=x"), http.StatusBadRequest, "PAGINATION_NUMBER_INVALID")
-		wantCode(t, path, s.do(t, http.MethodGet, path+"?last=%00"), http.StatusBadRequest, "NAME_INVALID")
-		if a := s.do(t, http.MethodGet, path+"?n=0"); a.status != http.StatusOK || !bytes.Contains(a.body, []byte(`[]`)) {
-			t.Errorf("%s?n=0: %d %s", path, a.status, a.body)
-		}
-	}
-	if a := s.do(t, http.MethodGet, "/v2/_catalog"); string(a.body) != `{"repositories":["local/a","local/a-b","local/a/b","local/b","other/a","other/z"]}` {
-		t.Errorf("catalog: %s", a.body)
 	}
 }
 

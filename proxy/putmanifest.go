@@ -256,6 +256,9 @@ func (p *Proxy) hostManifest(r *http.Request, up *Upstream, repo oci.Repo, m *pu
 		if err := putReferrer(tx, repo, m); err != nil {
 			return err
 		}
+		if err := reclaim(tx, up, repo, d); err != nil {
+			return err
+		}
 		for _, tag := range m.tags {
 			if err := mayMove(tx, up, repo, tag, d); err != nil {
 				return err

@@ -72,8 +72,8 @@ type Collected struct {
 type CollectReport struct {
 	DryRun    bool          `json:"dry_run,omitempty"`
 	Tags      int           `json:"tags"`
-	Manifests int           `json:"manifests"` // that went from a repository, or were pulled
-	Blobs     int           `json:"blobs"`     // that went from a repository
+	Manifests int           `json:"manifests"` // that went from a repository, were deleted from the last one, or were pulled
+	Blobs     int           `json:"blobs"`     // that went from a repository, or were deleted from the last one
 	Made      int           `json:"made"`      // zTOCs and indexes
 	Uploads   int           `json:"uploads"`
 	Orphans   int           `json:"orphans"` // files that a crash left
@@ -148,7 +148,8 @@ func (c *Collector) CollectAfter(ctx context.Context, grace time.Duration, dry b
 		return CollectReport{}, err
 	}
 	start := time.Now()
-	g := &collection{c: c, s: c.s, grace: grace, now: c.s.now(), dry: dry, found: found, report: CollectReport{DryRun: dry}}
+	g := &collection{c: c, s: c.s, grace: grace, now: c.s.now(), dry: dry, found: found,
+		report: CollectReport{DryRun: dry}, letGo: map[digest.Digest]bool{}}
 	err := g.all(ctx)
 	g.report.Took = time.Since(start)
 	if !dry {
@@ -171,6 +172,7 @@ type collection struct {
 	dry    bool
 	found  func(Collected)
 	report CollectReport
+	letGo  map[digest.Digest]bool // told of, and the bytes are there still
 
 	// What would be gone by now, in a dry run.
 	deadTags    map[TagRow]bool // Repo and Tag alone

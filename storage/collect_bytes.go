@@ -169,17 +169,18 @@ func (g *collection) drop(tx Tx, d digest.Digest) (x sentence, err error) {
 	return x, errors.Join(err, tx.DeleteBlob(d))
 }
 
-// tellBlob tells of bytes. Content of hosted repositories was told of when the
-// last repository let go of it.
+// tellBlob tells of bytes, but for those that were told of in this collection, when
+// the last repository let go of them. The others are what clients deleted.
 func (g *collection) tellBlob(x sentence) {
+	if g.letGo[x.row.Digest] {
+		delete(g.letGo, x.row.Digest)
+		return
+	}
 	what := CollectedMade
 	switch x.row.Kind {
 	case KindHosted:
-		return
+		what = CollectedBlob
 	case KindManifest:
-		if x.why == "no repository has it" {
-			return
-		}
 		what = CollectedManifest
 	}
 	g.tell(Collected{What: what, Digest: x.row.Digest, Bytes: x.row.Size, Reason: x.why})

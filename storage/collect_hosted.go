@@ -269,6 +269,7 @@ func (g *collection) dropContent(ctx context.Context, list []doomed, rule *Reten
 		for _, tag := range x.tags {
 			g.tell(Collected{What: CollectedTag, Repo: tag.Repo.String(), Tag: tag.Tag, Digest: tag.Digest, Reason: x.why})
 		}
+		g.letGo[x.row.Digest] = true
 		g.tell(Collected{What: what, Repo: x.row.Repo.String(), Digest: x.row.Digest, Bytes: x.row.Size, Reason: x.why})
 	}
 	return len(gone), nil

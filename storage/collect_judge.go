@@ -48,6 +48,9 @@ func (g *collection) content(tx Tx, row ContentRow, rule *Retention) (why string
 	if why != "" || lives || err != nil {
 		return why, err
 	}
+	if !row.Released.IsZero() && unused > g.grace {
+		return "its image was deleted", nil
+	}
 	if rule.Untagged > 0 && unused > max(rule.Untagged, g.grace) {
 		return fmt.Sprintf("without a tag, and not used for %s", unused.Round(time.Second)), nil
 	}

@@ -16,6 +16,9 @@ type ContentRow struct {
 	Size     int64         `json:"size"`
 	Manifest bool          `json:"manifest,omitempty"` // a manifest, else a blob
 	Pushed   time.Time     `json:"pushed"`             // the last time
+	// Released is when a client deleted what it was there for: it is not counted
+	// and will be collected. Zero: it was not.
+	Released time.Time `json:"released,omitzero"`
 }
 
 // UploadRow is a blob that a client is pushing: its first Size bytes are synced.
@@ -32,8 +35,9 @@ type UploadRow struct {
 // ContentTx holds what hosted repositories have.
 type ContentTx interface {
 	// PutContent also gives the repository the right to the digest, and counts
-	// the digest for its upstream where none of its repositories had it. What is
-	// a manifest there stays one, also when its bytes come again as a blob.
+	// the digest for its upstream as long as one of its repositories has it
+	// without having been released. What is a manifest there stays one, also when
+	// its bytes come again as a blob.
 	PutContent(ContentRow) error
 	Content(repo oci.Repo, d digest.Digest) (ContentRow, error)
 	// DeleteContent undoes PutContent.
@@ -48,8 +52,8 @@ type ContentTx interface {
 	// ContentRepos calls fn for each repository of upstream that has anything,
 	// after the one named last, by name.
 	ContentRepos(upstream, last string, fn func(oci.Repo) error) error
-	// ContentBytes is the size of all that the repositories of upstream have,
-	// each digest once; 0 for one that has nothing.
+	// ContentBytes is the size of all that the repositories of upstream have and
+	// that was not released, each digest once; 0 for one that has nothing.
 	ContentBytes(upstream string) (int64, error)
 }
 

@@ -62,9 +62,9 @@
 //	content
 //	  UPSTREAM 00 NAME 00 D          -> JSON of storage.ContentRow
 //	content-by-digest
-//	  D UPSTREAM 00 NAME             -> nothing
+//	  D UPSTREAM 00 NAME             -> nothing; 01 for what was released
 //	content-bytes
-//	  UPSTREAM                       -> uint64, big endian: bytes of the digests that its repositories have, each once
+//	  UPSTREAM                       -> uint64, big endian: bytes of the digests that its repositories have and did not release, each once
 //	uploads
 //	  ID                             -> JSON of storage.UploadRow
 //

@@ -32,10 +32,16 @@ func upstreamPrefix(key []byte, upstream string) ([]byte, error) {
 	return append(key, 0), nil
 }
 
+// released is the value of content-by-digest for what does not count.
+var released = []byte{1}
+
 func (t tx) PutContent(row storage.ContentRow) error {
 	key, err := contentKey(row.Repo, row.Digest)
 	if err != nil {
 		return err
+	}
+	if row.Size < 0 {
+		return fmt.Errorf("%w: size %d", errRow, row.Size)
 	}
 	old, err := t.Content(row.Repo, row.Digest)
 	switch {
@@ -45,6 +51,9 @@ func (t tx) PutContent(row storage.ContentRow) error {
 		err = fmt.Errorf("%w: %s has %d bytes in %s, not %d", errRow, row.Digest, old.Size, row.Repo, row.Size)
 	case err == nil:
 		row.Manifest = row.Manifest || old.Manifest
+		if old.Released.IsZero() != row.Released.IsZero() {
+			err = t.fileContent(row)
+		}
 	}
 	if err != nil {
 		return err
@@ -53,27 +62,41 @@ func (t tx) PutContent(row storage.ContentRow) error {
 	return errors.Join(t.PutRight(row.Repo, row.Digest), t.put(bucketContent, key, row))
 }
 
-// fileContent files and counts content that is new to its repository.
+// fileContent files and counts content that is new to its repository, or was
+// released or claimed again.
 func (t tx) fileContent(row storage.ContentRow) error {
-	if row.Size < 0 {
-		return fmt.Errorf("%w: size %d", errRow, row.Size)
-	}
-	had, err := t.upstreamHas(row.Repo.Upstream, row.Digest)
-	if err == nil && !had {
-		err = t.countContent(row.Repo.Upstream, row.Size)
-	}
-	if err != nil {
-		return err
-	}
 	key, err := rightKey(row.Repo, row.Digest)
 	if err != nil {
 		return err
 	}
-	return t.t.Bucket(bucketContentByDigest).Put(key, present)
+	value := present
+	if !row.Released.IsZero() {
+		value = released
+	}
+	return t.recount(row, func() error { return t.t.Bucket(bucketContentByDigest).Put(key, value) })
 }
 
-// upstreamHas reports whether a repository of upstream has d as content.
-func (t tx) upstreamHas(upstream string, d digest.Digest) (bool, error) {
+// recount counts what change does to row's digest for its upstream.
+func (t tx) recount(row storage.ContentRow, change func() error) error {
+	before, err := t.counts(row.Repo.Upstream, row.Digest)
+	if err == nil {
+		err = change()
+	}
+	if err != nil {
+		return err
+	}
+	after, err := t.counts(row.Repo.Upstream, row.Digest)
+	switch {
+	case err != nil || before == after:
+		return err
+	case after:
+		return t.countContent(row.Repo.Upstream, row.Size)
+	}
+	return t.countContent(row.Repo.Upstream, -row.Size)
+}
+
+// counts reports whether a repository of upstream has d and did not release it.
+func (t tx) counts(upstream string, d digest.Digest) (bool, error) {
 	key, err := digestKey(d)
 	if err == nil {
 		key, err = upstreamPrefix(key, upstream)
@@ -81,8 +104,13 @@ func (t tx) upstreamHas(upstream string, d digest.Digest) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	k, _ := t.t.Bucket(bucketContentByDigest).Cursor().Seek(key)
-	return bytes.HasPrefix(k, key), nil
+	c := t.t.Bucket(bucketContentByDigest).Cursor()
+	for k, v := c.Seek(key); bytes.HasPrefix(k, key); k, v = c.Next() {
+		if len(v) == 0 {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func (t tx) countContent(upstream string, n int64) error {
@@ -128,15 +156,9 @@ func (t tx) DeleteContent(repo oci.Repo, d digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(t.t.Bucket(bucketContent).Delete(key), t.t.Bucket(bucketContentByDigest).Delete(byDigest), t.DeleteRight(repo, d))
-	if err != nil {
-		return err
-	}
-	has, err := t.upstreamHas(repo.Upstream, d)
-	if err != nil || has {
-		return err
-	}
-	return t.countContent(repo.Upstream, -row.Size)
+	return t.recount(row, func() error {
+		return errors.Join(t.t.Bucket(bucketContent).Delete(key), t.t.Bucket(bucketContentByDigest).Delete(byDigest), t.DeleteRight(repo, d))
+	})
 }
 
 func (t tx) Contents(repo oci.Repo, fn func(storage.ContentRow) error) error {

@@ -70,6 +70,7 @@ var migrations = []func(*bbolt.Tx) error{
 	addConversions,               // version 5
 	createBuckets(bucketContent, bucketContentByDigest, bucketContentBytes, bucketUploads), // version 6
 	createBuckets(bucketImported), // version 7
+	createBuckets(),               // version 8: content may be released; a program that does not know that would miscount
 }
 
 // addConversions makes the buckets of SOCI v2 images and of tasks, and has jobs

@@ -101,6 +101,7 @@ func metaContentChanged(t *testing.T, m storage.Meta) {
 		}
 		return nil
 	})
+	metaReleased(t, m, later)
 	asBlob := later // a manifest stays one
 	later.Manifest = true
 	update(t, m, func(tx storage.Tx) error { return first(tx.PutContent(later), tx.PutContent(asBlob)) })
@@ -114,6 +115,42 @@ func metaContentChanged(t *testing.T, m storage.Meta) {
 		return tx.PutContent(other)
 	}); err == nil {
 		t.Error("PutContent with another size succeeds")
+	}
+}
+
+// metaReleased releases row, of 100 bytes, which local has besides 200 others.
+func metaReleased(t *testing.T, m storage.Meta, row storage.ContentRow) {
+	second, gone := row, row
+	second.Repo.Name = "z"
+	gone.Released = noon
+	goneToo := second
+	goneToo.Released = noon
+	for _, step := range []struct {
+		name   string
+		change func(storage.Tx) error
+		want   int64
+	}{
+		{"released", func(tx storage.Tx) error { return tx.PutContent(gone) }, 200},
+		{"again", func(tx storage.Tx) error { return tx.PutContent(gone) }, 200},
+		{"another repository has it", func(tx storage.Tx) error { return tx.PutContent(second) }, 300},
+		{"and releases it", func(tx storage.Tx) error { return tx.PutContent(goneToo) }, 200},
+		{"claimed again", func(tx storage.Tx) error { return tx.PutContent(second) }, 300},
+		{"deleted there", func(tx storage.Tx) error { return tx.DeleteContent(second.Repo, row.Digest) }, 200},
+		{"new and released", func(tx storage.Tx) error { return tx.PutContent(goneToo) }, 200},
+		{"deleted, released", func(tx storage.Tx) error { return tx.DeleteContent(second.Repo, row.Digest) }, 200},
+		{"claimed", func(tx storage.Tx) error { return tx.PutContent(row) }, 300},
+	} {
+		update(t, m, step.change)
+		view(t, m, func(tx storage.Tx) error {
+			checkContentBytes(t, tx, "local", step.want)
+			if has, err := tx.HasRight(row.Repo, row.Digest); !has || err != nil {
+				t.Errorf("%s: HasRight: %t, %v", step.name, has, err)
+			}
+			if step.name == "released" {
+				checkRow(t, "Content, released", gone)(tx.Content(row.Repo, row.Digest))
+			}
+			return nil
+		})
 	}
 }
 
