@@ -72,8 +72,8 @@ func (x *Indexer) waitingFor(tx storage.Tx, img *storage.ImageRow) (waiting []st
 			ok = true
 		case storage.LayerWanted:
 			ok = true
-			if job, err := tx.Job(row.Digest, row.SpanSize); err == nil && job.Attempts > 0 {
-				return nil, false, nil // it failed before: who knows
+			if job, err := tx.Job(row.Digest, row.SpanSize); err == nil && (job.Attempts > 0 || job.Cancelled) {
+				return nil, false, nil // it failed before, or is not to be done: who knows
 			} else if err != nil && !errors.Is(err, storage.ErrNotFound) {
 				return nil, false, err
 			}

@@ -2,6 +2,7 @@ package indexer
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/opencontainers/go-digest"
@@ -44,6 +45,19 @@ type Fetcher interface {
 	// storage.ErrFull when there is no room for it.
 	FetchBlob(ctx context.Context, repo oci.Repo, d v1.Descriptor) error
 }
+
+// Lister lists what an upstream has, in pages.
+type Lister interface {
+	// Repositories gives some repositories of an upstream behind last, "" being
+	// the first, and whether there are more. ErrNotListed.
+	Repositories(ctx context.Context, upstream, last string) (names []string, more bool, err error)
+	// TagList does so for the tags of repo. ErrNotListed.
+	TagList(ctx context.Context, repo oci.Repo, last string) (tags []string, more bool, err error)
+}
+
+// ErrNotListed is why a Lister gives nothing: what there is is known here, as far
+// as it is known at all.
+var ErrNotListed = errors.New("the upstream has no such list for us")
 
 // Events is told what became of images.
 type Events interface {

@@ -105,6 +105,9 @@ func (x *Indexer) fetchImage(ctx context.Context, t *storage.TaskRow) error {
 		if err != nil {
 			return err
 		}
+		if row.Manifest.IsSOCI() {
+			return nil
+		}
 		rule := &Rule{Platforms: t.Platforms}
 		if len(t.Platforms) == 0 && row.Manifest.IsIndex() {
 			if rule.Platforms, err = x.usualPlatforms(tx, t.Repo, ref); err != nil {
@@ -118,6 +121,10 @@ func (x *Indexer) fetchImage(ctx context.Context, t *storage.TaskRow) error {
 	})
 	if err != nil {
 		return err
+	}
+	if len(manifests) == 0 && len(t.Platforms) == 0 {
+		x.log.DebugContext(ctx, "nothing to index", "repo", t.Repo.String(), "ref", t.Reference, "digest", d)
+		return nil // of no platform that is usual here, or no image at all: a list of referrers
 	}
 	if len(manifests) == 0 {
 		return permanent{fmt.Errorf("%s has none of the platforms that are wanted", d)}

@@ -22,6 +22,8 @@ type Options struct {
 	Disabled bool   // nothing new is indexed or listed; what is there stays
 	// Fetch brings what nobody has pulled; nil: nothing is converted or fetched.
 	Fetch Fetcher
+	// List lists what upstreams have; nil: only what is known here is found.
+	List Lister
 	// Flight tells of fetches under way, and Bring begins one without waiting for
 	// it; nil: there are none.
 	Flight Flight
@@ -68,6 +70,7 @@ type Indexer struct {
 	toTask  chan struct{} // wakes workTasks
 
 	toResume chan struct{} // wakes resume
+	toStop   chan struct{} // wakes stopCancelled
 
 	rules atomic.Pointer[ruleSet]
 
@@ -77,6 +80,8 @@ type Indexer struct {
 	whole   map[digest.Digest]struct{} // not looked at yet
 	retry   map[digest.Digest]struct{} // image manifests whose publication went wrong
 	claimed map[key]*atomic.Int64      // being built by this process: bytes read
+
+	running map[work]context.CancelCauseFunc // by this process
 
 	moved    map[movedTag]struct{} // tags whose new image is to be indexed
 	unpulled map[digest.Digest]int // manifests that are being fetched for our own purposes
@@ -119,10 +124,11 @@ func New(o Options) *Indexer {
 	x := &Indexer{
 		opt: o, store: o.Store, log: o.Logger, m: newMetrics(o.Registerer), now: o.Now,
 		slots: make(chan struct{}, o.MaxTaps),
-		toDo:  make(chan struct{}, 1), toLease: make(chan struct{}, 1), toRetry: make(chan struct{}, 1), toTask: make(chan struct{}, 1), toResume: make(chan struct{}, 1),
+		toDo:  make(chan struct{}, 1), toLease: make(chan struct{}, 1), toRetry: make(chan struct{}, 1), toTask: make(chan struct{}, 1), toResume: make(chan struct{}, 1), toStop: make(chan struct{}, 1),
 		whole:   map[digest.Digest]struct{}{},
 		retry:   map[digest.Digest]struct{}{},
 		claimed: map[key]*atomic.Int64{},
+		running: map[work]context.CancelCauseFunc{},
 		moved:   map[movedTag]struct{}{}, unpulled: map[digest.Digest]int{},
 	}
 	x.rules.Store(newRuleSet(o.Rules))
@@ -154,8 +160,11 @@ func (x *Indexer) Run(ctx context.Context) error {
 		g.Go(func() error { return x.sweep(ctx) })
 	}
 	g.Go(func() error { return x.republish(ctx) })
-	if x.opt.Fetch != nil {
-		g.Go(func() error { return x.workTasks(ctx) })
+	g.Go(func() error { return x.stopCancelled(ctx) })
+	for range taskWorkers {
+		if x.opt.Fetch != nil {
+			g.Go(func() error { return x.workTasks(ctx) })
+		}
 	}
 	for range x.opt.Workers {
 		g.Go(func() error { return x.worker(ctx) })

@@ -18,11 +18,15 @@ type permanent struct{ error }
 
 func (p permanent) Unwrap() error { return p.error }
 
-// putTasks files tasks; one that is there begins anew.
+// taskWorkers is how many tasks are done at once: most of them wait for an
+// upstream.
+const taskWorkers = 3
+
+// putTasks files tasks; one that is there begins anew, unless it was cancelled.
 func (x *Indexer) putTasks(ctx context.Context, tasks []storage.TaskRow) error {
 	err := x.store.Update(ctx, func(tx storage.Tx) error {
 		for _, t := range tasks {
-			if err := tx.PutTask(t); err != nil {
+			if err := putTask(tx, t); err != nil {
 				return err
 			}
 		}
@@ -32,6 +36,14 @@ func (x *Indexer) putTasks(ctx context.Context, tasks []storage.TaskRow) error {
 		wake(x.toTask)
 	}
 	return err
+}
+
+func putTask(tx storage.Tx, t storage.TaskRow) error {
+	was, err := tx.Task(t.Kind, t.Repo, t.Reference)
+	if err = ignoreNotFound(err); err != nil || was.Cancelled {
+		return err
+	}
+	return tx.PutTask(t)
 }
 
 // workTasks does tasks, one at a time, the most urgent first.
@@ -50,6 +62,7 @@ func (x *Indexer) workTasks(ctx context.Context) error {
 			}
 			pause(ctx, time.Second)
 		case t != nil:
+			wake(x.toTask) // there may be another one, for another worker
 			x.doTask(ctx, t)
 		default:
 			await(ctx, x.toTask, wait)
@@ -58,15 +71,22 @@ func (x *Indexer) workTasks(ctx context.Context) error {
 	return nil
 }
 
+// nextTask gives the first task that may be done now. Without one, wait is the
+// time until there may be, 0 when nothing waits.
 func (x *Indexer) nextTask(ctx context.Context) (next *storage.TaskRow, wait time.Duration, err error) {
 	now := x.now()
+	busy := x.opt.Busy != nil && x.opt.Busy()
 	err = x.store.View(ctx, func(tx storage.Tx) error {
 		next, wait = nil, 0
 		return tx.Tasks(func(t storage.TaskRow) error {
-			if t.Failed {
+			if t.Failed || t.Cancelled || x.isRunning(taskWork(&t)) {
 				return nil
 			}
-			if d := t.NotBefore.Sub(now); d > 0 {
+			d := t.NotBefore.Sub(now)
+			if busy && t.Kind != storage.TaskConvert { // of what clients pull at this moment
+				d = max(d, busyPause)
+			}
+			if d > 0 {
 				if wait == 0 || d < wait {
 					wait = d
 				}
@@ -83,20 +103,31 @@ func (x *Indexer) nextTask(ctx context.Context) (next *storage.TaskRow, wait tim
 }
 
 func (x *Indexer) doTask(ctx context.Context, t *storage.TaskRow) {
+	ctx, end, free := x.begin(ctx, taskWork(t))
+	if !free {
+		return
+	}
+	defer wake(x.toTask) // it may have been filed anew meanwhile
+	defer end()
+	if still, err := x.stillThere(ctx, t); err != nil || !still {
+		return // another worker has just done it
+	}
 	var err error
 	switch t.Kind {
 	case storage.TaskConvert:
 		err = x.convert(ctx, t)
 	case storage.TaskImage:
 		err = x.fetchImage(ctx, t)
+	case storage.TaskCatalog:
+		err = x.goThrough(ctx, t)
 	default:
 		err = permanent{fmt.Errorf("nobody does %s tasks here", t.Kind)}
 	}
 	if ctx.Err() != nil {
 		return // still filed
 	}
-	if errors.Is(err, errChanged) {
-		return // at once again, by the rows of now
+	if errors.Is(err, errChanged) || errors.Is(err, errLater) {
+		return // again, by the rows of now
 	}
 	if err != nil {
 		x.log.WarnContext(ctx, "task failed", "kind", t.Kind, "repo", t.Repo.String(), "ref", t.Reference, "attempts", t.Attempts+1, "err", err)
@@ -105,6 +136,18 @@ func (x *Indexer) doTask(ctx context.Context, t *storage.TaskRow) {
 		x.log.WarnContext(ctx, "task not filed", "kind", t.Kind, "err", uerr)
 		pause(ctx, time.Second)
 	}
+}
+
+// stillThere reports whether t is to be done, after it was looked up.
+func (x *Indexer) stillThere(ctx context.Context, t *storage.TaskRow) (ok bool, err error) {
+	err = x.store.View(ctx, func(tx storage.Tx) error {
+		now, err := tx.Task(t.Kind, t.Repo, t.Reference)
+		if ok = err == nil && now.Attempts == t.Attempts && !now.Failed && !now.Cancelled; ok {
+			*t = now
+		}
+		return ignoreNotFound(err)
+	})
+	return ok, err
 }
 
 // endTask deletes a task that is done, unless it was filed anew meanwhile, and

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -42,10 +43,47 @@ func (x *Indexer) Want(ctx context.Context, repo oci.Repo, row storage.ManifestR
 		}
 		return row.Manifest.Layers
 	})
+	if err == nil {
+		err = x.revive(ctx, row.Digest)
+	}
 	if err != nil {
 		return fmt.Errorf("note image %s: %w", row.Digest, err)
 	}
 	return nil
+}
+
+// revive has those jobs of an image begin anew that were given up or cancelled.
+func (x *Indexer) revive(ctx context.Context, manifest digest.Digest) error {
+	var dead []storage.JobRow
+	look := func(tx storage.Tx) error {
+		dead = nil
+		img, err := tx.Image(manifest)
+		if err != nil {
+			return ignoreNotFound(err)
+		}
+		for i := range img.Layers {
+			l := &img.Layers[i]
+			job, err := tx.Job(l.Descriptor.Digest, l.SpanSize)
+			if err == nil && (job.Failed || job.Cancelled) {
+				job.Attempts, job.NotBefore, job.Failed, job.Cancelled = 0, time.Time{}, false, false
+				dead = append(dead, job)
+			} else if err = ignoreNotFound(err); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := x.store.View(ctx, look); err != nil || len(dead) == 0 {
+		return err
+	}
+	defer wake(x.toLease)
+	return x.store.Update(ctx, func(tx storage.Tx) error {
+		err := look(tx)
+		for _, job := range dead {
+			err = errors.Join(err, tx.PutJob(job))
+		}
+		return err
+	})
 }
 
 // Progress is how many compressed bytes of a layer the build at work has read, 0
@@ -75,4 +113,5 @@ func (x *Indexer) counter(k key) *atomic.Int64 {
 func (x *Indexer) Wake() {
 	wake(x.toLease)
 	wake(x.toTask)
+	wake(x.toStop)
 }

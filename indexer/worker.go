@@ -46,7 +46,7 @@ func (x *Indexer) lease(ctx context.Context) (job *storage.JobRow, wait time.Dur
 	err = x.store.View(ctx, func(tx storage.Tx) error {
 		job, wait = nil, 0
 		return tx.Jobs(func(j storage.JobRow) error {
-			if j.Failed {
+			if j.Failed || j.Cancelled {
 				return nil
 			}
 			if d := j.NotBefore.Sub(now); d > 0 {
@@ -74,6 +74,11 @@ func jobKey(j *storage.JobRow) key { return key{j.Layer.Digest, j.SpanSize} }
 func (x *Indexer) work(ctx context.Context, job *storage.JobRow) {
 	k := jobKey(job)
 	defer x.release(k)
+	ctx, end, free := x.begin(ctx, work{layer: k})
+	if !free {
+		return
+	}
+	defer end()
 	err := x.index(ctx, k, source{verified: true, open: func() (io.ReadCloser, error) { return x.openOrFetch(ctx, job) }})
 	if err == nil || errors.Is(err, errAgain) || ctx.Err() != nil {
 		return // done, or still queued
@@ -137,8 +142,25 @@ func (x *Indexer) openStored(ctx context.Context, d digest.Digest) (io.ReadClose
 	return struct {
 		io.Reader
 		io.Closer
-	}{io.NewSectionReader(b, 0, b.Size()), b}, nil
+	}{x.polite(ctx, io.NewSectionReader(b, 0, b.Size())), b}, nil
 }
+
+// polite reads r, and pauses while clients have much to do.
+func (x *Indexer) polite(ctx context.Context, r io.Reader) io.Reader {
+	if x.opt.Busy == nil {
+		return r
+	}
+	return readerFunc(func(p []byte) (int, error) {
+		for x.opt.Busy() && ctx.Err() == nil {
+			pause(ctx, busyPause)
+		}
+		return r.Read(p)
+	})
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func (x *Indexer) dropJob(ctx context.Context, k key) error {
 	var had bool
@@ -167,9 +189,11 @@ func (x *Indexer) postpone(ctx context.Context, job storage.JobRow, cause error)
 	job.LastError = clip(cause.Error())
 	job.Failed = job.Attempts >= maxAttempts
 	return x.store.Update(ctx, func(tx storage.Tx) error {
-		if _, err := tx.Job(job.Layer.Digest, job.SpanSize); err != nil {
-			return ignoreNotFound(err) // cancelled meanwhile
+		now, err := tx.Job(job.Layer.Digest, job.SpanSize)
+		if err != nil {
+			return ignoreNotFound(err) // it is through meanwhile
 		}
+		job.Cancelled = now.Cancelled
 		return tx.PutJob(job)
 	})
 }

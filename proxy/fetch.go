@@ -15,13 +15,17 @@ import (
 	"github.com/sociable/sociable/storage"
 )
 
-// ResolveTag asks where a tag of repo leads. storage.ErrNotFound.
+// ResolveTag asks where a tag of repo leads; what is known from before is no
+// answer, unless the upstream is never asked. storage.ErrNotFound.
 func (p *Proxy) ResolveTag(ctx context.Context, repo oci.Repo, tag string) (digest.Digest, error) {
 	x, err := p.puller(repo)
 	if err != nil {
 		return "", err
 	}
 	d, err := x.root(ctx, oci.Reference{Tag: tag})
+	if err == nil && x.got.Unchecked != "" {
+		err = errors.New(x.got.Unchecked)
+	}
 	return d.Digest, absent(err)
 }
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
@@ -34,6 +35,31 @@ func (t *routes) name(word string) (oci.Repo, oci.Reference, error) {
 	_, repo, err := t.named(name)
 	return repo, ref, err
 }
+
+// Pattern reads a pattern of images, as index.rules have them, of one upstream: a
+// name in which "*" and "**" may stand, and behind a colon a pattern of tags.
+func (p *Proxy) Pattern(word string) (repo oci.Repo, tags string, err error) {
+	name, tags := strings.TrimPrefix(word, "docker://"), "*"
+	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+		name, tags = name[:i], name[i+1:]
+	}
+	if !patternGrammar.MatchString(withoutHost(name)) || !tagPatternGrammar.MatchString(tags) {
+		return oci.Repo{}, "", oci.NewError(errcode.ErrorCodeNameInvalid, "%q is not a pattern of images; write ghcr.io/acme/**, or redis:7*", word)
+	}
+	if first, _, _ := strings.Cut(name, "/"); strings.Contains(first, "*") && first != name {
+		return oci.Repo{}, "", oci.NewError(errcode.ErrorCodeNameUnknown, "%q: name the upstream in front, as in docker.io/library/*", word)
+	}
+	up, repo, err := p.routes().named(name)
+	if err == nil && strings.HasSuffix(name, "**") && up.Library && repo.Name == "library/**" && !strings.Contains(name, "library/") {
+		repo.Name = "**"
+	}
+	return repo, tags, err
+}
+
+var (
+	patternGrammar    = regexp.MustCompile(`^([a-z0-9._*-]+/)*[a-z0-9._*-]+$`)
+	tagPatternGrammar = regexp.MustCompile(`^[A-Za-z0-9._*-]+$`)
+)
 
 // splitName cuts tag and digest off a name; without either the tag is latest.
 func splitName(word string) (name string, ref oci.Reference, err error) {

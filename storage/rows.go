@@ -145,9 +145,10 @@ type ImageLayer struct {
 type JobRow struct {
 	Layer     oci.Layer `json:"layer"`
 	SpanSize  int64     `json:"span_size"`
-	Priority  int       `json:"priority,omitempty"` // of the rule that wants it
-	Fetch     bool      `json:"fetch,omitempty"`    // it is to be fetched when it is not in the store
-	Failed    bool      `json:"failed,omitempty"`   // given up: only a person has it tried again
+	Priority  int       `json:"priority,omitempty"`  // of the rule that wants it
+	Fetch     bool      `json:"fetch,omitempty"`     // it is to be fetched when it is not in the store
+	Failed    bool      `json:"failed,omitempty"`    // given up: only a person has it tried again
+	Cancelled bool      `json:"cancelled,omitempty"` // by a person: only a person has it begin again
 	Attempts  int       `json:"attempts"`
 	NotBefore time.Time `json:"not_before"`
 	LastError string    `json:"last_error,omitempty"`

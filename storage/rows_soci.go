@@ -67,6 +67,45 @@ type TaskRow struct {
 	Failed    bool      `json:"failed,omitempty"` // given up: only a person has it tried again
 	LastError string    `json:"last_error,omitempty"`
 	Created   time.Time `json:"created"`
+
+	Cancelled bool          `json:"cancelled,omitempty"` // by a person: only a person has it begin again
+	Digest    digest.Digest `json:"digest,omitempty"`    // of an image task: where the tag led, says who told of a push
+	After     string        `json:"after,omitempty"`     // of a catalog task: the repository that was gone through last
+	AfterTag  string        `json:"after_tag,omitempty"` // and, of one that is being gone through, NAME:TAG
+	Found     int           `json:"found,omitempty"`     // of a catalog task: images so far
+}
+
+// PublishedRow says that something that was made here of an image was brought to
+// its upstream, or why not.
+type PublishedRow struct {
+	Repo    oci.Repo      `json:"repo"`
+	Subject digest.Digest `json:"subject"` // what it was made of: an image manifest (v1), or where a tag leads (v2)
+	Index   digest.Digest `json:"index"`   // a SOCI v1 index, or a converted image index
+	V2      bool          `json:"v2,omitempty"`
+	// Fallback says that the upstream has no referrers API, and lists a v1 index
+	// under a tag of its subject's digest.
+	Fallback bool `json:"fallback,omitempty"`
+	// Made says that the upstream did not have it before.
+	Made bool `json:"made,omitempty"`
+	// Tags are the upstream's that were made to lead to a v2 image, Taken those
+	// that were left because they led elsewhere.
+	Tags  []string `json:"tags,omitempty"`
+	Taken []string `json:"taken,omitempty"`
+	// Instead is a SOCI v1 index that the upstream has of the image and that is not
+	// from here: ours was not put beside it.
+	Instead digest.Digest `json:"instead,omitempty"`
+	At      time.Time     `json:"at"`
+}
+
+// PublishedTx holds what is known of what was brought to upstreams.
+type PublishedTx interface {
+	PutPublished(PublishedRow) error
+	Published(repo oci.Repo, subject, index digest.Digest) (PublishedRow, error)
+	DeletePublished(repo oci.Repo, subject, index digest.Digest) error
+	// PublishedOf calls fn for each row of subject, by index, then by repository.
+	PublishedOf(subject digest.Digest, fn func(PublishedRow) error) error
+	// AllPublished calls fn for each row, by subject, then as PublishedOf does.
+	AllPublished(fn func(PublishedRow) error) error
 }
 
 // ConversionTx holds SOCI v2 images and what was listed and is no more.

@@ -153,6 +153,7 @@ type Tx interface {
 	JobTx
 	TaskTx
 	ConversionTx
+	PublishedTx
 	EventTx
 	PinTx
 	BlockTx

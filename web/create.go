@@ -209,6 +209,9 @@ func (l *look) layer(tx storage.Tx, il *storage.ImageLayer) (digest.Digest, erro
 	}
 	l.waiting = append(l.waiting, d.Digest)
 	job, err := tx.Job(d.Digest, il.SpanSize)
+	if err == nil && job.Cancelled {
+		return "", fmt.Errorf("layer %s is not indexed: its job was cancelled meanwhile", d.Digest)
+	}
 	if err == nil && job.Attempts > 0 {
 		return "", fmt.Errorf("layer %s is not indexed, and tried again later: %s", d.Digest, job.LastError)
 	}

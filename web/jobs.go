@@ -17,10 +17,10 @@ import (
 // image.
 type Job struct {
 	ID         string    `json:"id"`
-	Kind       string    `json:"kind"`       // layer, image, convert
+	Kind       string    `json:"kind"`       // layer, image, catalog, convert, push
 	Repository string    `json:"repository"` // canonical
 	Reference  string    `json:"reference"`  // layer, tag or digest
-	State      string    `json:"state"`      // waiting, put-off (until NotBefore) or failed
+	State      string    `json:"state"`      // waiting, put-off (until NotBefore), failed or cancelled
 	Size       int64     `json:"size,omitempty"`
 	Priority   int       `json:"priority,omitempty"`
 	Attempts   int       `json:"attempts"`
@@ -34,6 +34,8 @@ const (
 	JobWaiting = "waiting"
 	JobPutOff  = "put-off"
 	JobFailed  = "failed" // given up, until it is retried by hand
+
+	JobCancelled = "cancelled" // by hand: not done, until it is retried by hand
 )
 
 // Jobs lists what waits: tasks, then layers, each in the order in which they
@@ -67,7 +69,7 @@ func taskJob(t *storage.TaskRow, now time.Time) Job {
 	}
 	return Job{
 		ID: string(t.Kind) + ":" + t.Repo.String() + sep + t.Reference, Kind: string(t.Kind), Repository: t.Repo.String(),
-		Reference: t.Reference, State: jobState(t.Failed, t.NotBefore, now), Priority: t.Priority, Attempts: t.Attempts,
+		Reference: t.Reference, State: jobState(t.Failed, t.Cancelled, t.NotBefore, now), Priority: t.Priority, Attempts: t.Attempts,
 		NotBefore: t.NotBefore, Error: t.LastError, Created: t.Created,
 	}
 }
@@ -76,13 +78,15 @@ func layerJob(j *storage.JobRow, now time.Time) Job {
 	d := j.Layer.Digest
 	return Job{
 		ID: "layer:" + d.String() + "/" + strconv.FormatInt(j.SpanSize, 10), Kind: "layer", Repository: j.Layer.Repo.String(),
-		Reference: d.String(), State: jobState(j.Failed, j.NotBefore, now), Size: j.Layer.Size, Priority: j.Priority,
+		Reference: d.String(), State: jobState(j.Failed, j.Cancelled, j.NotBefore, now), Size: j.Layer.Size, Priority: j.Priority,
 		Attempts: j.Attempts, NotBefore: j.NotBefore, Error: j.LastError, Created: j.Created,
 	}
 }
 
-func jobState(failed bool, notBefore, now time.Time) string {
+func jobState(failed, cancelled bool, notBefore, now time.Time) string {
 	switch {
+	case cancelled:
+		return JobCancelled
 	case failed:
 		return JobFailed
 	case notBefore.After(now):
@@ -96,22 +100,28 @@ func jobState(failed bool, notBefore, now time.Time) string {
 func RetryJob(ctx context.Context, s *storage.Store, id string) (int, error) {
 	return changeJobs(ctx, s, id, func(tx storage.Tx, t *storage.TaskRow, j *storage.JobRow) error {
 		if t != nil {
-			t.Attempts, t.NotBefore, t.Failed = 0, time.Time{}, false
+			t.Attempts, t.NotBefore, t.Failed, t.Cancelled = 0, time.Time{}, false, false
 			return tx.PutTask(*t)
 		}
-		j.Attempts, j.NotBefore, j.Failed = 0, time.Time{}, false
+		j.Attempts, j.NotBefore, j.Failed, j.Cancelled = 0, time.Time{}, false, false
 		return tx.PutJob(*j)
 	})
 }
 
-// CancelJob drops a job; "" is every one that failed. What it was about may come
-// up again: when the image is pulled, or a server starts. storage.ErrNotFound.
+// CancelJob has a job not be done; "" is every one that failed. It stays in the
+// list, and so is not filed anew, until it is retried, or what it was about comes
+// to be in another way: by a pull, say. storage.ErrNotFound.
 func CancelJob(ctx context.Context, s *storage.Store, id string) (int, error) {
 	return changeJobs(ctx, s, id, func(tx storage.Tx, t *storage.TaskRow, j *storage.JobRow) error {
 		if t != nil {
-			return tx.DeleteTask(t.Kind, t.Repo, t.Reference)
+			if t.Kind == storage.TaskCatalog { // by nobody but an operator
+				return tx.DeleteTask(t.Kind, t.Repo, t.Reference)
+			}
+			t.Cancelled = true
+			return tx.PutTask(*t)
 		}
-		return tx.DeleteJob(j.Layer.Digest, j.SpanSize)
+		j.Cancelled = true
+		return tx.PutJob(*j)
 	})
 }
 

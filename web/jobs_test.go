@@ -61,10 +61,19 @@ func TestJobs(t *testing.T) {
 	if n, err := CancelJob(t.Context(), s, ""); n != 0 || err != nil {
 		t.Errorf("cancel what failed: %d, %v", n, err)
 	}
-	if _, err := CancelJob(t.Context(), s, convert); !errors.Is(err, storage.ErrNotFound) {
-		t.Errorf("cancel it again: %v", err)
+	if n, err := CancelJob(t.Context(), s, wait); n != 1 || err != nil {
+		t.Errorf("cancel: %d, %v", n, err)
 	}
-	if got := ids(); len(got) != 2 {
+	if got := ids(); got[convert] != JobCancelled || got[wait] != JobCancelled || got[image] != JobWaiting {
 		t.Errorf("after cancelling: %v", got)
+	}
+	if n, err := RetryJob(t.Context(), s, convert); n != 1 || err != nil {
+		t.Errorf("retry what was cancelled: %d, %v", n, err)
+	}
+	if got := ids(); got[convert] != JobWaiting {
+		t.Errorf("after retrying: %v", got)
+	}
+	if _, err := CancelJob(t.Context(), s, "layer:none"); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("cancel what there is not: %v", err)
 	}
 }

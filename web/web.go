@@ -24,6 +24,7 @@ type Options struct {
 	Gatherer  prometheus.Gatherer
 	Collector Collector                            // nil: garbage is not collected
 	Creator   *Creator                             // nil: no indexes are made
+	Backfill  Backfill                             // nil: nor of many images at once
 	Images    Images                               // nil: nothing is pulled or imported through here
 	Indexing  Indexing                             // nil: nothing is indexed
 	Wake      func()                               // called when jobs were changed; nil: nobody waits for them
@@ -77,6 +78,7 @@ func (s *Web) Local(life context.Context) http.Handler {
 	post := m.Methods(http.MethodPost).Subrouter()
 	post.Path("/api/v1/jobs/retry").Handler(s.changeJob(RetryJob))
 	post.Path("/api/v1/jobs/cancel").Handler(s.changeJob(CancelJob))
+	post.Path("/api/v1/backfill").Handler(oci.Handler(s.backfill))
 	post.Path("/api/v1/indexes/withdraw").Handler(oci.Handler(s.withdraw))
 	post.Path("/api/v1/purge").Handler(oci.Handler(s.purge))
 	post.Path("/api/v1/unblock").Handler(oci.Handler(s.unblock))

@@ -31,8 +31,8 @@ type indexCreateFlags struct {
 func newIndexCreateCommand() *cobra.Command {
 	flags := indexCreateFlags{minLayerSize: 10 << 20}
 	cmd := &cobra.Command{
-		Use:   "create IMAGE|LAYOUT[:TAG]",
-		Short: "Index an image, or one in an OCI layout",
+		Use:   "create IMAGE|PATTERN|LAYOUT[:TAG]",
+		Short: "Index an image, many at an upstream, or one in an OCI layout",
 		Long: `Index an image: build the zTOC of each layer that is large enough and may have
 one, and make the image's SOCI index of them. Where the soci command line fails
 a whole image over one layer, this one leaves the layer out.
@@ -41,15 +41,25 @@ A running server pulls an image that it has not, indexes it and lists the index
 as a referrer of the image. It does so as asked for here from then on, whatever
 its rules say. Where no server runs, what is whole in the store is indexed.
 
+A pattern, as index.rules have them (ghcr.io/acme/**, redis:7*), is of all images of
+one upstream that match it: by its catalog where it has one, else those that are
+known here. A job of the running server finds them, has those that a rule wants
+fetched and indexed in the background, as the rule says, and goes on after a
+restart; see sociable jobs.
+
 In an OCI layout, zTOCs and index are written into the layout, and index.json
 lists the index. Of several platforms, each that has a layer to index gets an
 index; one that has none makes the command fail when the others are through.`,
 		Example: `  sociable index create redis:7 --min-layer-size 1MiB
+  sociable index create 'ghcr.io/acme/**:v*'
   skopeo copy docker://redis:7 oci:redis && sociable index create redis --all-platforms -o redis-soci`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if from, ok := openLayout(args[0]); ok {
 				return createIndexes(cmd, from, flags)
+			}
+			if strings.Contains(args[0], "*") {
+				return createMany(cmd, args[0], flags)
 			}
 			return createInStore(cmd, args[0], flags)
 		},

@@ -22,7 +22,7 @@ func newJobsCommand() *cobra.Command {
 	}
 	cmd.AddCommand(newJobsListCommand(),
 		newJobsChangeCommand("retry", "Have a job done at its next turn, as if it never had failed", "%d jobs are tried again\n", adminAPI.RetryJob),
-		newJobsChangeCommand("cancel", "Drop a job, until its image is pulled again", "%d jobs cancelled\n", adminAPI.CancelJob))
+		newJobsChangeCommand("cancel", "Have a job not be done, until it is retried or its image is pulled", "%d jobs cancelled\n", adminAPI.CancelJob))
 	return cmd
 }
 

@@ -67,7 +67,7 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 
 	fetch := &fetcher{}
 	ix := indexer.New(indexer.Options{
-		Fetch: fetch, Flight: fetch.flight, Bring: fetch.bring, Busy: fetch.busy(cfg.Index.PauseAbove), RetireAfter: cfg.Index.RetireAfter,
+		Fetch: fetch, List: lister{l}, Flight: fetch.flight, Bring: fetch.bring, Busy: fetch.busy(cfg.Index.PauseAbove), RetireAfter: cfg.Index.RetireAfter,
 		Store: store.Store, Rules: rules(cfg), Disabled: !cfg.Index.Enabled, Workers: cfg.Index.Workers,
 		MaxUncompressed: int64(cfg.Index.MaxUncompressed), MaxFiles: cfg.Index.MaxFiles, MaxZTOC: int64(cfg.Index.MaxZTOC),
 		Events: ev, SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: log, Registerer: reg,
@@ -99,7 +99,7 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 		Store: store.Store, Collector: gc, Images: px, Indexing: ix, Gatherer: reg, Logger: log, Health: health(l),
 		Control: control{l, acc.Access}, Trusted: cfg.Import.trusted, Immutable: immutableTags(cfg),
 		Wake:    ix.Wake,
-		Creator: &web.Creator{Store: store.Store, Find: pulledImages(px, store.Store), Index: ix},
+		Creator: &web.Creator{Store: store.Store, Find: pulledImages(px, store.Store), Index: ix}, Backfill: backfill(px, ix),
 	})
 
 	pw, err := buildPrewarm(cfg, px, log, reg)

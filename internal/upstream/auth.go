@@ -151,7 +151,14 @@ func (a *authorizer) basic(ctx context.Context) (string, error) {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(cfg.Username+":"+cfg.Password)), nil
 }
 
-func pullScope(repo string) string { return "repository:" + repo + ":pull" }
+// pullScope is what reading of repo takes, "" being the list of repositories.
+func pullScope(repo string) string {
+	if repo == "" {
+		return "registry:catalog:*"
+	}
+	return "repository:" + repo + ":pull"
+}
+
 func pushScope(repo string) string { return "repository:" + repo + ":pull,push" }
 
 // usualScope is what a token is asked to be for where the upstream names nothing.

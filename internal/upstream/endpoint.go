@@ -168,6 +168,9 @@ func (e *endpoint) send(ctx context.Context, q *request, g grant) (*answer, erro
 func (e *endpoint) newRequest(ctx context.Context, q *request, g grant) (*http.Request, error) {
 	u := e.root
 	u.Path = "/v2/" + e.prefix + q.repo + "/" + q.path
+	if q.repo == "" {
+		u.Path = "/v2/" + q.path
+	}
 	u.RawQuery = q.query.Encode()
 	if q.target != nil {
 		u = *q.target

@@ -22,6 +22,7 @@ const (
 	opHeadBlob     op = "blob_head"
 	opReferrers    op = "referrers"
 	opTags         op = "tags"
+	opCatalog      op = "catalog"
 	opPushBlob     op = "blob_push"
 	opMountBlob    op = "blob_mount"
 	opPushManifest op = "manifest_push"

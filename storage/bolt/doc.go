@@ -45,6 +45,8 @@
 //	  UPSTREAM 00 NAME 00 TAG        -> JSON of storage.ConvertedTagRow
 //	retired
 //	  D                              -> JSON of storage.RetiredRow
+//	published
+//	  D(subject) D UPSTREAM 00 NAME  -> JSON of storage.PublishedRow
 //	events
 //	  ENDPOINT 00 N                  -> an event's body
 //	pins

@@ -47,6 +47,7 @@ var (
 	bucketTasks         = []byte("tasks")
 	bucketTasksByOrder  = []byte("tasks-by-order")
 	bucketImported      = []byte("imported")
+	bucketPublished     = []byte("published")
 
 	keyVersion = []byte("version")
 )
@@ -69,8 +70,9 @@ var migrations = []func(*bbolt.Tx) error{
 	createBuckets(bucketMissing), // version 4
 	addConversions,               // version 5
 	createBuckets(bucketContent, bucketContentByDigest, bucketContentBytes, bucketUploads), // version 6
-	createBuckets(bucketImported), // version 7
-	createBuckets(),               // version 8: content may be released; a program that does not know that would miscount
+	createBuckets(bucketImported),  // version 7
+	createBuckets(),                // version 8: content may be released; a program that does not know that would miscount
+	createBuckets(bucketPublished), // version 9
 }
 
 // addConversions makes the buckets of SOCI v2 images and of tasks, and has jobs

@@ -41,6 +41,7 @@ func Meta(t *testing.T, newMeta func(t *testing.T) storage.Meta) {
 		"conversions":         metaConversions,
 		"converted tags":      metaConvertedTags,
 		"tasks":               metaTasks,
+		"published":           metaPublished,
 		"heat":                metaHeat,
 		"missing":             metaMissing,
 		"imported":            metaImported,
