@@ -10,9 +10,12 @@ LDFLAGS := -s -w -X 'main.buildVersion=$(VERSION)' -X 'main.buildCommit=$(COMMIT
 
 # What the tests run or link that is no Go module. docker-registry is the real
 # upstream, skopeo a real client; zlib is what the official indexer is built on.
-PACKAGES := gcc zlib1g-dev ca-certificates skopeo docker-registry apt dpkg pigz xz-utils
+# prometheus has promtool, systemd has systemd-analyze.
+PACKAGES := prometheus systemd gcc zlib1g-dev ca-certificates skopeo docker-registry apt dpkg pigz xz-utils
 
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.44.0
+CYCLONEDX := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0
 FUZZTIME ?= 10s
 ROWS ?= .
 RUN ?= .
@@ -22,7 +25,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test packages vet unit purego static e2e conformance bench bench-ztoc bench-datapath run-bench crash disk-full wild fuzz lint docs image clean
+.PHONY: help build test packages vet unit purego static deploy e2e conformance bench bench-ztoc bench-datapath run-bench crash disk-full wild fuzz lint docs image deb sbom clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -31,8 +34,8 @@ help:
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o bin/sociable ./cmd/sociable
 
-## test        packages, vet, unit, purego, static, e2e
-test: packages vet unit purego static e2e
+## test        packages, vet, unit, purego, static, deploy, e2e
+test: packages vet unit purego static deploy e2e
 
 ## packages    the Debian packages that the tests need: installed, or named
 packages:
@@ -61,6 +64,11 @@ purego:
 static: build
 	$(GO) version -m bin/sociable | grep 'CGO_ENABLED=0'
 	! readelf -d bin/sociable | grep NEEDED
+
+## deploy      what is deployed: alerts, dashboard, chart, compose file, unit
+deploy:
+	systemd-analyze security --offline=true --threshold=15 --no-pager deploy/sociable.service >/dev/null
+	cd deploy && promtool check rules prometheus/rules.yml && promtool test rules prometheus/rules_test.yml && $(GO) vet ./... && $(GO) test ./...
 
 ## e2e         whole-binary tests: real images, registries and clients, the official indexer as judge
 e2e: build
@@ -123,6 +131,21 @@ image:
 ## docs        docs/reference anew, from the code
 docs:
 	$(GO) test ./cmd/sociable -run "^TestReference$$" -update -count 1
+
+## deb         bin/sociable_VERSION_ARCH.deb
+deb: export VERSION := $(patsubst v%,%,$(or $(shell git describe --tags --match 'v*' 2>/dev/null),0.1.0-dev))
+deb: export ARCH := $(shell $(GO) env GOARCH)
+deb: build
+	rm -rf bin/man bin/completion && mkdir -p bin/man bin/completion
+	bin/sociable man bin/man && gzip -9n bin/man/*.1
+	bin/sociable completion bash > bin/completion/sociable.bash
+	bin/sociable completion zsh > bin/completion/_sociable
+	bin/sociable completion fish > bin/completion/sociable.fish
+	$(GO) run $(NFPM) package --config deploy/nfpm.yaml --packager deb --target bin/
+
+## sbom        bin/sociable.cdx.json: what the program is made of, as CycloneDX
+sbom: build
+	$(GO) run $(CYCLONEDX) bin -json -output bin/sociable.cdx.json bin/sociable
 
 ## clean       what was built
 clean:
