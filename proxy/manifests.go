@@ -134,6 +134,9 @@ func (p *Proxy) sendManifest(w http.ResponseWriter, r *http.Request, repo oci.Re
 	h.Set("Content-Length", strconv.FormatInt(got.desc.Size, 10))
 	w.WriteHeader(http.StatusOK)
 	_, _ = w.Write(body) // a client that left is nobody's loss
+	if r.Method == http.MethodGet {
+		p.store.Pulled(d)
+	}
 	p.pulled(r, repo, got.desc, ref.Tag)
 	return nil
 }

@@ -45,8 +45,18 @@ func (p *Proxy) serveRanges(w http.ResponseWriter, r *http.Request, a *ask, spec
 	w.Header().Set("Content-Range", one.ContentRange(size))
 	w.Header().Set("Content-Length", strconv.FormatInt(one.Len(), 10))
 	w.WriteHeader(http.StatusPartialContent)
+	p.read(a, one)
 	p.body(w, r, func(out io.Writer) error { return a.src.copyRange(r.Context(), out, one) })
 	return nil
+}
+
+// read notes which bytes clients want of a blob, where they don't want all of it.
+func (p *Proxy) read(a *ask, ranges ...oci.Range) {
+	for _, r := range ranges {
+		if r.Len() < a.src.size() {
+			p.store.Heat(a.d, r)
+		}
+	}
 }
 
 // total counts the bytes of ranges that add up to the blob's at most.
@@ -77,6 +87,7 @@ func (p *Proxy) serveParts(w http.ResponseWriter, r *http.Request, a *ask, range
 	w.Header().Set("Content-Type", "multipart/byteranges; boundary="+boundary.Boundary())
 	w.Header().Set("Content-Length", strconv.FormatInt(int64(total), 10))
 	w.WriteHeader(http.StatusPartialContent)
+	p.read(a, ranges...)
 	p.body(w, r, func(out io.Writer) error { return copyParts(out, r, a.src, ranges, boundary.Boundary()) })
 	return nil
 }

@@ -24,9 +24,6 @@ func (s *fileSource) size() int64 { return s.b.Size() }
 func (s *fileSource) prepare(context.Context, oci.Range) (outcome, error) { return outcomeHit, nil }
 
 func (s *fileSource) copyRange(_ context.Context, w io.Writer, r oci.Range) error {
-	if r.Len() < s.b.Size() {
-		s.p.store.Heat(s.d, r)
-	}
 	return s.p.send(w, s.b, r)
 }
 

@@ -94,7 +94,7 @@ func (s *Store) accessLoop(ctx context.Context) {
 
 // fileAccesses writes the noted reads to the rows.
 func (s *Store) fileAccesses(ctx context.Context) error {
-	return errors.Join(s.fileTimes(ctx), s.fileHeat(ctx))
+	return errors.Join(s.fileTimes(ctx), s.fileHeat(ctx), s.filePulls(ctx))
 }
 
 // fileTimes keeps the notes until the rows say the same: whoever asks for what was

@@ -17,7 +17,7 @@ import (
 // Half of it has them filed.
 const maxHeat = 1 << 16
 
-// heat notes in memory which bytes of whole layers were read by range. Which
+// heat notes in memory which bytes of layers were read by range. Which
 // spans that were is found out when it is filed: to look it up for every range
 // would cost more than to send a small one.
 type heat struct {
@@ -26,8 +26,8 @@ type heat struct {
 	n  int // ranges in all
 }
 
-// Heat notes that r was read of d, which is whole here. It costs one short lock
-// and no transaction. What is no indexed layer is forgotten when heat is filed.
+// Heat notes that r was read of d. It costs one short lock and no transaction.
+// What is no indexed layer is forgotten when heat is filed.
 func (s *Store) Heat(d digest.Digest, r oci.Range) {
 	h := &s.heat
 	h.mu.Lock()

@@ -171,8 +171,8 @@ type BlockRow struct {
 	Created time.Time     `json:"created"`
 }
 
-// HeatRow says which spans of an indexed layer are read, as far as they were
-// read out of the whole layer: of a span that is a blob its own row tells.
+// HeatRow says which spans of an indexed layer clients read by ranges, out of
+// the whole layer or of what there is of it.
 type HeatRow struct {
 	Digest   digest.Digest `json:"digest"`
 	SpanSize int64         `json:"span_size"`
@@ -249,6 +249,7 @@ type ManifestTx interface {
 	// PutManifest also files the manifest under each digest that it names, see Named.
 	PutManifest(ManifestRow) error
 	Manifest(d digest.Digest) (ManifestRow, error)
+	// DeleteManifest deletes the manifest's pulls, too.
 	DeleteManifest(d digest.Digest) error
 	// Manifests calls fn for each row, by digest.
 	Manifests(fn func(ManifestRow) error) error
@@ -316,6 +317,8 @@ type LayerTx interface {
 	DeleteImage(manifest digest.Digest) error
 	// Images calls fn for each image, by manifest digest.
 	Images(fn func(ImageRow) error) error
+	// ImageDigests calls fn with the manifest digest of each image, in their order.
+	ImageDigests(fn func(manifest digest.Digest) error) error
 	// ImagesOf calls fn for each image that has the layer, by manifest digest.
 	ImagesOf(layer digest.Digest, fn func(ImageRow) error) error
 }

@@ -161,4 +161,5 @@ type Tx interface {
 	ImportedTx
 	ContentTx
 	UploadTx
+	SeenTx
 }

@@ -60,6 +60,7 @@ type Store struct {
 	queue    queue
 	accesses accesses
 	heat     heat
+	pulls    pulls
 	ghosts   ghosts
 	space    space
 	minFree  int64

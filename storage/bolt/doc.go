@@ -61,6 +61,10 @@
 //	  D(layer)                       -> JSON of storage.ImportedRow
 //	heat
 //	  D S                            -> heat of a layer's spans, see heat.go
+//	pulls
+//	  D                              -> how often a manifest was sent, see seen.go
+//	samples
+//	  NAME                           -> what was measured, as it was put
 //	content
 //	  UPSTREAM 00 NAME 00 D          -> JSON of storage.ContentRow
 //	content-by-digest

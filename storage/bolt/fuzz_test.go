@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bytes"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -145,6 +146,39 @@ func FuzzHeat(f *testing.F) {
 		back, err := decodeHeat(encodeHeat(spans))
 		if diff := cmp.Diff(spans, back); diff != "" || err != nil {
 			t.Fatalf("%x does not survive (-first +again): %v\n%s", v, err, diff)
+		}
+	})
+}
+
+// FuzzPulls reads any row of pulls. What is accepted keeps its meaning when it is
+// written and read again.
+func FuzzPulls(f *testing.F) {
+	d := digest.FromString("x")
+	f.Add([]byte{1, 3, 0x80, 1, 5})
+	f.Add([]byte{1, 3, 5})
+	f.Add([]byte{2})
+	db, err := Open(filepath.Join(f.TempDir(), "meta.db"), Options{NoSync: true})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = db.Close() })
+	f.Fuzz(func(t *testing.T, v []byte) {
+		row, err := decodePulls(d, v)
+		if err != nil {
+			return
+		}
+		err = db.Update(t.Context(), func(tx storage.Tx) error {
+			if err := tx.PutPulls(row); err != nil {
+				return err
+			}
+			back, err := tx.Pulls(d)
+			if diff := cmp.Diff(row, back); diff != "" {
+				t.Errorf("%x does not survive (-first +again):\n%s", v, diff)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 	})
 }

@@ -138,6 +138,16 @@ func (t tx) Images(fn func(storage.ImageRow) error) error {
 	return scanRows(t, bucketImages, nil, fn)
 }
 
+func (t tx) ImageDigests(fn func(digest.Digest) error) error {
+	return t.scan(bucketImages, nil, nil, func(k, _ []byte) error {
+		d, _, err := cutDigest(k)
+		if err != nil {
+			return err
+		}
+		return fn(d)
+	})
+}
+
 func (t tx) ImagesOf(layer digest.Digest, fn func(storage.ImageRow) error) error {
 	prefix, err := digestKey(layer)
 	if err != nil {

@@ -161,6 +161,9 @@ func (t tx) DeleteManifest(d digest.Digest) error {
 	if err != nil {
 		return err
 	}
+	if err := t.DeletePulls(d); err != nil {
+		return err
+	}
 	row, err := t.Manifest(d)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil

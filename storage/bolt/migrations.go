@@ -48,6 +48,8 @@ var (
 	bucketTasksByOrder  = []byte("tasks-by-order")
 	bucketImported      = []byte("imported")
 	bucketPublished     = []byte("published")
+	bucketPulls         = []byte("pulls")
+	bucketSamples       = []byte("samples")
 
 	keyVersion = []byte("version")
 )
@@ -70,9 +72,10 @@ var migrations = []func(*bbolt.Tx) error{
 	createBuckets(bucketMissing), // version 4
 	addConversions,               // version 5
 	createBuckets(bucketContent, bucketContentByDigest, bucketContentBytes, bucketUploads), // version 6
-	createBuckets(bucketImported),  // version 7
-	createBuckets(),                // version 8: content may be released; a program that does not know that would miscount
-	createBuckets(bucketPublished), // version 9
+	createBuckets(bucketImported),             // version 7
+	createBuckets(),                           // version 8: content may be released; a program that does not know that would miscount
+	createBuckets(bucketPublished),            // version 9
+	createBuckets(bucketPulls, bucketSamples), // version 10
 }
 
 // addConversions makes the buckets of SOCI v2 images and of tasks, and has jobs

@@ -44,6 +44,7 @@ func Meta(t *testing.T, newMeta func(t *testing.T) storage.Meta) {
 		"published":           metaPublished,
 		"heat":                metaHeat,
 		"missing":             metaMissing,
+		"seen":                metaSeen,
 		"imported":            metaImported,
 		"all of it":           metaAll,
 		"bad keys":            metaBadKeys,

@@ -99,6 +99,7 @@ func metaImages(t *testing.T, m storage.Meta) {
 		checkRow(t, "Image", a)(tx.Image(a.Manifest.Digest))
 		checkAbsent[storage.ImageRow](t, "Image")(tx.Image(dig("none")))
 		checkList(t, "Images", tx.Images, a, b)
+		checkList(t, "ImageDigests", tx.ImageDigests, a.Manifest.Digest, b.Manifest.Digest)
 		checkList(t, "ImagesOf", of(tx, shared.Descriptor.Digest), a, b)
 		checkList(t, "ImagesOf a skipped layer", of(tx, skipped.Descriptor.Digest))
 		checkList(t, "ImagesOf none", of(tx, dig("none")))
