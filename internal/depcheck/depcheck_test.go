@@ -16,11 +16,15 @@ const module = "github.com/sociable/sociable"
 // that it may import; one that ends in /... stands for everything below it.
 var allowed = map[string][]string{
 	"prewarm":               {"internal/oci"},
-	"cmd/sociable":          {"prewarm", "proxy", "indexer", "referrers", "web", "events", "storage/...", "internal/...", "ztoc"},
+	"cmd/sociable":          {"prewarm", "proxy", "indexer", "referrers", "web/...", "events", "storage/...", "internal/...", "ztoc"},
 	"proxy":                 {"storage", "internal/upstream", "internal/oci", "ztoc"},
 	"indexer":               {"storage", "internal/oci", "ztoc"},
 	"referrers":             {"storage", "internal/upstream", "internal/oci"},
 	"web":                   {"storage", "internal/bundle", "internal/oci", "ztoc"},
+	"web/catalog":           {"storage", "internal/oci", "ztoc"},
+	"web/series":            {"storage"},
+	"web/trouble":           {},
+	"web/ui":                {"web/...", "storage", "internal/oci", "ztoc"},
 	"events":                {"storage", "internal/oci"},
 	"storage":               {"internal/oci", "ztoc"},
 	"storage/disk":          {"storage", "internal/oci"},

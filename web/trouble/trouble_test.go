@@ -1,0 +1,41 @@
+package trouble
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestLog(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	l := NewLog(func() time.Time { return now })
+	var out bytes.Buffer
+	log := slog.New(l.Handler(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelError})))
+	log.Info("nothing")
+	log.Warn("odd", "digest", "x", "req", "1")
+	log.Warn("odd", "digest", "x", "req", "2")
+	log.With("upstream", "u").Error("bad", "err", strings.Repeat("é", 1000))
+	if s := out.String(); strings.Contains(s, "odd") || !strings.Contains(s, "msg=bad upstream=u") {
+		t.Errorf("the log itself: %s", s)
+	}
+	got := l.Entries()
+	if len(got) != 2 || got[0].Level != "error" || !strings.HasPrefix(got[0].Detail, "upstream=u err=é") || len(got[0].Detail) > longest+3 {
+		t.Fatalf("entries %+v", got)
+	}
+	if want := (Entry{now, "warn", "odd", "digest=x", 2}); got[1] != want {
+		t.Errorf("got %+v, want %+v", got[1], want)
+	}
+	for i := range 2 * most {
+		log.Warn("many", "n", fmt.Sprint(i))
+	}
+	if got := l.Entries(); len(got) != most || got[0].Detail != fmt.Sprintf("n=%d", 2*most-1) {
+		t.Errorf("%d entries, the newest %+v", len(got), got[0])
+	}
+	now = now.Add(2 * time.Hour)
+	if got := l.Entries(); len(got) != 0 {
+		t.Errorf("%d entries are older than an hour", len(got))
+	}
+}
