@@ -95,67 +95,6 @@ func (u *Upstream) pusher() Pusher {
 	return to
 }
 
-// holdContent says, within a transaction, that a repository has something, if
-// that may be so.
-func holdContent(tx storage.Tx, up *Upstream, row storage.ContentRow) error {
-	if err := storage.NotBlocked(tx, row.Digest); err != nil {
-		return err
-	}
-	before, err := tx.ContentBytes(up.Name)
-	if err != nil {
-		return err
-	}
-	if err := tx.PutContent(row); err != nil {
-		return err
-	}
-	after, err := tx.ContentBytes(up.Name)
-	if q := up.Hosting.Quota; err == nil && q > 0 && after > q && after > before {
-		err = quotaError(up, before, row.Size)
-	}
-	return err
-}
-
-// reclaim has what the manifest d needs count again, where it was left to be
-// collected.
-func reclaim(tx storage.Tx, up *Upstream, repo oci.Repo, d digest.Digest) error {
-	rows, err := storage.Reclaim(tx, repo, d)
-	for _, row := range rows {
-		if err == nil {
-			err = holdContent(tx, up, row)
-		}
-	}
-	return err
-}
-
-func quotaError(up *Upstream, used, size int64) error {
-	return oci.NewError(errcode.ErrorCodeDenied, "%s more would exceed the quota of %s: %s of %s are used; delete images there, by digest, or raise hosted.%s.quota",
-		humanize.IBytes(uint64(size)), up.Name, humanize.IBytes(uint64(used)), humanize.IBytes(uint64(up.Hosting.Quota)), up.Name)
-}
-
-// withinQuota refuses something of size bytes that would be too much, before its
-// first byte. d is what it will be; "" where that is not known: it may turn out
-// to be counted already.
-func (p *Proxy) withinQuota(ctx context.Context, up *Upstream, d digest.Digest, size int64) error {
-	quota := up.Hosting.Quota
-	if quota == 0 || size <= 0 {
-		return nil
-	}
-	return p.store.View(ctx, func(tx storage.Tx) error {
-		used, err := tx.ContentBytes(up.Name)
-		if err != nil {
-			return err
-		}
-		counted := d == ""
-		if !counted {
-			err = tx.ContentOf(d, func(repo oci.Repo) error { counted = counted || repo.Upstream == up.Name; return nil })
-		}
-		if err == nil && (size > quota || !counted && size > quota-used) {
-			err = quotaError(up, used, size)
-		}
-		return err
-	})
-}
-
 // pushError gives a fault of a push the code that tells the client what to do.
 func (p *Proxy) pushError(what string, err error) error {
 	switch {

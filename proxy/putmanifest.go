@@ -250,13 +250,13 @@ func (p *Proxy) hostManifest(r *http.Request, up *Upstream, repo oci.Repo, m *pu
 			return err
 		}
 		row := storage.ContentRow{Repo: repo, Digest: d, Size: m.row.Size, Manifest: true, Pushed: now}
-		if err := holdContent(tx, up, row); err != nil {
+		if err := holdContent(tx, up, row, p.store.OpenBytes(up.Name)); err != nil {
 			return err
 		}
 		if err := putReferrer(tx, repo, m); err != nil {
 			return err
 		}
-		if err := reclaim(tx, up, repo, d); err != nil {
+		if err := reclaim(tx, up, repo, d, p.store.OpenBytes(up.Name)); err != nil {
 			return err
 		}
 		for _, tag := range m.tags {

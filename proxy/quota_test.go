@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
 )
 
 func TestQuota(t *testing.T) {
@@ -63,4 +65,100 @@ func TestQuotaAfterDeletion(t *testing.T) {
 		t.Errorf("the second again, once there is room: %d %s", a.status, a.body)
 	}
 	wantCode(t, "a third, beside it", s.send(t, http.MethodPost, path, bytes.NewReader(third)), http.StatusForbidden, "DENIED")
+}
+
+// TestQuotaOfOpenUploads: what has come of uploads that are under way counts, and
+// what is refused or cancelled does not.
+func TestQuotaOfOpenUploads(t *testing.T) {
+	s := newHost(t, Hosting{Quota: 1000}, nil)
+	begin := func(repo string) string {
+		t.Helper()
+		a := s.send(t, http.MethodPost, "/v2/local/"+repo+"/blobs/uploads/", nil)
+		if a.status != http.StatusAccepted {
+			t.Fatalf("begin: %d %s", a.status, a.body)
+		}
+		return a.header.Get("Location")
+	}
+	send := func(loc string, body io.Reader) answer { return s.send(t, http.MethodPatch, loc, body) }
+	first, second := begin("a"), begin("b")
+	body := random(600, 1)
+	if a := send(first, bytes.NewReader(body)); a.status != http.StatusAccepted {
+		t.Fatalf("first: %d %s", a.status, a.body)
+	}
+	refused := send(second, bytes.NewReader(random(600, 2)))
+	wantCode(t, "second", refused, http.StatusForbidden, "DENIED")
+	if !bytes.Contains(refused.body, []byte("600 B of 1000 B are used, uploads that are under way included")) {
+		t.Errorf("the refusal: %s", refused.body)
+	}
+	wantCode(t, "second, again", send(second, nil), http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN")
+	second = begin("b")
+	wantCode(t, "streamed", send(second, io.MultiReader(bytes.NewReader(random(600, 2)))), http.StatusForbidden, "DENIED")
+	wantCode(t, "in one go", s.send(t, http.MethodPost, "/v2/local/a/blobs/uploads/?digest="+digest.FromBytes(random(600, 2)).String(), bytes.NewReader(random(600, 2))),
+		http.StatusForbidden, "DENIED")
+	if got := s.store.OpenBytes("local"); got != 600 {
+		t.Errorf("%d bytes are open, want the 600 of the first", got)
+	}
+	if a := s.send(t, http.MethodPut, first+"?digest="+digest.FromBytes(body).String(), nil); a.status != http.StatusCreated {
+		t.Errorf("end: %d %s", a.status, a.body)
+	}
+	s.pushBlob(t, "local/c", body) // it is counted already, whatever is sent of it again
+	third := begin("a")
+	if a := send(third, bytes.NewReader(random(300, 3))); a.status != http.StatusAccepted {
+		t.Errorf("third: %d %s", a.status, a.body)
+	}
+	s.pushBlob(t, "other/a", random(200, 4))
+	mount := "/v2/local/a/blobs/uploads/?from=other/a&mount=" + digest.FromBytes(random(200, 4)).String()
+	wantCode(t, "mounted", s.send(t, http.MethodPost, mount, nil), http.StatusForbidden, "DENIED")
+	if a := s.do(t, http.MethodDelete, third); a.status != http.StatusNoContent {
+		t.Errorf("cancel: %d", a.status)
+	}
+	if a := s.send(t, http.MethodPost, mount, nil); a.status != http.StatusCreated {
+		t.Errorf("mounted, once there is room: %d %s", a.status, a.body)
+	}
+	if got := s.store.OpenBytes("local"); got != 0 {
+		t.Errorf("%d bytes are open in the end", got)
+	}
+}
+
+// named is an Access that knows callers by a header.
+type named struct{ accessFunc }
+
+func (named) Enter(*http.Request) error         { return nil }
+func (named) Sees(*http.Request, oci.Repo) bool { return true }
+func (named) Who(r *http.Request) string        { return r.Header.Get("X-User") }
+
+// TestManyOpenUploads bounds the uploads of one caller.
+func TestManyOpenUploads(t *testing.T) {
+	dir := t.TempDir()
+	host := func(o *Options) {
+		o.Upstreams = append(o.Upstreams, &Upstream{Name: "local", Hosted: true})
+		o.MaxUploads = 2
+		o.Access = named{func(*http.Request, oci.Repo, oci.Action) error { return nil }}
+	}
+	s := newServerAt(t, dir, newRegistry(t), host, nil)
+	begin := func(repo, user string) answer {
+		t.Helper()
+		return s.send(t, http.MethodPost, "/v2/local/"+repo+"/blobs/uploads/", nil, "X-User", user)
+	}
+	var locs []string
+	for _, repo := range []string{"a", "b"} {
+		locs = append(locs, begin(repo, "alice").header.Get("Location"))
+	}
+	full := begin("c", "alice")
+	wantCode(t, "a third", full, http.StatusTooManyRequests, "TOOMANYREQUESTS")
+	if full.header.Get("Retry-After") == "" || !bytes.Contains(full.body, []byte("user alice has 2 uploads open")) || !bytes.Contains(full.body, []byte("uploads.max_open")) {
+		t.Errorf("the refusal: %v %s", full.header, full.body)
+	}
+	for _, user := range []string{"bob", ""} {
+		if a := begin("c", user); a.status != http.StatusAccepted {
+			t.Errorf("%q: %d %s", user, a.status, a.body)
+		}
+	}
+	if a := s.do(t, http.MethodDelete, locs[0]); a.status != http.StatusNoContent {
+		t.Fatalf("cancel: %d", a.status)
+	}
+	if a := begin("c", "alice"); a.status != http.StatusAccepted {
+		t.Errorf("after one was cancelled: %d %s", a.status, a.body)
+	}
+	s.pushBlob(t, "local/d", random(10, 1)) // an address has one open, and one more ends at once
 }

@@ -39,9 +39,11 @@ type Options struct {
 	// A blob that is read by ranges is fetched whole after so many ranges, or
 	// once so much of it was brought by them; 0: never for that reason.
 	FillAfterRanges, FillAfterPercent int
-	Logger                            *slog.Logger          // nil: nothing is logged
-	Registerer                        prometheus.Registerer // nil: nothing is exported
-	Now                               func() time.Time      // nil: time.Now
+	// MaxUploads is how many uploads one caller may have open; 0: any number.
+	MaxUploads int
+	Logger     *slog.Logger          // nil: nothing is logged
+	Registerer prometheus.Registerer // nil: nothing is exported
+	Now        func() time.Time      // nil: time.Now
 }
 
 // Proxy answers the /v2 API. It is safe for concurrent use.
@@ -75,6 +77,7 @@ type Proxy struct {
 	work workers
 
 	forwards forwards
+	senders  senders
 
 	mu       sync.Mutex // held for map access only, never across I/O
 	fills    map[fillKey]*fill

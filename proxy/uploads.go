@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
-	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/gorilla/mux"
@@ -18,10 +17,6 @@ import (
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 )
-
-// claimTime is how long a request waits for the one before it to let go of an
-// upload: a client that lost its connection comes back before we notice.
-const claimTime = 10 * time.Second
 
 func queryOf(key, value string) string { return url.Values{key: {value}}.Encode() }
 
@@ -61,9 +56,9 @@ func (p *Proxy) postUpload(w http.ResponseWriter, r *http.Request) error {
 		}
 		algorithm = d.Algorithm()
 	}
-	u, err := p.store.NewUpload(r.Context(), repo, algorithm)
+	u, err := p.newUpload(r, repo, algorithm)
 	if err != nil {
-		return p.pushError("begin an upload to "+repo.String(), err)
+		return err
 	}
 	defer u.Release()
 	push := &push{p: p, up: up, repo: repo, u: u, pusher: up.pusher()}
@@ -84,6 +79,7 @@ type push struct {
 	u    *storage.Upload
 
 	pusher Pusher // nil: the blob stays here
+	spared bool   // the upload takes no room of the quota
 }
 
 // open finds the upload that a request is about.
@@ -92,9 +88,7 @@ func (p *Proxy) openUpload(w http.ResponseWriter, r *http.Request) (*push, error
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), claimTime)
-	defer cancel()
-	u, err := p.store.OpenUpload(ctx, repo, mux.Vars(r)["id"])
+	u, err := p.claimUpload(r.Context(), repo, mux.Vars(r)["id"])
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
 		return nil, &oci.Error{Code: errcode.ErrorCodeBlobUploadUnknown, Err: err,
@@ -223,16 +217,16 @@ func (s *push) inOrder(w http.ResponseWriter, r *http.Request) error {
 func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) error {
 	ctx := r.Context()
 	what := "push to " + s.repo.String()
-	if n := r.ContentLength; n > 0 {
-		err := s.p.withinQuota(ctx, s.up, d, s.u.Size()+n)
-		if err == nil {
+	err := s.spare(ctx, d)
+	if n := r.ContentLength; err == nil && n > 0 {
+		if err = s.withinQuota(ctx, n); err == nil {
 			err = s.u.Reserve(ctx, s.u.Size()+n)
 		}
-		if err != nil {
-			return s.p.uploadError(what, err)
-		}
 	}
-	err := s.copy(w, r, d)
+	if err != nil {
+		return s.p.uploadError(what, err)
+	}
+	err = s.copy(w, r, d)
 	var broken clientError
 	if errors.As(err, &broken) {
 		if !s.u.Filed() { // nobody could go on with it
@@ -252,24 +246,19 @@ func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 // copy appends what the client sends, and gives it up when it stops sending. Its
 // own faults are clientErrors.
 func (s *push) copy(w http.ResponseWriter, r *http.Request, d digest.Digest) error {
-	rc := http.NewResponseController(w)
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }() // a test's connection may have none
+	from := s.p.senders.begin(s.u.ID(), w)
+	defer s.p.senders.end(s.u.ID(), from)
 	buf := s.p.bufs.get()
 	defer s.p.bufs.put(buf)
-	quota, tapAt := s.up.Hosting.Quota, s.p.index.PushSize(s.repo)
-	var patience time.Time
+	tapAt := s.p.index.PushSize(s.repo)
 	for {
-		if now := time.Now(); now.After(patience) {
-			patience = now.Add(clientStall / 2)
-			_ = rc.SetReadDeadline(now.Add(clientStall))
-		}
-		n, rerr := r.Body.Read(buf)
+		n, rerr := from.read(r, buf)
 		if n > 0 {
 			if _, err := s.u.Write(r.Context(), buf[:n]); err != nil {
 				return err
 			}
-			if quota > 0 && s.u.Size() > quota {
-				return errors.Join(quotaError(s.up, 0, s.u.Size()), s.u.Cancel(r.Context()))
+			if err := s.withinQuota(r.Context(), 0); err != nil {
+				return err
 			}
 			s.tap(r.Context(), tapAt, d)
 			if s.pusher != nil && s.u.Size() == int64(n) { // with the first bytes
@@ -301,7 +290,7 @@ func (s *push) finish(w http.ResponseWriter, r *http.Request, d digest.Digest) e
 	ctx := context.WithoutCancel(r.Context()) // all of it is here
 	row := storage.ContentRow{Repo: s.repo, Digest: d, Size: s.u.Size(), Pushed: s.p.now().UTC()}
 	err := s.u.Commit(ctx, d, storage.KindHosted, func(tx storage.Tx) error {
-		if err := holdContent(tx, s.up, row); err != nil {
+		if err := holdContent(tx, s.up, row, s.p.store.OpenBytes(s.up.Name)-s.u.Counted()); err != nil {
 			return err
 		}
 		return s.p.tell(tx, r, oci.Event{Kind: oci.EventPush, Repo: s.repo, Target: blobTarget(d, row.Size)})

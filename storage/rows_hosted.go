@@ -24,7 +24,8 @@ type ContentRow struct {
 // UploadRow is a blob that a client is pushing: its first Size bytes are synced.
 type UploadRow struct {
 	ID        string           `json:"id"`
-	Repo      oci.Repo         `json:"repo"` // no other may go on with it
+	Repo      oci.Repo         `json:"repo"`         // no other may go on with it
+	By        string           `json:"by,omitempty"` // whose it is, for those who count them
 	Algorithm digest.Algorithm `json:"algorithm"`
 	Size      int64            `json:"size"`
 	Started   time.Time        `json:"started"`

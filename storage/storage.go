@@ -20,6 +20,7 @@ var (
 	ErrFull     = errors.New("storage is full")         // no room, and nothing left to evict
 	ErrLocked   = errors.New("store is in use")         // another process owns it
 	ErrBusy     = errors.New("partial is in use")       // another caller has it open
+	ErrTooMany  = errors.New("too many at once")        // a caller has as many as one may
 	ErrSchema   = errors.New("unknown schema version")  // written by a newer program
 	ErrPinned   = errors.New("pinned")                  // an operator keeps it
 	ErrBlocked  = errors.New("blocked by the operator") // an operator keeps it out

@@ -16,45 +16,6 @@ import (
 // uploadPrefix begins the keys of uploads' partial files.
 const uploadPrefix = "upload-"
 
-// uploads are all that there are: those that have a row, and those that are
-// sent in one go and need none.
-type uploads struct {
-	mu sync.Mutex
-	m  map[string]*Upload
-}
-
-func (us *uploads) get(id string) *Upload {
-	us.mu.Lock()
-	defer us.mu.Unlock()
-	return us.m[id]
-}
-
-func (us *uploads) put(u *Upload) {
-	us.mu.Lock()
-	defer us.mu.Unlock()
-	if us.m == nil {
-		us.m = map[string]*Upload{}
-	}
-	us.m[u.id] = u
-}
-
-func (us *uploads) drop(id string) {
-	us.mu.Lock()
-	defer us.mu.Unlock()
-	delete(us.m, id)
-}
-
-// load takes over what an earlier process left.
-func (us *uploads) load(s *Store, rows []UploadRow) {
-	for _, row := range rows {
-		u := newUpload(s, row)
-		u.filed, u.tried, u.synced, u.size = true, true, row.Size, row.Size
-		u.sum = nil // of bytes that this process has not seen
-		u.room.adopt(row.Size)
-		us.put(u)
-	}
-}
-
 // Upload is a blob that a client pushes, from its first byte to its last, in as
 // many requests as it likes, over restarts too. Its bytes are unverified until
 // Commit. One caller at a time has it, and releases it; any number may Follow.
@@ -73,6 +34,10 @@ type Upload struct {
 	room   allotment
 	held   *uploadFile // whose user it is; nil where it has not needed it yet
 	match  func(digest.Digest)
+
+	// Guarded by uploads.mu.
+	counted int64 // so many of its bytes are in uploads.bytes
+	spared  bool  // they are not to be
 
 	mu    sync.Mutex
 	file  *uploadFile // nil while nobody needs it; opened by who has the upload alone
@@ -94,20 +59,6 @@ func newUpload(s *Store, row UploadRow) *Upload {
 		s: s, id: row.ID, repo: row.Repo, claim: make(chan struct{}, 1), row: row, sum: row.Algorithm.Hash(),
 		room: allotment{s: s, partial: true}, news: make(chan struct{}),
 	}
-}
-
-// NewUpload begins an upload to repo, which the caller has and releases. The
-// digest it is expected to end with is of algorithm; with another one its bytes
-// are hashed once more. It is forgotten by a crash until Checkpoint.
-func (s *Store) NewUpload(ctx context.Context, repo oci.Repo, algorithm digest.Algorithm) (*Upload, error) {
-	if err := s.count(ctx); err != nil {
-		return nil, err
-	}
-	now := s.now().UTC().Round(0)
-	u := newUpload(s, UploadRow{ID: newUploadID(), Repo: repo, Algorithm: algorithm, Started: now, Touched: now})
-	u.claim <- struct{}{}
-	s.uploads.put(u)
-	return u, nil
 }
 
 // newUploadID is a random UUID (RFC 9562, version 4), which the distribution
@@ -224,6 +175,7 @@ func (u *Upload) Write(ctx context.Context, p []byte) (int, error) {
 	u.size += int64(n)
 	u.tell()
 	u.mu.Unlock()
+	u.s.uploads.grow(u, int64(n))
 	return n, err
 }
 
@@ -287,7 +239,7 @@ func (u *Upload) end(ctx context.Context) error {
 		err = errors.Join(err, u.s.meta.Update(ctx, func(tx Tx) error { return tx.DeleteUpload(u.id) }))
 	}
 	u.setState(uploadOver)
-	u.s.uploads.drop(u.id)
+	u.s.uploads.drop(u)
 	if f != nil {
 		err = errors.Join(err, f.Remove())
 	}

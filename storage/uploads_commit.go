@@ -64,7 +64,7 @@ func (u *Upload) Commit(ctx context.Context, d digest.Digest, kind Kind, more fu
 		}
 		return err
 	}
-	u.s.uploads.drop(u.id)
+	u.s.uploads.drop(u)
 	if err := f.Remove(); err != nil { // after a rename it has nothing to do
 		u.s.log.WarnContext(ctx, "file of an upload not removed, it is swept", "upload", u.id, "err", err)
 	}

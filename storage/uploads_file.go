@@ -130,6 +130,7 @@ func (u *Upload) sync(ctx context.Context) error {
 // writes those bytes anew, and who follows the upload has come to its end.
 func (u *Upload) cutBack() {
 	u.room.count(u.synced - u.size)
+	u.s.uploads.grow(u, u.synced-u.size)
 	u.sum = nil
 	u.mu.Lock()
 	u.size, u.state, u.file = u.synced, uploadOpen, nil

@@ -24,7 +24,8 @@ type GCConfig struct {
 
 // UploadsConfig is about blobs that are being pushed.
 type UploadsConfig struct {
-	Expire time.Duration `yaml:"expire"` // one that nobody goes on with; 0: never
+	Expire  time.Duration `yaml:"expire"`   // one that nobody goes on with; 0: never
+	MaxOpen int           `yaml:"max_open"` // at once, of one caller; 0: any number
 }
 
 // RetentionRule says what stays of some hosted repositories.
@@ -42,6 +43,9 @@ func (c *Config) checkRetention(bad *findings) {
 	}
 	if c.GC.PulledAfter > 0 && c.GC.PulledAfter < c.GC.Grace {
 		bad.add(c.origin("gc.pulled_after"), "gc.pulled_after: want at least gc.grace, %s, or 0s for never", formatDuration(c.GC.Grace))
+	}
+	if c.Uploads.MaxOpen < 0 {
+		bad.add(c.origin("uploads.max_open"), "uploads.max_open: want a number of uploads, or 0 for any number")
 	}
 	for i, r := range c.Retention {
 		at := fmt.Sprintf("retention[%d]", i)

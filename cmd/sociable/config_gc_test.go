@@ -36,7 +36,8 @@ retention:
 }
 
 func TestRetentionMistakes(t *testing.T) {
-	file := writeConfig(t, `gc:
+	file := writeConfig(t, `uploads: {max_open: -1}
+gc:
   grace: 1s
   pulled_after: 100ms
 retention:
@@ -52,11 +53,12 @@ retention:
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
-		":2: gc.grace: want at least 1m", ":3: gc.pulled_after: want at least gc.grace",
-		":5: retention[0].repositories: matches nothing", ":5: retention[0].keep_last",
-		`:6: retention[1].repositories: "app" names no namespace; write local/app`, `:6: retention[1].repositories: "local/**x" is not a pattern`,
-		`:7: retention[1].keep_tags: "[" is not a pattern`, ":8: retention[2]: says nothing",
-		`:9: retention[3].repositories: "docker.io/**" matches no hosted namespace (local)`,
+		":1: uploads.max_open: want a number",
+		":3: gc.grace: want at least 1m", ":4: gc.pulled_after: want at least gc.grace",
+		":6: retention[0].repositories: matches nothing", ":6: retention[0].keep_last",
+		`:7: retention[1].repositories: "app" names no namespace; write local/app`, `:7: retention[1].repositories: "local/**x" is not a pattern`,
+		`:8: retention[1].keep_tags: "[" is not a pattern`, ":9: retention[2]: says nothing",
+		`:10: retention[3].repositories: "docker.io/**" matches no hosted namespace (local)`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in\n%v", want, err)

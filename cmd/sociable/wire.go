@@ -86,7 +86,7 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 	px, err := proxy.New(life, proxy.Options{
 		Store: store.Store, Upstreams: l.now.Load().ups, Default: cfg.DefaultUpstream, Access: acc, Indexer: ix, Referrers: rf, Converter: ix, Events: ev,
 		StopOnDisconnect: !cfg.Storage.FinishOnDisconnect(),
-		FillAfterRanges:  cfg.Storage.FillAfterRanges, FillAfterPercent: cfg.Storage.FillAfterPercent, Logger: log, Registerer: reg,
+		FillAfterRanges:  cfg.Storage.FillAfterRanges, FillAfterPercent: cfg.Storage.FillAfterPercent, MaxUploads: cfg.Uploads.MaxOpen, Logger: log, Registerer: reg,
 	})
 	if err != nil {
 		return err

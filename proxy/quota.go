@@ -1,0 +1,141 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/dustin/go-humanize"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+// A namespace's quota covers what its repositories have, each digest once, and
+// the bytes of uploads that are under way: those count as they arrive.
+
+// used is what of up's quota is taken, as tx has it, open being bytes of uploads.
+func used(tx storage.Tx, up *Upstream, open int64) (int64, error) {
+	n, err := tx.ContentBytes(up.Name)
+	return n + open, err
+}
+
+// holdContent says, within a transaction, that a repository has something, if
+// that may be so. open is how many bytes of uploads count that are not this.
+func holdContent(tx storage.Tx, up *Upstream, row storage.ContentRow, open int64) error {
+	if err := storage.NotBlocked(tx, row.Digest); err != nil {
+		return err
+	}
+	before, err := used(tx, up, open)
+	if err != nil {
+		return err
+	}
+	if err := tx.PutContent(row); err != nil {
+		return err
+	}
+	after, err := used(tx, up, open)
+	if q := up.Hosting.Quota; err == nil && q > 0 && after > q && after > before {
+		err = quotaError(up, before, row.Size)
+	}
+	return err
+}
+
+// reclaim has what the manifest d needs count again, where it was left to be
+// collected.
+func reclaim(tx storage.Tx, up *Upstream, repo oci.Repo, d digest.Digest, open int64) error {
+	rows, err := storage.Reclaim(tx, repo, d)
+	for _, row := range rows {
+		if err == nil {
+			err = holdContent(tx, up, row, open)
+		}
+	}
+	return err
+}
+
+func quotaError(up *Upstream, used, size int64) error {
+	return oci.NewError(errcode.ErrorCodeDenied, "%s more would exceed the quota of %s: %s of %s are used, uploads that are under way included; delete images there, by digest, or raise hosted.%s.quota",
+		humanize.IBytes(uint64(size)), up.Name, humanize.IBytes(uint64(used)), humanize.IBytes(uint64(up.Hosting.Quota)), up.Name)
+}
+
+// withinQuota refuses more bytes than there is room for; more are to come, and
+// all others of the upload are counted. An upload that is refused is over: what
+// it takes is room, too.
+func (s *push) withinQuota(ctx context.Context, more int64) error {
+	quota := s.up.Hosting.Quota
+	if quota <= 0 {
+		return nil
+	}
+	var have int64
+	if !s.spared {
+		err := s.p.store.View(ctx, func(tx storage.Tx) (err error) {
+			have, err = used(tx, s.up, s.p.store.OpenBytes(s.up.Name)-s.u.Counted())
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if size := s.u.Size() + more; size > quota-have {
+		return errors.Join(quotaError(s.up, have, size), s.u.Cancel(ctx))
+	}
+	return nil
+}
+
+// spare has the upload of d not count where the namespace has d already: it takes
+// no further room.
+func (s *push) spare(ctx context.Context, d digest.Digest) error {
+	if d == "" || s.up.Hosting.Quota <= 0 {
+		return nil
+	}
+	err := s.p.store.View(ctx, func(tx storage.Tx) error {
+		s.spared = false
+		return tx.ContentOf(d, func(repo oci.Repo) error {
+			if s.spared || repo.Upstream != s.up.Name {
+				return nil
+			}
+			row, err := tx.Content(repo, d)
+			s.spared = err == nil && row.Released.IsZero()
+			return err
+		})
+	})
+	if s.spared {
+		s.u.Spare()
+	}
+	return err
+}
+
+// tooManyPause is when a client may try again that has too many uploads open.
+const tooManyPause = 10 * time.Second
+
+// newUpload begins an upload, if its caller has not too many already.
+func (p *Proxy) newUpload(r *http.Request, repo oci.Repo, algorithm digest.Algorithm) (*storage.Upload, error) {
+	who := p.caller(r)
+	u, err := p.store.NewUploadBy(r.Context(), who, p.opt.MaxUploads, repo, algorithm)
+	switch {
+	case errors.Is(err, storage.ErrTooMany):
+		return nil, &oci.Error{Code: errcode.ErrorCodeTooManyRequests, Err: err, RetryAfter: tooManyPause, Message: fmt.Sprintf(
+			"%s has %d uploads open, as many as one caller may (uploads.max_open): end or cancel some; those that nobody goes on with expire", who, p.opt.MaxUploads)}
+	case err != nil:
+		return nil, p.pushError("begin an upload to "+repo.String(), err)
+	}
+	return u, nil
+}
+
+// caller says whose request r is: a user, or else an address.
+func (p *Proxy) caller(r *http.Request) string {
+	if d, ok := p.opt.Access.(Door); ok {
+		if who := d.Who(r); who != "" {
+			return "user " + who
+		}
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	return "address " + host
+}

@@ -1,0 +1,76 @@
+package storage_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/storage"
+)
+
+// TestOpenUploads counts the uploads of each caller and their bytes, over a
+// restart too.
+func TestOpenUploads(t *testing.T) {
+	r := newRig(t, t.TempDir(), nil, storage.Options{})
+	begin := func(by string) (*storage.Upload, error) {
+		return r.NewUploadBy(t.Context(), by, 2, app, digest.SHA256)
+	}
+	mustBegin := func(by string) *storage.Upload {
+		t.Helper()
+		u, err := begin(by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	refused := func(what string) {
+		t.Helper()
+		if u, err := begin("a"); !errors.Is(err, storage.ErrTooMany) {
+			t.Errorf("%s: %v, %v, want ErrTooMany", what, u, err)
+		}
+	}
+	want := func(what string, n int64) {
+		t.Helper()
+		if got := r.OpenBytes(app.Upstream); got != n {
+			t.Errorf("%s: %d bytes are open, want %d", what, got, n)
+		}
+	}
+	first, second := mustBegin("a"), mustBegin("a")
+	refused("a third")
+	send(t, first, []byte("12345"))
+	send(t, second, []byte("678"))
+	want("both", 8)
+	other := mustBegin("b")
+	send(t, other, []byte("spared"))
+	other.Spare()
+	send(t, other, []byte("still"))
+	want("a spared one", 8)
+	for _, u := range []*storage.Upload{first, second} {
+		if err := u.Checkpoint(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(t, second, []byte("lost"))
+	want("what is not acknowledged", 12)
+
+	ids := []string{first.ID(), second.ID()}
+	r = r.reopen(storage.Options{})
+	first, second = r.openUpload(ids[0]), r.openUpload(ids[1])
+	want("after a restart", 8)
+	refused("a third, after a restart")
+	commit(t, first, digest.FromString("12345"))
+	first.Release()
+	want("one is a blob", 3)
+	third := mustBegin("a")
+	if err := second.Cancel(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	second.Release()
+	third.Release() // nobody was told of it
+	want("none is left", 0)
+	for range 2 {
+		mustBegin("a")
+	}
+	refused("at last")
+}
