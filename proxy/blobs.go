@@ -42,7 +42,10 @@ func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return blobError(d, err)
 	}
-	if match(r.Header.Get("If-None-Match"), d) {
+	if encodable(st) {
+		w.Header().Add("Vary", "Accept-Encoding")
+	}
+	if match(r.Header.Get("If-None-Match"), entityTag(r, st, d)) {
 		return p.notModified(w, r, up, repo, d, st)
 	}
 	if r.Method == http.MethodHead {
@@ -57,6 +60,9 @@ func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
 		return notImported(d, st, err)
 	}
 	defer func() { a.src.close() }()
+	if encodes(r, st) {
+		return p.serveEncoded(w, r, a, st)
+	}
 	if specs == nil {
 		return p.serveWhole(w, r, a)
 	}
@@ -79,6 +85,7 @@ func (p *Proxy) notModified(w http.ResponseWriter, r *http.Request, up *Upstream
 		out = outcomeMiss
 	}
 	blobHeaders(w, d)
+	w.Header().Set("Etag", entityTag(r, st, d))
 	p.outcome(w, r, out)
 	w.WriteHeader(http.StatusNotModified)
 	return nil

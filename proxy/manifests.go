@@ -126,7 +126,7 @@ func (p *Proxy) sendManifest(w http.ResponseWriter, r *http.Request, repo oci.Re
 		h.Set("Warning", `299 - "stale: the upstream could not be asked whether this tag has moved"`)
 		p.log.WarnContext(r.Context(), "cached tag served unchecked", "repo", repo, "ref", ref, "err", got.stale)
 	}
-	if match(r.Header.Get("If-None-Match"), d) {
+	if match(r.Header.Get("If-None-Match"), etag(d)) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/internal/oci"
 )
@@ -128,14 +127,14 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 
 var _ io.Writer = (*countingWriter)(nil)
 
-// match applies If-None-Match (RFC 9110 §13.1.2) to a digest's entity tag.
-func match(header string, d digest.Digest) bool {
+// match applies If-None-Match (RFC 9110 §13.1.2) to an entity tag.
+func match(header, tag string) bool {
 	if header == "" {
 		return false
 	}
 	for t := range strings.SplitSeq(header, ",") {
 		t = strings.TrimPrefix(strings.TrimSpace(t), "W/")
-		if t == "*" || t == etag(d) {
+		if t == "*" || t == tag {
 			return true
 		}
 	}

@@ -63,6 +63,7 @@ type Proxy struct {
 	tables    *lru[digest.Digest, *ztoc.SpanTable] // by zTOC
 	readings  *lru[digest.Digest, reading]
 	bodies    *lru[digest.Digest, cachedManifest]
+	encoded   *lru[digest.Digest, []byte] // zTOCs; see serveEncoded
 	manifests *share[found]
 	active    atomic.Int64            // requests being answered
 	absent    *lru[string, time.Time] // tags that their upstream had not, and when
@@ -99,6 +100,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 		bodies: newLRU[digest.Digest](maxManifests, cachedManifest.cost),
 		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{},
 	}
+	p.encoded = newLRU[digest.Digest](maxEncoded, func(b []byte) int64 { return int64(len(b)) })
 	p.absent = newLRU[string](maxAbsent, one[time.Time])
 	p.routing.Store(t)
 	if p.index == nil {
