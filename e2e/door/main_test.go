@@ -86,3 +86,19 @@ func write(t *testing.T, file, text string) {
 		t.Fatal(err)
 	}
 }
+
+// eventually polls until done, for ten seconds at most.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("there is not, in ten seconds: %s", what)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -115,8 +116,14 @@ func newTokenServer(t *testing.T, a *authority) *tokenServer {
 	t.Helper()
 	s := &tokenServer{issuer: "their issuer"}
 	s.cert, s.key = a.sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: s.issuer}, KeyUsage: x509.KeyUsageDigitalSignature})
-	s.plain, s.tls = httptest.NewServer(s), httptest.NewTLSServer(s)
+	s.plain, s.tls = httptest.NewServer(s), httptest.NewUnstartedServer(s)
 	t.Cleanup(s.plain.Close)
+	pair, err := tls.LoadX509KeyPair(a.pair(t, "token server"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.tls.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	s.tls.StartTLS()
 	t.Cleanup(s.tls.Close)
 	return s
 }

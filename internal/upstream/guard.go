@@ -35,11 +35,16 @@ type guard struct {
 }
 
 func newGuard(o Options) *guard {
-	return &guard{
+	g := &guard{
 		upstream: o.Name, host: hostPort(o.URL), userAgent: o.UserAgent, header: o.Header, proxy: o.Proxy,
 		dialer:   net.Dialer{Timeout: o.DialTimeout, KeepAlive: 15 * time.Second},
 		classify: func(a netip.AddrPort) reach { return reachOf(a.Addr()) },
 	}
+	// Where an HTTP proxy dials, what the operator wrote is all that is known.
+	if a, err := netip.ParseAddr(o.URL.Hostname()); err == nil {
+		g.home.Store(uint32(reachOf(a)))
+	}
+	return g
 }
 
 // RoundTrip refuses a redirect that leads astray, takes credentials off one

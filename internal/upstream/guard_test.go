@@ -324,6 +324,14 @@ func TestThroughAProxy(t *testing.T) {
 	if reg.requests()[0].Host != "registry.example" {
 		t.Errorf("the proxy was asked for %q", reg.requests()[0].Host)
 	}
+	// An upstream that was configured by its address lives there, whoever dials.
+	c = newClient(t, "http://10.1.2.3:5000", func(o *Options) { o.Proxy = http.ProxyURL(proxy) })
+	for to, allowed := range map[string]bool{"http://10.0.0.1/x": true, "http://127.0.0.1/x": false, "http://169.254.169.254/x": false} {
+		target = to
+		if _, err := readBlob(t, c, d, oci.Range{Off: 0, End: -1}); is[*PolicyError](err) == allowed {
+			t.Errorf("led from a private address to %s: %v", to, err)
+		}
+	}
 }
 
 func TestTokenServiceRedirects(t *testing.T) {
