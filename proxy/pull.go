@@ -42,7 +42,7 @@ func (p *Proxy) Pull(ctx context.Context, repo oci.Repo, ref oci.Reference, o oc
 	root, err := x.root(ctx, ref)
 	if err == nil {
 		x.got.Root = root
-		err = x.manifest(ctx, root, "", 0)
+		err = x.manifest(ctx, root, attached{}, 0)
 	}
 	if err != nil {
 		return x.got, manifestError(repo, ref, err)
@@ -89,8 +89,9 @@ func (x *pull) root(ctx context.Context, ref oci.Reference) (v1.Descriptor, erro
 }
 
 // manifest brings one manifest and notes what it names.
-func (x *pull) manifest(ctx context.Context, d v1.Descriptor, subject digest.Digest, depth int) error {
+func (x *pull) manifest(ctx context.Context, d v1.Descriptor, at attached, depth int) error {
 	if x.seen[d.Digest] {
+		x.again(d.Digest, at)
 		return nil
 	}
 	if depth > maxIndexDepth || len(x.got.Manifests) >= maxPulled {
@@ -105,13 +106,13 @@ func (x *pull) manifest(ctx context.Context, d v1.Descriptor, subject digest.Dig
 	if x.got.Root.Digest == desc.Digest {
 		x.got.Root = desc
 	}
-	x.got.Manifests = append(x.got.Manifests, oci.PulledManifest{Descriptor: desc, Subject: subject})
+	x.got.Manifests = append(x.got.Manifests, oci.PulledManifest{Descriptor: desc, Subject: at.subject, Tag: at.tag})
 	if m.IsIndex() {
 		err = x.index(ctx, m, depth)
 	} else {
 		x.image(m)
 	}
-	if err == nil && subject == "" && x.o.Referrers {
+	if err == nil && at == (attached{}) && x.o.Referrers {
 		err = x.referrers(ctx, desc.Digest, depth)
 	}
 	return err
@@ -169,7 +170,7 @@ func (x *pull) index(ctx context.Context, m *oci.Manifest, depth int) error {
 			x.got.LeftOut = append(x.got.LeftOut, d)
 			continue
 		}
-		if err := x.manifest(ctx, d, "", depth+1); err != nil {
+		if err := x.manifest(ctx, d, attached{}, depth+1); err != nil {
 			return err
 		}
 	}
@@ -213,58 +214,6 @@ func configOf(m *oci.Manifest) []v1.Descriptor {
 		return nil
 	}
 	return []v1.Descriptor{*m.Config}
-}
-
-// referrerLister is a Registry that can list referrers.
-type referrerLister interface {
-	Referrers(ctx context.Context, repo string, d digest.Digest, artifactType string) ([]v1.Descriptor, error)
-}
-
-// referrers brings what the upstream lists for d, and what was pushed here.
-func (x *pull) referrers(ctx context.Context, d digest.Digest, depth int) error {
-	list, err := x.listed(ctx, d)
-	if up, ok := x.up.Registry.(referrerLister); ok && err == nil && !x.o.Here {
-		var theirs []v1.Descriptor
-		if theirs, err = up.Referrers(ctx, x.repo.Name, d, ""); err == nil {
-			list = append(list, theirs...)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("referrers of %s: %w", d, err)
-	}
-	for _, r := range list {
-		if strings.HasPrefix(r.ArtifactType, oci.SOCIPrefix) {
-			continue
-		}
-		if err := x.manifest(ctx, r, d, depth+1); err != nil {
-			return fmt.Errorf("referrer of %s: %w", d, err)
-		}
-	}
-	return nil
-}
-
-// listed gives the referrers of d that are known here: pushed ones, and where
-// the upstream is not asked, what it last listed.
-func (x *pull) listed(ctx context.Context, d digest.Digest) (list []v1.Descriptor, err error) {
-	err = x.p.store.View(ctx, func(tx storage.Tx) error {
-		list = nil
-		err := tx.Referrers(d, func(row storage.ReferrerRow) error {
-			if row.Repo == x.repo {
-				list = append(list, row.Descriptor)
-			}
-			return nil
-		})
-		if err != nil || !x.o.Here {
-			return err
-		}
-		row, err := tx.UpstreamReferrers(x.repo, d)
-		if errors.Is(err, storage.ErrNotFound) {
-			return nil
-		}
-		list = append(list, row.Referrers...)
-		return err
-	})
-	return list, err
 }
 
 // blobs brings all blobs, a few at a time.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
@@ -153,6 +154,9 @@ func (s *Web) fileRows(tx storage.Tx, repo oci.Repo, ref oci.Reference, q Import
 		if err := tx.PutRight(repo, m.Digest); err != nil {
 			return err
 		}
+		if err := fileAttached(tx, repo, m, q.Manifests); err != nil {
+			return err
+		}
 		if m.Subject != "" {
 			listed[m.Subject] = append(listed[m.Subject], m.Descriptor)
 		}
@@ -174,6 +178,18 @@ func (s *Web) fileRows(tx storage.Tx, repo oci.Repo, ref oci.Reference, q Import
 		out.Before = old.Digest
 	}
 	return tx.PutTag(storage.TagRow{Repo: repo, Tag: ref.Tag, Digest: q.Root, Checked: now})
+}
+
+// fileAttached has the tag of what is attached by one lead to it. Any other tag is
+// none of the bundle's business.
+func fileAttached(tx storage.Tx, repo oci.Repo, m oci.PulledManifest, all []oci.PulledManifest) error {
+	if m.Tag == "" {
+		return nil
+	}
+	if !slices.ContainsFunc(all, func(to oci.PulledManifest) bool { return slices.Contains(oci.AttachedTags(to.Digest), m.Tag) }) {
+		return oci.NewError(errcode.ErrorCodeTagInvalid, "the tag %q attaches nothing to this image", m.Tag)
+	}
+	return tx.PutTag(storage.TagRow{Repo: repo, Tag: m.Tag, Digest: m.Digest, Checked: time.Now().UTC().Round(0)})
 }
 
 // errIncomplete: an image was to be filed of which not everything is here.

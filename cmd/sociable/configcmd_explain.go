@@ -256,7 +256,7 @@ func (e *explainer) signed(ctx context.Context, repo oci.Repo, f web.Facts) stri
 	if err != nil {
 		return "not known: " + err.Error()
 	}
-	tag := f.Digest.Algorithm().String() + "-" + f.Digest.Encoded() + ".sig"
+	tag := oci.AttachedTags(f.Digest)[0]
 	if _, err = client.HeadManifest(ctx, repo.Name, oci.Reference{Tag: tag}); err == nil {
 		return "by cosign, at the tag " + tag
 	} else if !upstream.IsNotFound(err) {

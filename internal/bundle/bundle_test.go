@@ -221,6 +221,7 @@ func TestReadHostile(t *testing.T) {
 		"a negative size":     {forged(t, func(s *Statement) { s.Blobs[1].Size = -1 }), "has a size of -1"},
 		"listed twice":        {forged(t, func(s *Statement) { s.Blobs = append(s.Blobs, s.Blobs[2]) }), "is listed twice"},
 		"manifest after blob": {forged(t, func(s *Statement) { s.Blobs[2].Manifest = true }), "comes after a blob"},
+		"a tag of its own":    {forged(t, func(s *Statement) { s.Images[0].Manifests[0].Tag = "latest" }), "attaches it to nothing"},
 		"no digest":           {forged(t, func(s *Statement) { s.Blobs[1].Digest = "sha256:../../x" }), "invalid digest"},
 		"a bad name":          {forged(t, func(s *Statement) { s.Images[0].Reference = "up/../x:1" }), "invalid repository name"},
 		"no upstream":         {forged(t, func(s *Statement) { s.Images[0].Reference = "redis:7" }), "does not name an upstream"},

@@ -64,6 +64,7 @@ type LazyLayer struct {
 type Manifest struct {
 	v1.Descriptor
 	Subject digest.Digest `json:"subject,omitempty"` // of a referrer
+	Tag     string        `json:"tag,omitempty"`     // of what is attached by one, see oci.AttachedTags
 }
 
 // Blob is one file of a bundle.
@@ -116,11 +117,15 @@ func (s *Statement) layoutIndex() ([]byte, error) {
 	}
 	for i := range s.Images {
 		for _, m := range slices.Concat(s.Images[i].Manifests, s.Images[i].Indexes) {
-			if m.Subject == "" || seen[m.Digest] {
+			if m.Subject == "" && m.Tag == "" || seen[m.Digest] {
 				continue
 			}
 			seen[m.Digest] = true
-			idx.Manifests = append(idx.Manifests, v1.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size, ArtifactType: m.ArtifactType})
+			d := v1.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size, ArtifactType: m.ArtifactType}
+			if repo, _, err := s.Images[i].Repo(); m.Tag != "" && err == nil {
+				d.Annotations = map[string]string{v1.AnnotationRefName: repo.String() + ":" + m.Tag}
+			}
+			idx.Manifests = append(idx.Manifests, d)
 		}
 	}
 	return json.Marshal(idx)
@@ -178,6 +183,9 @@ func (x *Image) check(files map[digest.Digest]Blob) error {
 		if !files[m.Digest].Manifest || files[m.Digest].Made {
 			return unsound("manifest %s of %s is not in it", m.Digest, x.Reference)
 		}
+		if m.Tag != "" && !x.attaches(m.Tag) {
+			return unsound("manifest %s of %s has the tag %.200q, which attaches it to nothing of that", m.Digest, x.Reference, m.Tag)
+		}
 	}
 	for _, d := range x.Blobs {
 		if b, ok := files[d]; (!ok || b.Manifest) && !slices.Contains(x.LeftOut, d) && !x.isLazy(d) {
@@ -185,6 +193,11 @@ func (x *Image) check(files map[digest.Digest]Blob) error {
 		}
 	}
 	return x.checkLazy(files)
+}
+
+// attaches reports a tag that is made of the digest of one of x's manifests.
+func (x *Image) attaches(tag string) bool {
+	return slices.ContainsFunc(x.Manifests, func(m Manifest) bool { return slices.Contains(oci.AttachedTags(m.Digest), tag) })
 }
 
 func (x *Image) isLazy(d digest.Digest) bool {

@@ -14,7 +14,7 @@ type PullOptions struct {
 	// pulled whatever it is for.
 	Platforms []v1.Platform
 	// Referrers pulls what the upstream lists as referring to the image and to
-	// each of its manifests: signatures, SBOMs. SOCI indexes are left out, since
+	// each of its manifests, or has at one of their AttachedTags: signatures, SBOMs. SOCI indexes are left out, since
 	// they are made here.
 	Referrers bool
 	// Here takes what is here: nothing is asked for, and what is missing is
@@ -52,6 +52,7 @@ type PulledImage struct {
 type PulledManifest struct {
 	v1.Descriptor               // with platform and annotations, as the index above it says them
 	Subject       digest.Digest `json:"subject,omitempty"` // of a referrer
+	Tag           string        `json:"tag,omitempty"`     // one of AttachedTags, that leads to it
 }
 
 // IndexState is how far the index of one image manifest is.

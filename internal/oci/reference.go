@@ -51,6 +51,13 @@ func CheckName(name string) error {
 	return nil
 }
 
+// AttachedTags are the tags at which cosign keeps the signatures, attestations and
+// SBOMs of the manifest d, where it does not make them referrers.
+func AttachedTags(d digest.Digest) []string {
+	stem := d.Algorithm().String() + "-" + d.Encoded()
+	return []string{stem + ".sig", stem + ".att", stem + ".sbom"}
+}
+
 // Reference is what stands behind /manifests/: exactly one of the two is set.
 type Reference struct {
 	Tag    string
