@@ -55,6 +55,7 @@ type Prewarmer struct {
 	opt   Options
 	log   *slog.Logger
 	slots chan struct{}
+	jobs  []*follower
 	m     metrics
 }
 
@@ -98,45 +99,61 @@ func New(o Options) *Prewarmer {
 			Name: "sociable_prewarm_paused", Help: "Transfers that wait until clients are less busy.",
 		}),
 	}}
+	for i := range o.Jobs {
+		p.jobs = append(p.jobs, newFollower(&o.Jobs[i]))
+	}
 	for _, r := range []string{resultSame, resultPulled, resultFailed} {
 		p.m.images.WithLabelValues(r) // so that a rate exists from the start
 	}
 	return p
 }
 
-// Run looks at the images of all jobs, now and on their schedules, until ctx
-// ends; it returns nil when all work has stopped.
+// Run looks at the images of all jobs, now and on their schedules, and at those
+// that are Pushed, until ctx ends; it returns nil when all work has stopped.
 func (p *Prewarmer) Run(ctx context.Context) error {
 	var jobs sync.WaitGroup
-	for i := range p.opt.Jobs {
-		jobs.Go(func() { p.follow(ctx, &p.opt.Jobs[i]) })
+	for _, f := range p.jobs {
+		jobs.Go(func() { p.follow(ctx, f) })
 	}
 	jobs.Wait()
 	<-ctx.Done()
 	return nil
 }
 
-func (p *Prewarmer) follow(ctx context.Context, j *Job) {
+func (p *Prewarmer) follow(ctx context.Context, f *follower) {
 	for ctx.Err() == nil {
-		p.look(ctx, j)
-		next := j.Schedule.Next(p.opt.Now())
-		if next.IsZero() { // a date that never comes
-			return
+		if p.look(ctx, f.Job, f.Images) {
+			p.m.last.Set(float64(p.opt.Now().Unix()))
 		}
+		p.rest(ctx, f)
+	}
+}
+
+// rest returns when it is time for f again, and looks meanwhile at what is pushed.
+func (p *Prewarmer) rest(ctx context.Context, f *follower) {
+	var due <-chan time.Time // never, where the schedule is of a date that never comes
+	if next := f.Schedule.Next(p.opt.Now()); !next.IsZero() {
 		t := time.NewTimer(next.Sub(p.opt.Now()))
+		defer t.Stop()
+		due = t.C
+	}
+	for {
 		select {
-		case <-t.C:
+		case <-due:
+			return
+		case <-f.wake:
+			p.look(ctx, f.Job, f.take(ctx))
 		case <-ctx.Done():
-			t.Stop()
+			return
 		}
 	}
 }
 
-// look goes through the images of a job once.
-func (p *Prewarmer) look(ctx context.Context, j *Job) {
+// look goes through images of a job once, and reports whether all are here.
+func (p *Prewarmer) look(ctx context.Context, j *Job, words []string) bool {
 	failed := false
 	var names []string
-	for _, word := range j.Images {
+	for _, word := range words {
 		found, err := p.expand(ctx, word)
 		if err != nil {
 			failed = true
@@ -151,7 +168,7 @@ func (p *Prewarmer) look(ctx context.Context, j *Job) {
 		case p.slots <- struct{}{}:
 		case <-ctx.Done():
 			_ = g.Wait() // they have said what went wrong
-			return
+			return false
 		}
 		g.Go(func() error {
 			defer func() { <-p.slots }()
@@ -165,9 +182,7 @@ func (p *Prewarmer) look(ctx context.Context, j *Job) {
 		})
 	}
 	_ = g.Wait() // see above
-	if !failed && ctx.Err() == nil {
-		p.m.last.Set(float64(p.opt.Now().Unix()))
-	}
+	return !failed && ctx.Err() == nil
 }
 
 func (p *Prewarmer) fail(ctx context.Context, name string, err error) {
@@ -181,11 +196,10 @@ func (p *Prewarmer) fail(ctx context.Context, name string, err error) {
 // expand gives the images that word means: itself, or where its tag is a pattern
 // those that there are.
 func (p *Prewarmer) expand(ctx context.Context, word string) ([]string, error) {
-	i := strings.LastIndexByte(word, ':')
-	if i < strings.LastIndexByte(word, '/') || !strings.ContainsAny(word, "*?") || i < 0 {
+	name, pattern := splitTag(word)
+	if !strings.ContainsAny(pattern, "*?") {
 		return []string{word}, nil
 	}
-	name, pattern := word[:i], word[i+1:]
 	repo, _, err := p.opt.Images.Name(name)
 	if err != nil {
 		return nil, err

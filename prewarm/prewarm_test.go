@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -151,6 +152,19 @@ func TestFollow(t *testing.T) {
 		if result(resultPulled) != 6 || result(resultSame) != 2 || testutil.ToFloat64(p.m.paused) != 0 {
 			t.Errorf("%v pulled, %v the same", result(resultPulled), result(resultSame))
 		}
+		// What is pushed is looked at in a moment, and nothing else is.
+		up := func(name string) oci.Repo { return oci.Repo{Upstream: "up", Name: name} }
+		u.mu.Lock()
+		u.tags["a:1.9"], u.tags["b:1"] = "pushed", "pushed, too"
+		u.mu.Unlock()
+		for _, x := range []struct{ name, tag string }{{"a", "1.9"}, {"a", "1.9"}, {"b", "1"}, {"b", "2"}, {"a", "3.0"}, {"c", "1"}, {"a", "2.0"}} {
+			p.Pushed(up(x.name), x.tag)
+		}
+		want(10*time.Second, "a:1.9", "a:2.0", "b:1")
+		for i := range 2 * maxPushed { // more than are remembered: all of the job
+			p.Pushed(up("a"), "1."+strconv.Itoa(i))
+		}
+		want(time.Minute, "a:1.0", "a:1.1", "a:1.2", "a:1.9", "b:1", "none:1")
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)

@@ -51,7 +51,8 @@ files that joined are the bundle. The same images give the same bytes.
 With --lazy-only, layers that have a zTOC are left out, but for the spans that
 clients of this store have read: a start, and nothing that no start here has
 touched. What is left out is told. That is for lazy clients alone, which find the
-SOCI index as a referrer; skopeo and others that want whole layers can't read it.
+SOCI v1 index as a referrer (soci-snapshotter: pull_modes.soci_v1), and no v2
+image, which is made where the layers are; skopeo and others that want whole layers can't read it.
 Layers without a zTOC are in it as ever.
 
 --sign vouches for the bundle with an ed25519 key (PEM, PKCS#8). sociable import

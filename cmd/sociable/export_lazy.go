@@ -71,6 +71,9 @@ func printLazy(w io.Writer, x exported) {
 		}
 		fmt.Fprintln(w)
 	}
+	if len(x.Lazy) > 0 {
+		fmt.Fprintln(w, "not in it: v2 images (TAG-soci): lazy clients find the v1 index, for which soci-snapshotter needs pull_modes.soci_v1")
+	}
 	if x.Signed != "" {
 		fmt.Fprintf(w, "signed with %s\n", x.Signed)
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -67,5 +69,40 @@ func TestMissing(t *testing.T) {
 	must(t, "import", file, "--data", to)
 	if out := must(t, "missing", "--data", to); out != "" {
 		t.Errorf("after the import, missing says %q", out)
+	}
+}
+
+// TestPrewarmOnPush: a followed image that is pushed here is looked at at once,
+// and is indexed before anybody asks for it.
+func TestPrewarmOnPush(t *testing.T) {
+	s := newShelf(t)
+	config := append(readFile(t, s.config), "prewarm: {jobs: [{images: [\"local/acme/app:1.*\"], schedule: \"@every 24h\"}]}\n"...)
+	if err := os.WriteFile(s.config, config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	admin := "127.0.0.1:" + freePort(t)
+	srv := startServer(t, "--config", s.config, "--admin", admin)
+	s.Server.URL = "http://" + srv.addr // what is pushed goes there
+	s.push(t, "local/acme/app:1.7", 1, "amd64", "arm64")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for done := false; !done; {
+		resp, err := http.Get("http://" + admin + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := decodeJSON[[]IndexInfo](t, must(t, "index", "list", "--json", "--data", srv.dir))
+		done = len(list) == 2 && bytes.Contains(text, []byte("sociable_prewarm_images_total{result=\"same\"} 1\n"))
+		for _, x := range list {
+			done = done && x.Index != ""
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("never looked at, or never indexed: %+v", list)
+		}
 	}
 }

@@ -83,8 +83,9 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 	// What outlives a request ends after the listeners, not with them.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
+	told := &pushes{Events: ev}
 	px, err := proxy.New(life, proxy.Options{
-		Store: store.Store, Upstreams: l.now.Load().ups, Default: cfg.DefaultUpstream, Access: acc, Indexer: ix, Referrers: rf, Converter: ix, Events: ev,
+		Store: store.Store, Upstreams: l.now.Load().ups, Default: cfg.DefaultUpstream, Access: acc, Indexer: ix, Referrers: rf, Converter: ix, Events: told,
 		StopOnDisconnect: !cfg.Storage.FinishOnDisconnect(),
 		FillAfterRanges:  cfg.Storage.FillAfterRanges, FillAfterPercent: cfg.Storage.FillAfterPercent, MaxUploads: cfg.Uploads.MaxOpen, Logger: log, Registerer: reg,
 	})
@@ -106,6 +107,8 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 	if err != nil {
 		return err
 	}
+
+	told.to.Store(pw)
 
 	stage := newStages(life)
 	stage.start("store", store.Run)

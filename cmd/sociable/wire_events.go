@@ -3,12 +3,14 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"sync/atomic"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sociable/sociable/events"
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/prewarm"
 	"github.com/sociable/sociable/storage"
 )
 
@@ -40,6 +42,27 @@ func (e *eviction) dropped(tx storage.Tx, x storage.Dropped) error {
 		return nil
 	}
 	return e.to.File(tx, oci.Event{Kind: oci.EventDelete, Repo: x.Repo, Tag: x.Tag, Target: x.Target})
+}
+
+// pushes has what is pushed be looked at by those who follow it, besides being
+// told as any event.
+type pushes struct {
+	*events.Events
+	to atomic.Pointer[prewarm.Prewarmer] // set before anything is served
+}
+
+// Wants reports whether anybody wants to be told of such an event.
+func (p *pushes) Wants(k oci.EventKind) bool {
+	return p.Events.Wants(k) || k == oci.EventPush && p.to.Load().Follows()
+}
+
+// File adds e to tx. A look that was not needed, because tx comes to nothing,
+// costs little.
+func (p *pushes) File(tx storage.EventTx, e oci.Event) error {
+	if e.Kind == oci.EventPush && e.Tag != "" {
+		p.to.Load().Pushed(e.Repo, e.Tag)
+	}
+	return p.Events.File(tx, e)
 }
 
 func buildEvents(cfg *Config, store *storage.Store, log *slog.Logger, reg prometheus.Registerer) (*events.Events, error) {
