@@ -88,7 +88,7 @@ func runFsck(ctx context.Context, cmd *cobra.Command, api adminAPI, q web.CheckR
 		case e.Problem != nil:
 			problems = append(problems, *e.Problem)
 			if !asJSON {
-				bar.end()
+				bar.end() // the next progress begins another
 				printProblem(cmd.OutOrStdout(), *e.Problem)
 				bar = progress{}
 			}

@@ -25,7 +25,7 @@ type imagesProgress struct {
 }
 
 func newImagesProgress(cmd *cobra.Command, of int) *imagesProgress {
-	return &imagesProgress{w: cmd.ErrOrStderr(), of: of, bar: newProgress(cmd, 1, "images"), parts: map[int]oci.PullProgress{}}
+	return &imagesProgress{w: cmd.ErrOrStderr(), of: of, bar: newProgress(cmd, -1, fmt.Sprintf("%d images", of)), parts: map[int]oci.PullProgress{}}
 }
 
 // tell takes in what was heard of image i.
@@ -35,14 +35,11 @@ func (p *imagesProgress) tell(i int, name string, e web.WarmEvent) {
 	if e.Progress != nil {
 		p.parts[i] = *e.Progress
 	}
-	if p.bar.bar == nil {
-		return
-	}
 	doing := "pulling "
 	if e.Index != nil {
 		doing = "indexing "
 	}
-	p.bar.bar.Describe(fmt.Sprintf("%d of %d images, %s%s", p.through, p.of, doing, name))
+	p.bar.about(fmt.Sprintf("%d of %d images, %s%s", p.through, p.of, doing, name))
 	p.show()
 }
 
@@ -52,7 +49,7 @@ func (p *imagesProgress) show() {
 		done, of = done+x.Bytes, of+x.OfBytes
 	}
 	if of > 0 {
-		p.bar.bar.ChangeMax64(of + 1) // it ends when all images are through
+		p.bar.of(of)
 		p.bar.set(min(done, of))
 	}
 }

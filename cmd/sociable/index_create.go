@@ -258,7 +258,7 @@ func (c *creation) build(l v1.Descriptor, compression ztoc.Compression) (*ztoc.R
 		return nil, err
 	}
 	defer f.Close()
-	bar := newProgress(c.cmd, l.Size, shortDigest(l.Digest))
+	bar := newProgress(c.cmd, l.Size, "indexing "+shortDigest(l.Digest))
 	defer bar.end()
 	src, right := bar.reader(f), func(r *ztoc.Result) bool { return r.LayerDigest == l.Digest }
 	if l.Digest.Algorithm() != digest.SHA256 {

@@ -32,11 +32,12 @@ func createInStore(cmd *cobra.Command, word string, flags indexCreateFlags) erro
 		q.Platforms = []string{"linux/" + runtime.GOARCH}
 	}
 	return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
+		doing := map[string]string{web.StepFetch: "fetching ", web.StepIndex: "indexing "}
 		bar, step := progress{}, ""
 		list, err := api.Create(cmd.Context(), q, func(p web.CreateProgress) {
 			if p.Step != step {
 				bar.end()
-				bar, step = newProgress(cmd, p.OfBytes, p.Step+" "+word), p.Step
+				bar, step = newProgress(cmd, p.OfBytes, doing[p.Step]+word), p.Step
 			}
 			bar.of(p.OfBytes)
 			bar.set(p.Bytes)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
@@ -70,7 +71,7 @@ func buildZTOC(cmd *cobra.Command, path string, flags ztocBuildFlags) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	bar := newProgress(cmd, size, "reading "+path)
+	bar := newProgress(cmd, size, "reading "+filepath.Base(path))
 	r, err := buildFrom(bar.reader(src), flags.spanSize, ztoc.Options{
 		Compression: compression, SkipLayerDigest: !flags.json, DiffID: flags.json,
 	})

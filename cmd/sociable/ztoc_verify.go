@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
@@ -85,7 +86,7 @@ func verifyZTOC(cmd *cobra.Command, path string, z *openedZTOC, from place) (v V
 	case err != nil:
 		return v, err
 	}
-	bar := newProgress(cmd, z.LayerSize, "reading "+path)
+	bar := newProgress(cmd, z.LayerSize, "reading "+filepath.Base(path))
 	r, err := buildFrom(bar.reader(f), z.SpanSize, ztoc.Options{Compression: z.Compression, SkipLayerDigest: true})
 	bar.end()
 	if err != nil {
