@@ -52,8 +52,9 @@ type Found struct {
 }
 
 // Finder finds the images that a name means, for these platforms or, without
-// any, all, and sees to it that their layers are here, as far as it can.
-type Finder func(ctx context.Context, word string, platforms []v1.Platform, tell func(bytes, of int64)) (Found, error)
+// any, all. It calls known once it knows them, ends with its error, and then sees
+// to it that their layers are here, as far as it can.
+type Finder func(ctx context.Context, word string, platforms []v1.Platform, known func(context.Context, Found) error, tell func(bytes, of int64)) error
 
 // Asker makes indexes in the background; *indexer.Indexer is one.
 type Asker interface {
@@ -91,24 +92,15 @@ func (c Creator) Create(ctx context.Context, q CreateRequest, tell func(CreatePr
 		}
 		platforms = append(platforms, p)
 	}
-	found, err := c.Find(ctx, q.Name, platforms, func(n, of int64) { tell(CreateProgress{StepFetch, n, of}) })
-	if err != nil {
+	var found Found
+	known := func(ctx context.Context, f Found) error { // before the layers come, so that they are read as asked for, and once
+		found = f
+		return c.want(ctx, f, storage.Asked{SpanSize: q.SpanSize, MinLayerSize: q.MinLayerSize})
+	}
+	if err := c.Find(ctx, q.Name, platforms, known, func(n, of int64) { tell(CreateProgress{StepFetch, n, of}) }); err != nil {
 		return nil, err
 	}
-	for _, d := range found.Manifests {
-		var row storage.ManifestRow
-		err := c.Store.View(ctx, func(tx storage.Tx) (err error) {
-			row, err = tx.Manifest(d)
-			return err
-		})
-		if err == nil {
-			err = c.Index.Want(ctx, found.Repo, row, storage.Asked{SpanSize: q.SpanSize, MinLayerSize: q.MinLayerSize})
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	err = c.wait(ctx, found.Manifests, tell)
+	err := c.wait(ctx, found.Manifests, tell)
 	var list []Index
 	for _, d := range found.Manifests {
 		x, e := IndexOf(context.WithoutCancel(ctx), c.Store, d)
@@ -118,6 +110,24 @@ func (c Creator) Create(ctx context.Context, q CreateRequest, tell func(CreatePr
 		list = append(list, x)
 	}
 	return list, err
+}
+
+// want asks for the index of each image.
+func (c Creator) want(ctx context.Context, f Found, how storage.Asked) error {
+	for _, d := range f.Manifests {
+		var row storage.ManifestRow
+		err := c.Store.View(ctx, func(tx storage.Tx) (err error) {
+			row, err = tx.Manifest(d)
+			return err
+		})
+		if err == nil {
+			err = c.Index.Want(ctx, f.Repo, row, how)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // wait waits until all that can be indexed is, and is listed.
@@ -232,8 +242,9 @@ func lists(tx storage.Tx, index digest.Digest, ztocs []digest.Digest) (bool, err
 
 // StoredImages is a Finder that knows what is in the store, and fetches nothing.
 func StoredImages(s *storage.Store) Finder {
-	return func(ctx context.Context, word string, platforms []v1.Platform, _ func(int64, int64)) (out Found, err error) {
-		err = s.View(ctx, func(tx storage.Tx) error {
+	return func(ctx context.Context, word string, platforms []v1.Platform, known func(context.Context, Found) error, _ func(int64, int64)) error {
+		var out Found
+		err := s.View(ctx, func(tx storage.Tx) error {
 			x, err := Resolve(tx, word)
 			if err != nil {
 				return err
@@ -250,7 +261,10 @@ func StoredImages(s *storage.Store) Finder {
 			out.Manifests, err = imagesOf(&m.Manifest, x.Reference, platforms)
 			return err
 		})
-		return out, err
+		if err != nil {
+			return err
+		}
+		return known(ctx, out)
 	}
 }
 

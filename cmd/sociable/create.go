@@ -20,7 +20,7 @@ import (
 // pulledImages finds images by pulling them through the proxy, and those that
 // are named by a digest alone where they were seen.
 func pulledImages(px *proxy.Proxy, s *storage.Store) web.Finder {
-	return func(ctx context.Context, word string, platforms []v1.Platform, tell func(bytes, of int64)) (web.Found, error) {
+	return func(ctx context.Context, word string, platforms []v1.Platform, known func(context.Context, web.Found) error, tell func(bytes, of int64)) error {
 		if _, err := oci.ParseDigest(word); err == nil {
 			err = s.View(ctx, func(tx storage.Tx) error {
 				x, err := web.Resolve(tx, word)
@@ -28,28 +28,31 @@ func pulledImages(px *proxy.Proxy, s *storage.Store) web.Finder {
 				return err
 			})
 			if err != nil {
-				return web.Found{}, err
+				return err
 			}
 		}
 		repo, ref, err := px.Name(word)
 		if err != nil {
-			return web.Found{}, err
+			return err
 		}
-		img, err := px.Pull(ctx, repo, ref, oci.PullOptions{
+		_, err = px.Pull(ctx, repo, ref, oci.PullOptions{
 			Platforms: platforms, Progress: func(p oci.PullProgress) { tell(p.Bytes, p.OfBytes) },
+			Known: func(ctx context.Context, img oci.PulledImage) error { return known(ctx, foundIn(repo, img)) },
 		})
-		if err != nil {
-			return web.Found{}, err
-		}
-		out := web.Found{Repo: repo}
-		for _, m := range img.Manifests {
-			index := (&oci.Manifest{MediaType: m.MediaType}).IsIndex()
-			if attestation := m.Platform != nil && !oci.RealPlatform(m.Platform); !index && !attestation {
-				out.Manifests = append(out.Manifests, m.Digest)
-			}
-		}
-		return out, nil
+		return err
 	}
+}
+
+// foundIn are the images among what was pulled.
+func foundIn(repo oci.Repo, img oci.PulledImage) web.Found {
+	out := web.Found{Repo: repo}
+	for _, m := range img.Manifests {
+		index := (&oci.Manifest{MediaType: m.MediaType}).IsIndex()
+		if attestation := m.Platform != nil && !oci.RealPlatform(m.Platform); !index && !attestation {
+			out.Manifests = append(out.Manifests, m.Digest)
+		}
+	}
+	return out
 }
 
 // Create has the running server do it. What it was asked for it goes on with,
