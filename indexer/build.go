@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/ztoc"
 )
 
 var (
@@ -79,7 +80,8 @@ func (x *Indexer) index(ctx context.Context, k key, src source) error {
 }
 
 // compressionOf says how to read k: as the first image, by digest, that wants
-// it read in a way that was not tried yet. size is what that says of the layer.
+// it read in a way that was not tried yet. size is
+// the layer's, or while it comes what is said of it.
 func (x *Indexer) compressionOf(ctx context.Context, k key) (c compression, size int64, err error) {
 	err = x.store.View(ctx, func(tx storage.Tx) error {
 		row, err := tx.Layer(k.layer, k.spanSize)
@@ -96,6 +98,14 @@ func (x *Indexer) compressionOf(ctx context.Context, k key) (c compression, size
 		}
 		return err
 	})
+	if err == nil {
+		var blob storage.BlobRow
+		if blob, err = x.store.Stat(ctx, k.layer); err == nil {
+			size = blob.Size
+		} else {
+			err = ignoreNotFound(err)
+		}
+	}
 	if err != nil {
 		return "", 0, fmt.Errorf("look up layer %s: %w", k.layer, err)
 	}
@@ -131,10 +141,13 @@ func (x *Indexer) read(k key, c compression, size int64, r io.Reader, verified b
 			return nil, rerr
 		}
 	}
-	if o.refused != nil {
-		return o, nil
+	if o.refused == nil {
+		return o, o.finish(k, b)
 	}
-	return o, o.finish(k, b)
+	if !verified && x.limits.zTOC(o.bytes) > x.limits.zTOC(size) && errors.Is(o.refused, ztoc.ErrTooLarge) {
+		return nil, fmt.Errorf("it has %d bytes, where %d were said: %w", o.bytes, size, o.refused.err)
+	}
+	return o, nil
 }
 
 func (o *outcome) write(b builder, p []byte) error {

@@ -38,13 +38,9 @@ type Options struct {
 	OnlyAsked bool
 	Workers   int // layers indexed from the store at once; 0: 1
 	MaxTaps   int // layers indexed from streams at once; 0: 8
-	// A layer that comes to more uncompressed bytes, or holds more files, is not
-	// indexed: it may be made to cost much. 0: no bound on bytes, 10 million files.
-	MaxUncompressed int64
-	MaxFiles        int
-	// Nor is one whose zTOC would be larger than this and than a quarter of the
-	// layer. 0: 64 MiB.
-	MaxZTOC    int64
+	// Limits are what a layer may cost: it may be made to cost much. Zero values
+	// are no bound on uncompressed bytes, 10 million files, and zTOCs of 64 MiB.
+	Limits     Limits
 	Events     Events                // nil: nobody is told of anything
 	SpillDir   string                // for builds too big for memory; "": os.TempDir
 	Logger     *slog.Logger          // nil: nothing is logged
@@ -61,6 +57,7 @@ type Indexer struct {
 	log        *slog.Logger
 	m          *metrics
 	now        func() time.Time
+	limits     Limits
 	newBuilder func(spanSize int64, c compression, layerSize int64) (builder, error)
 
 	slots   chan struct{} // one held by each running tap
@@ -112,9 +109,6 @@ func New(o Options) *Indexer {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.MaxZTOC <= 0 {
-		o.MaxZTOC = 64 << 20
-	}
 	if o.RetireAfter <= 0 {
 		o.RetireAfter = 24 * time.Hour
 	}
@@ -122,7 +116,7 @@ func New(o Options) *Indexer {
 		o.Events = noEvents{}
 	}
 	x := &Indexer{
-		opt: o, store: o.Store, log: o.Logger, m: newMetrics(o.Registerer), now: o.Now,
+		opt: o, store: o.Store, log: o.Logger, m: newMetrics(o.Registerer), now: o.Now, limits: o.Limits.complete(),
 		slots: make(chan struct{}, o.MaxTaps),
 		toDo:  make(chan struct{}, 1), toLease: make(chan struct{}, 1), toRetry: make(chan struct{}, 1), toTask: make(chan struct{}, 1), toResume: make(chan struct{}, 1), toStop: make(chan struct{}, 1),
 		whole:   map[digest.Digest]struct{}{},

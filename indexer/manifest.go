@@ -162,7 +162,7 @@ func (x *Indexer) takeNotes(tx storage.Tx, d digest.Digest, see func(*storage.Im
 			n.skipped = append(n.skipped, l.Skip)
 		}
 		if l.SpanSize != 0 && !slices.Contains(n.wanted, l.Descriptor.Digest) {
-			if err := n.addLayer(tx, l); err != nil {
+			if err := n.addLayer(tx, l, x.limits); err != nil {
 				return n, err
 			}
 		}
@@ -171,7 +171,7 @@ func (x *Indexer) takeNotes(tx storage.Tx, d digest.Digest, see func(*storage.Im
 }
 
 // addLayer notes what is missing for one layer that a rule wants.
-func (n *notes) addLayer(tx storage.Tx, l *storage.ImageLayer) error {
+func (n *notes) addLayer(tx storage.Tx, l *storage.ImageLayer, limits Limits) error {
 	d := l.Descriptor.Digest
 	row, err := tx.Layer(d, l.SpanSize)
 	switch {
@@ -183,7 +183,7 @@ func (n *notes) addLayer(tx storage.Tx, l *storage.ImageLayer) error {
 		n.wanted = append(n.wanted, d)
 		return nil
 	default:
-		again, err := wantedAgain(tx, &row, l)
+		again, err := wantedAgain(tx, &row, l, limits)
 		if err != nil || !again {
 			return err
 		}
@@ -195,12 +195,12 @@ func (n *notes) addLayer(tx storage.Tx, l *storage.ImageLayer) error {
 }
 
 // wantedAgain reports whether a layer that was through is to be built after
-// all: it was refused when read in another way than this image wants, or its
-// zTOC is lost.
-func wantedAgain(tx storage.Tx, row *storage.LayerRow, l *storage.ImageLayer) (bool, error) {
+// all: it was refused when read in another way than this image wants, or when
+// less was allowed, or its zTOC is lost.
+func wantedAgain(tx storage.Tx, row *storage.LayerRow, l *storage.ImageLayer, limits Limits) (bool, error) {
 	if row.State == storage.LayerSkipped {
 		c, _ := classify(l.Descriptor.MediaType)
-		return ReasonWord(row.Reason) == ReasonMalformed && !wasTried(row.Reason, c), nil
+		return limits.allow(row) || wasRead(row.Reason) && !wasTried(row.Reason, c), nil
 	}
 	_, err := tx.Blob(row.ZTOC)
 	return errors.Is(err, storage.ErrNotFound), ignoreNotFound(err)

@@ -11,6 +11,7 @@ const (
 	ReasonForeign         = "foreign"          // not distributable, and of no known compression
 	ReasonUnsupportedType = "unsupported-type" // not a layer's media type, or one nobody knows
 	ReasonMalformed       = "malformed"        // the builder refused its bytes; the detail says what and where
+	ReasonTooLarge        = "too-large"        // beyond Limits; the detail says which
 	ReasonClientRejects   = "client-rejects"   // clients would refuse the zTOC
 	ReasonRule            = "rule"             // no rule wants the image
 	ReasonPlatform        = "platform"         // the rule wants other platforms
@@ -20,7 +21,7 @@ const (
 // Reasons are all the words that a reason can begin with.
 var Reasons = []string{
 	ReasonTooSmall, ReasonZstd, ReasonEncrypted, ReasonForeign,
-	ReasonUnsupportedType, ReasonMalformed, ReasonClientRejects, ReasonRule, ReasonPlatform, ReasonImageTooSmall,
+	ReasonUnsupportedType, ReasonMalformed, ReasonTooLarge, ReasonClientRejects, ReasonRule, ReasonPlatform, ReasonImageTooSmall,
 }
 
 // ReasonWord cuts the detail off a reason: "malformed: as gzip, …" is "malformed".

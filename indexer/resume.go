@@ -64,6 +64,9 @@ func (x *Indexer) lookAtAll(ctx context.Context) error {
 	})
 	for _, d := range images {
 		if err == nil {
+			err = x.tryWider(ctx, d)
+		}
+		if err == nil {
 			err = x.note(ctx, d, layersOf)
 		}
 	}

@@ -19,7 +19,7 @@ func (x *Indexer) settle(ctx context.Context, k key, c compression, o *outcome) 
 	switch {
 	case o.refused != nil:
 		err = x.skip(ctx, k, func(tx storage.Tx, row *storage.LayerRow) error {
-			return refuse(tx, k, row, c, o.refused)
+			return x.refuse(tx, k, row, c, o.refused)
 		})
 	case o.built.rejected != "":
 		err = x.skip(ctx, k, func(_ storage.Tx, row *storage.LayerRow) error {
@@ -37,13 +37,20 @@ func (x *Indexer) settle(ctx context.Context, k key, c compression, o *outcome) 
 
 // refuse notes why the layer can't be read as c. It stays wanted while another
 // image says that it is to be read in another way.
-func refuse(tx storage.Tx, k key, row *storage.LayerRow, c compression, r *refusal) error {
-	why := fmt.Sprintf("as %s, %s", c, clip(r.Error()))
-	if strings.HasPrefix(row.Reason, ReasonMalformed) {
-		row.Reason += "; " + why
-	} else {
-		row.Reason = ReasonMalformed + ": " + why
+func (x *Indexer) refuse(tx storage.Tx, k key, row *storage.LayerRow, c compression, r *refusal) error {
+	reason := clip(x.limits.Refusal(c.ztoc(), r.err))
+	if ReasonWord(reason) == ReasonTooLarge {
+		row.Limits = (*storage.Limits)(&x.limits)
 	}
+	if wasRead(row.Reason) {
+		_, why, _ := strings.Cut(reason, ": ")
+		_, before, _ := strings.Cut(row.Reason, ": ")
+		reason = ReasonMalformed + ": " + before + "; " + why
+		if row.Limits != nil {
+			reason = ReasonTooLarge + ": " + before + "; " + why
+		}
+	}
+	row.Reason = reason
 	other, err := untried(tx, k, row.Reason)
 	if err == nil && other == "" {
 		row.State = storage.LayerSkipped
@@ -53,7 +60,13 @@ func refuse(tx storage.Tx, k key, row *storage.LayerRow, c compression, r *refus
 
 // wasTried reports whether a reason that refuse wrote covers c.
 func wasTried(reason string, c compression) bool {
-	return strings.HasPrefix(reason, ReasonMalformed) && strings.Contains(reason, " as "+string(c)+", ")
+	return wasRead(reason) && strings.Contains(reason, " as "+string(c)+", ")
+}
+
+// wasRead reports reasons that only a layer's bytes can give.
+func wasRead(reason string) bool {
+	word := ReasonWord(reason)
+	return word == ReasonMalformed || word == ReasonTooLarge
 }
 
 func clip(s string) string {

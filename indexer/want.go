@@ -49,7 +49,7 @@ func (x *Indexer) Want(ctx context.Context, repo oci.Repo, row storage.ManifestR
 	if err != nil {
 		return fmt.Errorf("note image %s: %w", row.Digest, err)
 	}
-	return nil
+	return x.tryWider(ctx, row.Digest)
 }
 
 // revive has those jobs of an image begin anew that were given up or cancelled.

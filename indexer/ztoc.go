@@ -10,31 +10,23 @@ import (
 // zTOCBuilder starts a build by package ztoc. layerSize is what is said of the
 // layer, -1 where nothing is; what it is decides, at the end.
 func (x *Indexer) zTOCBuilder(spanSize int64, c compression, layerSize int64) (builder, error) {
-	o := ztoc.Options{
-		Compression: c.ztoc(), SpillDir: x.opt.SpillDir, DiffID: true, MaxUncompressed: x.opt.MaxUncompressed, MaxEntries: x.opt.MaxFiles,
-		MaxSize: x.maxZTOC(layerSize), MaxTOCBytes: x.maxZTOC(layerSize),
-	}
+	o := x.limits.Options(layerSize)
+	o.Compression, o.SpillDir, o.DiffID = c.ztoc(), x.opt.SpillDir, true
 	b, err := ztoc.NewBuilder(spanSize, o)
 	if err != nil {
 		return nil, verdict(err)
 	}
-	return zTOCBuild{x, b, layerSize < 0}, nil
+	return zTOCBuild{x, b}, nil
 }
-
-// maxZTOC is how large the zTOC of a layer of so many bytes may be.
-func (x *Indexer) maxZTOC(layerSize int64) int64 { return max(x.opt.MaxZTOC, layerSize/4) }
 
 type zTOCBuild struct {
 	x *Indexer
 	b *ztoc.Builder
-	// guessed says that the layer's size is not known, so that a bound which
-	// depends on it is no verdict.
-	guessed bool
 }
 
 func (z zTOCBuild) Write(p []byte) (int, error) {
 	n, err := z.b.Write(p)
-	return n, z.verdict(err)
+	return n, verdict(err)
 }
 
 func (z zTOCBuild) abort() { z.b.Abort() }
@@ -42,9 +34,9 @@ func (z zTOCBuild) abort() { z.b.Abort() }
 func (z zTOCBuild) finish() (*built, error) {
 	r, err := z.b.Finish()
 	if err != nil {
-		return nil, z.verdict(err)
+		return nil, verdict(err)
 	}
-	if most := z.x.maxZTOC(r.LayerSize); r.Size > most {
+	if most := z.x.limits.zTOC(r.LayerSize); r.Size > most {
 		err := fmt.Errorf("ztoc of %d bytes, %d at most: %w", r.Size, most, ztoc.ErrTooLarge)
 		return nil, errors.Join(&refusal{err}, r.Close())
 	}
@@ -60,13 +52,6 @@ func (z zTOCBuild) finish() (*built, error) {
 		out.rejected = err.Error()
 	}
 	return out, nil
-}
-
-func (z zTOCBuild) verdict(err error) error {
-	if z.guessed && errors.Is(err, ztoc.ErrTooLarge) {
-		return fmt.Errorf("layer of unknown size: %w", err)
-	}
-	return verdict(err)
 }
 
 // verdict marks an error that is one about the layer.

@@ -111,6 +111,14 @@ type LayerRow struct {
 	Head      []byte        `json:"head,omitempty"` // the layer's first bytes: at least 512, and all before span 0
 	Built     time.Time     `json:"built,omitzero"`
 	BuildTime time.Duration `json:"build_time,omitempty"`
+	Limits    *Limits       `json:"limits,omitempty"` // under which it was skipped, where one of them was the reason
+}
+
+// Limits bound what a layer may cost that is indexed.
+type Limits struct {
+	MaxUncompressed int64 `json:"max_uncompressed"` // bytes; 0: no bound
+	MaxFiles        int   `json:"max_files"`
+	MaxZTOC         int64 `json:"max_ztoc"` // bytes, for a layer that is smaller than four times as much
 }
 
 // ImageRow is the SOCI v1 index of one image manifest, or the way to it.

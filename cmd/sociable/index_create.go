@@ -26,6 +26,7 @@ type indexCreateFlags struct {
 	allPlatforms           bool
 	output                 string
 	storeFlags
+	config configFlags
 }
 
 func newIndexCreateCommand() *cobra.Command {
@@ -55,16 +56,24 @@ index; one that has none makes the command fail when the others are through.`,
   skopeo copy docker://redis:7 oci:redis && sociable index create redis --all-platforms -o redis-soci`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, _, err := flags.config.load(cmd)
+			if err != nil {
+				return err
+			}
 			if from, ok := openLayout(args[0]); ok {
-				return createIndexes(cmd, from, flags)
+				return createIndexes(cmd, from, cfg.Index.limits(), flags)
+			}
+			if flags.config.file != "" {
+				flags.dataDir = cfg.Storage.Path // --data has been taken over
 			}
 			if strings.Contains(args[0], "*") {
 				return createMany(cmd, args[0], flags)
 			}
-			return createInStore(cmd, args[0], flags)
+			return createInStore(cmd, args[0], cfg.Index.limits(), flags)
 		},
 	}
 	flags.register(cmd)
+	cmd.Flags().StringVarP(&flags.config.file, "config", "c", "", "take index.max_* from `FILE` for a layout, or where no server runs")
 	cmd.Flags().StringArrayVarP(&flags.platforms, "platform", "p", nil, "index the image for `OS/ARCHITECTURE` (repeatable; this machine's)")
 	cmd.Flags().BoolVar(&flags.allPlatforms, "all-platforms", false, "index the images for all platforms")
 	spanSizeFlag(cmd, &flags.spanSize)
@@ -73,7 +82,7 @@ index; one that has none makes the command fail when the others are through.`,
 	return cmd
 }
 
-func createIndexes(cmd *cobra.Command, from layout, flags indexCreateFlags) error {
+func createIndexes(cmd *cobra.Command, from layout, limits indexer.Limits, flags indexCreateFlags) error {
 	if _, err := platformNames(flags.platforms); err != nil {
 		return err
 	}
@@ -90,7 +99,7 @@ func createIndexes(cmd *cobra.Command, from layout, flags indexCreateFlags) erro
 	}
 	list := []IndexInfo{}
 	for _, image := range images {
-		c := creation{cmd: cmd, from: from, to: to, flags: flags}
+		c := creation{cmd: cmd, from: from, to: to, limits: limits, flags: flags}
 		x, err := c.index(image)
 		if err != nil { // what was made before it is there all the same
 			return errors.Join(err, reportCreated(cmd.OutOrStdout(), list, flags.json))
@@ -140,6 +149,7 @@ func printCreated(w io.Writer, list []IndexInfo, asJSON bool) error {
 type creation struct {
 	cmd      *cobra.Command
 	from, to layout
+	limits   indexer.Limits
 	flags    indexCreateFlags
 }
 
@@ -237,7 +247,7 @@ func (c *creation) layer(l v1.Descriptor, before []LayerInfo) (LayerInfo, error)
 	var refused *ztoc.Error
 	switch {
 	case errors.As(err, &refused):
-		info.Reason = fmt.Sprintf("%s: as %s, %s", indexer.ReasonMalformed, compression, err)
+		info.Reason = c.limits.Refusal(compression, err)
 		return info, nil
 	case err != nil:
 		return info, err
@@ -265,7 +275,13 @@ func (c *creation) build(l v1.Descriptor, compression ztoc.Compression) (*ztoc.R
 		sum := l.Digest.Verifier()
 		src, right = io.TeeReader(src, sum), func(*ztoc.Result) bool { return sum.Verified() }
 	}
-	r, err := buildFrom(src, c.flags.spanSize, ztoc.Options{Compression: compression})
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	o := c.limits.Options(fi.Size())
+	o.Compression = compression
+	r, err := buildFrom(src, c.flags.spanSize, o)
 	if err != nil {
 		return nil, err
 	}

@@ -9,12 +9,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sociable/sociable/indexer"
 	"github.com/sociable/sociable/web"
 )
 
 // createInStore has the server that owns a store index an image, or does it with
 // what is in a store that none owns.
-func createInStore(cmd *cobra.Command, word string, flags indexCreateFlags) error {
+func createInStore(cmd *cobra.Command, word string, limits indexer.Limits, flags indexCreateFlags) error {
 	_, err := os.Stat(word)
 	switch {
 	case err == nil, strings.HasPrefix(word, "."), strings.HasPrefix(word, "/"):
@@ -33,6 +34,9 @@ func createInStore(cmd *cobra.Command, word string, flags indexCreateFlags) erro
 	}
 	return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
 		doing := map[string]string{web.StepFetch: "fetching ", web.StepIndex: "indexing "}
+		if o, ok := api.(*offline); ok {
+			o.limits = limits
+		}
 		bar, step := progress{}, ""
 		list, err := api.Create(cmd.Context(), q, func(p web.CreateProgress) {
 			if p.Step != step {

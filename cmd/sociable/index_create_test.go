@@ -218,3 +218,33 @@ func TestIndexCreateSHA512(t *testing.T) {
 		})
 	}
 }
+
+// TestIndexCreateLimits: in a layout, too, a layer beyond index.max_* is left out,
+// and it is said which key lets it in.
+func TestIndexCreateLimits(t *testing.T) {
+	config := writeConfig(t, "index: {max_files: 1}\n")
+	for name, tc := range map[string]struct {
+		args []string
+		env  string
+		want string
+	}{
+		"environment": {nil, "1000", "its zTOC is larger than the 1000 B of index.max_ztoc, and than a quarter of the layer: raise index.max_ztoc"},
+		"file":        {[]string{"-c", config}, "", "it holds more than the 1 files of index.max_files: raise that"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tc.env != "" {
+				t.Setenv("SOCIABLE_INDEX_MAX_ZTOC", tc.env)
+			}
+			dir := copyLayout(t, "single")
+			args := append([]string{"index", "create", dir, "--min-layer-size", "0"}, tc.args...)
+			code, out, _ := command(append(args, "--span-size", "8KiB")...)
+			if !strings.Contains(out, "too-large: as gzip, "+tc.want) {
+				t.Errorf("exit %d:\n%s\nwant %q", code, out, tc.want)
+			}
+		})
+	}
+	code, _, errs := command("index", "create", copyLayout(t, "single"), "-c", writeConfig(t, "index: {max_ztoc: 0}\n"))
+	if code != exitUsage || !strings.Contains(errs, "config.yml:1: index.max_ztoc") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/sociable/sociable/indexer"
 	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/storage/bolt"
 	"github.com/sociable/sociable/storage/disk"
@@ -19,9 +20,10 @@ import (
 
 // offline is a store that no server has open.
 type offline struct {
-	dir   string
-	store *storage.Store
-	close func() error
+	dir    string
+	store  *storage.Store
+	close  func() error
+	limits indexer.Limits // of what Create makes; the server's own are not known
 }
 
 // openOffline opens the store itself, waiting at most a second for its lock:
@@ -39,7 +41,7 @@ func openOffline(dataDir string) (adminAPI, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", dataDir, err), meta.Close())
 	}
-	return &offline{dataDir, storage.New(storage.Options{Blobs: blobs, Meta: meta}), meta.Close}, nil
+	return &offline{dir: dataDir, store: storage.New(storage.Options{Blobs: blobs, Meta: meta}), close: meta.Close}, nil
 }
 
 func (o *offline) Indexes(ctx context.Context) ([]IndexInfo, error) { return web.Indexes(ctx, o.store) }

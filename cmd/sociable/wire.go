@@ -69,8 +69,7 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 	ix := indexer.New(indexer.Options{
 		Fetch: fetch, List: lister{l}, Flight: fetch.flight, Bring: fetch.bring, Busy: fetch.busy(cfg.Index.PauseAbove), RetireAfter: cfg.Index.RetireAfter,
 		Store: store.Store, Rules: rules(cfg), Disabled: !cfg.Index.Enabled, Workers: cfg.Index.Workers,
-		MaxUncompressed: int64(cfg.Index.MaxUncompressed), MaxFiles: cfg.Index.MaxFiles, MaxZTOC: int64(cfg.Index.MaxZTOC),
-		Events: ev, SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: log, Registerer: reg,
+		Limits: cfg.Index.limits(), Events: ev, SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: log, Registerer: reg,
 	})
 	acc, err := buildAccess(cfg, l, log, reg)
 	if err != nil {

@@ -14,6 +14,11 @@ import (
 // proxy is set before anything runs.
 type fetcher struct{ *proxy.Proxy }
 
+// limits are what a layer may cost.
+func (c *IndexConfig) limits() indexer.Limits {
+	return indexer.Limits{MaxUncompressed: int64(c.MaxUncompressed), MaxFiles: c.MaxFiles, MaxZTOC: int64(c.MaxZTOC)}
+}
+
 func (f *fetcher) flight(d digest.Digest) (int64, float64, bool) { return f.Flight(d) }
 
 func (f *fetcher) bring(repo oci.Repo, d v1.Descriptor) { f.Bring(repo, d) }

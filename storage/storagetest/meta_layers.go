@@ -24,7 +24,8 @@ func metaLayers(t *testing.T, m storage.Meta) {
 		}
 		want = append(want, row)
 	}
-	other := storage.LayerRow{Digest: dig512("layer"), SpanSize: 4 << 20, State: storage.LayerSkipped, Reason: "too small"}
+	other := storage.LayerRow{Digest: dig512("layer"), SpanSize: 4 << 20, State: storage.LayerSkipped, Reason: "too large",
+		Limits: &storage.Limits{MaxUncompressed: 1 << 40, MaxFiles: 2, MaxZTOC: 3}}
 	update(t, m, func(tx storage.Tx) error {
 		for _, row := range want {
 			if err := tx.PutLayer(row); err != nil {
