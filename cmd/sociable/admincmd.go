@@ -33,7 +33,7 @@ func newAdminTokenCommand() *cobra.Command {
 where that is reachable from other machines. Whoever owns the data folder can
 have one; users have theirs by auth.rules. It opens nothing at the registry.`,
 		Example: `  curl -H "Authorization: Bearer $(sociable admin token)" https://proxy.example:5001/metrics`,
-		Args:    cobra.NoArgs,
+		Args:    atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if ttl < time.Second || ttl > access.MaxTokenTTL {
 				return usageError{fmt.Errorf("--ttl: want 1s to %s", formatDuration(access.MaxTokenTTL)), false}

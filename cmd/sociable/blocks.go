@@ -17,7 +17,7 @@ func newBlocksCommand() *cobra.Command {
 		Short:   "List what is kept out",
 		Long:    `List the digests that purge --block keeps out, with the image and the reason.`,
 		Example: `  sociable blocks --json`,
-		Args:    cobra.NoArgs,
+		Args:    atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
 				list, err := api.Blocks(cmd.Context())

@@ -14,7 +14,7 @@ func newConfigCheckCommand() *cobra.Command {
 variables of the moment, and print each mistake with its line. Without a file
 the environment alone is checked.`,
 		Example: `  sociable config check config.yml`,
-		Args:    cobra.MaximumNArgs(1),
+		Args:    atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			flags, name := configFlags{}, "configuration"
 			if len(args) == 1 {

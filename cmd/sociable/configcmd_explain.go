@@ -34,7 +34,7 @@ for what it does not know, and for signatures, the upstream is asked. Nothing is
 stored.`,
 		Example: `  sociable config explain redis:7
   sociable config explain -c config.yml ghcr.io/acme/app:v1 --json`,
-		Args: cobra.ExactArgs(1),
+		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, _, err := flags.load(cmd)
 			if err != nil {

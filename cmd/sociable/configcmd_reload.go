@@ -24,7 +24,7 @@ with its line, and the exit code is 2. Other keys that changed wait for a restar
 and are named.`,
 		Example: `  sociable config check config.yml && sociable config reload
   kill -HUP $(pidof sociable)`,
-		Args: cobra.NoArgs,
+		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return needServer(cmd.Context(), dataDir, func(ctx context.Context, c *adminClient) error {
 				out, err := c.Reload(ctx)

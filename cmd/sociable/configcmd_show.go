@@ -13,7 +13,7 @@ flags, as YAML: defaults, file, environment and flags together. Secrets are not
 printed.`,
 		Example: `  sociable config show
   sociable config show -c config.yml --origins`,
-		Args: cobra.NoArgs,
+		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, _, err := flags.load(cmd)
 			if err != nil {

@@ -40,7 +40,7 @@ rows are lost as a whole (meta.db), what the blobs are is read from them.
 Exit code 1 says that something was wrong, repaired or not.`,
 		Example: `  sociable fsck
   sociable fsck --repair --rate 100MiB`,
-		Args: cobra.NoArgs,
+		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()

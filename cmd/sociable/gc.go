@@ -40,7 +40,7 @@ in the middle of a push may be told that a blob is missing, and has to push agai
 		Example: `  sociable gc --dry-run
   sociable gc --grace 0s
   sociable gc --json`,
-		Args: cobra.NoArgs,
+		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()

@@ -54,7 +54,7 @@ index; one that has none makes the command fail when the others are through.`,
 		Example: `  sociable index create redis:7 --min-layer-size 1MiB
   sociable index create 'ghcr.io/acme/**:v*'
   skopeo copy docker://redis:7 oci:redis && sociable index create redis --all-platforms -o redis-soci`,
-		Args: cobra.ExactArgs(1),
+		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, _, err := flags.config.load(cmd)
 			if err != nil {
@@ -83,6 +83,9 @@ index; one that has none makes the command fail when the others are through.`,
 }
 
 func createIndexes(cmd *cobra.Command, from layout, limits indexer.Limits, flags indexCreateFlags) error {
+	if flags.spanSize <= 0 {
+		return usageError{error: errors.New("--span-size of an image is at least one byte")}
+	}
 	if _, err := platformNames(flags.platforms); err != nil {
 		return err
 	}

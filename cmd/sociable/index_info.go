@@ -18,7 +18,7 @@ import (
 )
 
 func newIndexInfoCommand() *cobra.Command {
-	var flags storeFlags
+	var flags placeFlags
 	cmd := &cobra.Command{
 		Use:   "info IMAGE|DIGEST|LAYOUT",
 		Short: "Show one image's index, layer by layer",
@@ -27,38 +27,49 @@ is named by its reference, or by the digest of its manifest, of which the first
 characters suffice. Of an OCI layout, all indexes are shown. By the digest of a
 SOCI index, its manifest is printed, as soci index info does.`,
 		Example: `  sociable index info redis:7
-  sociable index info sha256:9f3c1a`,
-		Args: cobra.ExactArgs(1),
+  sociable index info sha256:9f3c1a
+  sociable index info --layout redis-soci sha256:9f3c1a`,
+		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if l, ok := openLayout(args[0]); ok {
-				list, err := l.layoutIndexes()
-				if err != nil {
-					return err
-				}
-				return printCreated(cmd.OutOrStdout(), list, flags.json)
+			l, ok := openLayout(args[0])
+			if !ok || flags.layout != "" {
+				return showIndex(cmd, args[0], &flags)
 			}
-			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
-				x, err := findIndex(cmd.Context(), api, args[0])
-				if err != nil {
-					return err
-				}
-				if x.Index != "" && strings.HasPrefix(x.Index.String(), args[0]) {
-					return printIndexManifest(cmd.OutOrStdout(), flags.dataDir, x.Index)
-				}
-				if flags.json {
-					return printJSON(cmd.OutOrStdout(), x)
-				}
-				return printIndex(cmd.OutOrStdout(), x)
-			})
+			list, err := l.layoutIndexes()
+			if err == nil && len(list) == 0 {
+				err = fmt.Errorf("%s has no SOCI index; sociable index create makes one", args[0])
+			}
+			if err != nil {
+				return err
+			}
+			return printCreated(cmd.OutOrStdout(), list, flags.json)
 		},
 	}
 	flags.register(cmd)
 	return cmd
 }
 
+// showIndex shows the one image, or SOCI index, that word means.
+func showIndex(cmd *cobra.Command, word string, flags *placeFlags) error {
+	from, err := flags.place()
+	if err != nil {
+		return err
+	}
+	x, err := from.index(cmd.Context(), word)
+	switch {
+	case err != nil:
+		return err
+	case x.Index != "" && strings.HasPrefix(x.Index.String(), word):
+		return printIndexManifest(cmd.OutOrStdout(), from, x.Index)
+	case flags.json:
+		return printJSON(cmd.OutOrStdout(), x)
+	}
+	return printIndex(cmd.OutOrStdout(), x)
+}
+
 // printIndexManifest prints a SOCI index manifest, indented.
-func printIndexManifest(w io.Writer, dataDir string, d digest.Digest) error {
-	f, err := place{dataDir: dataDir}.blob(d)
+func printIndexManifest(w io.Writer, from place, d digest.Digest) error {
+	f, err := from.blob(d)
 	if err != nil {
 		return err
 	}
@@ -75,12 +86,30 @@ func printIndexManifest(w io.Writer, dataDir string, d digest.Digest) error {
 	return err
 }
 
-// findIndex finds the one image that word means.
-func findIndex(ctx context.Context, api adminAPI, word string) (IndexInfo, error) {
-	all, err := api.Indexes(ctx)
-	if err != nil {
-		return IndexInfo{}, err
+// index finds the one image that word means.
+func (p place) index(ctx context.Context, word string) (x IndexInfo, err error) {
+	if p.layout != nil {
+		list, err := p.indexes(ctx)
+		if err != nil {
+			return x, err
+		}
+		return oneMeant(list, word)
 	}
+	err = withStore(ctx, p.dataDir, func(api adminAPI) error {
+		list, err := api.Indexes(ctx)
+		if err == nil {
+			x, err = oneMeant(list, word)
+		}
+		if err == nil {
+			x, err = api.Index(ctx, x.Manifest)
+		}
+		return err
+	})
+	return x, err
+}
+
+// oneMeant is the one image that word means.
+func oneMeant(all []IndexInfo, word string) (IndexInfo, error) {
 	matches := matcher(word)
 	list := slices.DeleteFunc(slices.Clone(all), func(x IndexInfo) bool { return !matches(x) })
 	switch len(list) {
@@ -92,11 +121,10 @@ func findIndex(ctx context.Context, api adminAPI, word string) (IndexInfo, error
 		}
 		return IndexInfo{}, noImage(word)
 	case 1:
-		return api.Index(ctx, list[0].Manifest)
-	default:
-		return IndexInfo{}, fmt.Errorf("%q could mean %s or %s, of %d; name it by its digest",
-			word, shortDigest(list[0].Manifest), shortDigest(list[1].Manifest), len(list))
+		return list[0], nil
 	}
+	return IndexInfo{}, fmt.Errorf("%q could mean %s or %s, of %d; name it by its digest",
+		word, shortDigest(list[0].Manifest), shortDigest(list[1].Manifest), len(list))
 }
 
 func noImage(word string) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,45 +17,52 @@ import (
 )
 
 func newIndexListCommand() *cobra.Command {
-	var flags storeFlags
+	var flags placeFlags
 	var filter indexFilter
 	var full, quiet, all bool
 	cmd := &cobra.Command{
-		Use:     "list",
+		Use:     "list [LAYOUT]",
 		Aliases: []string{"ls"},
 		Short:   "List SOCI indexes, or all images and how far they are",
 		Long: `List SOCI indexes, the latest first, in the columns of soci index list. A running
 server is asked; where none runs, its store is read. With --all, and as JSON, it
-is every image that is indexed or about to be, and how far it is.`,
+is every image that is indexed or about to be, and how far it is. Of an OCI
+layout, these are the indexes in it.`,
 		Example: `  sociable index list
   sociable index list --all
-  sociable index list --ref redis:7 --quiet`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
-				list, err := api.Indexes(cmd.Context())
-				if err == nil {
-					list, err = filter.of(list)
+  sociable index list --ref redis:7 --quiet
+  sociable index list redis-soci`,
+		Args: atMost(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				flags.layout = args[0]
+			}
+			from, err := flags.place()
+			if err != nil {
+				return err
+			}
+			list, err := from.indexes(cmd.Context())
+			if err == nil {
+				list, err = filter.of(list)
+			}
+			if err != nil {
+				return err
+			}
+			switch {
+			case flags.json:
+				return printJSON(cmd.OutOrStdout(), append([]IndexInfo{}, list...)) // [] rather than null
+			case all:
+				return printImages(cmd.OutOrStdout(), list, full)
+			}
+			list = slices.DeleteFunc(list, func(x IndexInfo) bool { return x.Index == "" })
+			slices.SortStableFunc(list, func(a, b IndexInfo) int { return b.Created.Compare(a.Created) })
+			if quiet {
+				for _, x := range list {
+					fmt.Fprintln(cmd.OutOrStdout(), x.Index)
 				}
-				if err != nil {
-					return err
-				}
-				switch {
-				case flags.json:
-					return printJSON(cmd.OutOrStdout(), append([]IndexInfo{}, list...)) // [] rather than null
-				case all:
-					return printImages(cmd.OutOrStdout(), list, full)
-				}
-				list = slices.DeleteFunc(list, func(x IndexInfo) bool { return x.Index == "" })
-				slices.SortStableFunc(list, func(a, b IndexInfo) int { return b.Created.Compare(a.Created) })
-				if quiet {
-					for _, x := range list {
-						fmt.Fprintln(cmd.OutOrStdout(), x.Index)
-					}
-					return nil
-				}
-				return printIndexes(cmd.OutOrStdout(), list)
-			})
+				return nil
+			}
+			return printIndexes(cmd.OutOrStdout(), list)
 		},
 	}
 	flags.register(cmd)
@@ -113,8 +121,8 @@ func printIndexes(w io.Writer, list []IndexInfo) error {
 			names = append(names[:i], x.Repository+":"+tag)
 		}
 		for _, name := range names {
-			fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\tv1\t%s ago\t\n", x.Index, x.Size, name, x.Platform,
-				v1.MediaTypeImageManifest, time.Since(x.Created).Round(time.Second))
+			fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t%s ago\t\n", x.Index, x.Size, name, x.Platform,
+				v1.MediaTypeImageManifest, cmp.Or(x.Version, "v1"), time.Since(x.Created).Round(time.Second))
 		}
 	}
 	return t.Flush()

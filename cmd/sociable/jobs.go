@@ -33,7 +33,7 @@ func newJobsListCommand() *cobra.Command {
 		Short: "List what waits to be indexed, fetched or converted",
 		Example: `  sociable jobs list
   sociable jobs list --json`,
-		Args: cobra.NoArgs,
+		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
 				list, err := api.Jobs(cmd.Context())
@@ -72,7 +72,7 @@ func newJobsChangeCommand(name, short, done string, change func(adminAPI, contex
 		Short: short,
 		Example: fmt.Sprintf(`  sociable jobs %[1]s image:docker.io/library/redis:7
   sociable jobs %[1]s --failed`, name),
-		Args: cobra.MaximumNArgs(1),
+		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if failed != (len(args) == 0) {
 				return usageError{errors.New("name one job, as jobs list shows it, or give --failed"), false}
@@ -108,7 +108,7 @@ func newIndexRemoveCommand() *cobra.Command {
 its v2 image is served no more at its tag. They stay readable by digest for
 index.retire_after. It holds until index create asks for one again.`,
 		Example: `  sociable index rm redis:7`,
-		Args:    cobra.ExactArgs(1),
+		Args:    exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
 				x, err := api.WithdrawIndex(cmd.Context(), args[0])

@@ -134,19 +134,25 @@ func (l layout) images(platforms []string, all bool, host v1.Platform) ([]v1.Des
 	if err != nil {
 		return nil, err
 	}
-	if !m.IsIndex() {
-		return []v1.Descriptor{d}, nil
-	}
-	wanted := []v1.Platform{host}
-	if len(platforms) > 0 || all {
-		wanted = nil
-	}
+	var wanted []v1.Platform
 	for _, word := range platforms {
 		p, err := oci.ParsePlatform(word)
 		if err != nil {
 			return nil, err
 		}
 		wanted = append(wanted, p)
+	}
+	if !m.IsIndex() {
+		if d.Platform == nil {
+			d.Platform = l.platformOf(m)
+		}
+		if p := d.Platform; p != nil && len(wanted) > 0 && !slices.ContainsFunc(wanted, func(w v1.Platform) bool { return oci.SamePlatform(*p, w) }) {
+			return nil, fmt.Errorf("%s has no image for %s: its one is for %s", l.dir, oci.PlatformName(wanted[0]), oci.PlatformName(*p))
+		}
+		return []v1.Descriptor{d}, nil
+	}
+	if len(wanted) == 0 {
+		wanted = []v1.Platform{host}
 	}
 	if all {
 		wanted = platformsOf(m.Manifests)

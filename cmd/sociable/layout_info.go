@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -66,7 +67,10 @@ func (l layout) layoutIndexes() ([]IndexInfo, error) {
 			continue
 		}
 		x := IndexInfo{Repository: l.dir, Manifest: f.subject, Index: f.Digest, Size: f.Size, Created: l.made(f.Digest)}
-		for _, p := range []*v1.Platform{image.Platform, f.Platform} {
+		if f.manifest.ArtifactType == oci.MediaTypeSOCIIndexV2 {
+			x.Version = "v2"
+		}
+		for _, p := range []*v1.Platform{image.Platform, f.Platform, l.platformIn(f.subject)} {
 			if p != nil && x.Platform == "" {
 				x.Platform = oci.PlatformName(*p)
 			}
@@ -77,6 +81,33 @@ func (l layout) layoutIndexes() ([]IndexInfo, error) {
 		list = append(list, x)
 	}
 	return list, nil
+}
+
+// platformIn is that of the image whose manifest is d, nil where it is not known.
+func (l layout) platformIn(d digest.Digest) *v1.Platform {
+	m, err := l.manifest(v1.Descriptor{Digest: d})
+	if err != nil {
+		return nil
+	}
+	return l.platformOf(m)
+}
+
+// platformOf is what the config of an image says, nil where it is not known.
+func (l layout) platformOf(m *oci.Manifest) *v1.Platform {
+	if m.Config == nil || m.Config.Digest.Validate() != nil {
+		return nil
+	}
+	f, err := os.Open(l.blob(m.Config.Digest))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	const most = 4 << 20
+	var p v1.Platform
+	if err := json.NewDecoder(io.LimitReader(f, most)).Decode(&p); err != nil || p.OS == "" || p.Architecture == "" || !oci.RealPlatform(&p) {
+		return nil
+	}
+	return &p
 }
 
 // layoutWalk goes through manifests, and those below the image indexes among

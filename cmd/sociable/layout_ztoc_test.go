@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // TestZTOCInLayout: what works on a store works on an OCI layout, too.
@@ -139,5 +142,70 @@ func TestIndexCreatePartly(t *testing.T) {
 	code, out, errs = command("index", "create", "--json", dir, "--all-platforms", "--min-layer-size", "20000")
 	if list := decodeJSON[[]IndexInfo](t, out); code != exitFailed || len(list) != 1 || list[0].Index == "" || !strings.Contains(errs, "is damaged") {
 		t.Errorf("exit %d, %+v, %s", code, list, errs)
+	}
+}
+
+// TestIndexInLayout: index list and info tell of a layout what they tell of a
+// store, in the same words.
+func TestIndexInLayout(t *testing.T) {
+	dir := copyLayout(t, "single")
+	if code, out, errs := command("index", "info", dir); code != exitFailed || out != "" || !strings.Contains(errs, "has no SOCI index; sociable index create makes one") {
+		t.Errorf("without an index: exit %d, %q, %q", code, out, errs)
+	}
+	x := created(t, dir, "--min-layer-size", "20000", "--span-size", "64KiB")[0]
+	if x.Platform != "linux/amd64" {
+		t.Errorf("platform %q", x.Platform)
+	}
+	for _, args := range [][]string{{dir}, {"--layout", dir}, {"--layout", dir + ":v1"}, {dir, "--ref", x.Manifest.String()}, {dir, "-p", "linux/amd64"}} {
+		list := decodeJSON[[]IndexInfo](t, expect(t, append([]string{"index", "list", "--json"}, args...)...))
+		if len(list) != 1 || !reflect.DeepEqual(list[0], x) {
+			t.Errorf("list %v: %+v, want %+v", args, list, x)
+		}
+		lines := strings.Split(expect(t, append([]string{"index", "list"}, args...)...), "\n")
+		if got := strings.Join(strings.Fields(lines[0]), " "); got != "DIGEST SIZE IMAGE REF PLATFORM MEDIA TYPE MANIFEST VERSION CREATED" {
+			t.Errorf("list %v: %q", args, lines)
+		}
+		if got := strings.Fields(lines[1]); len(got) != 8 || got[0] != x.Index.String() || got[3] != "linux/amd64" || got[5] != "v1" {
+			t.Errorf("list %v: %q", args, got)
+		}
+	}
+	if got := expect(t, "index", "list", dir, "-p", "linux/arm64", "-q"); got != "" {
+		t.Errorf("of another platform: %q", got)
+	}
+	if got := expect(t, "index", "list", dir, "--all"); !strings.Contains(got, "3 of 5") {
+		t.Errorf("--all: %q", got)
+	}
+	for _, word := range []string{x.Manifest.String()[:20], x.Manifest.String()} {
+		if got := decodeJSON[IndexInfo](t, expect(t, "index", "info", "--json", "--layout", dir, word)); !reflect.DeepEqual(got, x) {
+			t.Errorf("info %s: %+v", word, got)
+		}
+	}
+	zstd := 0
+	for _, l := range x.Layers {
+		if l.Reason == "zstd" {
+			zstd++
+		}
+	}
+	if out := expect(t, "index", "info", dir); strings.Count(out, " zstd\n") != zstd || zstd == 0 {
+		t.Errorf("%d zstd layers in\n%s", zstd, out)
+	}
+	if m := decodeJSON[v1.Manifest](t, expect(t, "index", "info", "--layout", dir, x.Index.String()[:20])); m.Subject == nil || m.Subject.Digest != x.Manifest {
+		t.Errorf("by the index's digest: %+v", m)
+	}
+	for _, tc := range []struct {
+		args []string
+		want string
+		code int
+	}{
+		{[]string{"list", t.TempDir()}, "is no OCI layout", exitFailed},
+		{[]string{"list", dir, "x"}, "want 1 argument, not 2: sociable index list [LAYOUT]", exitUsage},
+		{[]string{"info", "--layout", dir, "sha256:00"}, "no indexed image is meant by", exitFailed},
+		{[]string{"create", dir, "-p", "linux/arm64"}, "has no image for linux/arm64: its one is for linux/amd64", exitFailed},
+		{[]string{"create", dir, "--span-size", "0"}, "--span-size of an image is at least one byte", exitUsage},
+	} {
+		code, out, errs := command(append([]string{"index"}, tc.args...)...)
+		if code != tc.code || out != "" || !strings.Contains(errs, tc.want) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%v: exit %d, %q, %q; want %d, %q", tc.args, code, out, errs, tc.code, tc.want)
+		}
 	}
 }

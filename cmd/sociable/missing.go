@@ -25,7 +25,7 @@ wanted first. What is a comment there, a blob, belongs to an image that is here 
 part. An image that is imported or warmed is taken off the list.`,
 		Example: `  sociable missing > images.txt     # carry it to where there is a network, then
   sociable export -f images.txt -o bundle.tar`,
-		Args: cobra.NoArgs,
+		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
 				list, err := api.Missing(cmd.Context())

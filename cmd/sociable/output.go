@@ -97,7 +97,9 @@ func (o *output) newFile() error {
 	for range most {
 		to, err := os.Readlink(o.path)
 		if err != nil {
-			_, err = os.Stat(filepath.Dir(o.path))
+			if _, err = os.Stat(filepath.Dir(o.path)); errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("output %s: there is no folder %s", o.name, filepath.Dir(o.path))
+			}
 			return err
 		}
 		if !filepath.IsAbs(to) {

@@ -60,7 +60,7 @@ func TestOutputFile(t *testing.T) {
 		code      int
 	}{
 		{dir, "is a folder", exitFailed},
-		{at("none/x"), "no such file", exitFailed},
+		{at("none/x"), "there is no folder", exitFailed},
 		{"", "name of the output is empty", exitUsage},
 		{at("private/x"), "not a directory", exitFailed},
 	} {

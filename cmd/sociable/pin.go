@@ -21,7 +21,7 @@ of it later. It is the image that the tag leads to now; when the tag has moved,
 pin it again. Nothing is fetched: pull the image to have all of it here.`,
 		Example: `  sociable pin redis:7
   sociable pin ghcr.io/acme/app@sha256:9f3c…`,
-		Args: cobra.ExactArgs(1),
+		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
 				p, err := api.Pin(cmd.Context(), args[0])
@@ -47,7 +47,7 @@ func newUnpinCommand() *cobra.Command {
 		Use:     "unpin IMAGE",
 		Short:   "Let a pinned image be evicted like any other",
 		Example: `  sociable unpin redis:7`,
-		Args:    cobra.ExactArgs(1),
+		Args:    exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
 				p, err := api.Unpin(cmd.Context(), args[0])
@@ -72,7 +72,7 @@ func newPinsCommand() *cobra.Command {
 		Use:     "pins",
 		Short:   "List pinned images",
 		Example: `  sociable pins --json`,
-		Args:    cobra.NoArgs,
+		Args:    atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
 				list, err := api.Pins(cmd.Context())

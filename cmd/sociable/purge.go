@@ -43,7 +43,7 @@ A running server knows which tags are immutable; where none runs, --config does.
 		Example: `  sociable purge redis:7
   sociable purge ghcr.io/acme/app@sha256:9f3c… --block --reason CVE-2026-1234
   sociable purge --unblock ghcr.io/acme/app@sha256:9f3c…`,
-		Args: cobra.ExactArgs(1),
+		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q.Name = args[0]
 			switch {

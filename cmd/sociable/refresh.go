@@ -14,7 +14,7 @@ func newRefreshCommand() *cobra.Command {
 		Long: `Have the next request for a tag ask its upstream where it leads, although it
 was checked a moment ago (tag_ttl). Nothing is fetched before that.`,
 		Example: `  sociable refresh redis:7`,
-		Args:    cobra.ExactArgs(1),
+		Args:    exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
 				tag, err := api.Refresh(cmd.Context(), args[0])

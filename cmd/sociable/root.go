@@ -47,6 +47,33 @@ func subcommandOnly(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("%s has no command %q; it has %s", cmd.CommandPath(), args[0], strings.Join(names, ", "))
 }
 
+// exactly and atMost refuse another number of arguments, and show what is wanted.
+func exactly(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return argumentError(cmd, n, len(args))
+		}
+		return nil
+	}
+}
+
+func atMost(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > n {
+			return argumentError(cmd, n, len(args))
+		}
+		return nil
+	}
+}
+
+func argumentError(cmd *cobra.Command, want, got int) error {
+	plural := "s"
+	if want == 1 {
+		plural = ""
+	}
+	return fmt.Errorf("want %d argument%s, not %d: %s", want, plural, got, cmd.UseLine())
+}
+
 const usageTemplate = `Usage:
   {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{else}}{{.UseLine}}{{end}}
 {{- if .HasExample}}

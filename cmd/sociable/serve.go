@@ -22,7 +22,7 @@ environment variables, these over the file, the file over the defaults.`,
 		Example: `  sociable serve
   sociable serve --upstream mirror=http://127.0.0.1:5005 --data /tmp/try
   sociable serve --config config.yml`,
-		Args: cobra.NoArgs,
+		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, warnings, err := flags.load(cmd)
 			if err != nil {

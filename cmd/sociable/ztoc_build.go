@@ -30,7 +30,7 @@ its size and how many spans it has. A layer that has none is refused with the
 class of the fault and the offset it was met at.`,
 		Example: `  sociable ztoc build layer.tar.gz -o layer.ztoc
   crane blob alpine@sha256:… | sociable ztoc build -`,
-		Args: cobra.ExactArgs(1),
+		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return buildZTOC(cmd, args[0], flags) },
 	}
 	cmd.Flags().SortFlags = false

@@ -26,7 +26,7 @@ an OCI layout finds it there; in a store, whole or in spans.`,
 		Example: `  sociable ztoc get-file layer.ztoc etc/os-release --layer layer.tar.gz
   sociable ztoc get-file sha256:9f3c1a usr/bin/env -o env
   sociable ztoc get-file --layout redis-soci sha256:9f3c1a etc/passwd`,
-		Args: cobra.ExactArgs(2),
+		Args: exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error { return getFile(cmd, args[0], args[1], &flags) },
 	}
 	flags.register(cmd)

@@ -23,7 +23,7 @@ suffice.`,
 		Example: `  sociable ztoc info layer.ztoc | jq '.files[].filename'
   sociable ztoc info sha256:9f3c1a
   sociable ztoc info --layout redis-soci sha256:9f3c1a`,
-		Args: cobra.ExactArgs(1),
+		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			from, err := flags.place()
 			if err != nil {

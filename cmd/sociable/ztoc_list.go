@@ -24,7 +24,7 @@ none runs, its store is read.`,
 		Example: `  sociable ztoc list
   sociable ztoc list --image-ref redis:7 --quiet
   sociable ztoc list redis-soci`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				flags.layout = args[0]

@@ -25,7 +25,7 @@ the first characters suffice.`,
 		Example: `  sociable ztoc verify layer.tar.gz layer.ztoc
   sociable ztoc verify sha256:4f4fb7 sha256:9f3c1a
   sociable ztoc verify --layout redis sha256:4f4fb7 sha256:9f3c1a`,
-		Args: cobra.ExactArgs(2),
+		Args: exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			from, err := flags.place()
 			if err != nil {
