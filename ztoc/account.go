@@ -40,6 +40,7 @@ type spanAccount struct {
 	table       SpanTable
 	size        int64 // bytes so far
 	cuts        []cut // not reached yet
+	every       int64 // bytes of each span, if all are equally long and there are no cuts; else 0
 	open        bool  // a span is under way
 }
 
@@ -50,9 +51,11 @@ func (a *spanAccount) take(p *parcel) {
 		a.layer.Write(buf)
 	}
 	a.cuts = append(a.cuts, p.cuts...)
-	for len(a.cuts) > 0 && a.cuts[0].off < a.size+int64(len(buf)) {
-		c := a.cuts[0]
-		a.cuts = a.cuts[1:]
+	for {
+		c, ok := a.nextCut(a.size + int64(len(buf)))
+		if !ok {
+			break
+		}
 		n := int(c.off - a.size)
 		if a.open {
 			a.span.Write(buf[:n])
@@ -70,6 +73,23 @@ func (a *spanAccount) take(p *parcel) {
 		a.span.Write(buf)
 	}
 	a.size += int64(len(buf))
+}
+
+// nextCut gives the next cut in front of end, once.
+func (a *spanAccount) nextCut(end int64) (c cut, ok bool) {
+	if a.every > 0 {
+		c.off = int64(a.table.Len()) * a.every
+		return c, c.off < end
+	}
+	if len(a.cuts) == 0 {
+		a.cuts = nil // there may have been many
+		return c, false
+	}
+	if a.cuts[0].off >= end {
+		return c, false
+	}
+	c, a.cuts = a.cuts[0], a.cuts[1:]
+	return c, true
 }
 
 func (a *spanAccount) closeSpan() {
@@ -214,8 +234,11 @@ func (a *streamAccount) firstRefused() bool {
 
 // newAccounts makes both. The tar's spill is its own, because it is written
 // beside the decoder's.
-func newAccounts(o Options) (*spanAccount, *streamAccount) {
+func newAccounts(spanSize int64, o Options) (*spanAccount, *streamAccount) {
 	spans := &spanAccount{span: sha256.New()}
+	if o.Compression == Uncompressed {
+		spans.every = spanSize
+	}
 	stream := &streamAccount{tar: newTarWalk(&spill{dir: o.SpillDir}, o), early: o.EarlyRefusal, max: o.MaxUncompressed}
 	// Of an uncompressed layer, both digests are one and the same.
 	if !o.SkipLayerDigest || o.DiffID && o.Compression == Uncompressed {

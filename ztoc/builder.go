@@ -62,8 +62,16 @@ func (b *belt) take() *parcel {
 	if p.buf == nil {
 		p.buf = make([]byte, b.size)
 	}
-	p.cuts, p.marks = p.cuts[:0], p.marks[:0]
+	p.cuts, p.marks = keepSmall(p.cuts), p.marks[:0]
 	return p
+}
+
+// keepSmall empties a list, which goes if it has been a long one.
+func keepSmall(cuts []cut) []cut {
+	if cap(cuts) > maxMarks {
+		return nil
+	}
+	return cuts[:0]
 }
 
 // each gives the parcels to fn until there are no more.
@@ -107,7 +115,7 @@ func NewBuilder(spanSize int64, o Options) (*Builder, error) {
 		compressed: newBelt(inputSize + inflate.SrcSlack),
 		output:     newBelt(inflate.Window + outputSize + inflate.DstSlack),
 	}
-	b.spans, b.stream = newAccounts(b.opt)
+	b.spans, b.stream = newAccounts(spanSize, b.opt)
 	compressed := b.spans.take
 	switch o.Compression {
 	case Gzip:
@@ -241,11 +249,12 @@ func (b *Builder) stop() {
 	close(b.compressed.work)
 	close(b.output.work)
 	b.running.Wait()
+	b.compressed, b.output, b.in = nil, nil, nil // what they hold is not needed any more
 }
 
 func (b *Builder) free() {
 	_ = b.spill.close() // nothing in it is wanted
-	_ = b.stream.tar.entries.spill.close()
+	_ = b.stream.tar.entries.close()
 }
 
 // result makes the zTOC.
@@ -258,13 +267,12 @@ func (b *Builder) result() (*Result, error) {
 	c := contents{
 		compressedSize: table.size, archiveSize: tar.archive, compression: b.opt.Compression,
 		entries: tar.entries, numEntries: tar.count,
-		table: table, zinfo: zinfo, zinfoSize: n,
+		table: table, zinfo: zinfo, zinfoSize: n, links: newLinksBack(),
 	}
 	parts, size, err := c.marshal(b.spill, b.opt.MaxSize)
 	if err != nil {
 		return nil, err
 	}
-	_ = tar.entries.spill.close() // it has been read
 	r := &Result{
 		Size:      size,
 		LayerSize: table.size, ArchiveSize: tar.archive, UncompressedSize: b.stream.size,
@@ -280,9 +288,10 @@ func (b *Builder) result() (*Result, error) {
 	case b.opt.DiffID:
 		r.DiffID = digest.NewDigest(digest.SHA256, b.spans.layer)
 	}
-	if r.ClientVerdict, err = b.verdict(&c.links, parts, size); err != nil {
+	if r.ClientVerdict, err = b.verdict(c.links, parts, size); err != nil {
 		return nil, err
 	}
+	_ = tar.entries.close() // it has been read
 	h := digest.SHA256.Digester()
 	if _, err := b.spill.writeTo(h.Hash(), parts); err != nil {
 		return nil, err
@@ -300,7 +309,7 @@ func (b *Builder) verdict(links *linksBack, parts []extent, size int64) (reject,
 	if reject != nil {
 		return reject, nil
 	}
-	err = links.verdict(b.spill.reader(parts), size)
+	err = links.verdict(tar.entries, b.spill.reader(parts), size)
 	if dead := new(RejectError); errors.As(err, &dead) {
 		return dead, nil
 	}

@@ -119,7 +119,7 @@ func (c *gzipCodec) checkpoint() error {
 // cuts implements codec.
 func (c *gzipCodec) cuts(to []cut) []cut {
 	to = append(to, c.found...)
-	c.found = c.found[:0]
+	c.found = keepSmall(c.found)
 	return to
 }
 
@@ -128,7 +128,7 @@ func (c *gzipCodec) close() {
 	if c.out != nil {
 		c.out.n = c.g.W
 		c.b.output.work <- c.out
-		c.out = nil
+		c.out, c.g.Src, c.g.Dst = nil, nil, nil
 	}
 }
 

@@ -39,46 +39,28 @@ type Record struct{ Key, Value string }
 // entryTypes numbers the types for a tape.
 var entryTypes = [...]string{TypeReg, TypeDir, TypeSymlink, TypeHardlink, TypeChar, TypeBlock, TypeFifo}
 
-// appendBytes appends s with its length in front.
-func appendBytes(p, s []byte) []byte {
-	p = binary.AppendUvarint(p, uint64(len(s)))
-	return append(p, s...)
-}
-
-// rawEntry is an entry read back from a tape. Its strings are bytes of the
-// tape, so that reading makes nothing.
+// rawEntry is what stands first of an entry on a tape that is read backward.
+// Behind it come its texts: name, link, owner, group, then of each PAX record
+// the key and the value.
 type rawEntry struct {
 	kind uint8
 	num  [9]int64 // offset, size, mode, uid, gid, sec, nsec, devmajor, devminor
-	str  [4][]byte
-	pax  [][2][]byte
+	pax  int      // number of records
 }
 
-// decode reads what tarWalk.appendEntry wrote.
-func (e *rawEntry) decode(p []byte) {
+// read reads what tarWalk.keepEntry wrote last.
+func (e *rawEntry) read(r *tapeReader) {
+	p := r.text()
+	if len(p) == 0 {
+		return // r has failed
+	}
 	e.kind, p = p[0], p[1:]
 	for i := range e.num {
 		v, n := binary.Varint(p)
 		e.num[i], p = v, p[n:]
 	}
-	for i := range e.str {
-		e.str[i], p = takeString(p)
-	}
-	count, n := binary.Uvarint(p)
-	p = p[n:]
-	e.pax = e.pax[:0]
-	for range count {
-		var r [2][]byte
-		r[0], p = takeString(p)
-		r[1], p = takeString(p)
-		e.pax = append(e.pax, r)
-	}
-}
-
-func takeString(p []byte) (s, rest []byte) {
-	size, n := binary.Uvarint(p)
-	end := n + int(size)
-	return p[n:end], p[end:]
+	n, _ := binary.Varint(p)
+	e.pax = int(n)
 }
 
 // hasModTime says that appendModTime has a text for the time.

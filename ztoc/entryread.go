@@ -29,7 +29,7 @@ func (er *entryReader) table(i int64) table {
 	if er.f.err == nil {
 		er.f.err = er.refs.err
 	}
-	if off < er.last {
+	if off <= er.last {
 		er.f.invalid("entry %d is out of order", i)
 	}
 	if er.f.err != nil {

@@ -4,7 +4,7 @@ import "encoding/binary"
 
 const (
 	fbChunk  = 64 << 10
-	fbMemory = 16 // chunks that are kept in memory; the rest is spilled
+	fbMemory = 8 // chunks that are kept in memory; the rest is spilled
 )
 
 // fbWriter writes a FlatBuffers buffer as the FlatBuffers builder for Go does:

@@ -1,92 +1,123 @@
 package ztoc
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
-	"path"
-	"slices"
 )
 
 // maxTargets bounds the targets of hard links that are looked for at once: they
-// take 8 MiB then.
-const maxTargets = 3<<18 - 1
+// take 2 MiB then.
+const maxTargets = 3<<16 - 1
 
 // linksBack finds hard links to files that are not in front of them, while
 // entries come last one first: it keeps the targets for which there is no file
-// yet, as hashes of their clean names.
+// yet, as hashes of their clean names. Where these are too many, it leaves those
+// with the higher hashes for another time.
 type linksBack struct {
 	want hashSet
-	hash maphash.Hash
+	from uint64 // hashes that this time is about
+	to   uint64 // inclusive
+	most int    // targets at once
+	pathHash
 }
 
-// entry notes an entry, and its target if it is a hard link.
-func (l *linksBack) entry(e *rawEntry) error {
-	isLink := entryTypes[e.kind] == TypeHardlink
-	if l.want.n == 0 && !isLink {
-		return nil
+// newLinksBack begins with all hashes.
+func newLinksBack() *linksBack { return &linksBack{to: 1<<64 - 1, most: maxTargets} }
+
+// name notes the name of an entry.
+func (l *linksBack) name(name []byte) {
+	if l.want.n == 0 {
+		return
 	}
-	for h := range prefixes(&l.hash, cleanEntry(e.str[0])) {
+	for h := range l.prefixes(name) {
 		l.want.remove(h)
 	}
-	if !isLink {
-		return nil
+}
+
+// target notes, after its name, what an entry links to.
+func (l *linksBack) target(e *rawEntry, link []byte) {
+	if entryTypes[e.kind] != TypeHardlink {
+		return
 	}
-	if target := cleanEntry(e.str[1]); len(target) > 0 {
-		l.want.add(sumOf(&l.hash, target))
+	if h, ok := l.sum(link); ok && h >= l.from && h <= l.to {
+		l.want.add(h)
 	}
-	if l.want.n > maxTargets {
-		return refuse(ClassLimit, e.num[0], fmt.Errorf("hard links to %d files: %w", l.want.n, ErrTooLarge))
+	for l.want.n > l.most {
+		l.to = l.from + (l.to-l.from)/2
+		l.want.keep(l.to)
 	}
-	return nil
+}
+
+// next begins anew, with the hashes that were left. It reports whether there are
+// any.
+func (l *linksBack) next() bool {
+	if l.to == 1<<64-1 {
+		return false
+	}
+	l.from, l.to = l.to+1, 1<<64-1
+	l.want.clear()
+	return true
 }
 
 // verdict is a *RejectError for the first link that leads nowhere, nil if there
-// is none. z is the zTOC of the entries.
-func (l *linksBack) verdict(z io.ReaderAt, size int64) error {
-	if l.want.n == 0 {
-		return nil
+// is none. What came last one first were the entries on the tape; z is their
+// zTOC.
+func (l *linksBack) verdict(entries *tape, z io.ReaderAt, size int64) error {
+	first := int64(1<<63 - 1)
+	var dead error
+	for {
+		if l.want.n > 0 {
+			i, err := l.firstDead(z, size, first)
+			if i < 0 {
+				return err
+			}
+			if i < first {
+				first, dead = i, err
+			}
+		}
+		if !l.next() {
+			return dead
+		}
+		r := entries.backward()
+		var e rawEntry
+		for r.more() {
+			e.read(r)
+			l.name(r.text())
+			l.target(&e, r.text())
+			for range 2 + 2*e.pax {
+				r.text()
+			}
+		}
+		if r.err != nil {
+			return r.err
+		}
 	}
+}
+
+// firstDead gives the first of all links to what is wanted, and its number, which
+// is limit where it is not below; -1 says that the error is another.
+func (l *linksBack) firstDead(z io.ReaderAt, size, limit int64) (int64, error) {
 	parsed, err := Parse(z, size)
 	if err != nil {
-		return err
+		return -1, err
 	}
+	var i int64
 	for e, err := range parsed.Entries() {
 		if err != nil {
-			return err
+			return -1, err
 		}
-		if e.Type == TypeHardlink && l.want.has(sumOf(&l.hash, cleanEntry([]byte(e.Linkname)))) {
-			return deadLink(e.Name, e.Linkname)
+		if i == limit {
+			return limit, nil
 		}
-	}
-	return errors.New("a hard link is not in its own ztoc")
-}
-
-// prefixes gives the hashes of a clean name and of the directories that lead to
-// it, in one go over the name.
-func prefixes(h *maphash.Hash, name []byte) func(func(uint64) bool) {
-	return func(yield func(uint64) bool) {
-		h.Reset()
-		for len(name) > 0 {
-			n := len(name)
-			if i := bytes.IndexByte(name[1:], '/'); i >= 0 {
-				n = i + 1
-			}
-			_, _ = h.Write(name[:n]) // never fails
-			name = name[n:]
-			if !yield(h.Sum64()) {
-				return
+		if e.Type == TypeHardlink {
+			if h, ok := l.sum([]byte(e.Linkname)); ok && l.want.has(h) {
+				return i, deadLink(e.Name, e.Linkname)
 			}
 		}
+		i++
 	}
-}
-
-func sumOf(h *maphash.Hash, name []byte) uint64 {
-	h.Reset()
-	_, _ = h.Write(name) // never fails
-	return h.Sum64()
+	return -1, errors.New("a hard link is not in its own ztoc")
 }
 
 // hashSet is a set of hashes, 8 bytes a slot: a value lies in the first slot
@@ -127,6 +158,23 @@ func (s *hashSet) add(v uint64) {
 	}
 }
 
+// clear removes all values.
+func (s *hashSet) clear() {
+	clear(s.slots)
+	s.n = 0
+}
+
+// keep removes the values above most.
+func (s *hashSet) keep(most uint64) {
+	for i := 0; i < len(s.slots); {
+		if s.slots[i] > most {
+			s.remove(s.slots[i]) // what comes here instead is looked at, too
+		} else {
+			i++
+		}
+	}
+}
+
 // remove frees a value's slot, and moves those behind it that want to be nearer
 // to their own.
 func (s *hashSet) remove(v uint64) {
@@ -152,17 +200,19 @@ func (s *hashSet) remove(v uint64) {
 // file yet: an entry of that name, or one inside a directory of that name.
 type linkTargets struct {
 	seen map[uint64]bool
-	hash maphash.Hash
+	pathHash
 }
 
 // want notes the target of a link.
 func (l *linkTargets) want(link string) {
-	l.seen[sumOf(&l.hash, cleanEntry([]byte(link)))] = false
+	if h, ok := l.sum([]byte(link)); ok {
+		l.seen[h] = false
+	}
 }
 
 // entry notes an entry.
 func (l *linkTargets) entry(name string) {
-	for h := range prefixes(&l.hash, cleanEntry([]byte(name))) {
+	for h := range l.prefixes([]byte(name)) {
 		if there, ok := l.seen[h]; ok && !there {
 			l.seen[h] = true
 		}
@@ -171,95 +221,12 @@ func (l *linkTargets) entry(name string) {
 
 // check says whether a link leads to a file seen before it.
 func (l *linkTargets) check(name, link string) error {
-	target := cleanEntry([]byte(link))
-	if len(target) == 0 || l.seen[sumOf(&l.hash, target)] {
-		return nil
+	if h, ok := l.sum([]byte(link)); ok && !l.seen[h] {
+		return deadLink(name, link)
 	}
-	return deadLink(name, link)
+	return nil
 }
 
 func deadLink(name, link string) *RejectError {
 	return &RejectError{RejectHardlink, fmt.Sprintf("%q links to %q, which is not in front of it", name, link)}
-}
-
-// cleanEntry is the path that an entry has in an unpacked layer, without a
-// slash at either end. Names that are nearly clean, as most are, are not copied.
-func cleanEntry(name []byte) []byte {
-	name = bytes.TrimPrefix(name, []byte("./"))
-	name = bytes.TrimSuffix(name, []byte("/"))
-	if len(name) > 0 && name[0] != '/' && name[0] != '.' && !bytes.Contains(name, []byte("//")) && !bytes.Contains(name, []byte("/.")) {
-		return name
-	}
-	return []byte(cleanPath(string(name)))
-}
-
-// cleanPath is cleanEntry for strings.
-func cleanPath(name string) string {
-	if name = path.Clean("/" + name); name == "/" {
-		return ""
-	}
-	return name[1:]
-}
-
-// positions are numbers that are read back in the order in which they were
-// added.
-type positions struct {
-	spill *spill
-	full  []extent
-	inMem int
-	cur   []byte
-	buf   []byte // of the extent that is read
-}
-
-const (
-	positionsChunk  = 64 << 10
-	positionsMemory = 16 // chunks that are kept in memory; the rest is spilled
-)
-
-func (p *positions) add(v uint32) error {
-	if len(p.cur)+4 > cap(p.cur) {
-		if err := p.flush(); err != nil {
-			return err
-		}
-	}
-	p.cur = append(p.cur, byte(v), byte(v>>8), byte(v>>16), byte(v>>24))
-	return nil
-}
-
-func (p *positions) flush() error {
-	e := extent{mem: p.cur, n: int64(len(p.cur))}
-	switch {
-	case len(p.cur) == 0:
-		p.cur = make([]byte, 0, positionsChunk)
-		return nil
-	case p.inMem < positionsMemory:
-		p.inMem++
-		p.cur = make([]byte, 0, positionsChunk)
-	default:
-		var err error
-		if e, err = p.spill.add(p.cur); err != nil {
-			return err
-		}
-		p.cur = p.cur[:0]
-	}
-	p.full = append(p.full, e)
-	return nil
-}
-
-// next gives the number that was added first of those that are left.
-func (p *positions) next() (uint32, error) {
-	for len(p.buf) == 0 {
-		if len(p.full) == 0 {
-			p.buf, p.cur = p.cur, nil
-			continue
-		}
-		var err error
-		if p.buf, err = p.spill.bytes(p.full[0], nil); err != nil {
-			return 0, err
-		}
-		p.full = slices.Delete(p.full, 0, 1)
-	}
-	v := uint32(p.buf[0]) | uint32(p.buf[1])<<8 | uint32(p.buf[2])<<16 | uint32(p.buf[3])<<24
-	p.buf = p.buf[4:]
-	return v, nil
 }

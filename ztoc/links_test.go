@@ -3,7 +3,6 @@ package ztoc
 import (
 	"archive/tar"
 	"bytes"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -86,17 +85,39 @@ func TestDeepNames(t *testing.T) {
 	}
 }
 
-// TestTooManyTargets is refused, and not looked for in memory without bound.
-func TestTooManyTargets(t *testing.T) {
-	var l linksBack
-	e := rawEntry{kind: 3}
-	var err error
-	for i := 0; err == nil && i <= maxTargets; i++ {
-		e.str[0], e.str[1] = []byte("name"), fmt.Append(nil, i)
-		err = l.entry(&e)
-	}
-	var refused *Error
-	if !errors.As(err, &refused) || refused.Class != ClassLimit || len(l.want.slots) != 1<<20 {
-		t.Errorf("%d slots, %v", len(l.want.slots), err)
+// TestManyTargets looks for them a part at a time, and finds what is found when
+// they are looked for at once.
+func TestManyTargets(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	for round := range 60 {
+		dead := round % 3
+		var hs []tar.Header
+		for i := range 300 {
+			h := tar.Header{Name: fmt.Sprintf("d%d/%d", i%3, i)}
+			if i > 0 && r.IntN(3) > 0 {
+				k := r.IntN(i)
+				h.Typeflag, h.Linkname = tar.TypeLink, fmt.Sprintf("./d%d/%d", k%3, k)
+			}
+			hs = append(hs, h)
+		}
+		for range dead {
+			k := 1 + r.IntN(299)
+			hs[k].Typeflag, hs[k].Linkname = tar.TypeLink, fmt.Sprintf("d%d/%d", (k+1)%3, k+1+r.IntN(3))
+		}
+		b := tarball(t, hs...)
+		tape := tape{spill: &spill{}}
+		walk := tarWalk{entries: &tape, maxEntries: 1000, maxBytes: 1 << 20}
+		walk.feed(b.plain(t, Gzip))
+		l := newLinksBack()
+		l.most = 1 + r.IntN(40)
+		l.to = 0 // nothing, so that all is left for another time
+		got := fmt.Sprint(l.verdict(&tape, bytes.NewReader(b.ztoc), int64(len(b.ztoc))))
+		want := fmt.Sprint(b.result.ClientVerdict)
+		if again := fmt.Sprint(parsed(t, b.ztoc).CheckClient()); got != want || again != want {
+			t.Fatalf("at most %d at once:\ngot  %s\nwant %s\nand  %s", l.most, got, want, again)
+		}
+		if len(l.want.slots) > 128 {
+			t.Errorf("%d slots for %d targets at once", len(l.want.slots), l.most)
+		}
 	}
 }

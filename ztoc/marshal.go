@@ -3,6 +3,7 @@ package ztoc
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
 )
 
 // contents is all that goes into a zTOC.
@@ -15,7 +16,7 @@ type contents struct {
 	table          SpanTable
 	zinfo          []extent // the vector "checkpoints"
 	zinfoSize      int64
-	links          linksBack // filled by marshal
+	links          *linksBack // what marshal has learnt of hard links
 }
 
 // marshal gives the zTOC's parts in order, and their length. What is written
@@ -85,23 +86,26 @@ func (c *contents) writeDigests(w *fbWriter) int64 {
 // from the last to the first.
 func (c *contents) writeEntries(w *fbWriter, maxSize int64) (int64, error) {
 	at := positions{spill: w.spill}
-	ew := entryWriter{w: w}
-	err := c.entries.backward(func(p []byte) error {
-		ew.entry.decode(p)
-		if err := c.links.entry(&ew.entry); err != nil {
-			return err
+	ew := entryWriter{w: w, from: c.entries.backward(), links: c.links}
+	for ew.from.more() {
+		p := ew.write()
+		if w.err == nil {
+			w.err = ew.from.err
 		}
-		if err := at.add(uint32(ew.write())); err != nil {
-			return err
+		if w.err == nil {
+			w.err = at.add(uint32(p))
+		}
+		if w.err != nil {
+			return 0, w.err
 		}
 		if w.n > maxSize {
-			return refuse(ClassLimit, ew.entry.num[0], fmt.Errorf("ztoc: %w", ErrTooLarge))
+			return 0, refuse(ClassLimit, ew.entry.num[0], fmt.Errorf("ztoc: %w", ErrTooLarge))
 		}
-		return w.err
-	})
-	if err != nil {
+	}
+	if err := ew.from.err; err != nil {
 		return 0, err
 	}
+	var err error
 	v := w.vector(c.numEntries, func(int) int64 {
 		p, e := at.next()
 		if err == nil {
@@ -112,24 +116,32 @@ func (c *contents) writeEntries(w *fbWriter, maxSize int64) (int64, error) {
 	return v, err
 }
 
-// entryWriter writes entries. It keeps what one needs for the next.
+// entryWriter writes entries as it reads them. It keeps what one needs for the
+// next.
 type entryWriter struct {
 	w     *fbWriter
+	from  *tapeReader
+	links *linksBack
 	entry rawEntry
 	time  []byte
-	pax   []int64
+	pax   []uint32
 }
 
-// write writes the entry and gives the position of its table.
+// write writes an entry and gives the position of its table.
 func (ew *entryWriter) write() int64 {
-	w, e := ew.w, &ew.entry
+	w, e, from := ew.w, &ew.entry, ew.from
+	e.read(from)
 	ew.time = appendModTime(ew.time[:0], e.num[5], e.num[6])
 
-	name := w.bytes(e.str[0])
+	text := from.text()
+	ew.links.name(text)
+	name := w.bytes(text)
 	kind := w.text(entryTypes[e.kind])
-	link := w.bytes(e.str[1])
-	uname := w.bytes(e.str[2])
-	gname := w.bytes(e.str[3])
+	text = from.text()
+	ew.links.target(e, text)
+	link := w.bytes(text)
+	uname := w.bytes(from.text())
+	gname := w.bytes(from.text())
 	mtime := w.bytes(ew.time)
 	xattrs := ew.writePAX()
 
@@ -154,16 +166,16 @@ func (ew *entryWriter) write() int64 {
 // writePAX writes the entry's PAX records and the vector of them.
 func (ew *entryWriter) writePAX() int64 {
 	w := ew.w
-	ew.pax = ew.pax[:0]
-	for _, r := range ew.entry.pax {
-		key := w.bytes(r[0])
-		value := w.bytes(r[1])
+	ew.pax = slices.Grow(ew.pax[:0], ew.entry.pax)
+	for range ew.entry.pax {
+		key := w.bytes(ew.from.text())
+		value := w.bytes(ew.from.text())
 		w.begin()
 		w.ref(0, key)
 		w.ref(1, value)
-		ew.pax = append(ew.pax, w.finishTable())
+		ew.pax = append(ew.pax, uint32(w.finishTable()))
 	}
-	return w.vector(len(ew.pax), func(i int) int64 { return ew.pax[i] })
+	return w.vector(len(ew.pax), func(i int) int64 { return int64(ew.pax[i]) })
 }
 
 // plainZinfo is the vector "checkpoints" of an uncompressed layer: a FlatBuffers

@@ -37,14 +37,14 @@ type tarWalk struct {
 	// What special headers have said for the entry to come.
 	flag               byte   // of the one being read
 	special            []byte // its content
-	pax                []byte // that records' bytes are in
-	records            []paxRecord
+	pax                paxRecords
 	longName, longLink []byte
-	sparse             []sparseSpan
+	sparse             sparseCheck
 	sparseRead         int64 // bytes of sparse map so far, with the next block
 	lines, wanted      int   // of a sparse map in front of the data; 1 is not known yet
 
 	entries    *tape
+	fixed      []byte // for the next entry
 	count      int
 	unreadable int // files that clients take, but cannot open
 	maxEntries int
@@ -112,6 +112,7 @@ func (t *tarWalk) finish(err error) error {
 // end ends the walk.
 func (t *tarWalk) end(err error) {
 	t.over, t.err, t.archive = true, err, t.pos
+	t.special, t.pax, t.longName, t.longLink = nil, paxRecords{}, nil, nil
 }
 
 // refuse ends the walk with a fault of the archive.
@@ -156,10 +157,7 @@ func (t *tarWalk) block(b []byte) {
 	case inOldMap:
 		t.oldMap(b)
 	case inMap:
-		t.special = append(t.special, b...)
-		t.lines += bytes.Count(b, []byte("\n"))
-		t.left -= tarBlock
-		t.readMap()
+		t.mapBlock(b)
 	}
 }
 
@@ -192,6 +190,9 @@ func (t *tarWalk) header(b []byte) {
 			return
 		}
 		t.flag, t.special = h.flag, t.special[:0]
+		if int64(cap(t.special)) < h.size {
+			t.special = make([]byte, 0, h.size)
+		}
 		t.content(inSpecial, h.size)
 	default:
 		t.entry(format)
@@ -206,13 +207,13 @@ func headerOnly(flag byte) bool { return flag >= '1' && flag <= '6' }
 func (t *tarWalk) endSpecial() bool {
 	switch t.flag {
 	case 'L':
-		t.longName = append(t.longName[:0], cstring(t.special)...)
+		t.longName, t.special = cstring(t.special), t.longName
 	case 'K':
-		t.longLink = append(t.longLink[:0], cstring(t.special)...)
+		t.longLink, t.special = cstring(t.special), t.longLink
 	default:
-		t.pax, t.special = t.special, t.pax
-		var ok bool
-		if t.records, ok = parsePAX(t.pax, t.records); !ok {
+		content := t.special
+		t.special = t.pax.buf
+		if !t.pax.parse(content) {
 			t.refuse("tar: malformed extended header")
 			return false
 		}
@@ -231,7 +232,7 @@ func (t *tarWalk) badType(flag byte) {
 // entry takes the header of an entry, with all that was said of it.
 func (t *tarWalk) entry(format tarFormat) {
 	h := &t.hdr
-	if !h.apply(t.records) {
+	if !h.apply(&t.pax) {
 		t.refuse("tar: bad value in an extended header")
 		return
 	}
@@ -259,95 +260,16 @@ func (t *tarWalk) entry(format tarFormat) {
 		t.beginOldMap(format)
 		return
 	}
-	form := sparseFormOf(t.records)
-	if form == notSparse {
-		t.keep()
-		return
-	}
-	if !h.applySparse(t.records) {
-		t.refuse("tar: size of a sparse file")
-		return
-	}
-	if form == mapInFront {
-		t.special, t.state, t.sparseRead, t.lines, t.wanted = t.special[:0], inMap, 0, 0, 1
-		t.readMap()
-		return
-	}
-	spans, ok := parseSparse(t.records)
-	t.endMap(spans, ok)
-}
-
-// readMap reads the map in front of a sparse file's data, when all of its lines
-// are there. The first says how many pairs of lines follow.
-func (t *tarWalk) readMap() {
-	if t.wanted == 1 && t.lines > 0 {
-		first, _, _ := bytes.Cut(t.special, []byte("\n"))
-		n, ok := parseDecimal(first)
-		if !ok || n < 0 || n > maxSpecial {
-			t.endMap(nil, false)
-			return
-		}
-		t.wanted = 1 + 2*int(n)
-	}
-	if t.lines >= t.wanted {
-		t.endMap(pairs(bytes.SplitN(t.special, []byte("\n"), t.wanted+1)[1:t.wanted]))
-		return
-	}
-	if t.sparseRead += tarBlock; t.sparseRead > maxSpecial || t.left < tarBlock {
-		t.endMap(nil, false)
-	}
-}
-
-// endMap checks a sparse file's map and keeps the file.
-func (t *tarWalk) endMap(spans []sparseSpan, ok bool) {
-	if !ok || headerOnly(t.hdr.flag) || !validSparse(spans, t.hdr.size) {
-		t.refuse("tar: bad map of a sparse file")
-		return
-	}
-	t.unreadable++
-	t.keep()
-}
-
-// beginOldMap reads the map of an old GNU sparse file: the entry has no place
-// in a zTOC, but a malformed one is another fault.
-func (t *tarWalk) beginOldMap(format tarFormat) {
-	size, ok := parseNumeric(t.blk[483:495])
-	if format != tarGNU || !ok {
-		t.refuse("tar: bad header of a sparse file")
-		return
-	}
-	t.hdr.size, t.sparse, t.sparseRead = size, t.sparse[:0], 0
-	t.oldMap(t.blk[386:483])
-}
-
-// oldMap reads pairs of offset and size, and the byte behind them that says
-// whether another block of them follows.
-func (t *tarWalk) oldMap(b []byte) {
-	if t.sparseRead += int64(len(b)); t.sparseRead >= maxSpecial {
-		t.refuse("tar: map of a sparse file too long")
-		return
-	}
-	n := len(b) / 24
-	for i := range n {
-		off, size := b[24*i:][:12], b[24*i+12:][:12]
-		if off[0] == 0 {
-			break
-		}
-		o, ok1 := parseNumeric(off)
-		s, ok2 := parseNumeric(size)
-		if !ok1 || !ok2 {
-			t.refuse("tar: bad map of a sparse file")
-			return
-		}
-		t.sparse = append(t.sparse, sparseSpan{o, s})
-	}
+	form := t.pax.sparseForm()
 	switch {
-	case b[24*n] > 0:
-		t.state = inOldMap
-	case !validSparse(t.sparse, t.hdr.size):
-		t.refuse("tar: bad map of a sparse file")
+	case form == notSparse:
+		t.keep()
+	case !h.applySparse(&t.pax):
+		t.refuse("tar: size of a sparse file")
+	case form == mapInFront:
+		t.beginMap()
 	default:
-		t.badType('S')
+		t.endMap(parseSparse(&t.pax, h.size))
 	}
 }
 
@@ -361,43 +283,42 @@ func (t *tarWalk) keep() {
 		t.badType(h.flag)
 		return
 	}
-	n := 128 + len(h.name) + len(h.link) + len(h.uname) + len(h.gname)
-	for _, r := range t.records {
-		n += 10 + len(r.key) + len(r.value)
-	}
-	if err := t.entries.add(n, t.appendEntry); err != nil {
-		t.end(err)
+	if t.keepEntry(); t.entries.err != nil {
+		t.end(t.entries.err)
 		return
 	}
 	t.reject.entry(t.pos, h.size, h.flag == '0')
 	if !readable(h) {
 		t.unreadable++
 	}
-	t.records, t.longName, t.longLink = t.records[:0], t.longName[:0], t.longLink[:0]
-	if t.count++; t.count > t.maxEntries || t.entries.bytes > t.maxBytes {
+	t.pax.clear()
+	t.longName, t.longLink = t.longName[:0], t.longLink[:0]
+	if t.count++; t.count > t.maxEntries || t.entries.size() > t.maxBytes {
 		t.end(refuse(ClassLimit, t.pos, fmt.Errorf("table of contents of %d files: %w", t.count, ErrTooLarge)))
 		return
 	}
 	t.content(inData, t.left)
 }
 
-// appendEntry appends the entry in the form that rawEntry.decode reads.
-func (t *tarWalk) appendEntry(p []byte) []byte {
+// keepEntry writes the entry to the tape, so that reading it backward gives what
+// rawEntry.read expects.
+func (t *tarWalk) keepEntry() {
 	h := &t.hdr
-	p = append(p, kinds[h.flag-'0'])
+	for i := len(t.pax.list) - 1; i >= 0; i-- {
+		t.entries.text(t.pax.value(i))
+		t.entries.text(t.pax.key(i))
+	}
+	for _, s := range [...][]byte{h.gname, h.uname, h.link, h.name} {
+		t.entries.text(s)
+	}
+	p := append(t.fixed[:0], kinds[h.flag-'0'])
 	for _, v := range [...]int64{
-		t.pos, h.size, h.mode, int64(uint32(h.uid)), int64(uint32(h.gid)), h.sec, h.nsec, h.devMajor, h.devMinor,
+		t.pos, h.size, h.mode, int64(uint32(h.uid)), int64(uint32(h.gid)), h.sec, h.nsec, h.devMajor, h.devMinor, int64(len(t.pax.list)),
 	} {
 		p = binary.AppendVarint(p, v)
 	}
-	for _, s := range [...][]byte{h.name, h.link, h.uname, h.gname} {
-		p = appendBytes(p, s)
-	}
-	p = binary.AppendUvarint(p, uint64(len(t.records)))
-	for _, r := range t.records {
-		p = appendBytes(appendBytes(p, r.key), r.value)
-	}
-	return p
+	t.fixed = p
+	t.entries.text(p)
 }
 
 // readable says that clients can open the file: they compare what the tar says

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -75,27 +76,29 @@ func walk(data []byte, chunk int) (w walked, err error) {
 	} else {
 		w.Archive = t.archive
 	}
-	err = t.entries.backward(func(p []byte) error {
-		var raw rawEntry
-		raw.decode(p)
-		w.Entries = append(w.Entries, raw.entry())
-		return nil
-	})
-	for i, j := 0, len(w.Entries)-1; i < j; i, j = i+1, j-1 {
-		w.Entries[i], w.Entries[j] = w.Entries[j], w.Entries[i]
+	r := t.entries.backward()
+	for r.more() {
+		w.Entries = append(w.Entries, readEntry(r))
 	}
-	return w, err
+	slices.Reverse(w.Entries)
+	return w, r.err
 }
 
-// entry is the entry as Parse gives it.
-func (e *rawEntry) entry() Entry {
+// readEntry reads an entry off a tape, as Parse gives it.
+func readEntry(r *tapeReader) Entry {
+	var e rawEntry
+	e.read(r)
 	x := Entry{
-		Name: string(e.str[0]), Type: entryTypes[e.kind], Offset: e.num[0], Size: e.num[1], Linkname: string(e.str[1]),
-		Mode: e.num[2], UID: uint32(e.num[3]), GID: uint32(e.num[4]), Uname: string(e.str[2]), Gname: string(e.str[3]),
+		Type: entryTypes[e.kind], Offset: e.num[0], Size: e.num[1],
+		Mode: e.num[2], UID: uint32(e.num[3]), GID: uint32(e.num[4]),
 		ModTime: string(appendModTime(nil, e.num[5], e.num[6])), DevMajor: e.num[7], DevMinor: e.num[8],
 	}
-	for _, r := range e.pax {
-		x.PAX = append(x.PAX, Record{string(r[0]), string(r[1])})
+	for _, s := range []*string{&x.Name, &x.Linkname, &x.Uname, &x.Gname} {
+		*s = string(r.text())
+	}
+	for range e.pax {
+		key := string(r.text())
+		x.PAX = append(x.PAX, Record{key, string(r.text())})
 	}
 	return x
 }

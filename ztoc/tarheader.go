@@ -3,7 +3,6 @@ package ztoc
 import (
 	"bytes"
 	"encoding/binary"
-	"strconv"
 )
 
 const tarBlock = 512
@@ -204,31 +203,32 @@ func parseOctal(b []byte) (int64, bool) {
 
 // apply changes the header as its PAX records say. It reports whether they are
 // in order.
-func (h *tarHeader) apply(records []paxRecord) bool {
-	for _, r := range records {
-		if len(r.value) == 0 {
+func (h *tarHeader) apply(records *paxRecords) bool {
+	for i := range records.list {
+		value := records.value(i)
+		if len(value) == 0 {
 			continue // keep what the header has
 		}
 		ok := true
-		switch string(r.key) {
+		switch string(records.key(i)) {
 		case "path":
-			h.name = r.value
+			h.name = value
 		case "linkpath":
-			h.link = r.value
+			h.link = value
 		case "uname":
-			h.uname = r.value
+			h.uname = value
 		case "gname":
-			h.gname = r.value
+			h.gname = value
 		case "uid":
-			h.uid, ok = parseDecimal(r.value)
+			h.uid, ok = parseDecimal(value)
 		case "gid":
-			h.gid, ok = parseDecimal(r.value)
+			h.gid, ok = parseDecimal(value)
 		case "size":
-			h.size, ok = parseDecimal(r.value)
+			h.size, ok = parseDecimal(value)
 		case "mtime":
-			h.sec, h.nsec, ok = parsePAXTime(r.value)
+			h.sec, h.nsec, ok = parsePAXTime(value)
 		case "atime", "ctime":
-			_, _, ok = parsePAXTime(r.value)
+			_, _, ok = parsePAXTime(value)
 		}
 		if !ok {
 			return false
@@ -237,9 +237,31 @@ func (h *tarHeader) apply(records []paxRecord) bool {
 	return true
 }
 
+// parseDecimal reads what strconv.ParseInt reads, and makes no text of it, which
+// may be long.
 func parseDecimal(b []byte) (int64, bool) {
-	n, err := strconv.ParseInt(string(b), 10, 64)
-	return n, err == nil
+	negative := false
+	if len(b) > 0 && (b[0] == '+' || b[0] == '-') {
+		negative = b[0] == '-'
+		b = b[1:]
+	}
+	if len(b) == 0 {
+		return 0, false
+	}
+	var x uint64
+	for _, c := range b {
+		if c < '0' || c > '9' || x > (1<<63)/10 {
+			return 0, false
+		}
+		x = 10*x + uint64(c-'0')
+	}
+	switch {
+	case negative && x <= 1<<63:
+		return -int64(x), true
+	case !negative && x < 1<<63:
+		return int64(x), true
+	}
+	return 0, false
 }
 
 // parsePAXTime reads seconds with a fraction, of which nine digits count.

@@ -66,11 +66,7 @@ func (z *ZTOC) CheckClient() error {
 // targets of all hard links, and whether a file goes on behind the archive.
 func (z *ZTOC) checkEntries() (links *linkTargets, pastEnd, err error) {
 	var r reject
-	type extentOf struct {
-		off, size int64
-		file      bool
-	}
-	var all []extentOf
+	var last int64
 	sorted := true
 	links = &linkTargets{seen: map[uint64]bool{}}
 	for e, err := range z.Entries() {
@@ -80,16 +76,37 @@ func (z *ZTOC) checkEntries() (links *linkTargets, pastEnd, err error) {
 		if e.Type == TypeHardlink {
 			links.want(e.Linkname)
 		}
-		sorted = sorted && (len(all) == 0 || all[len(all)-1].off <= e.Offset)
-		all = append(all, extentOf{e.Offset, e.Size, e.Type == TypeReg})
+		sorted = sorted && last <= e.Offset
+		last = e.Offset
+		r.entry(e.Offset, e.Size, e.Type == TypeReg)
 	}
 	if !sorted {
-		sort.SliceStable(all, func(i, j int) bool { return all[i].off < all[j].off })
+		if r, err = z.checkSorted(); err != nil {
+			return nil, nil, err
+		}
 	}
+	return links, r.pastEnd(z.ArchiveSize), r.err
+}
+
+// checkSorted looks at the entries in the order in which they lie, which is not
+// that of the table.
+func (z *ZTOC) checkSorted() (r reject, err error) {
+	type extentOf struct {
+		off, size int64
+		file      bool
+	}
+	var all []extentOf
+	for e, err := range z.Entries() {
+		if err != nil {
+			return r, err
+		}
+		all = append(all, extentOf{e.Offset, e.Size, e.Type == TypeReg})
+	}
+	sort.SliceStable(all, func(i, j int) bool { return all[i].off < all[j].off })
 	for _, e := range all {
 		r.entry(e.off, e.size, e.file)
 	}
-	return links, r.pastEnd(z.ArchiveSize), r.err
+	return r, nil
 }
 
 // checkSpans sees whether spans are as many as they are said to be, and each has
