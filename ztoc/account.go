@@ -118,7 +118,6 @@ type streamAccount struct {
 	tar    *tarWalk
 	tarErr error // what the tar's stream ends with, where that isn't its end
 	broken error // fault of the compressed stream, or a bound
-	early  bool  // report a fault of the tar at once
 	fault  atomic.Pointer[error]
 }
 
@@ -159,7 +158,7 @@ func (a *streamAccount) output(buf []byte) {
 		return
 	}
 	a.tar.feed(buf)
-	if err := a.tar.err; err != nil && (a.early || !archiveFault(err)) {
+	if err := a.tar.err; err != nil && !archiveFault(err) {
 		a.fault.CompareAndSwap(nil, &err)
 	}
 }
@@ -239,7 +238,7 @@ func newAccounts(spanSize int64, o Options) (*spanAccount, *streamAccount) {
 	if o.Compression == Uncompressed {
 		spans.every = spanSize
 	}
-	stream := &streamAccount{tar: newTarWalk(&spill{dir: o.SpillDir}, o), early: o.EarlyRefusal, max: o.MaxUncompressed}
+	stream := &streamAccount{tar: newTarWalk(&spill{dir: o.SpillDir}, o), max: o.MaxUncompressed}
 	// Of an uncompressed layer, both digests are one and the same.
 	if !o.SkipLayerDigest || o.DiffID && o.Compression == Uncompressed {
 		spans.layer = sha256.New()

@@ -2,8 +2,6 @@ package ztoc
 
 import (
 	"bytes"
-	"compress/gzip"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -48,9 +46,10 @@ func TestRefusal(t *testing.T) {
 		{"not gzip", []byte("hello"), Options{}, ClassDeflate, 0, ErrNotGzip},
 		{"method", edit(2, 7), Options{}, ClassDeflate, 10, nil},
 		{"reserved flag", edit(3, 0x20), Options{}, ClassDeflate, 10, nil},
-		{"cut in the header", good[:7], Options{}, ClassDeflate, 2, ErrTruncated},
+		{"cut in the header", good[:7], Options{}, ClassDeflate, 7, ErrTruncated},
 		{"cut in a block", good[:len(good)/2], Options{}, ClassDeflate, int64(len(good) / 2), ErrTruncated},
-		{"cut in the trailer", good[:len(good)-3], Options{}, ClassDeflate, int64(len(good) - 8), ErrTruncated},
+		{"cut in the trailer", good[:len(good)-3], Options{}, ClassDeflate, int64(len(good) - 3), ErrTruncated},
+		{"cut in the second member's header", append(bytes.Clone(good), good[:5]...), Options{}, ClassDeflate, int64(len(good) + 5), ErrTruncated},
 		{"crc", edit(-8, 1, 2, 3, 4), Options{}, ClassDeflate, int64(len(good) - 8), ErrChecksum},
 		{"size", edit(-4, 1, 2, 3, 4), Options{}, ClassDeflate, int64(len(good) - 4), ErrChecksum},
 		{"junk behind", append(bytes.Clone(good), "junk"...), Options{}, ClassDeflate, int64(len(good)), ErrTrailing},
@@ -83,44 +82,18 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
-// brokenTwice is a layer that is no tar, and damaged at its end.
-func brokenTwice(t *testing.T) []byte {
-	t.Helper()
-	noise := make([]byte, 4<<20)
-	rand.Read(noise)
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	w.Write(noise)
-	w.Close()
-	p := b.Bytes()
-	p[len(p)-1] ^= 1
-	return p
-}
-
-// TestEarlyRefusal meets a fault of the archive before one of the stream.
-func TestEarlyRefusal(t *testing.T) {
-	layer := brokenTwice(t)
-	for _, tc := range []struct {
-		early bool
-		class Class
-	}{{false, ClassDeflate}, {true, ClassTarHeader}} {
-		b, err := NewBuilder(DefaultSpanSize, Options{EarlyRefusal: tc.early})
-		if err != nil {
-			t.Fatal(err)
+// TestCutAnywhere cuts layers in many places: what is reported is where the data
+// ends, in blocks of all kinds.
+func TestCutAnywhere(t *testing.T) {
+	for _, name := range []string{"stored.tar.gz", "zlib-6.tar.gz", "fixed.tar.gz", "huffman-only.tar.gz", "gz-fields.tar.gz"} {
+		layer := input(t, name)
+		for n := 0; n < len(layer); n += 1 + len(layer)/60 {
+			_, err := build(bytes.NewReader(layer[:n]), DefaultSpanSize, Options{})
+			var e *Error
+			if !errors.As(err, &e) || e.Class != ClassDeflate || e.Offset != int64(n) || !errors.Is(err, ErrTruncated) {
+				t.Fatalf("%s, %d bytes: %v", name, n, err)
+			}
 		}
-		n, werr := b.Write(layer)
-		if again, err := b.Write(layer[:1]); tc.early && (again != 0 || !errors.Is(err, werr)) {
-			t.Errorf("after the refusal: %d, %v", again, err)
-		}
-		_, err = b.Finish()
-		var e *Error
-		if !errors.As(err, &e) || e.Class != tc.class {
-			t.Errorf("early %t: %v, want %s", tc.early, err, tc.class)
-		}
-		if tc.early != (werr != nil) || tc.early != (n < len(layer)) {
-			t.Errorf("early %t: wrote %d of %d bytes, %v", tc.early, n, len(layer), werr)
-		}
-		b.Abort()
 	}
 }
 

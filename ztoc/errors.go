@@ -14,7 +14,6 @@ const (
 	ClassDeflate    Class = "deflate"     // the compressed stream is damaged, cut, or something else
 	ClassGzipHeader Class = "gzip-header" // a member that only zlib takes: a zlib stream, or a name or comment of 512 bytes or more
 	ClassTarHeader  Class = "tar-header"  // not a tar, or a damaged or cut one
-	ClassTarRead    Class = "tar-read"    // the stream under the tar could not be read
 	ClassTarType    Class = "tar-type"    // an entry of a type that has no place in a zTOC
 	ClassLimit      Class = "limit"       // one of Options' bounds; the official builder has none
 	ClassSpanSize   Class = "span-size"   // a span size that the compression does not allow; the official builder crashes
@@ -46,7 +45,8 @@ type Error struct {
 	Class Class
 	// Offset is where the fault was met: in the compressed layer for the
 	// classes deflate and gzip-header, in the uncompressed stream for the rest. A
-	// wrong checksum or size is met in the trailer of its member.
+	// wrong checksum or size is met in the trailer of its member, ErrTruncated
+	// where the data ends.
 	Offset int64
 	Cause  error
 }

@@ -77,10 +77,14 @@ type gunzip struct {
 // pos is the offset in the file of the first byte that is not used up.
 func (g *gunzip) pos() int64 { return g.base + int64(g.Pos) }
 
-// fault says that the stream is damaged. A decoder that ran out of input stands
-// in the padding behind it.
+// fault says that the stream is damaged where the decoder stands, or ends where
+// the input does.
 func (g *gunzip) fault(cause error) error {
-	return refuse(ClassDeflate, g.base+int64(min(g.Pos, g.End)), cause)
+	at := min(g.Pos, g.End)
+	if errors.Is(cause, ErrTruncated) {
+		at = g.End
+	}
+	return refuse(ClassDeflate, g.base+int64(at), cause)
 }
 
 // next goes on to the next event. An error is an *Error of class deflate.

@@ -53,10 +53,6 @@ type Options struct {
 	SkipLayerDigest bool
 	// DiffID also computes the digest of the uncompressed stream.
 	DiffID bool
-	// EarlyRefusal makes Write return a fault of the archive when it is met.
-	// Otherwise the compressed stream is checked to its end first, because a
-	// fault of it is what the official builder reports when there are both.
-	EarlyRefusal bool
 	// MaxEntries bounds the number of files. 0 is 10 million.
 	MaxEntries int
 	// MaxTOCBytes bounds what is kept of all files: names, links, owners, PAX
