@@ -121,14 +121,14 @@ func FuzzBuild(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if parsed.NumSpans > 50 {
-			return
-		}
 		if got, again := verdictOf(r.ClientVerdict), verdictOf(parsed.CheckClient()); got != again {
 			t.Fatalf("verdict %s at build, %s when parsed", got, again)
 		}
 		if err == nil && int64(len(plain)) == r.UncompressedSize {
 			checkEntries(t, parsed, plain[:r.ArchiveSize])
+			if parsed.NumSpans > 50 {
+				return // reading all of them takes too long for one go
+			}
 			checkReads(t, &built{layer, z.Bytes(), r}, parsed, plain)
 		}
 	})
