@@ -3,6 +3,7 @@ package ztoc_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -61,4 +62,92 @@ func ExampleZTOC_Extract() {
 	// Output:
 	// bfirbahyc 686219
 	// 69983 bytes more
+}
+
+// open reads a zTOC and opens the layer that it is of.
+func open(table, layer string) (*ztoc.ZTOC, *os.File) {
+	p, err := os.ReadFile(table)
+	if err != nil {
+		panic(err)
+	}
+	z, err := ztoc.Parse(bytes.NewReader(p), int64(len(p)))
+	if err != nil {
+		panic(err)
+	}
+	f, err := os.Open(layer)
+	if err != nil {
+		panic(err)
+	}
+	return z, f
+}
+
+// Any part of the uncompressed stream comes out of the span that holds it.
+func ExampleZTOC_ReadSpan() {
+	z, layer := open("testdata/ztocs/all-types.tar.gz.4096.ztoc", "testdata/inputs/all-types.tar.gz")
+	defer layer.Close()
+	i, err := z.SpanOf(z.ArchiveSize - 1)
+	if err != nil {
+		panic(err)
+	}
+	n, err := z.ReadSpan(context.Background(), i, layer, io.Discard)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Printf("span %d of %d has %d bytes of the stream\n", i, z.NumSpans, n)
+	// Output:
+	// span 1 of 2 has 44175 bytes of the stream
+}
+
+// The table says which compressed bytes have to be fetched for a range of the
+// layer, and what they hash to.
+func ExampleZTOC_Table() {
+	z, layer := open("testdata/ztocs/all-types.tar.gz.4096.ztoc", "testdata/inputs/all-types.tar.gz")
+	defer layer.Close()
+	table, err := z.Table()
+	if err != nil {
+		panic(err)
+	}
+	first, last := table.Cover(30_000, 30_100)
+	for i := first; i <= last; i++ {
+		s := table.Span(i)
+		fmt.Printf("span %d: bytes %d-%d, %s\n", i, s.Off, s.End-1, s.Digest)
+	}
+	// Output:
+	// span 1: bytes 27438-41092, sha256:5e3d8420d5530ed860c2e9aa570be3943527b0f86d3d22d8fecb7bc775805ae8
+}
+
+// What the official builder makes is not always what clients take.
+func ExampleZTOC_CheckClient() {
+	layer, err := os.Open("testdata/inputs/full-flush-start.tar.gz")
+	if err != nil {
+		panic(err)
+	}
+	defer layer.Close()
+	b, err := ztoc.NewBuilder(ztoc.DefaultSpanSize, ztoc.Options{})
+	if err != nil {
+		panic(err)
+	}
+	defer b.Abort()
+	if _, err := io.Copy(b, layer); err != nil {
+		panic(err)
+	}
+	r, err := b.Finish()
+	if err != nil {
+		panic(err)
+	}
+	defer r.Close()
+	var table bytes.Buffer
+	if _, err := r.WriteTo(&table); err != nil {
+		panic(err)
+	}
+	z, err := ztoc.Parse(bytes.NewReader(table.Bytes()), r.Size)
+	if err != nil {
+		panic(err)
+	}
+	var reject *ztoc.RejectError
+	if errors.As(z.CheckClient(), &reject) {
+		fmt.Println(reject.Reason, "-", reject.Detail)
+	}
+	// Output:
+	// nonmonotonic - span 0 has no uncompressed bytes
 }
