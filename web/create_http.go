@@ -15,6 +15,9 @@ import (
 // tellEvery bounds how often a client hears of progress.
 const tellEvery = 100 * time.Millisecond
 
+// errStops is told to those who wait for an index.
+var errStops = &oci.Error{Code: errcode.ErrorCodeUnavailable, Message: "the server stops before the index is there: run the command again when it is back"}
+
 // create answers with a line of JSON for each CreateEvent. When the client
 // leaves, or life ends, what was asked for is still made.
 func (s *Web) create(life context.Context, w http.ResponseWriter, r *http.Request) error {
@@ -27,7 +30,7 @@ func (s *Web) create(life context.Context, w http.ResponseWriter, r *http.Reques
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	defer context.AfterFunc(life, func() { cancel(errors.New("the server stops")) })()
+	defer context.AfterFunc(life, func() { cancel(errStops) })()
 	out := json.NewEncoder(w)
 	var told time.Time
 	send := func(e CreateEvent) {
@@ -45,6 +48,9 @@ func (s *Web) create(life context.Context, w http.ResponseWriter, r *http.Reques
 			send(CreateEvent{Progress: &p})
 		}
 	})
+	if err != nil && errors.Is(context.Cause(ctx), errStops) {
+		err = errStops
+	}
 	if err != nil && told.IsZero() && list == nil {
 		return operatorError(err)
 	}
