@@ -32,6 +32,7 @@ func (x *Indexer) Manifest(ctx context.Context, repo oci.Repo, row storage.Manif
 	if !indexable(&row.Manifest) {
 		return nil
 	}
+	row = row.Lean()
 	subject := v1.Descriptor{MediaType: row.Manifest.MediaType, Digest: row.Digest, Size: row.Size}
 	err := x.note(ctx, row.Digest, func(img *storage.ImageRow) []v1.Descriptor {
 		img.Manifest = subject

@@ -254,7 +254,8 @@ type ManifestTx interface {
 	// TagsOf calls fn for each tag that leads to d, by upstream, name, tag.
 	TagsOf(d digest.Digest, fn func(repo oci.Repo, tag string) error) error
 
-	// PutManifest also files the manifest under each digest that it names, see Named.
+	// PutManifest also files the manifest under each digest that it names, see
+	// Named. It keeps it Lean.
 	PutManifest(ManifestRow) error
 	Manifest(d digest.Digest) (ManifestRow, error)
 	// DeleteManifest deletes the manifest's pulls, too.

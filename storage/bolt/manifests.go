@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -132,7 +133,14 @@ func (t tx) PutManifest(row storage.ManifestRow) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(t.fileManifest(row), t.put(bucketManifests, key, row))
+	v, err := json.Marshal(row.Lean())
+	if err != nil {
+		return fmt.Errorf("%w: %w", errRow, err)
+	}
+	if bytes.Equal(v, t.t.Bucket(bucketManifests).Get(key)) {
+		return nil // the same manifest under another tag
+	}
+	return errors.Join(t.fileManifest(row), t.t.Bucket(bucketManifests).Put(key, v))
 }
 
 func (t tx) fileManifest(row storage.ManifestRow) error {
