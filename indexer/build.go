@@ -74,9 +74,34 @@ func (x *Indexer) index(ctx context.Context, k key, src source) error {
 	if o.built != nil {
 		defer o.built.body.Close()
 	}
+	if o.refused != nil && src.verified {
+		if err := sound(ctx, k, src); err != nil {
+			return fmt.Errorf("index layer %s: %w", k.layer, err)
+		}
+	}
 	x.m.buildSeconds.Observe(o.spent.Seconds())
 	x.m.buildBytes.Add(float64(o.bytes))
 	return x.settle(ctx, k, c, o)
+}
+
+// sound hashes a stored layer that was refused: a verdict is for good, and it
+// could be about bytes that were damaged since they were verified. errMismatch.
+func sound(ctx context.Context, k key, src source) error {
+	rc, err := src.open()
+	if err != nil {
+		return err
+	}
+	closeOnce := sync.OnceFunc(func() { _ = rc.Close() }) // only read from
+	defer closeOnce()
+	defer context.AfterFunc(ctx, closeOnce)()
+	h := k.layer.Algorithm().Hash()
+	if _, err := io.Copy(h, rc); err != nil {
+		return err
+	}
+	if got := digest.NewDigest(k.layer.Algorithm(), h); got != k.layer {
+		return fmt.Errorf("%w: they are %s", errMismatch, got)
+	}
+	return nil
 }
 
 // compressionOf says how to read k: as the first image, by digest, that wants

@@ -26,8 +26,9 @@ type Store interface {
 	// Put stores body durably, then its row together with what more puts, in
 	// one transaction. A blob that is there already is success.
 	Put(ctx context.Context, row storage.BlobRow, body []byte, more func(storage.Tx) error) error
-	// Purge removes a blob. One that is not there is success.
-	Purge(ctx context.Context, d digest.Digest) (freed int64, err error)
+	// SetAside withdraws a blob whose bytes are wrong: what was pushed here goes
+	// into quarantine, which it reports, and the rest away.
+	SetAside(ctx context.Context, d digest.Digest) (quarantined bool, err error)
 	// PurgeUnneeded removes a blob unless a hosted repository or a pin needs it,
 	// or needed says so, in the transaction that deletes its row.
 	PurgeUnneeded(ctx context.Context, d digest.Digest, needed func(storage.Tx) (bool, error)) (gone bool, err error)

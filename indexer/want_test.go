@@ -2,6 +2,7 @@ package indexer
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -210,8 +211,14 @@ func TestWithdrawn(t *testing.T) {
 }
 
 // TestRottenLayer: a stored layer of which the bytes have changed is dropped,
-// not tried again for ever.
+// not tried again for ever; one that was pushed is put into quarantine.
 func TestRottenLayer(t *testing.T) {
+	for _, pushed := range []bool{false, true} {
+		t.Run(fmt.Sprint("pushed ", pushed), func(t *testing.T) { rottenLayer(t, pushed) })
+	}
+}
+
+func rottenLayer(t *testing.T, pushed bool) {
 	a := newLayer(t, 1)
 	img := newImage(t, "img", a)
 	inBubble(t, func(t *testing.T) {
@@ -223,12 +230,24 @@ func TestRottenLayer(t *testing.T) {
 		other := newLayer(t, 2)
 		other = append(other[:min(len(a), len(other))], make([]byte, max(0, len(a)-len(other)))...)
 		w.check("rot", errors.Join(os.Chmod(file, 0o600), os.WriteFile(file, other, 0o600)))
+		if pushed {
+			w.check("push", w.store.Host(t.Context(), d, func(tx storage.Tx) error {
+				return tx.PutContent(storage.ContentRow{Repo: oci.Repo{Upstream: "local", Name: "app"}, Digest: d, Size: int64(len(a))})
+			}))
+		}
 		w.manifest(redis, img)
 		w.settle()
 		time.Sleep(24 * time.Hour)
 		w.settle()
 		if jobs := w.jobs(); len(jobs) != 0 {
 			t.Errorf("jobs left: %+v", jobs)
+		}
+		if b, err := w.store.Open(t.Context(), d); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("it is served: %v, %v", b, err)
+		}
+		aside, err := os.ReadDir(filepath.Join(w.dir, "quarantine"))
+		if (len(aside) == 1) != pushed {
+			t.Errorf("in quarantine: %v, %v", aside, err)
 		}
 	})
 }

@@ -102,12 +102,17 @@ func (x *Indexer) work(ctx context.Context, job *storage.JobRow) {
 
 // dropRotten drops a layer of which the stored bytes are others by now: another
 // attempt would read the same. Where it may be fetched it is; else it is gone
-// until somebody pulls it.
+// until somebody pulls it, or pushes it again.
 func (x *Indexer) dropRotten(ctx context.Context, job *storage.JobRow, cause error) error {
-	x.log.ErrorContext(ctx, "stored layer is damaged, dropped", "digest", job.Layer.Digest, "err", cause)
-	if _, err := x.store.Purge(ctx, job.Layer.Digest); err != nil {
+	quarantined, err := x.store.SetAside(ctx, job.Layer.Digest)
+	if err != nil {
 		return errors.Join(cause, err)
 	}
+	if quarantined {
+		x.log.ErrorContext(ctx, "pushed layer is damaged, its bytes are in quarantine: push it again", "digest", job.Layer.Digest, "repo", job.Layer.Repo, "err", cause)
+		return fmt.Errorf("%w: %w", errGone, cause)
+	}
+	x.log.ErrorContext(ctx, "stored layer is damaged, dropped", "digest", job.Layer.Digest, "err", cause)
 	if job.Fetch {
 		return cause
 	}

@@ -11,9 +11,13 @@ import (
 	"github.com/sociable/sociable/storage"
 )
 
-// maxMountSources bounds the repositories that are asked about when a client
-// names none to mount from.
-const maxMountSources = 64
+// maxMountSources bounds the repositories that are looked at when a client names
+// none to mount from, maxMountAsked those of upstreams that have to be asked
+// whether the caller may read them.
+const (
+	maxMountSources = 64
+	maxMountAsked   = 2
+)
 
 // mount gives repo the blob d of the repository from, or of any where from is
 // "", if the caller may read it there ("Mounting a blob from another
@@ -31,7 +35,13 @@ func (p *Proxy) mount(r *http.Request, up *Upstream, repo oci.Repo, d digest.Dig
 		}
 		sources = []oci.Repo{want}
 	}
+	asked := 0
 	for _, source := range sources {
+		if from == "" && p.routes().asksFor(source) {
+			if asked++; asked > maxMountAsked {
+				continue
+			}
+		}
 		if from == "" && !p.sees(r, source) {
 			continue
 		}

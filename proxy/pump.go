@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -73,7 +74,11 @@ func (m *pump) run(ctx context.Context) {
 	last := f.idleLocked()
 	f.mu.Unlock()
 	if err != nil && context.Cause(ctx) == nil {
-		f.p.log.Warn("blob not fetched", "digest", f.d, "repo", f.repo, "upstream", f.up.Name, "err", err)
+		level := slog.LevelWarn
+		if upstream.IsNotFound(err) { // a client asked for what is not there
+			level = slog.LevelDebug
+		}
+		f.p.log.Log(ctx, level, "blob not fetched", "digest", f.d, "repo", f.repo, "upstream", f.up.Name, "err", err)
 	}
 	if last {
 		f.putAway()

@@ -117,6 +117,12 @@ func (t *routes) namespaces() []*Upstream {
 	return ups
 }
 
+// asksFor reports whether repo's upstream is asked in its callers' names.
+func (t *routes) asksFor(repo oci.Repo) bool {
+	u := t.byName[repo.Upstream]
+	return u != nil && u.AsCaller != nil
+}
+
 // hosted reports whether the upstream of that name is a hosted namespace.
 func (t *routes) hosted(name string) bool {
 	u := t.byName[name]
@@ -124,6 +130,10 @@ func (t *routes) hosted(name string) bool {
 }
 
 func (t *routes) within(u *Upstream, name string) (*Upstream, oci.Repo, error) {
+	if name == "" && u.Hosted {
+		return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeNameUnknown,
+			"%s is a namespace of this registry: name a repository in it, as in %s/REPOSITORY", u.Name, u.Name)
+	}
 	if name == "" {
 		return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeNameUnknown,
 			"%s is an upstream: name a repository in it, as in %s/REPOSITORY", u.Name, u.Name)
