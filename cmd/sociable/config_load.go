@@ -124,7 +124,7 @@ func (c *Config) applyEnviron(environ []string, bad *findings) {
 		}
 		at, ls := origin{source: name}, byName[name]
 		switch {
-		case len(ls) == 0 && serviceVariable.MatchString(name):
+		case len(ls) == 0 && (serviceVariable.MatchString(name) || name == proxyVariable):
 		case len(ls) == 0:
 			near, _ := nearest(name, names)
 			bad.add(at, "no such setting; did you mean %s?", near)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -24,6 +25,9 @@ const (
 	hostsFolder     = "/etc/containerd/certs.d"
 )
 
+// proxyVariable names the proxy for doctor. It is no setting of the server's.
+const proxyVariable = "SOCIABLE_PROXY"
+
 type doctorFlags struct {
 	proxy, platform, caFile, docker string
 	node, asJSON                    bool
@@ -44,10 +48,15 @@ clients do; a name without the proxy's host is looked for at --proxy. With
   sociable doctor proxy.example:5000/docker.io/library/redis:7
   sociable doctor --node --proxy proxy.example:5000 redis:7`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.proxy == "" {
+				f.proxy = cmp.Or(os.Getenv(proxyVariable), "127.0.0.1:5000")
+			}
+			return f.run(cmd, args)
+		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.proxy, "proxy", "127.0.0.1:5000", "the proxy's `HOST:PORT`, as clients name it")
+	fs.StringVar(&f.proxy, "proxy", "", "the proxy's `HOST:PORT`, as clients name it ($SOCIABLE_PROXY, or else 127.0.0.1:5000)")
 	fs.StringVarP(&f.platform, "platform", "p", "", "of an image for several platforms, look at `OS/ARCHITECTURE` (linux and this machine's)")
 	fs.StringVar(&f.caFile, "ca-file", "", "PEM `FILE` of authorities to trust instead of the system's")
 	fs.StringVar(&f.docker, "docker-config", "", "Docker's configuration `FILE` with the credentials (as docker login leaves them)")

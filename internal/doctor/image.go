@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -60,7 +61,7 @@ func (w *walk) manifest(ctx context.Context) bool {
 		return w.tell(Fail, "manifest", "", "%s is no image manifest: %v", d, err)
 	}
 	w.image.digest = d
-	return w.tell(OK, "manifest", "", "%s for %s, %d layers", d, platform, len(w.image.manifest.Layers))
+	return w.tell(OK, "manifest", "", "%s for %s, %s", d, platform, english.Plural(len(w.image.manifest.Layers), "layer", ""))
 }
 
 // pick takes the entry that containerd would: the first of its platform.

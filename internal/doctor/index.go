@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -173,7 +174,7 @@ func (w *walk) tables(ctx context.Context) bool {
 	if len(w.spans) == 0 {
 		return w.tell(Fail, "ztoc", "have it made anew: sociable index create IMAGE", "the index names no zTOC")
 	}
-	return w.tell(OK, "ztoc", "", "%d zTOCs of %s, all of a kind that clients take", len(w.spans), humanize.IBytes(uint64(bytesOf)))
+	return w.tell(OK, "ztoc", "", "%s of %s, all of a kind that clients take", english.Plural(len(w.spans), "zTOC", ""), humanize.IBytes(uint64(bytesOf)))
 }
 
 func (w *walk) tableOf(d *v1.Descriptor, body []byte) (layerTable, error) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/internal/oci"
@@ -38,7 +39,7 @@ func (w *walk) ranges(ctx context.Context) bool {
 			read += r.end - r.off
 		}
 	}
-	return w.tell(OK, "range", "", "%d layers were read as a mount does, %s: lazy loading works", len(w.spans), humanize.IBytes(uint64(read)))
+	return w.tell(OK, "range", "", "%s read as a mount does, %s: lazy loading works", english.Plural(len(w.spans), "layer", ""), humanize.IBytes(uint64(read)))
 }
 
 func (w *walk) readRange(ctx context.Context, d digest.Digest, size int64, what string, off, end int64) ([]byte, bool) {
