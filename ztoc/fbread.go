@@ -49,8 +49,12 @@ func (f *fbReader) bytes(off, n int64) []byte {
 		return nil
 	}
 	start := off
-	if off < f.off && n < readBlock/4 {
+	switch {
+	case n >= readBlock/4:
+	case off < f.off:
 		start = max(0, off-readBlock*3/4) // the reader goes backward
+	default:
+		start = max(0, off-readBlock/8) // what belongs to one entry is read from its end to its beginning
 	}
 	want := min(max(n, readBlock), f.size-start)
 	if int64(cap(f.block)) < want {

@@ -289,3 +289,50 @@ func TestHardlinks(t *testing.T) {
 		})
 	}
 }
+
+// countedReader counts the bytes that are read.
+type countedReader struct {
+	*bytes.Reader
+	n int64
+}
+
+func (c *countedReader) ReadAt(p []byte, off int64) (int, error) {
+	n, err := c.Reader.ReadAt(p, off)
+	c.n += int64(n)
+	return n, err
+}
+
+// TestReadsOnce: all entries together are read once, and no window is.
+func TestReadsOnce(t *testing.T) {
+	var layer bytes.Buffer
+	if err := manyFiles(&layer, 20_000); err != nil {
+		t.Fatal(err)
+	}
+	gz := gzipMember(t, layer.Bytes())
+	res, err := build(bytes.NewReader(gz), 64<<10, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Close()
+	var p bytes.Buffer
+	if _, err := res.WriteTo(&p); err != nil {
+		t.Fatal(err)
+	}
+	r := &countedReader{Reader: bytes.NewReader(p.Bytes())}
+	z, err := Parse(r, res.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range z.Entries() {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := z.Table(); err != nil {
+		t.Fatal(err)
+	}
+	entries := res.Size - int64(z.NumSpans)*checkpointSize
+	if most := entries*3/2 + 1<<18; r.n > most || z.NumSpans < 3 {
+		t.Errorf("read %d bytes, want %d at most of %d; %d spans", r.n, most, res.Size, z.NumSpans)
+	}
+}
