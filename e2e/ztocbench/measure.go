@@ -18,14 +18,17 @@ import (
 )
 
 // programs are what is measured, each a program of its own.
-type programs struct{ ours, official, reader string }
+type programs struct{ ours, official, reader, sociable string }
 
 // buildPrograms builds them: the product's without cgo, as it is shipped.
 func buildPrograms(ctx context.Context, e2e, dir string) (programs, error) {
-	p := programs{filepath.Join(dir, "ours"), filepath.Join(dir, "official"), filepath.Join(dir, "reader")}
-	for _, b := range []struct{ out, pkg, cgo string }{{p.ours, "ours", "0"}, {p.official, "official", "1"}, {p.reader, "reader", "0"}} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", b.out, "./ztocbench/"+b.pkg)
-		cmd.Dir = e2e
+	p := programs{filepath.Join(dir, "ours"), filepath.Join(dir, "official"), filepath.Join(dir, "reader"), filepath.Join(dir, "sociable")}
+	for _, b := range []struct{ out, from, pkg, cgo string }{
+		{p.ours, e2e, "./ztocbench/ours", "0"}, {p.official, e2e, "./ztocbench/official", "1"}, {p.reader, e2e, "./ztocbench/reader", "0"},
+		{p.sociable, filepath.Join(e2e, ".."), "./cmd/sociable", "0"},
+	} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", b.out, b.pkg)
+		cmd.Dir = b.from
 		cmd.Env = append(os.Environ(), "CGO_ENABLED="+b.cgo)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return p, fmt.Errorf("build %s: %w\n%s", b.pkg, err, out)
@@ -72,18 +75,21 @@ type layerCosts struct {
 	layer
 	official, officialOne cost // the second with one processor
 	ours, oursOne         cost
-	diffID, digest        cost // ours, with the diffID or the layer's digest too
+	diffID, digest, both  cost // ours, with the diffID, the layer's digest, or both too
 	hash                  cost // sha256 of the compressed bytes, and nothing else
 }
 
 // results are all that is measured.
 type results struct {
 	layers    []layerCosts
-	inflate   map[string]float64 // layer to ratio
-	info, get cost
-	finish    time.Duration // median
-	largeSize int64
-	runs      int
+	inflate   map[string]inflated // by layer
+	info, get inProcess
+	// The command's own, as processes.
+	infoCommand, getCommand cost
+	finish                  time.Duration // median
+	large                   cost          // of a build of the layer of 10 GB
+	largeSize               int64
+	runs                    int
 }
 
 func measure(ctx context.Context, e2e string, bins programs, layers []layer, runs int) (*results, error) {
@@ -123,6 +129,7 @@ func measureLayer(ctx context.Context, bins programs, l layer, runs int) (layerC
 			{&c.oursOne, one, bins.ours, nil},
 			{&c.diffID, nil, bins.ours, []string{"-diffid"}},
 			{&c.digest, nil, bins.ours, []string{"-digest"}},
+			{&c.both, nil, bins.ours, []string{"-digest", "-diffid"}},
 			{&c.hash, nil, bins.ours, []string{"-sha256"}},
 		} {
 			got, err := runProgram(ctx, w.env, w.program, append(w.args, l.path)...)
@@ -150,8 +157,11 @@ func warm(path string) error {
 	return err
 }
 
+// inflated is what decoding one layer takes.
+type inflated struct{ ratio, mbPerSecond float64 }
+
 // measureInflate runs the decoder's own benchmark on the layers.
-func measureInflate(ctx context.Context, e2e string, layers []layer) (map[string]float64, error) {
+func measureInflate(ctx context.Context, e2e string, layers []layer) (map[string]inflated, error) {
 	dir := filepath.Dir(layers[0].path)
 	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "Layers", "-benchtime", "4x",
 		"./ztoc/internal/inflate", "-args", "-layers", filepath.Join(dir, "*.tar.gz"))
@@ -160,34 +170,57 @@ func measureInflate(ctx context.Context, e2e string, layers []layer) (map[string
 	if err != nil {
 		return nil, fmt.Errorf("benchmark of inflate: %w\n%s", err, out)
 	}
-	ratios := map[string]float64{}
+	found := map[string]inflated{}
 	for line := range strings.Lines(string(out)) {
 		name, rest, ok := strings.Cut(line, ".tar.gz")
-		if !ok || !strings.HasPrefix(name, "BenchmarkLayers/") {
+		name, ours := strings.CutPrefix(name, "BenchmarkLayers/")
+		if !ok || !ours {
 			continue
 		}
-		f := strings.Fields(rest)
-		for i := 1; i < len(f); i++ {
-			if f[i] == "ratio" {
-				if ratios[name[len("BenchmarkLayers/"):]], err = strconv.ParseFloat(f[i-1], 64); err != nil {
-					return nil, err
-				}
+		v := inflated{figure(rest, "ratio"), figure(rest, "MB/s")}
+		if v.ratio > 0 && v.mbPerSecond > 0 {
+			found[name] = v
+		}
+	}
+	if len(found) != len(layers) {
+		return nil, fmt.Errorf("benchmark of inflate: %d figures for %d layers\n%s", len(found), len(layers), out)
+	}
+	return found, nil
+}
+
+// figure is the number in front of a unit; 0 if there is none.
+func figure(line, unit string) float64 {
+	f := strings.Fields(line)
+	for i := 1; i < len(f); i++ {
+		if f[i] == unit {
+			v, err := strconv.ParseFloat(f[i-1], 64)
+			if err == nil {
+				return v
 			}
 		}
 	}
-	if len(ratios) != len(layers) {
-		return nil, fmt.Errorf("benchmark of inflate: %d ratios for %d layers\n%s", len(ratios), len(layers), out)
-	}
-	return ratios, nil
+	return 0
 }
 
-// measureReader reads the zTOC of a layer of 10 GB.
+// inProcess is what reading a zTOC takes by itself, and how much of it is read.
+type inProcess struct {
+	wall time.Duration
+	read int64 // bytes
+	out  string
+}
+
+// better is the faster of two.
+func (p inProcess) better(q inProcess) inProcess {
+	if p.wall == 0 || q.wall < p.wall {
+		return q
+	}
+	return p
+}
+
+// measureReader builds and reads the zTOC of a layer of 10 GB.
 func (r *results) measureReader(ctx context.Context, bins programs, dir string, runs int) error {
 	ztoc, layer := filepath.Join(dir, "large.ztoc"), filepath.Join(dir, "large.tar.gz.layer")
-	if err := once(ztoc, func(to string) error {
-		_, err := runProgram(ctx, nil, bins.reader, "make", to, layer)
-		return err
-	}); err != nil {
+	if err := makeLarge(ctx, bins, ztoc, layer); err != nil {
 		return err
 	}
 	var err error
@@ -205,22 +238,63 @@ func (r *results) measureReader(ctx context.Context, bins programs, dir string, 
 			return err
 		}
 		finishes = append(finishes, time.Duration(us)*time.Microsecond)
+		r.large = r.large.better(c)
 	}
 	slices.Sort(finishes)
 	r.finish = finishes[len(finishes)/2]
 	for range runs {
-		c, err := runProgram(ctx, nil, bins.reader, "info", ztoc)
-		if err != nil {
+		if err := r.readLarge(ctx, bins, ztoc, layer); err != nil {
 			return err
 		}
-		r.info = r.info.better(c)
-		if c, err = runProgram(ctx, nil, bins.reader, "get", ztoc, layer); err != nil {
-			return err
-		}
-		r.get = r.get.better(c)
 	}
 	return nil
 }
+
+// makeLarge makes the layer of 10 GB, once.
+func makeLarge(ctx context.Context, bins programs, ztoc, layer string) error {
+	return once(ztoc, func(to string) error {
+		_, err := runProgram(ctx, nil, bins.reader, "make", to, layer)
+		return err
+	})
+}
+
+// readLarge reads it once, by the package alone and by the command.
+func (r *results) readLarge(ctx context.Context, bins programs, ztoc, layer string) error {
+	for _, w := range []struct {
+		to   *inProcess
+		args []string
+	}{{&r.info, []string{"info", ztoc}}, {&r.get, []string{"get", ztoc, layer}}} {
+		c, err := runProgram(ctx, nil, bins.reader, w.args...)
+		if err != nil {
+			return err
+		}
+		var got inProcess
+		var us int64
+		if _, err := fmt.Sscan(c.out, &us, &got.read); err != nil {
+			return fmt.Errorf("%q: %w", c.out, err)
+		}
+		got.wall = time.Duration(us) * time.Microsecond
+		_, got.out, _ = strings.Cut(c.out, ": ")
+		*w.to = w.to.better(got)
+	}
+	for _, w := range []struct {
+		to   *cost
+		args []string
+	}{
+		{&r.infoCommand, []string{"ztoc", "info", ztoc}},
+		{&r.getCommand, []string{"ztoc", "get-file", ztoc, largeFile, "--layer", layer}},
+	} {
+		c, err := runProgram(ctx, nil, bins.sociable, w.args...)
+		if err != nil {
+			return err
+		}
+		*w.to = w.to.better(c)
+	}
+	return nil
+}
+
+// largeFile is the one that is read: see reader.
+const largeFile = "usr/lib/large/250/some-library-25000.so.1.2.3"
 
 // machine says where it was measured.
 func machine() string {
