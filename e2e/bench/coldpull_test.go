@@ -212,13 +212,13 @@ func (c *coldPull) report(b *testing.B, direct, proxied []sample) {
 	ratio := float64(p.total) / float64(d.total)
 	later := p.firstByte - d.firstByte
 	mib := float64(p.rss) / (1 << 20)
-	t := table{
-		heading: "Cold pull",
-		intro: fmt.Sprintf("One layer of real files, %.1f MiB, over a link of %v a request and %d MB/s, read directly and through a proxy that\n"+
+	t := Table{
+		Heading: "Cold pull",
+		Intro: fmt.Sprintf("One layer of real files, %.1f MiB, over a link of %v a request and %d MB/s, read directly and through a proxy that\n"+
 			"has never seen it and indexes it on the way; medians of %d runs in turns. %s.",
-			float64(c.layer.Size)/(1<<20), network.Latency, network.BytesPerSecond/1e6, len(direct), circumstances()),
-		columns: []string{"what", "direct", "through sociable", "difference", "limit"},
-		rows: [][]string{
+			float64(c.layer.Size)/(1<<20), network.Latency, network.BytesPerSecond/1e6, len(direct), Circumstances()),
+		Columns: []string{"what", "direct", "through sociable", "difference", "limit"},
+		Rows: [][]string{
 			{"layer, asked for to last byte", seconds(d.total), seconds(p.total), fmt.Sprintf("× %.3f", ratio), fmt.Sprintf("× %.2f", maxRatio)},
 			{"layer, first byte", millis(d.firstByte), millis(p.firstByte), millis(later), millis(maxFirstByte)},
 			{"manifest by tag", millis(d.manifest), millis(p.manifest), millis(p.manifest - d.manifest), ""},
@@ -226,7 +226,7 @@ func (c *coldPull) report(b *testing.B, direct, proxied []sample) {
 			{"peak memory of the proxy, largest of all runs", "", fmt.Sprintf("%.1f MiB", mib), "", fmt.Sprintf("%d MiB", maxRSS>>20)},
 		},
 	}
-	fmt.Printf("\n%s\n", t.markdown())
+	fmt.Printf("\n%s\n", t.Markdown())
 	b.ReportMetric(ratio, "×direct")
 	b.ReportMetric(float64(later)/1e6, "ms-later-first-byte")
 	b.ReportMetric(mib, "MiB-peak")
@@ -235,7 +235,7 @@ func (c *coldPull) report(b *testing.B, direct, proxied []sample) {
 		b.Errorf("over a limit: see the table")
 	}
 	if doc := os.Getenv("BENCH_DOC"); doc != "" {
-		if err := writeSection(filepath.Join("..", "..", doc), t.markdown()); err != nil {
+		if err := WriteSection(filepath.Join("..", "..", doc), t.Markdown()); err != nil {
 			b.Error(err)
 		}
 	}

@@ -290,13 +290,13 @@ func (c *pushes) pushManifests(ctx context.Context, base string) (float64, error
 func (c *pushes) report(b *testing.B, ours, theirs []pushSample) {
 	o, t := pushMedians(ours), pushMedians(theirs)
 	ratio := float64(o.layer) / float64(t.layer)
-	text := table{
-		heading: "Push",
-		intro: fmt.Sprintf("One layer of real files, %.1f MiB, through loopback (a POST, one streamed PATCH, a PUT), indexed on the way; then "+
+	text := Table{
+		Heading: "Push",
+		Intro: fmt.Sprintf("One layer of real files, %.1f MiB, through loopback (a POST, one streamed PATCH, a PUT), indexed on the way; then "+
 			"manifests,\neach with a tag of its own, from %d clients for %v. Beside Debian's docker-registry, which indexes nothing; medians of %d\nruns in turns. %s. As fast as it\ngoes, client and server keep both cores busy, and building the index takes longer than the push.",
-			float64(c.layer.Size)/(1<<20), manifestClients, manifestTime, len(ours), circumstances()),
-		columns: []string{"what", "docker-registry", "sociable", "sociable ÷ docker-registry", "limit"},
-		rows: [][]string{
+			float64(c.layer.Size)/(1<<20), manifestClients, manifestTime, len(ours), Circumstances()),
+		Columns: []string{"what", "docker-registry", "sociable", "sociable ÷ docker-registry", "limit"},
+		Rows: [][]string{
 			{"layer, until it is acknowledged", seconds(t.layer), seconds(o.layer), fmt.Sprintf("%.2f", ratio), fmt.Sprintf("%.2f", maxPushRatio)},
 			{"index listed after the manifest is acknowledged, layer pushed at 1 Gbit/s", "", millis(o.behind), "", millis(maxIndexBehind)},
 			{"the same, pushed as fast as it goes", "", millis(o.listed), "", ""},
@@ -304,7 +304,7 @@ func (c *pushes) report(b *testing.B, ours, theirs []pushSample) {
 			{"peak memory, largest of all runs", fmt.Sprintf("%d MiB", t.rss>>20), fmt.Sprintf("%d MiB", o.rss>>20), "", ""},
 		},
 	}
-	fmt.Printf("\n%s\n", text.markdown())
+	fmt.Printf("\n%s\n", text.Markdown())
 	b.ReportMetric(ratio, "×registry")
 	b.ReportMetric(float64(o.behind)/1e6, "ms-to-index")
 	b.ReportMetric(o.perSec, "manifests/s")
@@ -312,7 +312,7 @@ func (c *pushes) report(b *testing.B, ours, theirs []pushSample) {
 		b.Errorf("over a limit: see the table")
 	}
 	if doc := os.Getenv("BENCH_DOC"); doc != "" {
-		if err := writeSection(filepath.Join("..", "..", doc), text.markdown()); err != nil {
+		if err := WriteSection(filepath.Join("..", "..", doc), text.Markdown()); err != nil {
 			b.Error(err)
 		}
 	}

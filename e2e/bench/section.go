@@ -12,27 +12,28 @@ import (
 	"time"
 )
 
-// table is what a benchmark prints.
-type table struct {
-	heading string // of its section in the document
-	intro   string
-	columns []string
-	rows    [][]string
+// Table is what a benchmark prints.
+type Table struct {
+	Heading string // of its section in the document
+	Intro   string
+	Columns []string
+	Rows    [][]string
 }
 
-func (t table) markdown() string {
+// Markdown is the section.
+func (t Table) Markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "## %s\n\n%s\n\n", t.heading, t.intro)
-	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(t.columns, " | "), " --- |"+strings.Repeat(" ---: |", len(t.columns)-1))
-	for _, r := range t.rows {
+	fmt.Fprintf(&b, "## %s\n\n%s\n\n", t.Heading, t.Intro)
+	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(t.Columns, " | "), " --- |"+strings.Repeat(" ---: |", len(t.Columns)-1))
+	for _, r := range t.Rows {
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(r, " | "))
 	}
 	return b.String()
 }
 
-// writeSection replaces the section of a Markdown file that has the same
+// WriteSection replaces the section of a Markdown file that has the same
 // heading as text, or puts text at the end. A missing file is made.
-func writeSection(path, text string) error {
+func WriteSection(path, text string) error {
 	old, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -62,8 +63,8 @@ func replaceSection(doc, text string) string {
 	return strings.Join(lines[:start], "") + text + strings.Join(lines[end:], "")
 }
 
-// circumstances say when, on what and from which commit a table is.
-func circumstances() string {
+// Circumstances say when, on what and from which commit a table is.
+func Circumstances() string {
 	commit, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
 	if err != nil {
 		commit = []byte("unknown")

@@ -30,9 +30,9 @@ func TestReplaceSection(t *testing.T) {
 
 func TestWriteSection(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "benchmarks.md")
-	tab := table{heading: "H", intro: "i", columns: []string{"a", "b"}, rows: [][]string{{"x", "1"}}}
+	tab := Table{Heading: "H", Intro: "i", Columns: []string{"a", "b"}, Rows: [][]string{{"x", "1"}}}
 	for range 2 {
-		if err := writeSection(path, tab.markdown()); err != nil {
+		if err := WriteSection(path, tab.Markdown()); err != nil {
 			t.Fatal(err)
 		}
 	}

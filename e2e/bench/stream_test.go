@@ -131,26 +131,26 @@ func (c *coldPull) reportStream(b *testing.B, off, on []streamed) {
 	without, with, soon := median(plain), median(indexed), median(ready)
 	rate := float64(without) / float64(with)
 	mbs := func(d time.Duration) string { return fmt.Sprintf("%.1f MB/s", float64(c.layer.Size)/1e6/d.Seconds()) }
-	t := table{
-		heading: "Indexing beside a stream",
-		intro: fmt.Sprintf("One layer of real files, %.1f MiB, through a proxy that has never seen it, over a link of %d MB/s (1 Gbit/s), with indexing\n"+
+	t := Table{
+		Heading: "Indexing beside a stream",
+		Intro: fmt.Sprintf("One layer of real files, %.1f MiB, through a proxy that has never seen it, over a link of %d MB/s (1 Gbit/s), with indexing\n"+
 			"off and on in turns; the link, its registry, the proxy and the client share the machine. Medians of %d runs of each. %s.",
-			float64(c.layer.Size)/(1<<20), gigabit.BytesPerSecond/1e6, len(off), circumstances()),
-		columns: []string{"what", "indexing off", "indexing on", "on ÷ off", "limit"},
-		rows: [][]string{
+			float64(c.layer.Size)/(1<<20), gigabit.BytesPerSecond/1e6, len(off), Circumstances()),
+		Columns: []string{"what", "indexing off", "indexing on", "on ÷ off", "limit"},
+		Rows: [][]string{
 			{"rate of the stream", mbs(without), mbs(with), fmt.Sprintf("× %.3f", rate), fmt.Sprintf("≥ × %.2f", minRate)},
 			{"layer, asked for to last byte", seconds(without), seconds(with), "", ""},
 			{"zTOC stored after the last byte", "", millis(soon), "", millis(maxReady)},
 		},
 	}
-	fmt.Printf("\n%s\n", t.markdown())
+	fmt.Printf("\n%s\n", t.Markdown())
 	b.ReportMetric(rate, "×rate")
 	b.ReportMetric(float64(soon)/1e6, "ms-to-ztoc")
 	if rate < minRate || soon > maxReady {
 		b.Errorf("over a limit: see the table")
 	}
 	if doc := os.Getenv("BENCH_DOC"); doc != "" {
-		if err := writeSection(filepath.Join("..", "..", doc), t.markdown()); err != nil {
+		if err := WriteSection(filepath.Join("..", "..", doc), t.Markdown()); err != nil {
 			b.Error(err)
 		}
 	}

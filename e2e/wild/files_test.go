@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -32,7 +33,7 @@ for top, dirs, files in os.walk("/"):
 
 // imageFiles are the image's files as hashProgram prints them, from its layers'
 // tars, read by the standard library; one line each, sorted.
-func imageFiles() ([]string, error) {
+var imageFiles = sync.OnceValues(func() ([]string, error) {
 	files := map[string]string{}
 	for _, l := range suite.image.Layers {
 		f, err := suite.set.Open(l.Digest)
@@ -53,7 +54,7 @@ func imageFiles() ([]string, error) {
 		}
 	}
 	return slices.Sorted(maps.Values(files)), nil
-}
+})
 
 func addFiles(files map[string]string, tr *tar.Reader) error {
 	content := map[string]string{} // of this layer's files, for hard links

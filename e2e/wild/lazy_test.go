@@ -14,7 +14,7 @@ import (
 // it, read by the container, is what the layers' tars hold.
 func TestLazy(t *testing.T) {
 	p := startProxy(t)
-	start(t, startNode(t, NodeOptions{}), Plain, p.ref())
+	onNode(t, NodeOptions{}, func(n *Node) { start(t, n, Plain, p.ref()) })
 	p.awaitIndex(t)
 
 	for _, tt := range []struct {
@@ -31,9 +31,7 @@ func TestLazy(t *testing.T) {
 			if asked := p.up.Requests(); len(asked) > 0 && tt.v1 { // v2: whether the upstream has such a tag itself
 				t.Errorf("the upstream was asked for %v", asked)
 			}
-			if mounted, err := node.LazyMounts(); err != nil || mounted != len(suite.image.Layers) {
-				t.Errorf("%d layers are mounted lazily (%v), want all %d", mounted, err, len(suite.image.Layers))
-			}
+			wantLazy(t, node)
 			if lazy := p.down.Bytes(); lazy > imageSize()/3 {
 				t.Errorf("the start took %d bytes, of an image of %d", lazy, imageSize())
 			}
@@ -78,16 +76,23 @@ func start(t *testing.T, n *Node, snapshotter, ref string) time.Duration {
 // awaitIndex waits until the image's index is listed.
 func (p *proxy) awaitIndex(t *testing.T) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); <-tick.C {
+	p.await(t, "an index of the image", func() bool {
 		list, err := p.Indexes(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if slices.ContainsFunc(list, func(i harness.Index) bool { return i.Index != "" }) {
-			return
+		return slices.ContainsFunc(list, func(i harness.Index) bool { return i.Index != "" })
+	})
+}
+
+// await polls, half a minute at most.
+func (p *proxy) await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(30 * time.Second); !done(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("not within half a minute: %s", what)
 		}
 	}
-	t.Fatal("no index of the image after half a minute")
 }

@@ -19,6 +19,7 @@ import (
 // suite is what all tests share.
 var suite struct {
 	ctx      context.Context // the life of processes
+	cache    string          // folder that outlives a run
 	nodes    *Programs
 	programs *harness.Programs
 	set      *realimage.Set
@@ -82,6 +83,7 @@ func prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	suite.cache = cache
 	if suite.nodes, err = BuildPrograms(ctx, "../../bin/wild"); err != nil {
 		return err
 	}

@@ -1,0 +1,149 @@
+package wild
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/awslabs/soci-snapshotter/ztoc"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/e2e/bench"
+)
+
+// median of what was measured; of an even number the upper one.
+func (s samples) median(what string) float64 {
+	xs := slices.Sorted(slices.Values(s[what]))
+	if len(xs) == 0 {
+		return 0
+	}
+	return xs[len(xs)/2]
+}
+
+// row is one of the table.
+type row struct {
+	what, hand, ours, target string
+	met                      bool
+}
+
+// report prints the table and fails where a target is missed. What was not
+// measured has no row.
+func (s samples) report(t *testing.T) {
+	tab := bench.Table{
+		Heading: "Containers started lazily",
+		Intro: fmt.Sprintf("containerd %s, runc and soci-snapshotter v0.15.0 with FUSE start an image of real files, %.0f MB in %d layers, that runs Python with\n"+
+			"numpy and scipy, over a link of %v a request and %d MB/s between node and registry, and another such between the proxy and its\n"+
+			"upstream. By hand: Debian's docker-registry with the indexes that the official tool made and pushed. Medians of %d runs in turns, each\n"+
+			"on a new node; all on one machine. By `make wild`. %s.",
+			ContainerdVersion, float64(imageSize())/1e6, len(suite.image.Layers), wire.Latency, wire.BytesPerSecond/1e6, s.runs(), bench.Circumstances()),
+		Columns: []string{"what", "by hand", "through sociable", "target", "verdict"},
+	}
+	for _, r := range s.rows() {
+		verdict := ""
+		if r.target != "" {
+			if verdict = "pass"; !r.met {
+				verdict = "**fail**"
+				t.Errorf("%s: %s by hand, %s through sociable, the target is %s", r.what, r.hand, r.ours, r.target)
+			}
+		}
+		tab.Rows = append(tab.Rows, []string{r.what, r.hand, r.ours, r.target, verdict})
+	}
+	t.Logf("\n%s", tab.Markdown())
+	if doc := os.Getenv("BENCH_DOC"); doc != "" {
+		if err := bench.WriteSection(filepath.Join("..", "..", doc), tab.Markdown()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// runs is how many there are of what was measured least often.
+func (s samples) runs() int {
+	least := 1 << 30
+	for _, xs := range s {
+		least = min(least, len(xs))
+	}
+	return least
+}
+
+func (s samples) rows() (rows []row) {
+	add := func(need string, r row) {
+		if len(s[need]) > 0 {
+			rows = append(rows, r)
+		}
+	}
+	for _, v := range []string{"v1", "v2"} {
+		hand, ours := s.median(v+" by hand s"), s.median(v+" warm s")
+		add(v+" warm s", row{"lazy " + v + ", start of pull to first output", seconds(hand), seconds(ours), "≤ by hand", ours <= hand})
+	}
+	for _, v := range []string{"v1", "v2"} {
+		hand, ours := s.median(v+" by hand MB"), s.median(v+" warm MB")
+		add(v+" warm MB", row{"… bytes to the node, " + v, megabytes(hand), megabytes(ours), "≤ by hand", ours <= hand})
+	}
+	asked := s.median("upstream requests, warm")
+	add("upstream requests, warm", row{"… requests to the upstream, both", "–", fmt.Sprint(asked), "0", asked == 0})
+	for _, name := range []string{"zTOCs only", "spans and zTOCs"} {
+		ratio := s.median(name + " upstream ÷ asked")
+		add(name+" s", row{"lazy v1, whole layers evicted, the proxy holds " + name, "–",
+			seconds(s.median(name+" s")) + "; from upstream " + megabytes(s.median(name+" upstream MB")) + fmt.Sprintf(" (× %.3f)", ratio),
+			"≤ × 1.1 the spans asked for", ratio <= 1.1})
+	}
+	add("full cold s", row{"full pull, start of pull to first output", seconds(s.median("full by hand s")),
+		seconds(s.median("full cold s")) + " cold, " + seconds(s.median("full warm s")) + " warm", "", true})
+	add("full warm MB", row{"… bytes to the node", megabytes(s.median("full by hand MB")), megabytes(s.median("full warm MB")), "", true})
+	listed := s.median("listed s")
+	add("listed s", row{"index listed after the first pull's last byte (by hand: create and push)", seconds(s.median("soci create s")),
+		milliseconds(listed * 1e3), "≤ 200 ms", listed <= 0.2})
+	direct, through := s.median("span direct ms"), s.median("span through ms")
+	add("span direct ms", row{"one span that has to come from the upstream (by hand: directly)", milliseconds(direct), milliseconds(through),
+		"≤ direct + 5 ms", through <= direct+5})
+	hand, ours := s.median("files by hand s"), s.median("files warm s")
+	add("files warm s", row{"start of pull until every file is read and hashed, all equal", seconds(hand), seconds(ours), "≤ by hand", ours <= hand})
+	return rows
+}
+
+func seconds(s float64) string       { return fmt.Sprintf("%.2f s", s) }
+func milliseconds(ms float64) string { return fmt.Sprintf("%.1f ms", ms) }
+func megabytes(mb float64) string    { return fmt.Sprintf("%.1f MB", mb) }
+
+// spansOf are the offsets in a layer at which its spans begin.
+func (p *proxy) spansOf(t *testing.T, layer digest.Digest) (starts []int64) {
+	t.Helper()
+	toc, err := ztoc.Unmarshal(bytes.NewReader(p.zTOC(t, layer)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spans, err := toc.Zinfo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer spans.Close()
+	for id := range spans.MaxSpanID() + 1 {
+		starts = append(starts, int64(spans.StartCompressedOffset(id)))
+	}
+	return starts
+}
+
+// zTOC is the one that the proxy made of a layer.
+func (p *proxy) zTOC(t *testing.T, layer digest.Digest) []byte {
+	t.Helper()
+	list, err := p.Indexes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range list {
+		for _, l := range i.Layers {
+			if l.Digest == layer.String() && l.ZTOC != "" {
+				body, err := get(t.Context(), "http://"+p.Addr+"/v2/up/"+suite.image.Repo()+"/blobs/"+l.ZTOC, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				return body
+			}
+		}
+	}
+	t.Fatalf("no zTOC of %s", layer)
+	return nil
+}
