@@ -12,17 +12,30 @@ import (
 )
 
 // Pin keeps what the manifest or index root leads to, and what it will lead to
-// when manifests that it names arrive. reference is the canonical name to show,
-// and to unpin it by; a pin of the same name is replaced. ErrNotFound when root
-// is not known here. What is not stored is not fetched.
-func (s *Store) Pin(ctx context.Context, reference string, root digest.Digest) (row PinRow, err error) {
+// when manifests that it names arrive, and the same of what is attached to it.
+// reference is the canonical name to show, and to unpin it by; a pin of the same
+// name is replaced, and what it kept of the same root beside it stays. ErrNotFound
+// when root is not known here. What is not stored is not fetched.
+func (s *Store) Pin(ctx context.Context, reference string, root digest.Digest, attached ...digest.Digest) (row PinRow, err error) {
 	now := s.now().UTC().Round(0)
 	err = s.meta.Update(ctx, func(tx Tx) error {
 		if _, err := tx.Manifest(root); err != nil {
 			return err
 		}
 		row = PinRow{Reference: reference, Root: root, Created: now}
-		if row.Holds, err = Below(tx, root); err != nil {
+		old, err := tx.Pin(reference)
+		switch {
+		case err == nil && old.Root == root:
+			row.Attached = old.Attached
+		case err != nil && !errors.Is(err, ErrNotFound):
+			return err
+		}
+		for _, d := range attached {
+			if !slices.Contains(row.Attached, d) {
+				row.Attached = append(row.Attached, d)
+			}
+		}
+		if row.Holds, err = row.held(tx); err != nil {
 			return err
 		}
 		return tx.PutPin(row)
@@ -47,16 +60,24 @@ func (s *Store) Unpin(ctx context.Context, reference string) error {
 	return nil
 }
 
-// Below gives root and every digest that is below it, each once: the manifests
+// held is what the pin keeps, by the manifests that are known now.
+func (p *PinRow) held(tx ManifestTx) ([]digest.Digest, error) {
+	return Below(tx, append([]digest.Digest{p.Root}, p.Attached...)...)
+}
+
+// Below gives roots and every digest that is below them, each once: the manifests
 // of an index, their configs and layers, as far as the manifests are known here.
-func Below(tx ManifestTx, root digest.Digest) ([]digest.Digest, error) {
-	seen := map[digest.Digest]bool{root: true}
-	all := []digest.Digest{root}
+func Below(tx ManifestTx, roots ...digest.Digest) ([]digest.Digest, error) {
+	seen := map[digest.Digest]bool{}
+	var all []digest.Digest
 	add := func(d digest.Digest) {
 		if !seen[d] {
 			seen[d] = true
 			all = append(all, d)
 		}
+	}
+	for _, d := range roots {
+		add(d)
 	}
 	for i := 0; i < len(all); i++ {
 		row, err := tx.Manifest(all[i])
@@ -99,7 +120,7 @@ func extendPins(tx Tx, d digest.Digest) error {
 		return err
 	}
 	for _, row := range pins {
-		held, err := Below(tx, row.Root)
+		held, err := row.held(tx)
 		if err != nil {
 			return err
 		}

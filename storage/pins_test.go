@@ -182,3 +182,38 @@ func TestPinExtends(t *testing.T) {
 		t.Errorf("%d pins, want 2", n)
 	}
 }
+
+// TestPinnedWithAttached: what is attached to an image is kept with it, also when
+// it is pinned again by somebody who does not know of that.
+func TestPinnedWithAttached(t *testing.T) {
+	r := newRig(t, t.TempDir(), nil, storage.Options{})
+	layer, blob := digest.FromString("layer"), digest.FromString("what a signature is")
+	image := r.putManifest("image", []digest.Digest{layer}, nil)
+	signature := r.putManifest("signature", []digest.Digest{blob}, nil)
+	other := r.putManifest("other", nil, nil)
+	pinned := func(d digest.Digest) (yes bool) {
+		if err := r.View(t.Context(), func(tx storage.Tx) (err error) { yes, err = tx.Pinned(d); return err }); err != nil {
+			t.Error(err)
+		}
+		return yes
+	}
+	for n, attached := range [][]digest.Digest{{signature}, nil, {signature, digest.FromString("to come")}} {
+		if _, err := r.Pin(t.Context(), "up/a:1", image, attached...); err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range []digest.Digest{image, layer, signature, blob} {
+			if !pinned(d) {
+				t.Errorf("pin %d does not hold %s", n, d)
+			}
+		}
+	}
+	if got := r.pins(); len(got) != 1 || len(got[0].Attached) != 2 {
+		t.Errorf("pins: %+v", got)
+	}
+	if _, err := r.Pin(t.Context(), "up/a:1", other); err != nil {
+		t.Fatal(err)
+	}
+	if pinned(signature) || pinned(image) || !pinned(other) {
+		t.Error("another image of that name holds what was attached to the one before")
+	}
+}

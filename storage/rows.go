@@ -165,10 +165,13 @@ type JobRow struct {
 
 // PinRow keeps an image: what it holds is not evicted.
 type PinRow struct {
-	Reference string          `json:"reference"` // canonical, as in docker.io/library/redis:7; no two pins have the same
-	Root      digest.Digest   `json:"root"`      // the manifest or index that it meant when it was pinned
-	Holds     []digest.Digest `json:"holds"`     // Root and all that is below it, as far as the manifests are known
-	Created   time.Time       `json:"created"`
+	Reference string        `json:"reference"` // canonical, as in docker.io/library/redis:7; no two pins have the same
+	Root      digest.Digest `json:"root"`      // the manifest or index that it meant when it was pinned
+	// Attached are manifests about the image, signatures for example, that are kept
+	// with it.
+	Attached []digest.Digest `json:"attached,omitempty"`
+	Holds    []digest.Digest `json:"holds"` // Root, Attached and all that is below them, as far as the manifests are known
+	Created  time.Time       `json:"created"`
 }
 
 // BlockRow keeps a digest out: it is not served under any name.

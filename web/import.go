@@ -77,7 +77,7 @@ func (s *Web) fileImage(ctx context.Context, q ImportRequest) (Imported, error) 
 	}
 	out := Imported{Reference: canonical(repo, ref)}
 	if q.Pin {
-		if _, err := s.opt.Store.Pin(ctx, out.Reference, q.Root); err != nil {
+		if _, err := s.opt.Store.Pin(ctx, out.Reference, q.Root, attachedOf(q.Manifests)...); err != nil {
 			return out, err
 		}
 		out.Pinned = true
@@ -178,6 +178,16 @@ func (s *Web) fileRows(tx storage.Tx, repo oci.Repo, ref oci.Reference, q Import
 		out.Before = old.Digest
 	}
 	return tx.PutTag(storage.TagRow{Repo: repo, Tag: ref.Tag, Digest: q.Root, Checked: now})
+}
+
+// attachedOf are the manifests that are about an image, and not part of it.
+func attachedOf(ms []oci.PulledManifest) (ds []digest.Digest) {
+	for _, m := range ms {
+		if m.Subject != "" || m.Tag != "" {
+			ds = append(ds, m.Digest)
+		}
+	}
+	return ds
 }
 
 // fileAttached has the tag of what is attached by one lead to it. Any other tag is

@@ -115,7 +115,7 @@ func (s *Web) bring(ctx context.Context, q WarmRequest, out *stream) (x WarmImag
 	}
 	if q.Pin { // before the layers: a store that is nearly full must not drop the first for the last
 		o.Known = func(ctx context.Context, got oci.PulledImage) error {
-			_, err := s.opt.Store.Pin(ctx, x.Reference, got.Root.Digest)
+			_, err := s.opt.Store.Pin(ctx, x.Reference, got.Root.Digest, attachedOf(got.Manifests)...)
 			x.Pinned = err == nil
 			return err
 		}

@@ -188,11 +188,11 @@ func (x *importing) pin() {
 func (x *importing) request(i int, early bool) web.ImportRequest {
 	img := &x.st.Images[i]
 	q := web.ImportRequest{Reference: img.Reference, Root: img.Root.Digest, Pin: !x.flags.noPin, Early: early}
-	if early {
-		return q
-	}
 	for _, m := range img.Manifests {
 		q.Manifests = append(q.Manifests, oci.PulledManifest(m))
+	}
+	if early {
+		return q
 	}
 	for _, d := range img.Blobs {
 		if !slices.Contains(img.LeftOut, d) && !isLazy(img, d) {

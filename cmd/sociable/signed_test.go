@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/sociable/sociable/web"
 )
 
 // attach pushes a manifest with one blob of text: at tag, or as the referrer of
@@ -89,6 +91,13 @@ func TestBundleOfSigned(t *testing.T) {
 		t.Errorf("referrers: %d %s; want %s alone", code, body, referrer)
 	}
 	pullFrom(t, srv.addr, "up/acme/app@"+referrer.String(), &ggcr.Platform{})
+	pins := decodeJSON[[]web.Pin](t, must(t, "pins", "--json", "--data", to))
+	// The index, its two manifests, config and layers of the one; and of each of
+	// the four that are attached the manifest and the blob, and the one config that
+	// they have. All but the other platform's manifest are here.
+	if want := 1 + 2 + 3 + 4*2 + 1; len(pins) != 1 || pins[0].Blobs != want || pins[0].Here != want-1 {
+		t.Errorf("pinned: %+v, want %d", pins, want)
+	}
 	for _, tag := range []string{other, "unrelated"} {
 		if code, _ := plainGet(t, "GET", base+"manifests/"+tag, nil); code != 404 {
 			t.Errorf("%s came, too: %d", tag, code)
