@@ -312,7 +312,7 @@ func printExported(cmd *cobra.Command, out *output, asJSON bool, x exported) err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "IMAGE\tDIGEST\tPLATFORMS\tBLOBS\tSIZE")
-	for _, r := range x.Images {
+	for _, r := range distinct(x.Images) {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", r.Reference, shortDigest(r.Digest), orDash(strings.Join(r.Platforms, ",")), r.Blobs, humanize.IBytes(uint64(r.Bytes)))
 	}
 	if err := t.Flush(); err != nil {

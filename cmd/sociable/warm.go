@@ -157,11 +157,23 @@ func warmFailed(results []warmed) error {
 func printWarmed(w io.Writer, results []warmed) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "IMAGE\tDIGEST\tPLATFORMS\tBLOBS\tSIZE\tFETCHED\tRESULT")
-	for _, r := range results {
+	for _, r := range distinct(results) {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", cmp.Or(r.Reference, r.Name), shortDigest(r.Digest),
 			orDash(strings.Join(r.Platforms, ",")), r.Blobs, humanize.IBytes(uint64(r.Bytes)), humanize.IBytes(uint64(r.Fetched)), r.result())
 	}
 	return t.Flush()
+}
+
+// distinct leaves out images that came under another spelling, too.
+func distinct(results []warmed) (list []warmed) {
+	seen := map[string]bool{}
+	for _, r := range results {
+		if r.Error != "" || !seen[r.Reference] {
+			list = append(list, r)
+		}
+		seen[r.Reference] = true
+	}
+	return list
 }
 
 // result is a warmed image's last column.
