@@ -82,7 +82,7 @@ func TestPrewarmOnPush(t *testing.T) {
 	}
 	admin := "127.0.0.1:" + freePort(t)
 	srv := startServer(t, "--config", s.config, "--admin", admin)
-	s.Server.URL = "http://" + srv.addr // what is pushed goes there
+	s.URL = "http://" + srv.addr // what is pushed goes there
 	s.push(t, "local/acme/app:1.7", 1, "amd64", "arm64")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

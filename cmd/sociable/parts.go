@@ -86,10 +86,9 @@ func (p *parts) finish() ([]string, error) {
 		}
 	}
 	if p.size > 0 {
-		for n := len(p.names) + 1; ; n++ {
-			if err := os.Remove(partName(p.name, n)); err != nil {
-				break // there is none
-			}
+		n := len(p.names) + 1
+		for os.Remove(partName(p.name, n)) == nil { // until there is none
+			n++
 		}
 	}
 	return p.names, nil

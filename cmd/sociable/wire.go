@@ -106,17 +106,23 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 	if err != nil {
 		return err
 	}
-
 	told.to.Store(pw)
 
 	stage := newStages(life)
-	stage.start("store", store.Run)
-	stage.start("gc", gc.Run)
-	stage.start("events", ev.Run)
-	stage.start("indexer", ix.Run)
-	stage.start("proxy", px.Run)
-	stage.start("prewarm", pw.Run)
-	stage.start("access", acc.run)
+	for _, s := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"store", store.Run},
+		{"gc", gc.Run},
+		{"events", ev.Run},
+		{"indexer", ix.Run},
+		{"proxy", px.Run},
+		{"prewarm", pw.Run},
+		{"access", acc.run},
+	} {
+		stage.start(s.name, s.run)
+	}
 	if cfg.Listen != "" { // a command's own server has nobody to signal to it
 		stage.start("reload", l.run)
 	}

@@ -55,7 +55,7 @@ func buildAccess(cfg *Config, l *live, log *slog.Logger, reg prometheus.Register
 func (d *door) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.keys.Run(ctx) })
-	g.Go(func() error { return d.Access.Run(ctx) })
+	g.Go(func() error { return d.Run(ctx) })
 	if d.certs != nil && d.tls != nil {
 		g.Go(func() error { return d.certs.Run(ctx, d.tls.renew) })
 	}

@@ -9,6 +9,7 @@ import (
 // NameOf says which part of a client's certificate is its name.
 type NameOf string
 
+// The parts of a certificate that can be its name.
 const (
 	NameSubject NameOf = "subject" // its common name
 	NameDNS     NameOf = "dns"     // the first of its alternative names of that kind

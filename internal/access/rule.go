@@ -37,6 +37,7 @@ func (r *Rule) who(action oci.Action) []string {
 // Mode is what an upstream's images are where no rule speaks of them.
 type Mode int
 
+// What an upstream's images can be.
 const (
 	Closed      Mode = iota // pulled by whoever is logged in
 	Open                    // pulled by everybody

@@ -92,11 +92,11 @@ func (a *Access) sendToken(w http.ResponseWriter, r *http.Request, c *caller, sc
 	now := a.now()
 	t := claims{Via: c.id.Via, Groups: c.id.Groups}
 	t.Subject = c.id.Name
-	ttl := tokenTTL
-	var err error
-	if t.Access, ttl, err = a.grants(r, c, scopes); err != nil {
+	grants, ttl, err := a.grants(r, c, scopes)
+	if err != nil {
 		return err
 	}
+	t.Access = grants
 	if c.login != (loginKey{}) {
 		t.Login = c.login.String()
 	}

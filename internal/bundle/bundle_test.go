@@ -127,7 +127,6 @@ type entry struct {
 	name string
 	body string
 	kind byte
-	size int64 // where it lies
 }
 
 func forge(t testing.TB, entries ...entry) []byte {

@@ -117,7 +117,7 @@ func parseSignature(text []byte) (*Signature, error) {
 	return x, nil
 }
 
-// ErrSignature: a signature is not one by the key that it names.
+// ErrSignature says that a signature is not one by the key that it names.
 var ErrSignature = errors.New("the bundle's signature is not by the key that it names: it, or the statement, was changed")
 
 // Trust says whether x is by one of keys, which are by their KeyID: known is

@@ -77,6 +77,8 @@ func (c *Client) retry(ctx context.Context, q *request, try func() error) error 
 
 // read asks like do and reads the whole body, which may have limit bytes. The
 // answer that it came with is closed.
+//
+//nolint:unparam // that all limits are the same is chance
 func (c *Client) read(ctx context.Context, q *request, limit int64) (body []byte, from *answer, err error) {
 	err = c.retry(ctx, q, func() error {
 		a, err := c.ask(ctx, q)
