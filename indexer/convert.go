@@ -28,6 +28,9 @@ var errTooMuch = errors.New("it names more than is fetched for a conversion")
 // considerConversions files the conversions that are due now that the image d
 // is through, or is known by one more name.
 func (x *Indexer) considerConversions(ctx context.Context, d digest.Digest) error {
+	if err := x.considerPushes(ctx, d); err != nil {
+		return err
+	}
 	if !x.rules.Load().converting || x.opt.Fetch == nil {
 		return nil
 	}

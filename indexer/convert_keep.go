@@ -50,7 +50,7 @@ func (x *Indexer) keepConversion(ctx context.Context, repo oci.Repo, p *conversi
 	x.m.converted.Inc()
 	x.log.InfoContext(ctx, "image converted", "repo", repo.String(), "digest", p.source.Digest, "index", row.Index.Digest,
 		"platforms", len(row.Platforms), "tags", len(p.tags))
-	return nil
+	return x.considerPushes(ctx, p.source.Digest)
 }
 
 // fileConversion writes the rows of a conversion, unless what it was made by

@@ -60,6 +60,30 @@ type Lister interface {
 // as it is known at all.
 var ErrNotListed = errors.New("the upstream has no such list for us")
 
+// Publisher puts what was made here into upstreams. Errors that another attempt
+// would not mend wrap ErrRefused.
+type Publisher interface {
+	// Takes reports whether anything can be pushed to repo at all: not where it is
+	// a namespace of ours, or its upstream is never asked.
+	Takes(repo oci.Repo) bool
+	// Manifest tells where ref leads at the upstream. storage.ErrNotFound.
+	Manifest(ctx context.Context, repo oci.Repo, ref oci.Reference) (digest.Digest, error)
+	// Referrers lists what refers to subject there, of one type.
+	Referrers(ctx context.Context, repo oci.Repo, subject digest.Digest, artifactType string) ([]v1.Descriptor, error)
+	// PushBlob sends a blob unless it is there. open gives its bytes from the first,
+	// as often as it is called.
+	PushBlob(ctx context.Context, repo oci.Repo, d v1.Descriptor, open func() (io.ReadCloser, error)) error
+	PushManifest(ctx context.Context, repo oci.Repo, ref oci.Reference, mediaType string, body []byte) error
+	// PushReferrer sends a manifest that refers to subject and has it listed, in
+	// place of what it replaces. fallback: under a tag, for want of an API.
+	PushReferrer(ctx context.Context, repo oci.Repo, subject digest.Digest, d v1.Descriptor, body []byte, replaces []digest.Digest) (fallback bool, err error)
+	// Unlist takes away again what PushReferrer brought.
+	Unlist(ctx context.Context, repo oci.Repo, subject, d digest.Digest, fallback bool) error
+}
+
+// ErrRefused is wrapped where an upstream will not take something, ever.
+var ErrRefused = errors.New("the upstream refuses it")
+
 // Events is told what became of images.
 type Events interface {
 	// File adds e to tx: it is told of if and only if what tx writes is kept.

@@ -22,6 +22,8 @@ type Options struct {
 	Disabled bool   // nothing new is indexed or listed; what is there stays
 	// Fetch brings what nobody has pulled; nil: nothing is converted or fetched.
 	Fetch Fetcher
+	// Publish puts what was made here into upstreams; nil: nothing is.
+	Publish Publisher
 	// List lists what upstreams have; nil: only what is known here is found.
 	List Lister
 	// Flight tells of fetches under way, and Bring begins one without waiting for

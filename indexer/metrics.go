@@ -12,7 +12,15 @@ const (
 	resultDropped = "dropped" // a tap whose stream broke off
 )
 
+// What became of a push to an upstream.
+const (
+	pushDone   = "pushed"
+	pushLeft   = "left" // the upstream has something else there
+	pushFailed = "failed"
+)
+
 type metrics struct {
+	pushes       *prometheus.CounterVec
 	builds       *prometheus.CounterVec
 	skipped      *prometheus.CounterVec
 	published    prometheus.Counter
@@ -28,6 +36,10 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer) *metrics {
 	const ns, sub = "sociable", "indexer"
 	m := &metrics{
+		pushes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "pushes_total",
+			Help: "SOCI indexes and converted images for upstreams, by what became of them; a failed one is tried again.",
+		}, []string{"result"}),
 		builds: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: ns, Subsystem: sub, Name: "builds_total",
 			Help: "Attempts to index a layer, by how they ended.",
@@ -72,8 +84,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, r := range Reasons {
 		m.skipped.WithLabelValues(r)
 	}
+	for _, r := range []string{pushDone, pushLeft, pushFailed} {
+		m.pushes.WithLabelValues(r)
+	}
 	if reg != nil {
-		reg.MustRegister(m.builds, m.skipped, m.published, m.converted, m.buildSeconds, m.buildBytes,
+		reg.MustRegister(m.pushes, m.builds, m.skipped, m.published, m.converted, m.buildSeconds, m.buildBytes,
 			m.queued, m.tapsRunning, m.tapsDropped)
 	}
 	return m

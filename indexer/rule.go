@@ -18,6 +18,10 @@ const (
 	PublishNone = "none" // neither: zTOCs are built for ranges out of spans alone
 )
 
+// PublishUpstreamAll is what a Rule pushes that pushes all that it publishes;
+// PublishBoth says the same.
+const PublishUpstreamAll = "true"
+
 // Where a Rule has the converted image index served.
 const (
 	V2AtSuffix = "suffix" // at TAG-soci; the default
@@ -42,7 +46,10 @@ type Rule struct {
 	SpanSize     int64    // uncompressed bytes a span; 0: DefaultSpanSize
 	Publish      string   // PublishBoth, ...; "": PublishBoth
 	V2At         string   // V2AtSuffix or V2AtTag; "": V2AtSuffix
-	Priority     int      // work for the rule of the highest is done first
+	// PublishUpstream has what is published pushed to the image's upstream, too:
+	// PublishUpstreamAll, or only PublishV1 or PublishV2 of it. "": none of it.
+	PublishUpstream string
+	Priority        int // work for the rule of the highest is done first
 }
 
 // Matches reports whether r applies to the image at a tag of repo, "" being an
@@ -62,6 +69,15 @@ func (r *Rule) spanSize() int64 {
 func (r *Rule) listsV1() bool { return r != nil && r.Publish != PublishNone && r.Publish != PublishV2 }
 
 func (r *Rule) converts() bool { return r != nil && r.Publish != PublishNone && r.Publish != PublishV1 }
+
+// pushesV1 and pushesV2 report what is pushed to upstreams; r may be nil.
+func (r *Rule) pushesV1() bool { return r.listsV1() && r.pushes(PublishV1) }
+
+func (r *Rule) pushesV2() bool { return r.converts() && r.pushes(PublishV2) }
+
+func (r *Rule) pushes(form string) bool {
+	return r.PublishUpstream == PublishUpstreamAll || r.PublishUpstream == PublishBoth || r.PublishUpstream == form
+}
 
 // named is a repository and the tags of an image in it, in the order in which
 // they were seen.

@@ -6,12 +6,14 @@ import "slices"
 type ruleSet struct {
 	rules      []Rule
 	converting bool // one of them has images converted
+	pushing    bool // one of them has something pushed
 }
 
 func newRuleSet(rules []Rule) *ruleSet {
 	s := &ruleSet{rules: slices.Clone(rules)}
 	for i := range s.rules {
 		s.converting = s.converting || s.rules[i].converts()
+		s.pushing = s.pushing || s.rules[i].pushesV1() || s.rules[i].pushesV2()
 	}
 	return s
 }

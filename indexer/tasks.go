@@ -118,6 +118,8 @@ func (x *Indexer) doTask(ctx context.Context, t *storage.TaskRow) {
 		err = x.convert(ctx, t)
 	case storage.TaskImage:
 		err = x.fetchImage(ctx, t)
+	case storage.TaskPush:
+		err = x.push(ctx, t)
 	case storage.TaskCatalog:
 		err = x.goThrough(ctx, t)
 	default:

@@ -18,11 +18,12 @@ type Index struct {
 	Tags       []string      `json:"tags,omitempty"` // in it, known to lead to the manifest, or to an index of images with it
 	Manifest   digest.Digest `json:"manifest"`       // of the image
 	Platform   string        `json:"platform,omitempty"`
-	Index      digest.Digest `json:"index,omitempty"`   // of the index manifest; absent until it is published
-	Size       int64         `json:"size"`              // of the index manifest, bytes; 0 until then
-	Version    string        `json:"version,omitempty"` // of the index; "": v1, the only one that is listed here
-	Layers     []Layer       `json:"layers"`            // in the image's order
-	Created    time.Time     `json:"created,omitzero"`  // when the index was published
+	Index      digest.Digest `json:"index,omitempty"`     // of the index manifest; absent until it is published
+	Size       int64         `json:"size"`                // of the index manifest, bytes; 0 until then
+	Version    string        `json:"version,omitempty"`   // of the index; "": v1, the only one that is listed here
+	Layers     []Layer       `json:"layers"`              // in the image's order
+	Created    time.Time     `json:"created,omitzero"`    // when the index was published
+	Published  []Published   `json:"published,omitempty"` // at upstreams, see index.rules[].publish_upstream
 }
 
 // Layer is one layer of it.
@@ -113,5 +114,5 @@ func indexOf(tx storage.Tx, row storage.ImageRow) (Index, digest.Digest, error) 
 		}
 		out.Layers = append(out.Layers, l)
 	}
-	return out, config, nil
+	return out, config, out.addPublished(tx)
 }

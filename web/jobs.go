@@ -172,6 +172,8 @@ type Withdrawn struct {
 	Reference string          `json:"reference"`
 	Digest    digest.Digest   `json:"digest"`
 	Indexes   []digest.Digest `json:"indexes"` // that were offered, v1 and v2; by digest they are readable for a while yet
+	// Upstream is what was pushed to the image's upstream, and stays there.
+	Upstream []Published `json:"upstream,omitempty"`
 }
 
 // Withdraw takes the indexes of an image off what is offered, for good: until an
@@ -183,7 +185,10 @@ func Withdraw(ctx context.Context, s *storage.Store, name string) (w Withdrawn, 
 			return err
 		}
 		w = Withdrawn{Reference: x.Reference, Digest: x.Digest}
-		w.Indexes, err = storage.WithdrawIndexes(tx, x.Digest, time.Now().UTC())
+		if w.Indexes, err = storage.WithdrawIndexes(tx, x.Digest, time.Now().UTC()); err != nil {
+			return err
+		}
+		w.Upstream, err = pushed(tx, x.Digest)
 		return err
 	})
 	return w, err

@@ -150,7 +150,9 @@ type IndexRule struct {
 	V2At         string   `yaml:"v2_at" enum:"suffix,tag"`
 	// AcknowledgeUnsigned has to be said where V2At is tag.
 	AcknowledgeUnsigned bool `yaml:"acknowledge_unsigned"`
-	Priority            int  `yaml:"priority"` // of what is indexed from the store; the highest first
+	// PublishUpstream has what is published pushed to the image's upstream.
+	PublishUpstream string `yaml:"publish_upstream" enum:"false,true,v1,v2,both"`
+	Priority        int    `yaml:"priority"` // of what is indexed from the store; the highest first
 }
 
 // ReferrersConfig is how referrers are answered.
@@ -242,5 +244,5 @@ func defaultUpstream(name string) *UpstreamConfig {
 }
 
 func defaultRule() IndexRule {
-	return IndexRule{Repositories: []string{"**"}, MinLayerSize: 10 << 20, SpanSize: 4 << 20, Publish: "both", V2At: "suffix"}
+	return IndexRule{Repositories: []string{"**"}, MinLayerSize: 10 << 20, SpanSize: 4 << 20, Publish: "both", V2At: "suffix", PublishUpstream: "false"}
 }

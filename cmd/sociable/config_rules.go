@@ -17,7 +17,7 @@ func rules(cfg *Config) []indexer.Rule {
 		rule := indexer.Rule{
 			Repositories: r.Repositories, Exclude: r.Exclude,
 			MinLayerSize: int64(r.MinLayerSize), MinImageSize: int64(r.MinImageSize), SpanSize: int64(r.SpanSize),
-			Publish: r.Publish, V2At: r.V2At, Priority: r.Priority,
+			Publish: r.Publish, V2At: r.V2At, Priority: r.Priority, PublishUpstream: r.PublishUpstream,
 		}
 		for _, s := range r.Platforms {
 			if p, err := indexer.ParsePlatform(s); err == nil {
@@ -56,6 +56,7 @@ func (c *Config) checkRules(bad, doubts *findings) {
 			}
 		}
 		c.checkV2(path, &c.Index.Rules[i], bad, doubts)
+		c.checkPublishing(path, &c.Index.Rules[i], bad, doubts)
 		if r.Priority < -maxPriority || r.Priority > maxPriority {
 			bad.add(c.origin(path+".priority"), "%s.priority: want %d to %d, got %d", path, -maxPriority, maxPriority, r.Priority)
 		}
@@ -76,6 +77,27 @@ func (c *Config) checkV2(path string, r *IndexRule, bad, doubts *findings) {
 	case r.AcknowledgeUnsigned && r.V2At != indexer.V2AtTag:
 		doubts.add(c.origin(path+".acknowledge_unsigned"), "%s.acknowledge_unsigned: has no effect without v2_at: tag", path)
 	}
+}
+
+// checkPublishing finds a rule that has pushed what it does not make.
+func (c *Config) checkPublishing(path string, r *IndexRule, bad, doubts *findings) {
+	at := c.origin(path + ".publish_upstream")
+	lacks := func(form string) bool { return r.Publish != indexer.PublishBoth && r.Publish != form }
+	switch push := r.PublishUpstream; {
+	case push == "false":
+		return
+	case r.Publish == indexer.PublishNone:
+		bad.add(at, "%s.publish_upstream: nothing is published with publish: none", path)
+	case push == indexer.PublishV1 && lacks(indexer.PublishV1), push == indexer.PublishV2 && lacks(indexer.PublishV2), push == indexer.PublishBoth && r.Publish != indexer.PublishBoth:
+		bad.add(at, "%s.publish_upstream: %s is not made with publish: %s; write true for what is", path, push, r.Publish)
+	}
+	for _, u := range c.Upstreams {
+		_, _, secret := u.Credentials()
+		if secret || u.ClientCertFile != "" || len(u.Headers) > 0 || strings.HasPrefix(u.URL, "http://") { // a registry of one's own
+			return
+		}
+	}
+	doubts.add(at, "%s.publish_upstream: no upstream has credentials, and few take pushes from everybody", path)
 }
 
 // firstCatchAll is the number of the first rule that matches every image; -1

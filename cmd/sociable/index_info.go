@@ -15,6 +15,8 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
+
+	"github.com/sociable/sociable/web"
 )
 
 func newIndexInfoCommand() *cobra.Command {
@@ -167,6 +169,29 @@ func isReferenceTo(s string, x IndexInfo) bool {
 	return ref.Name() == x.Repository || s == x.Repository
 }
 
+// publishedText says where an index is at the image's upstream.
+func publishedText(p web.Published) string {
+	at := humanize.Time(p.At)
+	switch {
+	case p.Instead != "":
+		return fmt.Sprintf("v1 not in %s, which has %s, not from here (%s)", p.Repository, shortDigest(p.Instead), at)
+	case p.Form == "v1":
+		how := "by the referrers API"
+		if p.Listed == web.ListedByTag {
+			how = "by the fallback tag"
+		}
+		return fmt.Sprintf("v1 %s in %s, found %s (%s)", shortDigest(p.Index), p.Repository, how, at)
+	}
+	var parts []string
+	if len(p.Tags) > 0 {
+		parts = append(parts, "at "+strings.Join(p.Tags, ", "))
+	}
+	if len(p.Taken) > 0 {
+		parts = append(parts, "not at "+strings.Join(p.Taken, ", ")+", which is somebody else's")
+	}
+	return fmt.Sprintf("v2 %s in %s, %s (%s)", shortDigest(p.Index), p.Repository, strings.Join(parts, "; "), at)
+}
+
 func printIndex(w io.Writer, x IndexInfo) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "repository\t%s\n", x.Repository)
@@ -183,6 +208,9 @@ func printIndex(w io.Writer, x IndexInfo) error {
 		fmt.Fprintf(t, "index\t%s\n", x.Index)
 		fmt.Fprintf(t, "size\t%s\n", humanize.IBytes(uint64(x.Size)))
 		fmt.Fprintf(t, "created\t%s\n", x.Created.Format(time.RFC3339))
+	}
+	for _, p := range x.Published {
+		fmt.Fprintf(t, "upstream\t%s\n", publishedText(p))
 	}
 	fmt.Fprintf(t, "layers\t%d of %d indexed\n\n", indexedLayers(x), len(x.Layers))
 	if err := t.Flush(); err != nil {

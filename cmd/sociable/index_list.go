@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -131,7 +132,7 @@ func printIndexes(w io.Writer, list []IndexInfo) error {
 // printImages prints how far each image is.
 func printImages(w io.Writer, list []IndexInfo, full bool) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "REPOSITORY\tMANIFEST\tINDEX\tLAYERS INDEXED\tCREATED")
+	fmt.Fprintln(t, "REPOSITORY\tMANIFEST\tINDEX\tLAYERS INDEXED\tCREATED\tUPSTREAM")
 	for _, x := range list {
 		manifest, index, created := shortDigest(x.Manifest), shortDigest(x.Index), "-"
 		if full {
@@ -140,9 +141,21 @@ func printImages(w io.Writer, list []IndexInfo, full bool) error {
 		if !x.Created.IsZero() {
 			created = humanize.Time(x.Created)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d of %d\t%s\n", x.Repository, manifest, index, indexedLayers(x), len(x.Layers), created)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d of %d\t%s\t%s\n", x.Repository, manifest, index, indexedLayers(x), len(x.Layers), created, upstreamForms(x))
 	}
 	return t.Flush()
+}
+
+// upstreamForms names the forms of an index that the image's upstream has.
+func upstreamForms(x IndexInfo) string {
+	var forms []string
+	for _, p := range x.Published {
+		if p.Listed != "" || len(p.Tags) > 0 {
+			forms = append(forms, p.Form)
+		}
+	}
+	slices.Sort(forms)
+	return orDash(strings.Join(slices.Compact(forms), ","))
 }
 
 func orDash(s string) string {

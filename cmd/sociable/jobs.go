@@ -106,7 +106,9 @@ func newIndexRemoveCommand() *cobra.Command {
 		Short: "Offer no index of an image any more",
 		Long: `Offer no index of an image any more: its SOCI v1 indexes are listed no more, and
 its v2 image is served no more at its tag. They stay readable by digest for
-index.retire_after. It holds until index create asks for one again.`,
+index.retire_after. It holds until index create asks for one again. What was
+pushed to the image's upstream (publish_upstream) stays there and is named: delete
+it there, where the upstream lets you.`,
 		Example: `  sociable index rm redis:7`,
 		Args:    exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -118,8 +120,11 @@ index.retire_after. It holds until index create asks for one again.`,
 				if flags.json {
 					return printJSON(cmd.OutOrStdout(), x)
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d indexes withdrawn\n", x.Reference, len(x.Indexes))
-				return err
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d indexes withdrawn\n", x.Reference, len(x.Indexes))
+				for _, p := range x.Upstream {
+					fmt.Fprintf(cmd.OutOrStdout(), "stays at the upstream: %s\n", publishedText(p))
+				}
+				return nil
 			})
 		},
 	}

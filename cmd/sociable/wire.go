@@ -67,7 +67,7 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 
 	fetch := &fetcher{}
 	ix := indexer.New(indexer.Options{
-		Fetch: fetch, List: lister{l}, Flight: fetch.flight, Bring: fetch.bring, Busy: fetch.busy(cfg.Index.PauseAbove), RetireAfter: cfg.Index.RetireAfter,
+		Fetch: fetch, List: lister{l}, Publish: publisher{l}, Flight: fetch.flight, Bring: fetch.bring, Busy: fetch.busy(cfg.Index.PauseAbove), RetireAfter: cfg.Index.RetireAfter,
 		Store: store.Store, Rules: rules(cfg), Disabled: !cfg.Index.Enabled, Workers: cfg.Index.Workers,
 		Limits: cfg.Index.limits(), Events: ev, SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: log, Registerer: reg,
 	})

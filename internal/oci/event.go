@@ -7,7 +7,8 @@ import v1 "github.com/opencontainers/image-spec/specs-go/v1"
 type EventKind string
 
 // EventIndexed is told of an image whose SOCI index was listed, EventSkipped of a
-// layer that will not have a zTOC, EventEvicted of bytes that had to make room.
+// layer that will not have a zTOC, EventPublished of an index that was pushed to
+// the image's upstream, EventEvicted of bytes that had to make room.
 const (
 	EventPull    EventKind = "pull"
 	EventPush    EventKind = "push"
@@ -16,10 +17,12 @@ const (
 	EventIndexed EventKind = "indexed"
 	EventSkipped EventKind = "index-skipped"
 	EventEvicted EventKind = "evicted"
+
+	EventPublished EventKind = "index-published"
 )
 
 // EventKinds are all of them.
-var EventKinds = []EventKind{EventPull, EventPush, EventMount, EventDelete, EventIndexed, EventSkipped, EventEvicted}
+var EventKinds = []EventKind{EventPull, EventPush, EventMount, EventDelete, EventIndexed, EventSkipped, EventPublished, EventEvicted}
 
 // Event is something that happened to content of a repository.
 type Event struct {

@@ -26,6 +26,8 @@ const (
 	opPushBlob     op = "blob_push"
 	opMountBlob    op = "blob_mount"
 	opPushManifest op = "manifest_push"
+
+	opDeleteManifest op = "manifest_delete"
 )
 
 // pushes reports an op that needs the right to push.

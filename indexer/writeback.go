@@ -1,0 +1,328 @@
+package indexer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+// considerPushes files what is due at upstreams now that the image d is through,
+// or is known by one more name.
+func (x *Indexer) considerPushes(ctx context.Context, d digest.Digest) error {
+	if x.opt.Publish == nil || !x.rules.Load().pushing {
+		return nil
+	}
+	var due []storage.TaskRow
+	look := func(tx storage.Tx) error {
+		due = due[:0]
+		roots, err := rootsOf(tx, d)
+		if err != nil {
+			return err
+		}
+		for _, root := range roots {
+			repos, err := publishersOf(tx, root.Digest)
+			if err != nil {
+				return err
+			}
+			for _, repo := range repos {
+				p, err := x.planPush(tx, repo, root.Digest)
+				if err != nil {
+					return err
+				}
+				if t := p.task(x); p.isDue() && isNewTask(tx, t) {
+					due = append(due, t)
+				}
+			}
+		}
+		return nil
+	}
+	if err := x.store.View(ctx, look); err != nil || len(due) == 0 {
+		return err
+	}
+	return x.putTasks(ctx, due)
+}
+
+// publishersOf gives the repositories in which d is known: as an image, or with
+// a converted form.
+func publishersOf(tx storage.Tx, d digest.Digest) (repos []oci.Repo, err error) {
+	img, err := tx.Image(d)
+	if err = ignoreNotFound(err); err != nil {
+		return nil, err
+	}
+	repos = slices.Clone(img.Repos)
+	return repos, tx.Conversions(d, func(row storage.ConversionRow) error {
+		if !slices.Contains(repos, row.Repo) {
+			repos = append(repos, row.Repo)
+		}
+		return nil
+	})
+}
+
+// isNewTask reports whether a push of just this is not filed yet. One that was
+// given up, or cancelled, is for a person to begin anew.
+func isNewTask(tx storage.Tx, t storage.TaskRow) bool {
+	was, err := tx.Task(t.Kind, t.Repo, t.Reference)
+	return err != nil || was.Digest != t.Digest
+}
+
+// pushPlan is what is to be brought to the upstream of a repository: of one
+// digest, which may be an image, a source of a conversion, or both.
+type pushPlan struct {
+	repo     oci.Repo
+	subject  digest.Digest
+	priority int
+
+	v1 *storage.ImageRow      // with an index that is to be listed there; nil: none is due
+	v2 *storage.ConversionRow // nil: none is due
+
+	targets []string               // tags that are to lead to v2
+	rows    []storage.PublishedRow // of the subject in repo
+}
+
+func (p *pushPlan) isDue() bool { return p.v1 != nil || p.v2 != nil }
+
+// task is p as it is filed. Its digest stands for what is to be pushed.
+func (p *pushPlan) task(x *Indexer) storage.TaskRow {
+	what := []string{}
+	if p.v1 != nil {
+		what = append(what, p.v1.Index.String())
+	}
+	if p.v2 != nil {
+		what = append(append(what, p.v2.Index.Digest.String()), p.targets...)
+	}
+	return storage.TaskRow{
+		Kind: storage.TaskPush, Repo: p.repo, Reference: p.subject.String(), Priority: p.priority, Created: x.now().UTC(),
+		Digest: digest.FromString(strings.Join(what, "\n")),
+	}
+}
+
+// planPush looks at the rows. The rule of the repository alone decides: that the
+// image is pushed from another one says nothing.
+func (x *Indexer) planPush(tx storage.Tx, repo oci.Repo, subject digest.Digest) (p pushPlan, err error) {
+	p = pushPlan{repo: repo, subject: subject}
+	if !x.opt.Publish.Takes(repo) {
+		return p, nil
+	}
+	err = tx.PublishedOf(subject, func(row storage.PublishedRow) error {
+		if row.Repo == repo {
+			p.rows = append(p.rows, row)
+		}
+		return nil
+	})
+	if err == nil {
+		err = x.planPushV1(tx, &p)
+	}
+	if err == nil {
+		err = x.planPushV2(tx, &p)
+	}
+	return p, err
+}
+
+func (p *pushPlan) row(index digest.Digest) *storage.PublishedRow {
+	for i := range p.rows {
+		if p.rows[i].Index == index {
+			return &p.rows[i]
+		}
+	}
+	return nil
+}
+
+func (x *Indexer) planPushV1(tx storage.Tx, p *pushPlan) error {
+	img, err := tx.Image(p.subject)
+	if err != nil || img.Index == "" || !slices.Contains(img.Repos, p.repo) {
+		return ignoreNotFound(err)
+	}
+	names := namesOf(&img)
+	i := slices.IndexFunc(names, func(n named) bool { return n.repo == p.repo })
+	rule := x.ruleFor(names[i])
+	if rule.pushesV1() && (p.row(img.Index) == nil || len(p.replaced(img.Index)) > 0) {
+		p.v1, p.priority = &img, rule.Priority
+	}
+	return nil
+}
+
+// replaced are v1 indexes that were brought there and that index is in place of.
+func (p *pushPlan) replaced(index digest.Digest) (old []storage.PublishedRow) {
+	for _, r := range p.rows {
+		if !r.V2 && r.Made && r.Index != index {
+			old = append(old, r)
+		}
+	}
+	return old
+}
+
+func (x *Indexer) planPushV2(tx storage.Tx, p *pushPlan) error {
+	conv, err := tx.Conversion(p.subject, p.repo)
+	if err != nil {
+		return ignoreNotFound(err)
+	}
+	var tags []string
+	err = tx.TagsOf(p.subject, func(repo oci.Repo, tag string) error {
+		if repo == p.repo {
+			tags = append(tags, tag)
+		}
+		return nil
+	})
+	rule := x.ruleFor(named{p.repo, tags})
+	if err != nil || !rule.pushesV2() {
+		return err
+	}
+	done := p.row(conv.Index.Digest)
+	for _, tag := range tags {
+		if t := tag + ConvertedSuffix; len(t) <= maxTag && !isReferrersTag(tag) {
+			p.targets = append(p.targets, t)
+			if done == nil || !slices.Contains(done.Tags, t) && !slices.Contains(done.Taken, t) {
+				p.v2, p.priority = &conv, rule.Priority
+			}
+		}
+	}
+	return nil
+}
+
+// maxTag is how long a tag may be (distribution specification).
+const maxTag = 128
+
+// push does the task of considerPushes: by the rows of now.
+func (x *Indexer) push(ctx context.Context, t *storage.TaskRow) error {
+	var p pushPlan
+	err := x.store.View(ctx, func(tx storage.Tx) (err error) {
+		p, err = x.planPush(tx, t.Repo, digest.Digest(t.Reference))
+		return err
+	})
+	if err != nil || !p.isDue() {
+		return err
+	}
+	if _, err := x.opt.Publish.Manifest(ctx, p.repo, oci.Reference{Digest: p.subject}); err != nil {
+		return lasting(fmt.Errorf("find %s at its upstream: %w", p.subject, err))
+	}
+	if p.v1 != nil {
+		if err := x.pushV1(ctx, &p); err != nil {
+			return x.notPushed(lasting(fmt.Errorf("push SOCI index of %s: %w", p.subject, err)))
+		}
+	}
+	if p.v2 != nil {
+		if err := x.pushV2(ctx, &p); err != nil {
+			return x.notPushed(lasting(fmt.Errorf("push converted image of %s: %w", p.subject, err)))
+		}
+	}
+	return nil
+}
+
+func (x *Indexer) notPushed(err error) error {
+	x.m.pushes.WithLabelValues(pushFailed).Inc()
+	return err
+}
+
+// lasting marks what another attempt would not mend.
+func lasting(err error) error {
+	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, ErrRefused) {
+		return permanent{err}
+	}
+	return err
+}
+
+// pushV1 puts a SOCI v1 index beside its image: its zTOCs first, then itself, and
+// what it replaces goes. One that others have put there stays the only one.
+func (x *Indexer) pushV1(ctx context.Context, p *pushPlan) error {
+	replaces := p.replaced(p.v1.Index)
+	if p.row(p.v1.Index) != nil {
+		return x.unlist(ctx, p, replaces) // which is left of the last time
+	}
+	row := storage.PublishedRow{Repo: p.repo, Subject: p.subject, Index: p.v1.Index}
+	ours := map[digest.Digest]bool{p.v1.Index: true}
+	for _, r := range p.rows {
+		ours[r.Index] = ours[r.Index] || r.Instead == ""
+	}
+	listed, err := x.opt.Publish.Referrers(ctx, p.repo, p.subject, oci.MediaTypeSOCIIndexV1)
+	if err != nil {
+		return err
+	}
+	for _, d := range listed {
+		if !ours[d.Digest] {
+			row.Instead = d.Digest
+			x.log.InfoContext(ctx, "index not pushed: the upstream has another", "repo", p.repo.String(), "digest", p.subject, "index", d.Digest)
+			return x.filePushed(ctx, row, pushLeft)
+		}
+	}
+	desc, body, m, err := x.readMade(ctx, p.v1.Index)
+	if err == nil {
+		err = x.pushBlobs(ctx, p.repo, m)
+	}
+	if err != nil {
+		return err
+	}
+	if row.Made, err = x.isAbsent(ctx, p.repo, p.v1.Index); err != nil {
+		return err
+	}
+	old := make([]digest.Digest, 0, len(replaces))
+	for _, r := range replaces {
+		old = append(old, r.Index)
+	}
+	if row.Fallback, err = x.opt.Publish.PushReferrer(ctx, p.repo, p.subject, desc, body, old); err != nil {
+		return err
+	}
+	if err := x.filePushed(ctx, row, pushDone); err != nil {
+		return err
+	}
+	return x.unlist(ctx, p, replaces)
+}
+
+// unlist takes what was pushed from here, and is replaced, away from upstream. One
+// that does not delete keeps it.
+func (x *Indexer) unlist(ctx context.Context, p *pushPlan, replaced []storage.PublishedRow) error {
+	for _, r := range replaced {
+		err := x.opt.Publish.Unlist(ctx, p.repo, p.subject, r.Index, r.Fallback)
+		if errors.Is(err, ErrRefused) {
+			x.log.WarnContext(ctx, "the upstream keeps the index that was replaced", "repo", p.repo.String(), "index", r.Index, "err", err)
+			err = nil
+		}
+		if err == nil {
+			err = x.store.Update(ctx, func(tx storage.Tx) error { return tx.DeletePublished(r.Repo, r.Subject, r.Index) })
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isAbsent reports whether the upstream has not a manifest.
+func (x *Indexer) isAbsent(ctx context.Context, repo oci.Repo, d digest.Digest) (bool, error) {
+	_, err := x.opt.Publish.Manifest(ctx, repo, oci.Reference{Digest: d})
+	return errors.Is(err, storage.ErrNotFound), ignoreNotFound(err)
+}
+
+// readMade reads a manifest that was made here, and how a list of referrers has it.
+func (x *Indexer) readMade(ctx context.Context, d digest.Digest) (desc v1.Descriptor, body []byte, m *oci.Manifest, err error) {
+	var row storage.ManifestRow
+	err = x.store.View(ctx, func(tx storage.Tx) (err error) {
+		row, err = tx.Manifest(d)
+		return err
+	})
+	if err == nil {
+		body, err = x.readBlob(ctx, d)
+	}
+	if err != nil { // nothing that the upstream said
+		return desc, nil, nil, fmt.Errorf("read what is to be pushed: %w", notHere(err))
+	}
+	m = &row.Manifest
+	return v1.Descriptor{
+		MediaType: m.MediaType, Digest: d, Size: int64(len(body)), ArtifactType: m.ArtifactType, Annotations: m.Annotations,
+	}, body, m, nil
+}
+
+// notHere keeps what is missing here from being taken for what is missing there.
+func notHere(err error) error {
+	if errors.Is(err, storage.ErrNotFound) {
+		return errors.New(err.Error())
+	}
+	return err
+}
