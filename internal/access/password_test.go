@@ -1,0 +1,169 @@
+package access
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+// TestPenalties: who guesses is slowed down, who knows is not.
+func TestPenalties(t *testing.T) {
+	b := newBench(t, mixed())
+	right := func() int { return b.get(t, "/v2/", "alice", "wonder").StatusCode }
+	guess := func(i int) *http.Response {
+		return b.get(t, "/v2/", "alice", "guess"+string(rune('a'+i)))
+	}
+	if got := right(); got != 200 {
+		t.Fatalf("%d, want 200", got)
+	}
+	for i := range freeTries {
+		if got := guess(i).StatusCode; got != 401 {
+			t.Fatalf("guess %d: %d, want 401", i, got)
+		}
+	}
+	late := guess(10)
+	if late.StatusCode != 429 || late.Header.Get("Retry-After") != "1" {
+		t.Errorf("a guess too many: %s, Retry-After %q", late.Status, late.Header.Get("Retry-After"))
+	}
+	if got := right(); got != 200 {
+		t.Errorf("who is known while others guess: %d, want 200", got)
+	}
+	for i := range freeTries { // right has cleared the count
+		guess(11 + i)
+	}
+	b.clock.advance(time.Second)
+	if got := guess(20).StatusCode; got != 401 {
+		t.Errorf("after the pause: %d, want 401", got)
+	}
+	late = guess(21)
+	if late.StatusCode != 429 || late.Header.Get("Retry-After") != "2" {
+		t.Errorf("the next pause: %s, Retry-After %q", late.Status, late.Header.Get("Retry-After"))
+	}
+	if got := b.get(t, "/v2/", "bob", "builder").StatusCode; got != 200 {
+		t.Errorf("another user from there: %d, want 200", got)
+	}
+	b.clock.advance(forgiven)
+	if got := guess(22).StatusCode; got != 401 {
+		t.Errorf("much later: %d, want 401", got)
+	}
+}
+
+// TestPenaltiesAreBounded holds that a flood of names takes no more memory, and
+// that an address from which many are tried is slowed down.
+func TestPenaltiesAreBounded(t *testing.T) {
+	p, now := newPenalties(), newClock().now()
+	for i := range 3 * maxPenalties {
+		p.wrong("192.0.2.1", "u"+string(rune(i)), now)
+	}
+	if got := p.tries.Len(); got > maxPenalties {
+		t.Errorf("%d remembered", got)
+	}
+	if got := p.wait("192.0.2.1", "fresh", now); got != maxAddressPenalty {
+		t.Errorf("the address waits %v, want %v", got, maxAddressPenalty)
+	}
+	if got := p.wait("192.0.2.2", "fresh", now); got != 0 {
+		t.Errorf("another address waits %v", got)
+	}
+}
+
+func TestClientAddress(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.1:99": "192.0.2.1", "[::ffff:192.0.2.1]:1": "192.0.2.1", "[2001:db8:1:2:3:4:5:6]:1": "2001:db8:1:2::/64",
+		"[fe80::1%eth0]:1": "fe80::/64", "@": "@", "": "",
+	} {
+		if got := clientAddress(in); got != want {
+			t.Errorf("clientAddress(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestComparedOnce: bcrypt is slow on purpose, and is spent once a password.
+func TestComparedOnce(t *testing.T) {
+	h, err := bcrypt.GenerateFromPassword([]byte("p"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, c := newVerifier(), newClock()
+	for _, tt := range []struct {
+		password string
+		right    bool
+		ttl      time.Duration
+	}{{"p", true, rightTTL}, {"q", false, wrongTTL}} {
+		if right, err := v.verify(t.Context(), "u", tt.password, string(h), c.now()); right != tt.right || err != nil {
+			t.Fatalf("verify = %v, %v", right, err)
+		}
+		c.advance(tt.ttl - 1)
+		if right, known := v.remembered("u", tt.password, string(h), c.now()); right != tt.right || !known {
+			t.Errorf("%q is not remembered", tt.password)
+		}
+		c.advance(2)
+		if right, known := v.remembered("u", tt.password, string(h), c.now()); right || known {
+			t.Errorf("%q is remembered for too long", tt.password)
+		}
+	}
+	if _, known := v.remembered("u", "p", "another hash", c.now()); known {
+		t.Error("what is remembered is not bound to the hash")
+	}
+}
+
+func TestPasswordFile(t *testing.T) {
+	h, err := bcrypt.GenerateFromPassword([]byte("p"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := string(h)
+	for name, tt := range map[string]struct{ text, want string }{
+		"good":        {"# users\n\nalice:" + good + "\nbob:" + good, ""},
+		"empty":       {"", ""},
+		"no colon":    {"alice\n", "FILE:1: want USER:HASH, as htpasswd writes it"},
+		"md5":         {"a:" + good + "\nb:$apr1$x$y\n", `FILE:2: the password of "b" is not a bcrypt hash; make one with htpasswd -B`},
+		"plain":       {"b:secret\n", `FILE:1: the password of "b" is not a bcrypt hash; make one with htpasswd -B`},
+		"twice":       {"a:" + good + "\na:" + good, `FILE:2: "a" is there twice`},
+		"two at once": {"x\ny\n", "FILE:1: want USER:HASH, as htpasswd writes it\nFILE:2: want USER:HASH, as htpasswd writes it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "htpasswd")
+			if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := OpenPasswords(file, nil)
+			got := ""
+			if err != nil {
+				got = strings.ReplaceAll(err.Error(), file, "FILE")
+			}
+			if got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestHalfWrittenPasswordFile: what can't be read changes nothing.
+func TestHalfWrittenPasswordFile(t *testing.T) {
+	b := newBench(t, mixed())
+	for _, broken := range []func() error{
+		func() error { return os.WriteFile(b.file, []byte("alice:$2y$"), 0o600) },
+		func() error { return os.Remove(b.file) },
+	} {
+		if err := broken(); err != nil {
+			t.Fatal(err)
+		}
+		b.clock.advance(lookAgain)
+		if got := b.get(t, "/v2/", "bob", "builder").StatusCode; got != 200 {
+			t.Errorf("%d, want 200", got)
+		}
+	}
+	writePasswords(t, b.file, map[string]string{"carol": "c"})
+	b.clock.advance(lookAgain)
+	if got := b.get(t, "/v2/", "carol", "c").StatusCode; got != 200 {
+		t.Errorf("a new user: %d, want 200", got)
+	}
+	if got := b.get(t, "/v2/", "bob", "builder").StatusCode; got != 401 {
+		t.Errorf("a user that was removed: %d, want 401", got)
+	}
+}
