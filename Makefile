@@ -11,7 +11,7 @@ LDFLAGS := -s -w -X 'main.buildVersion=$(VERSION)' -X 'main.buildCommit=$(COMMIT
 # What the tests run or link that is no Go module. docker-registry is the real
 # upstream, skopeo a real client; zlib is what the official indexer is built on.
 # prometheus has promtool, systemd has systemd-analyze.
-PACKAGES := prometheus systemd gcc zlib1g-dev ca-certificates skopeo docker-registry apt dpkg pigz xz-utils
+PACKAGES := prometheus systemd gcc zlib1g-dev ca-certificates skopeo podman buildah docker-registry apt dpkg pigz xz-utils
 
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.44.0

@@ -16,6 +16,8 @@ type Programs struct {
 	Registry       string // distribution 3
 	DockerRegistry string // Debian's docker-registry, distribution 2.8
 	Skopeo         string // Debian's
+	Podman         string // Debian's
+	Buildah        string // Debian's
 }
 
 // Build compiles the programs that are Go modules into dir and finds the
@@ -53,7 +55,7 @@ func Build(ctx context.Context, module, dir string) (*Programs, error) {
 	for _, f := range []struct {
 		path *string
 		name string
-	}{{&p.DockerRegistry, "docker-registry"}, {&p.Skopeo, "skopeo"}} {
+	}{{&p.DockerRegistry, "docker-registry"}, {&p.Skopeo, "skopeo"}, {&p.Podman, "podman"}, {&p.Buildah, "buildah"}} {
 		if *f.path, err = exec.LookPath(f.name); err != nil {
 			missing = append(missing, fmt.Errorf("%s is missing: install Debian's package %[1]s", f.name))
 		}
