@@ -38,7 +38,7 @@ func (p *Proxy) manifest(w http.ResponseWriter, r *http.Request) error {
 	} else {
 		got, err = p.manifestAtTag(r.Context(), up, repo, ref.Tag, head)
 	}
-	if err == nil && got.out == outcomeMiss { // what upstream says has not been looked at yet
+	if err == nil && got.out != outcomeHit { // what upstream says has not been looked at yet
 		err = p.store.View(r.Context(), func(tx storage.Tx) error { return storage.NotBlocked(tx, got.desc.Digest) })
 	}
 	if errors.Is(err, storage.ErrNotFound) || upstream.IsNotFound(err) {
@@ -55,9 +55,11 @@ func (p *Proxy) manifest(w http.ResponseWriter, r *http.Request) error {
 
 // found is the manifest that a reference led to.
 type found struct {
-	desc  v1.Descriptor
-	out   outcome
-	stale error // why a cached tag was served unchecked
+	desc   v1.Descriptor
+	out    outcome
+	stale  error   // why a cached tag was served unchecked
+	filing *filing // not stored yet; nil: it is, or is not going to be
+	body   []byte  // of one that is not stored yet
 }
 
 // maxManifests bounds the manifests that are kept in memory, in bytes.
@@ -72,8 +74,12 @@ type cachedManifest struct {
 
 func (m cachedManifest) cost() int64 { return int64(len(m.body)) + 512 }
 
-// body gives a manifest's bytes, from memory or the store.
-func (p *Proxy) manifestBody(ctx context.Context, desc v1.Descriptor) ([]byte, error) {
+// manifestBody gives a manifest's bytes, from memory or the store.
+func (p *Proxy) manifestBody(ctx context.Context, got found) ([]byte, error) {
+	if got.body != nil {
+		return got.body, nil
+	}
+	desc := got.desc
 	if m, ok := p.bodies.get(desc.Digest); ok {
 		return m.body, nil
 	}
@@ -113,7 +119,7 @@ func (p *Proxy) sendManifest(w http.ResponseWriter, r *http.Request, repo oci.Re
 	var body []byte
 	if r.Method != http.MethodHead {
 		var err error
-		if body, err = p.manifestBody(r.Context(), got.desc); err != nil {
+		if body, err = p.manifestBody(r.Context(), got); err != nil {
 			return manifestError(repo, ref, err)
 		}
 	}
@@ -157,6 +163,9 @@ func (p *Proxy) manifestByDigest(ctx context.Context, up *Upstream, repo oci.Rep
 	})
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
+		if got, ok := p.filings.get(repo, oci.Reference{Digest: d}); ok {
+			return got, nil
+		}
 		if head {
 			desc, err := up.Registry.HeadManifest(ctx, repo.Name, oci.Reference{Digest: d})
 			return found{desc: desc, out: outcomeMiss}, err
@@ -200,36 +209,29 @@ func descriptor(row storage.ManifestRow) v1.Descriptor {
 // upstream that sends it in drops is as good as none.
 const fetchTime = time.Minute
 
-// fetchManifest gets a manifest, stores it and tells the indexer. Callers who
-// want the same one at the same time share the request.
+// fetchManifest gets a manifest, and has it stored and the indexer told behind
+// the answer. Callers who want the same one at the same time share the request.
 func (p *Proxy) fetchManifest(ctx context.Context, up *Upstream, repo oci.Repo, ref oci.Reference) (found, error) {
 	return p.manifests.do(ctx, repo.String()+"@"+ref.String(), func(ctx context.Context) (found, error) {
+		if got, ok := p.filings.get(repo, ref); ok { // it came since we looked
+			return got, nil
+		}
 		ctx, cancel := context.WithTimeout(ctx, fetchTime)
 		defer cancel()
 		m, err := up.Registry.Manifest(ctx, repo.Name, ref)
 		if err != nil {
 			return found{}, err
 		}
-		row, err := p.keepManifest(ctx, repo, ref, m)
-		if errors.Is(err, storage.ErrFull) { // no reason to refuse it
-			p.metrics.passed.Inc()
-			p.log.ErrorContext(ctx, "manifest is passed on without being kept", "digest", m.Descriptor.Digest, "repo", repo, "err", err)
-			p.bodies.put(m.Descriptor.Digest, cachedManifest{m.Descriptor, m.Body})
-			return found{desc: m.Descriptor, out: outcomeMiss}, nil
-		}
+		row, err := manifestRow(repo, m)
 		if err != nil {
 			return found{}, err
 		}
-		if err := p.index.Manifest(ctx, repo, row); err != nil {
-			p.log.ErrorContext(ctx, "manifest not given to the indexer", "digest", row.Digest, "err", err)
-		}
-		return found{desc: descriptor(row), out: outcomeMiss}, nil
+		return p.file(repo, ref, m, row), nil
 	})
 }
 
-// keepManifest stores the bytes, what they say, the repository's right and the
-// tags that are known to mean it, all in one transaction.
-func (p *Proxy) keepManifest(ctx context.Context, repo oci.Repo, ref oci.Reference, m *upstream.Manifest) (storage.ManifestRow, error) {
+// manifestRow reads what an upstream's manifest says.
+func manifestRow(repo oci.Repo, m *upstream.Manifest) (storage.ManifestRow, error) {
 	d := m.Descriptor.Digest
 	parsed, err := oci.ParseManifest(m.Body, m.Descriptor.MediaType)
 	if err != nil {
@@ -238,13 +240,19 @@ func (p *Proxy) keepManifest(ctx context.Context, repo oci.Repo, ref oci.Referen
 			Message: fmt.Sprintf("the upstream's manifest %s in %s is not valid", d, repo),
 		}
 	}
-	row := storage.ManifestRow{Digest: d, Size: int64(len(m.Body)), Manifest: *parsed}
+	return storage.ManifestRow{Digest: d, Size: int64(len(m.Body)), Manifest: *parsed}, nil
+}
+
+// storeManifest stores the bytes, what they say, the repository's right and the
+// tags that are known to mean it, all in one transaction.
+func (p *Proxy) storeManifest(ctx context.Context, repo oci.Repo, ref oci.Reference, m *upstream.Manifest, row storage.ManifestRow) error {
+	d := row.Digest
 	blob := storage.BlobRow{Digest: d, Size: row.Size, Kind: storage.KindManifest, Created: p.now(), Accessed: p.now()}
 	heard := p.heard.of(right{repo, d}, p.now())
 	if ref.Tag != "" {
 		heard = append(heard, heardTag{ref.Tag, p.now()})
 	}
-	err = p.store.Put(ctx, blob, m.Body, func(tx storage.Tx) error {
+	err := p.store.Put(ctx, blob, m.Body, func(tx storage.Tx) error {
 		if err := storage.NotBlocked(tx, d); err != nil {
 			return err
 		}
@@ -262,9 +270,9 @@ func (p *Proxy) keepManifest(ctx context.Context, repo oci.Repo, ref oci.Referen
 		return nil
 	})
 	if err != nil {
-		return row, fmt.Errorf("store manifest %s: %w", d, err)
+		return fmt.Errorf("store manifest %s: %w", d, err)
 	}
-	return row, nil
+	return nil
 }
 
 func manifestError(repo oci.Repo, ref oci.Reference, err error) error {

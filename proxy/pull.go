@@ -120,6 +120,7 @@ func (x *pull) manifest(ctx context.Context, d v1.Descriptor, at attached, depth
 
 func (x *pull) read(ctx context.Context, d digest.Digest) (*oci.Manifest, v1.Descriptor, error) {
 	var desc v1.Descriptor
+	var body []byte
 	if x.o.Here || x.up.Registry == nil {
 		err := x.p.store.View(ctx, func(tx storage.Tx) (err error) {
 			if ok, err := x.p.has(tx, x.repo, d, ""); err != nil || !ok {
@@ -136,10 +137,13 @@ func (x *pull) read(ctx context.Context, d digest.Digest) (*oci.Manifest, v1.Des
 		if err != nil {
 			return nil, desc, err
 		}
-		desc = got.desc
+		if err := got.filed(ctx); err != nil && !errors.Is(err, storage.ErrFull) { // its blobs will tell
+			return nil, desc, err
+		}
+		desc, body = got.desc, got.body
 		x.p.tellIndexer(ctx, x.repo, d) // one that was here before it listened, too
 	}
-	body, err := x.p.manifestBody(ctx, desc)
+	body, err := x.p.manifestBody(ctx, found{desc: desc, body: body})
 	if err != nil {
 		return nil, desc, err
 	}

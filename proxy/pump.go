@@ -44,7 +44,7 @@ func (f *fill) pumpOnce() {
 		f.pump, f.pumpErr = nil, errShutdown
 		return
 	}
-	f.p.index.Tap(f.d, size, f.tapReader)
+	f.p.whenFiled(func() { f.p.index.Tap(f.d, size, f.tapReader) })
 }
 
 // run is the pump's goroutine.
@@ -297,7 +297,7 @@ func (m *pump) finish(ctx context.Context) error {
 	f.verified = true
 	f.changedLocked()
 	f.mu.Unlock()
-	f.p.index.Whole(f.d)
+	f.p.whenFiled(func() { f.p.index.Whole(f.d) })
 	return nil
 }
 

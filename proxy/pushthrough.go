@@ -192,7 +192,10 @@ func (p *Proxy) passManifest(w http.ResponseWriter, r *http.Request, up *Upstrea
 	}
 	got := &upstream.Manifest{Body: m.body}
 	got.Descriptor.MediaType, got.Descriptor.Digest, got.Descriptor.Size = mediaType, m.row.Digest, m.row.Size
-	row, err := p.keepManifest(context.WithoutCancel(r.Context()), repo, m.ref, got)
+	row, err := manifestRow(repo, got)
+	if err == nil {
+		err = p.storeManifest(context.WithoutCancel(r.Context()), repo, m.ref, got, row)
+	}
 	if err == nil {
 		err = p.index.Manifest(r.Context(), repo, row)
 	}

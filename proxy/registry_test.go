@@ -136,6 +136,7 @@ type server struct {
 	store *storage.Store
 	reg   *registry
 	stop  func()
+	hasty bool // do does not wait until what was served has its rows
 }
 
 func newServer(t testing.TB, reg *registry, change func(*Options)) *server {
@@ -214,8 +215,12 @@ type answer struct {
 	err    error // of the request, or of reading the body
 }
 
+// do makes one request, and waits until a manifest that it brought has its rows.
 func (s *server) do(t *testing.T, method, path string, header ...string) answer {
 	t.Helper()
+	if !s.hasty {
+		defer s.filed()
+	}
 	req, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -230,6 +235,13 @@ func (s *server) do(t *testing.T, method, path string, header ...string) answer 
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	return answer{resp.StatusCode, resp.Header, body, err}
+}
+
+// filed waits until every manifest that was served is stored.
+func (s *server) filed() {
+	for _, fl := range s.p.filings.all() {
+		<-fl.done
+	}
 }
 
 // random gives n bytes that are the same every time.

@@ -65,6 +65,7 @@ type Proxy struct {
 	bodies    *lru[digest.Digest, cachedManifest]
 	encoded   *lru[digest.Digest, []byte] // zTOCs; see serveEncoded
 	manifests *share[found]
+	filings   filings
 	active    atomic.Int64            // requests being answered
 	absent    *lru[string, time.Time] // tags that their upstream had not, and when
 
@@ -96,7 +97,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 	p := &Proxy{
 		opt: o, store: o.Store, index: o.Indexer, log: o.Logger, now: o.Now,
 		metrics: newMetrics(o.Registerer), bufs: newBuffers(chunk), rights: newRights(), missing: newMissing(), heard: newHeard(),
-		silent: silence{until: map[string]time.Time{}}, tables: newLRU[digest.Digest](maxTables, one[*ztoc.SpanTable]), readings: newLRU[digest.Digest](maxReadings, one[reading]),
+		silent: silence{until: map[string]time.Time{}}, filings: filings{m: map[filingKey]*filing{}}, tables: newLRU[digest.Digest](maxTables, one[*ztoc.SpanTable]), readings: newLRU[digest.Digest](maxReadings, one[reading]),
 		bodies: newLRU[digest.Digest](maxManifests, cachedManifest.cost),
 		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{},
 	}
@@ -178,6 +179,9 @@ func (p *Proxy) referrers(w http.ResponseWriter, r *http.Request) error {
 	note(r).digest = d.String()
 	if p.opt.Referrers == nil {
 		return oci.NewError(errcode.ErrorCodeUnsupported, "referrers are not served here")
+	}
+	if got, ok := p.filings.get(repo, oci.Reference{Digest: d}); ok {
+		_ = got.filed(r.Context()) // whether an index of it will come is a matter of its rows
 	}
 	if err := p.mayList(r.Context(), up, repo, d); err != nil {
 		return manifestError(repo, oci.Reference{Digest: d}, err)

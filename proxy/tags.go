@@ -54,11 +54,14 @@ func (s *silence) end(up string) {
 // Where that, and what it moved to, cannot be had within TagTimeout, the tag as
 // known is served, with a warning; a later answer counts for the next request.
 func (p *Proxy) manifestByTag(ctx context.Context, up *Upstream, repo oci.Repo, tag string, head bool) (found, error) {
+	ref := oci.Reference{Tag: tag}
+	if got, ok := p.filings.get(repo, ref); ok {
+		return got, nil
+	}
 	row, desc, err := p.knownTag(ctx, repo, tag)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return found{}, fmt.Errorf("look up tag %s of %s: %w", tag, repo, err)
 	}
-	ref := oci.Reference{Tag: tag}
 	if err != nil { // never seen, or its manifest is gone
 		if head {
 			d, err := up.Registry.HeadManifest(ctx, repo.Name, ref)
