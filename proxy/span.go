@@ -48,6 +48,7 @@ func newSpanSource(p *Proxy, up *Upstream, repo oci.Repo, layer storage.LayerRow
 
 // spanFlight is one fetch of one span, for everybody who wants it.
 type spanFlight struct {
+	repo oci.Repo // by whose right it is fetched
 	done chan struct{}
 	err  error // set before done is closed
 }
@@ -107,7 +108,7 @@ func (s *spanSource) start(ctx context.Context, first, last int) outcome {
 		if _, err := s.p.store.Stat(ctx, sp.Digest); err == nil {
 			continue
 		}
-		fl, ours := s.p.spanFlight(sp.Digest)
+		fl, ours := s.p.spanFlight(s.repo, sp.Digest)
 		if !ours {
 			out = max(out, outcomeFollow)
 			continue
@@ -134,13 +135,13 @@ func (s *spanSource) arrived(ctx context.Context, d digest.Digest, fl *spanFligh
 }
 
 // spanFlight joins or makes the flight of one span.
-func (p *Proxy) spanFlight(d digest.Digest) (fl *spanFlight, ours bool) {
+func (p *Proxy) spanFlight(repo oci.Repo, d digest.Digest) (fl *spanFlight, ours bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if fl := p.spans[d]; fl != nil {
 		return fl, false
 	}
-	fl = &spanFlight{done: make(chan struct{})}
+	fl = &spanFlight{repo: repo, done: make(chan struct{})}
 	p.spans[d] = fl
 	return fl, true
 }
@@ -263,20 +264,26 @@ func (in *shared) copyTo(w io.Writer, sp ztoc.Span, bufs *buffers) error {
 	return nil
 }
 
-// wait waits for span i, if it is on its way.
+// wait waits for span i, if it is on its way. What went wrong with another
+// repository's transfer, or its upstream, says nothing about ours.
 func (s *spanSource) wait(ctx context.Context, i int) error {
 	d := s.table.Span(i).Digest
-	s.p.mu.Lock()
-	fl := s.p.spans[d]
-	s.p.mu.Unlock()
-	if fl == nil {
-		return nil
-	}
-	select {
-	case <-fl.done:
-		return fl.err
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	for {
+		s.p.mu.Lock()
+		fl := s.p.spans[d]
+		s.p.mu.Unlock()
+		if fl == nil {
+			return nil
+		}
+		select {
+		case <-fl.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if fl.err == nil || fl.repo == s.repo {
+			return fl.err
+		}
+		s.start(ctx, i, i)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/ztoc"
 )
@@ -198,5 +199,43 @@ func TestSpansLikeServeContent(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestForeignSpanFails has a client follow the fetch of a span for another
+// upstream's client, which that upstream refuses: it comes from its own then.
+func TestForeignSpanFails(t *testing.T) {
+	good, other := newRegistry(t), newRegistry(t)
+	s := newServer(t, good, second(t, other, "other"))
+	layer := tarGz(t, 60)
+	d, table := index(t, s, layer)
+	good.addBlob("a", layer)
+	other.addBlob("a", layer)
+	arrived, refuse := make(chan struct{}), make(chan struct{})
+	other.serve = func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+		close(arrived)
+		<-refuse
+		w.WriteHeader(http.StatusNotFound)
+		return true
+	}
+	from := func(name string) *spanSource {
+		up := s.p.routes().byName[name]
+		row := storage.LayerRow{Digest: d, SpanSize: testSpan, Size: int64(len(layer))}
+		return newSpanSource(s.p, up, oci.Repo{Upstream: name, Name: "a"}, row, &table, false)
+	}
+	theirs, ours := from("other"), from("up")
+	if out := theirs.start(t.Context(), 2, 2); out != outcomeSpan {
+		t.Fatalf("theirs: %v", out)
+	}
+	<-arrived
+	if out := ours.start(t.Context(), 2, 2); out != outcomeFollow {
+		t.Fatalf("ours: %v", out)
+	}
+	close(refuse)
+	if err := ours.wait(t.Context(), 2); err != nil {
+		t.Errorf("ours: %v", err)
+	}
+	if _, err := s.store.Stat(t.Context(), table.Span(2).Digest); err != nil {
+		t.Errorf("the span: %v", err)
 	}
 }
