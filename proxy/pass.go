@@ -53,7 +53,10 @@ func (t *reader) passRest(ctx context.Context, w io.Writer, cause error) error {
 		return s.copyRange(ctx, w, oci.Range{Off: t.pos, End: t.end})
 	}
 	verify := f.d.Verifier()
-	if _, err := io.Copy(verify, io.NewSectionReader(f.part, 0, t.pos)); err != nil {
+	buf := f.p.bufs.get()
+	_, err := io.CopyBuffer(verify, io.NewSectionReader(f.part, 0, t.pos), buf)
+	f.p.bufs.put(buf)
+	if err != nil {
 		return fmt.Errorf("read partial %s: %w", f.d, err)
 	}
 	if _, err := s.prepare(ctx, oci.Range{Off: t.pos, End: -1}); err != nil {
@@ -124,11 +127,22 @@ func (s *passSource) copyVerified(w io.Writer, verify digest.Verifier) error {
 	return nil
 }
 
+// copyPart sends n bytes of the body.
 func (s *passSource) copyPart(w io.Writer, n int64) error {
-	got, err := io.CopyN(w, s.body, n)
-	s.p.metrics.upstreamBytes.Add(float64(got))
-	if err != nil {
-		return fmt.Errorf("fetch %s: %w", s.d, err)
+	buf := s.p.bufs.get()
+	defer s.p.bufs.put(buf)
+	for n > 0 {
+		got, err := s.body.Read(buf[:min(int64(len(buf)), n)])
+		s.p.metrics.upstreamBytes.Add(float64(got))
+		n -= int64(got)
+		if got > 0 {
+			if _, err := w.Write(buf[:got]); err != nil {
+				return clientError{err}
+			}
+		}
+		if err != nil && n > 0 {
+			return fmt.Errorf("fetch %s: %w", s.d, err)
+		}
 	}
 	return nil
 }
