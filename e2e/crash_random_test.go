@@ -58,6 +58,10 @@ func TestKillAtRandomMoments(t *testing.T) {
 	if len(c.pushed) < kills/2 {
 		t.Errorf("%d pushes were acknowledged in %d rounds: too few to tell", len(c.pushed), kills)
 	}
+	if c.chunks.resumed == 0 {
+		t.Error("no upload in chunks went on after a kill")
+	}
+	t.Logf("%d uploads in chunks, which went on %d times", c.chunks.number, c.chunks.resumed)
 	t.Logf("%d kills; %d pushes acknowledged, all there; %d blobs compared with their digests; slowest start %v", kills, len(c.pushed), c.compared, c.slowest)
 }
 
@@ -68,6 +72,7 @@ type crashes struct {
 	rng      *rand.Rand
 	compared int           // blobs, over all checks
 	slowest  time.Duration // start
+	chunks   chunked
 
 	mu     sync.Mutex
 	pushed []item // acknowledged
@@ -83,6 +88,7 @@ func (c *crashes) killUnderLoad(t *testing.T) {
 	}
 	seed := c.rng.Uint64()
 	clients.Go(func() { c.push(ctx, t, seed) })
+	clients.Go(func() { c.pushChunks(ctx, t) })
 	pause(t, time.Duration(c.rng.IntN(250))*time.Millisecond)
 	c.Kill()
 	cancel()
