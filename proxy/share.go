@@ -5,11 +5,13 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // share runs one call a key at a time for everybody who asks meanwhile. The
 // call has a life of its own: a caller who leaves takes nothing from the
-// others. Values of the first caller's context do not travel.
+// others. Of the first caller's context nothing travels but its trace.
 type share[T any] struct {
 	life context.Context // the owner's: ends every call
 	work *workers
@@ -33,20 +35,21 @@ func newShare[T any](life context.Context, work *workers) *share[T] {
 
 // do waits for the call as long as ctx lasts.
 func (s *share[T]) do(ctx context.Context, key string, fn func(context.Context) (T, error)) (T, error) {
-	return s.wait(ctx, s.join(key, fn))
+	return s.wait(ctx, s.join(ctx, key, fn))
 }
 
 // within waits until the call is limit old, and then gives errLate: whoever
 // comes while a call is late is spared the wait. The call goes on.
 func (s *share[T]) within(ctx context.Context, limit time.Duration, key string, fn func(context.Context) (T, error)) (T, error) {
-	c := s.join(key, fn)
+	c := s.join(ctx, key, fn)
 	ctx, cancel := context.WithDeadlineCause(ctx, c.began.Add(limit), errLate)
 	defer cancel()
 	return s.wait(ctx, c)
 }
 
-// join gives the call that runs for key, after starting it where none does.
-func (s *share[T]) join(key string, fn func(context.Context) (T, error)) *call[T] {
+// join gives the call that runs for key, after starting it where none does. Whose
+// trace ctx belongs to, if any, has what it asks of upstreams.
+func (s *share[T]) join(ctx context.Context, key string, fn func(context.Context) (T, error)) *call[T] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.now[key]
@@ -55,7 +58,7 @@ func (s *share[T]) join(key string, fn func(context.Context) (T, error)) *call[T
 		s.now[key] = c
 		started := s.work.start(func() {
 			defer close(c.done)
-			c.got, c.err = fn(s.life)
+			c.got, c.err = fn(trace.ContextWithSpanContext(s.life, trace.SpanContextFromContext(ctx)))
 			s.mu.Lock()
 			delete(s.now, key)
 			s.mu.Unlock()

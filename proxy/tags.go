@@ -77,7 +77,8 @@ func (p *Proxy) manifestByTag(ctx context.Context, up *Upstream, repo oci.Repo, 
 	}
 	if silent, due := p.silent.silent(up.Name, p.now()); silent {
 		if due { // nobody waits to find out whether it is back
-			p.manifests.join(p.renewal(up, repo, row))
+			key, fn := p.renewal(up, repo, row)
+			p.manifests.join(p.life, key, fn)
 		}
 		return found{desc: desc, out: outcomeHit, stale: errSilent}, nil
 	}
@@ -100,7 +101,8 @@ func (p *Proxy) manifestByTag(ctx context.Context, up *Upstream, repo oci.Repo, 
 	case ctx.Err() != nil:
 		return found{}, context.Cause(ctx)
 	case head && errors.Is(err, errLate): // so that what moved is known the next time
-		p.manifests.join(p.renewal(up, repo, row))
+		key, fn := p.renewal(up, repo, row)
+		p.manifests.join(p.life, key, fn)
 	}
 	// No answer, 429, 5xx, or our own credentials refused: an expired robot
 	// password must not stop a cluster.

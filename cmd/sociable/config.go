@@ -32,6 +32,7 @@ type Config struct {
 	Uploads         UploadsConfig              `yaml:"uploads"`          //
 	Retention       []RetentionRule            `yaml:"retention"`        // the first that matches a hosted repository counts
 	Events          EventsConfig               `yaml:"events"`           //
+	Tracing         TracingConfig              `yaml:"tracing"`          //
 
 	onLoopback, adminOnLoopback bool // only this machine reaches Listen, Admin.Listen
 
@@ -210,6 +211,7 @@ func Default() *Config {
 		GC:        GCConfig{Interval: 24 * time.Hour, Grace: 24 * time.Hour, PulledAfter: 90 * 24 * time.Hour},
 		Uploads:   UploadsConfig{Expire: 24 * time.Hour, MaxOpen: 1000},
 		Events:    EventsConfig{MaxQueue: 100_000},
+		Tracing:   TracingConfig{SamplePercent: 10},
 		Prewarm:   defaultPrewarm(),
 		origins:   map[string]origin{},
 	}

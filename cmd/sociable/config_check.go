@@ -35,6 +35,7 @@ func (c *Config) check(bad, doubts *findings) {
 	c.checkPrewarm(bad)
 	c.checkRetention(bad)
 	c.checkEvents(bad, doubts)
+	c.checkTracing(bad)
 	c.onLoopback = loopbackOnly(context.Background(), net.DefaultResolver, c.Listen)
 	c.adminOnLoopback = loopbackOnly(context.Background(), net.DefaultResolver, c.Admin.Listen)
 	c.checkHosted(bad, doubts)

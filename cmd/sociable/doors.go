@@ -62,7 +62,7 @@ func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px htt
 		adminTLS = nil
 	}
 	for _, e := range []entrance{
-		{d.registry, acc.Handler(px), secure},
+		{d.registry, traceRequests(cfg.Tracing, acc.Handler(px)), secure},
 		{d.admin, acc.guardAdmin(cfg, admin.Public()), adminTLS},
 		{d.socket, admin.Local(gctx), nil},
 	} {

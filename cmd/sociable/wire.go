@@ -44,6 +44,11 @@ type metricsRegistry interface {
 func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metricsRegistry) (err error) {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		buildGauge(buildInfo()))
+	stopTracing, err := startTracing(ctx, cfg.Tracing, log)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
 	var evictions eviction
 	store, err := openStore(ctx, cfg, log, reg, &evictions)
 	if err != nil {

@@ -33,6 +33,7 @@ func makeUpstreams(cfg *Config, keep func(name string) *upstream.Client, log *sl
 			return nil, nil, fmt.Errorf("upstream %s: %w", name, err)
 		}
 		o.URL, o.Logger, o.Registerer = u, log, reg
+		o.Wrap = traceUpstream(cfg.Tracing)
 		o.Offline = cfg.Offline || c.Offline
 		client := keep(name)
 		if client == nil {

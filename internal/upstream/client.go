@@ -69,6 +69,8 @@ type Options struct {
 	Header             http.Header                           // sent with every request to the upstream itself, over ours
 	UserAgent          string                                // "": sociable
 
+	Wrap func(http.RoundTripper) http.RoundTripper // around all requests and their redirects; nil: nothing is
+
 	Logger     *slog.Logger          // nil: nothing is logged
 	Registerer prometheus.Registerer // nil: nothing is exported
 }

@@ -39,11 +39,15 @@ func newEndpoint(c *Client, o Options, m *endpointMetrics) *endpoint {
 	e.guard = newGuard(o)
 	e.transport = newTransport(o, e.guard)
 	e.guard.base = e.transport
+	rt := http.RoundTripper(e.guard)
+	if o.Wrap != nil {
+		rt = o.Wrap(rt)
+	}
 	e.http = &http.Client{
-		Transport:     e.guard,
+		Transport:     rt,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return nil }, // the guard's task
 	}
-	e.auth = newAuthorizer(o, e.guard, c.metrics)
+	e.auth = newAuthorizer(o, rt, c.metrics)
 	e.gate = newGate(o, e.log, m)
 	return e
 }
