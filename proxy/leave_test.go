@@ -1,0 +1,69 @@
+package proxy
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestLastClientLeaves has the only client of a transfer go away in the middle:
+// by policy the transfer goes on without it, or ends, and is resumed by the next.
+func TestLastClientLeaves(t *testing.T) {
+	for name, stop := range map[string]bool{"finish": false, "stop": true} {
+		t.Run(name, func(t *testing.T) {
+			g := newRegistry(t)
+			s := newServer(t, g, func(o *Options) { o.StopOnDisconnect = stop })
+			layer := random(4<<20, 77)
+			d := g.addBlob("a", layer)
+			path := "/v2/up/a/blobs/" + d.String()
+			left, ended := make(chan struct{}), make(chan struct{})
+			g.serve = func(w http.ResponseWriter, r *http.Request, body []byte) bool {
+				if r.Header.Get("Range") != "" { // the next one's
+					return false
+				}
+				w.Header().Set("Content-Length", "4194304")
+				_, _ = w.Write(body[:2<<20])
+				_ = http.NewResponseController(w).Flush()
+				<-left
+				if stop {
+					<-r.Context().Done()
+					close(ended)
+				} else {
+					_, _ = w.Write(body[2<<20:])
+				}
+				return true
+			}
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := s.Client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(resp.Body, make([]byte, 1<<20)); err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			close(left)
+			if stop {
+				<-ended
+			} else {
+				waitFor(t, func() bool { _, err := s.store.Stat(t.Context(), d); return err == nil })
+			}
+			a := s.do(t, http.MethodGet, path)
+			if a.status != http.StatusOK || a.err != nil || !bytes.Equal(a.body, layer) {
+				t.Errorf("the next client: %d, %d bytes, %v", a.status, len(a.body), a.err)
+			}
+			asked := g.take()
+			if want := map[bool]int{false: 1, true: 2}[stop]; len(asked) != want {
+				t.Errorf("upstream was asked for %q", asked)
+			}
+			if stop && (len(asked) < 2 || !strings.HasPrefix(asked[1], "GET blobs ") || strings.HasPrefix(asked[1], "GET blobs 0-")) {
+				t.Errorf("the rest was asked for by %q", asked)
+			}
+		})
+	}
+}
