@@ -89,11 +89,20 @@ func (x *Indexer) fetchImage(ctx context.Context, t *storage.TaskRow) error {
 	if err != nil {
 		return permanent{err}
 	}
+	if named, err := x.isPlatforms(ctx, t); err != nil || named {
+		return err
+	}
 	d := ref.Digest
 	if d == "" {
 		if d, err = x.opt.Fetch.ResolveTag(ctx, t.Repo, ref.Tag); err != nil {
+			if t.Digest != "" && t.Attempts < notThereTries { // it was told of
+				return fmt.Errorf("find %s:%s: %w", t.Repo, ref.Tag, err)
+			}
 			return absentIsLasting(fmt.Errorf("find %s:%s: %w", t.Repo, ref.Tag, err))
 		}
+	}
+	if t.Digest != "" && t.Digest != d && t.Attempts < notThereTries {
+		return fmt.Errorf("find %s: %w", t.Digest, errNotThere)
 	}
 	if err := x.opt.Fetch.FetchManifest(ctx, t.Repo, d); err != nil {
 		return absentIsLasting(fmt.Errorf("fetch manifest %s: %w", d, err))

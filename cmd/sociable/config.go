@@ -105,9 +105,13 @@ type UpstreamConfig struct {
 	Proxy          string   `yaml:"proxy"`                               // "", "none", or a URL
 	Headers        []string `yaml:"headers" secret:"true"`               // "Name: value"
 
-	password string         // Password, or what PasswordFile holds
-	rootCAs  *x509.CertPool // what CAFile holds
-	certs    []tls.Certificate
+	// Hook lets it tell of pushes, by POST /hooks/NAME.
+	Hook HookConfig `yaml:"hook"`
+
+	hookSecrets []string       // that Hook names
+	password    string         // Password, or what PasswordFile holds
+	rootCAs     *x509.CertPool // what CAFile holds
+	certs       []tls.Certificate
 }
 
 // Credentials are the upstream's user and password, from wherever they were

@@ -187,5 +187,8 @@ func (u *UpstreamConfig) readFiles() *fileError {
 			return &fileError{"ca_file", err}
 		}
 	}
+	if err := u.readHook(); err != nil {
+		return err
+	}
 	return u.readClientCert()
 }

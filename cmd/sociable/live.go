@@ -46,6 +46,7 @@ type live struct {
 type reach struct {
 	ups     []*proxy.Upstream
 	clients map[string]*upstream.Client
+	hooks   map[string][]string // secrets
 }
 
 func (r *reach) upstream(name string) *proxy.Upstream {
@@ -63,7 +64,7 @@ func newLive(cfg *Config, log *slog.Logger, reg prometheus.Registerer) (*live, e
 	if err != nil {
 		return nil, err
 	}
-	l.now.Store(&reach{append(ups, buildHosted(cfg)...), clients})
+	l.now.Store(&reach{append(ups, buildHosted(cfg)...), clients, hookSecrets(cfg)})
 	return l, nil
 }
 
@@ -163,7 +164,7 @@ func (l *live) next(cfg *Config) (next *reach, dropped []*upstream.Client, err e
 			ups = append(ups, u)
 		}
 	}
-	next = &reach{ups, clients}
+	next = &reach{ups, clients, hookSecrets(cfg)}
 	next.bind(cfg, l.door.Access)
 	for name, c := range old.clients {
 		if clients[name] != c {

@@ -132,7 +132,7 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 		stage.start("reload", l.run)
 	}
 	stage.start("listeners", func(ctx context.Context) error {
-		return doors.serve(ctx, cfg, log, px, admin, acc, acc.tls.config())
+		return doors.serve(ctx, cfg, log, withHooks(px, l, ix, log, reg), admin, acc, acc.tls.config())
 	})
 	err = stage.wait(ctx)
 	log.Info("stopped")

@@ -16,7 +16,7 @@ const module = "github.com/sociable/sociable"
 // that it may import; one that ends in /... stands for everything below it.
 var allowed = map[string][]string{
 	"prewarm":               {"internal/oci"},
-	"cmd/sociable":          {"prewarm", "proxy", "indexer", "referrers", "web/...", "events", "storage/...", "internal/...", "ztoc"},
+	"cmd/sociable":          {"prewarm", "proxy", "indexer", "referrers", "web/...", "events", "hooks", "storage/...", "internal/...", "ztoc"},
 	"proxy":                 {"storage", "internal/upstream", "internal/oci", "ztoc"},
 	"indexer":               {"storage", "internal/oci", "ztoc"},
 	"referrers":             {"storage", "internal/upstream", "internal/oci"},
@@ -26,6 +26,7 @@ var allowed = map[string][]string{
 	"web/trouble":           {},
 	"web/ui":                {"web/...", "storage", "internal/oci", "ztoc"},
 	"events":                {"storage", "internal/oci"},
+	"hooks":                 {"internal/oci"},
 	"storage":               {"internal/oci", "ztoc"},
 	"storage/disk":          {"storage", "internal/oci"},
 	"storage/bolt":          {"storage", "internal/oci"},

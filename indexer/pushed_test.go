@@ -1,0 +1,99 @@
+package indexer
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+// TestPushed: pushes that a rule wants are filed, once each, and survive a
+// restart; lists of referrers, signatures and what was made here are not.
+func TestPushed(t *testing.T) {
+	list := &digestList{}
+	inBubble(t, func(t *testing.T) {
+		f := &fetchLog{hold: make(chan struct{})}
+		f.asked.Store(list.reset())
+		dir := t.TempDir()
+		o := Options{Rules: []Rule{{Repositories: []string{"docker.io/**"}, Exclude: []string{"**:*-debug"}}}, Fetch: f}
+		w := start(t, dir, o, nil)
+		made := digest.FromString("made")
+		w.check("put a row", w.store.Update(t.Context(), func(tx storage.Tx) error {
+			return errors.Join(tx.PutBlob(storage.BlobRow{Digest: made, Kind: storage.KindIndex}),
+				tx.PutTag(storage.TagRow{Repo: redis, Tag: "7", Digest: digest.FromString("old"), Checked: time.Now()}))
+		}))
+		d := digest.FromString("new")
+		sig := "sha256-" + strings.Repeat("a", 64)
+		pushes := []oci.Pushed{
+			{Repo: redis, Tag: "7", Digest: d}, {Repo: redis, Tag: "8"}, {Repo: redis, Digest: d}, {Repo: redis, Tag: "8-debug"},
+			{Repo: oci.Repo{Upstream: "ghcr.io", Name: "a"}, Tag: "1"}, {Repo: redis, Tag: sig}, {Repo: redis, Tag: sig + ".sig"},
+			{Repo: redis, Tag: "7-soci", Digest: made}, {Repo: redis, Digest: made},
+		}
+		for i, want := range []int{3, 0} {
+			if n, err := w.x.Pushed(t.Context(), pushes[:]); n != want && i == 0 || err != nil {
+				t.Errorf("filed %d, %v, want %d", n, err, want)
+			}
+		}
+		w.view(func(tx storage.Tx) error {
+			row, err := tx.Tag(redis, "7")
+			if !row.Checked.IsZero() {
+				t.Error("the tag is still believed")
+			}
+			return err
+		})
+		w.stop()
+		close(f.hold)
+		w = start(t, dir, o, nil)
+		time.Sleep(10 * time.Minute)
+		if got := strings.Fields(list.sorted()); !slices.Contains(got, "library/redis:7") || !slices.Contains(got, "library/redis:8") || len(slices.Compact(got)) != 2 {
+			t.Errorf("asked for %q", got)
+		}
+		for _, s := range w.tasks() {
+			if !strings.HasSuffix(s, "!") && !strings.Contains(s, "sha256:") {
+				t.Errorf("left: %s", s)
+			}
+		}
+	})
+}
+
+// TestPushedCancelled: what was cancelled does not come back by being told again,
+// but another push of the tag is another matter.
+func TestPushedCancelled(t *testing.T) {
+	list := &digestList{}
+	inBubble(t, func(t *testing.T) {
+		f := &fetchLog{hold: make(chan struct{})}
+		f.asked.Store(list.reset())
+		w := start(t, t.TempDir(), Options{Rules: everything, Fetch: f}, nil)
+		push := oci.Pushed{Repo: redis, Tag: "7", Digest: digest.FromString("a")}
+		filed := func(p oci.Pushed) int {
+			n, err := w.x.Pushed(t.Context(), []oci.Pushed{p})
+			w.check("pushed", err)
+			return n
+		}
+		if filed(push) != 1 {
+			t.Error("not filed")
+		}
+		w.check("cancel", w.store.Update(t.Context(), func(tx storage.Tx) error {
+			task, err := tx.Task(storage.TaskImage, redis, "7")
+			task.Cancelled = true
+			return errors.Join(err, tx.PutTask(task))
+		}))
+		w.x.Wake()
+		w.settle()
+		if filed(push) != 0 {
+			t.Error("a replay has it begin again")
+		}
+		push.Digest = digest.FromString("b")
+		if filed(push) != 1 {
+			t.Error("another push is not filed")
+		}
+		close(f.hold)
+		time.Sleep(time.Minute)
+	})
+}
