@@ -99,3 +99,9 @@ func addPulls(tx Tx, d digest.Digest, x pulled) error {
 	}
 	return tx.PutPulls(row)
 }
+
+// FileReads files which manifests were pulled and which spans read so far, which
+// else is done every minute, for somebody who looks at it.
+func (s *Store) FileReads(ctx context.Context) error {
+	return errors.Join(s.fileHeat(ctx), s.filePulls(ctx))
+}

@@ -63,3 +63,10 @@ type IndexState struct {
 	Trouble string `json:"trouble,omitempty"` // why a layer was not indexed, and is to be tried again
 	Tries   int    `json:"tries,omitempty"`   // so far, of that layer
 }
+
+// Building is a layer that is being indexed.
+type Building struct {
+	Layer    digest.Digest `json:"layer"`
+	SpanSize int64         `json:"span_size"`
+	Bytes    int64         `json:"bytes"` // of it, compressed, that were read so far
+}

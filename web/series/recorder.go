@@ -142,7 +142,8 @@ func (r *Recorder) load(ctx context.Context) error {
 	return decode(raw, r.rings())
 }
 
-func (r *Recorder) keep(ctx context.Context) {
+// Keep stores what was measured so far.
+func (r *Recorder) Keep(ctx context.Context) error {
 	r.mu.Lock()
 	raw, err := encode(r.rings())
 	r.mu.Unlock()
@@ -150,6 +151,13 @@ func (r *Recorder) keep(ctx context.Context) {
 		err = r.opt.Rows.Update(ctx, func(tx storage.Tx) error { return tx.PutSamples(rowName, raw) })
 	}
 	if err != nil {
-		r.opt.Logger.WarnContext(ctx, fmt.Sprintf("what was measured in the last %v is not stored", keepEvery), "err", err)
+		return fmt.Errorf("store what was measured: %w", err)
+	}
+	return nil
+}
+
+func (r *Recorder) keep(ctx context.Context) {
+	if err := r.Keep(ctx); err != nil {
+		r.opt.Logger.WarnContext(ctx, "what was measured is not stored", "err", err)
 	}
 }
