@@ -1,0 +1,121 @@
+package ui
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/gorilla/mux"
+
+	"github.com/sociable/sociable/internal/oci"
+)
+
+// apiRoutes are the paths below /api/v1; openapi.json describes each.
+func (u *UI) apiRoutes() []apiRoute {
+	return []apiRoute{
+		{"GET", "/overview", answer(u.overview)},
+		{"GET", "/images", answer(u.images)},
+		{"GET", "/images/{digest}", answer(u.image)},
+		{"GET", "/layers/{digest}", answer(u.layer)},
+		{"GET", "/layers/{digest}/files", answer(u.files)},
+		{"GET", "/layers/{digest}/file", u.file},
+		{"GET", "/layers/{digest}/ztoc", u.ztoc},
+		{"GET", "/layers/{digest}/checkpoints", answer(u.checkpoints)},
+		{"GET", "/jobs", answer(func(r *http.Request) (*Jobs, error) {
+			j, err := u.allJobs(r.Context())
+			return &j, err
+		})},
+		{"POST", "/jobs/retry", answer(func(r *http.Request) (*Changed, error) {
+			var q struct {
+				ID string `json:"id"`
+			}
+			if err := receive(r, &q); err != nil {
+				return nil, err
+			}
+			c, err := u.retry(r.Context(), q.ID)
+			return &c, err
+		})},
+		{"GET", "/missing", answer(u.missing)},
+		{"GET", "/setup", answer(u.setup)},
+		{"POST", "/setup/test", answer(func(r *http.Request) (*TestResult, error) {
+			var q struct {
+				Image string `json:"image"`
+			}
+			if err := receive(r, &q); err != nil {
+				return nil, err
+			}
+			return u.test(r, q.Image)
+		})},
+		{"GET", "/openapi.json", openAPI},
+	}
+}
+
+type apiRoute struct {
+	method, path string
+	serve        oci.Handler
+}
+
+func (u *UI) api(m *mux.Router) {
+	allowed := map[string]string{}
+	for _, x := range u.apiRoutes() {
+		methods := []string{x.method}
+		if x.method == http.MethodGet {
+			methods = append(methods, http.MethodHead)
+		}
+		m.Methods(methods...).Path("/api/v1" + x.path).Handler(x.serve)
+		allowed["/api/v1"+x.path] = x.method
+	}
+	for path, method := range allowed {
+		m.Path(path).Handler(oci.Handler(func(w http.ResponseWriter, _ *http.Request) error {
+			w.Header().Set("Allow", method)
+			return &oci.Error{Code: errcode.ErrorCodeUnsupported, Status: http.StatusMethodNotAllowed, Message: "this takes " + method}
+		}))
+	}
+	m.PathPrefix("/api/").Handler(oci.Handler(func(http.ResponseWriter, *http.Request) error {
+		return &oci.Error{Code: errcode.ErrorCodeUnsupported, Status: http.StatusNotFound, Message: "there is no such resource; see /api/v1/openapi.json"}
+	}))
+}
+
+// answer sends what get gives as JSON.
+func answer[T any](get func(*http.Request) (*T, error)) oci.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		v, err := get(r)
+		if err != nil {
+			return err
+		}
+		body, err := json.Marshal(v)
+		if err != nil {
+			return fmt.Errorf("encode answer: %w", err)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		_, _ = w.Write(body) // a client that left is nobody's loss
+		return nil
+	}
+}
+
+// receive reads a small JSON body. That it is said to be one keeps the forms of
+// other sites out, whatever the browser.
+func receive(r *http.Request, into any) error {
+	if r.Header.Get("Content-Type") != "application/json" {
+		return &oci.Error{Code: errcode.ErrorCodeUnsupported, Status: http.StatusUnsupportedMediaType, Message: "send JSON, as Content-Type: application/json"}
+	}
+	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 4096))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return &oci.Error{Code: errcode.ErrorCodeNameInvalid, Message: "the body is not the JSON that this takes", Err: err}
+	}
+	return nil
+}
+
+func openAPI(w http.ResponseWriter, _ *http.Request) error {
+	body, err := embedded.ReadFile("assets/openapi.json")
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(body) // a client that left is nobody's loss
+	return nil
+}

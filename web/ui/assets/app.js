@@ -1,0 +1,56 @@
+// What htmx does not do: copying, the file tree by keyboard, and no polling of a
+// page that nobody sees. Pages work without it.
+"use strict";
+
+const say = (text) => { document.getElementById("said").textContent = text; };
+
+document.addEventListener("click", (e) => {
+  const button = e.target.closest("[data-copy]");
+  if (!button) return;
+  const done = () => { button.textContent = "copied"; say("copied"); setTimeout(() => { button.textContent = "copy"; }, 1500); };
+  const text = button.dataset.copy;
+  if (navigator.clipboard) {
+    navigator.clipboard.writeText(text).then(done, () => say("the browser did not allow it"));
+    return;
+  }
+  const area = document.createElement("textarea"); // plain HTTP has no clipboard
+  area.value = text;
+  area.className = "unseen";
+  document.body.append(area);
+  area.select();
+  if (document.execCommand("copy")) done();
+  area.remove();
+  button.focus();
+});
+
+document.addEventListener("htmx:beforeRequest", (e) => {
+  if (document.hidden && e.detail.elt.id === "live") e.preventDefault();
+});
+
+document.addEventListener("keydown", (e) => {
+  if (e.ctrlKey || e.metaKey || e.altKey) return;
+  if (e.key === "/" && !/^(INPUT|TEXTAREA)$/.test(e.target.tagName)) {
+    const field = document.querySelector("input[type=search]");
+    if (field) { e.preventDefault(); field.focus(); }
+    return;
+  }
+  const tree = e.target.closest("#tree");
+  if (!tree) return;
+  const stops = [...tree.querySelectorAll("summary, .file a")].filter((x) => x.offsetParent !== null);
+  const at = stops.indexOf(e.target);
+  const details = e.target.tagName === "SUMMARY" ? e.target.parentElement : null;
+  const go = (x) => { if (x) { e.preventDefault(); x.focus(); } };
+  switch (e.key) {
+    case "ArrowDown": go(stops[at + 1]); break;
+    case "ArrowUp": go(stops[at - 1]); break;
+    case "Home": go(stops[0]); break;
+    case "End": go(stops[stops.length - 1]); break;
+    case "ArrowRight":
+      if (details && !details.open) { e.preventDefault(); details.open = true; } else if (details) go(stops[at + 1]);
+      break;
+    case "ArrowLeft":
+      if (details && details.open) { e.preventDefault(); details.open = false; } else {
+        go(e.target.closest("li").parentElement.closest("details")?.querySelector("summary"));
+      }
+  }
+});

@@ -1,0 +1,132 @@
+package ui
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/gorilla/mux"
+
+	"github.com/sociable/sociable/internal/oci"
+)
+
+// filled makes a page of one value.
+func filled[T any](name string, get func(*http.Request) (*T, error)) func(*http.Request) (string, any, error) {
+	return func(r *http.Request) (string, any, error) {
+		v, err := get(r)
+		return name, v, err
+	}
+}
+
+func (u *UI) pages(m *mux.Router) {
+	get := m.Methods(http.MethodGet, http.MethodHead).Subrouter()
+	get.Path("/").Handler(u.page(filled("overview", u.overview)))
+	get.Path("/images").Handler(u.page(filled("images", u.images)))
+	get.Path("/images/{digest}").Handler(u.page(filled("image", u.image)))
+	get.Path("/layers/{digest}").Handler(u.page(u.layerPage))
+	get.Path("/layers/{digest}/files").Handler(u.page(filled("files", u.files)))
+	get.Path("/jobs").Handler(u.page(func(r *http.Request) (string, any, error) {
+		j, err := u.allJobs(r.Context())
+		return "jobs", &j, err
+	}))
+	get.Path("/missing").Handler(u.page(filled("missing", u.missing)))
+	get.Path("/setup").Handler(u.page(u.setupPage))
+	get.Path("/login").Handler(u.page(u.loginPage))
+	m.Methods(http.MethodPost).Path("/login").Handler(u.loginForm())
+	m.Methods(http.MethodPost).Path("/logout").HandlerFunc(u.logout)
+	m.Methods(http.MethodPost).Path("/jobs/retry").Handler(u.retryForm())
+	m.Methods(http.MethodPost).Path("/setup").Handler(u.page(u.setupPage))
+}
+
+// LayerPage is a layer with its first files and checkpoints.
+type LayerPage struct {
+	*LayerView
+	Files       *Files
+	NoFiles     string
+	Checkpoints *Checkpoints
+}
+
+func (u *UI) layerPage(r *http.Request) (string, any, error) {
+	v, err := u.layer(r)
+	if err != nil {
+		return "", nil, err
+	}
+	p := &LayerPage{LayerView: v}
+	switch p.Files, err = u.list(r, v); {
+	case errors.Is(err, errNoFiles):
+		p.NoFiles = errNoFiles.Error()
+	case err != nil:
+		return "", nil, err
+	}
+	p.Checkpoints, err = u.checkpoints(r)
+	return "layer", p, err
+}
+
+// SetupPage is Setup with one client picked, and a test's result.
+type SetupPage struct {
+	*Setup
+	Picked ClientSetup
+	Result *TestResult
+	Tested string
+}
+
+func (u *UI) setupPage(r *http.Request) (string, any, error) {
+	s, err := u.setup(r)
+	if err != nil {
+		return "", nil, err
+	}
+	p := &SetupPage{Setup: s, Picked: s.Clients[0]}
+	if id := r.FormValue("client"); id != "" {
+		found := false
+		for _, c := range s.Clients {
+			if c.ID == id {
+				p.Picked, found = c, true
+			}
+		}
+		if !found {
+			return "", nil, bad("there is no client %.50q", id)
+		}
+	}
+	if r.Method == http.MethodPost {
+		p.Result, err = u.test(r, r.FormValue("image"))
+	}
+	return "setup", p, err
+}
+
+// retryForm has a job tried again and shows the queue.
+func (u *UI) retryForm() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := u.retry(r.Context(), r.FormValue("id")); err != nil {
+			u.render(w, r, oci.AsError(err).HTTPStatus(), "error", oci.AsError(err))
+			return
+		}
+		http.Redirect(w, r, "/jobs", http.StatusSeeOther)
+	})
+}
+
+// LoginPage asks who it is.
+type LoginPage struct{ Fault string }
+
+func (u *UI) loginPage(*http.Request) (string, any, error) { return "login", &LoginPage{}, nil }
+
+func (u *UI) loginForm() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if u.opt.Login == nil || u.opt.Open {
+			http.Redirect(w, r, "/", http.StatusSeeOther)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, 32<<10)
+		cookie, err := u.opt.Login(r, r.PostFormValue("user"), r.PostFormValue("password"))
+		if err != nil {
+			e := oci.AsError(err)
+			u.render(w, r, e.HTTPStatus(), "login", &LoginPage{Fault: e.Message})
+			return
+		}
+		http.SetCookie(w, cookie)
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+	})
+}
+
+func (u *UI) logout(w http.ResponseWriter, r *http.Request) {
+	http.SetCookie(w, &http.Cookie{Name: u.opt.Cookie, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteLaxMode})
+	http.Redirect(w, r, "/login", http.StatusSeeOther)
+}

@@ -1,0 +1,184 @@
+package ui
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"text/template"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/web/catalog"
+)
+
+// Setup is how clients are pointed here.
+type Setup struct {
+	Address   string        `json:"address"` // host:port of the registry, as the page's reader reaches this machine
+	Scheme    string        `json:"scheme"`
+	Upstreams []Upstream    `json:"upstreams"`
+	Clients   []ClientSetup `json:"clients"`
+}
+
+// ClientSetup is the configuration of one client.
+type ClientSetup struct {
+	ID    string      `json:"id"`
+	Name  string      `json:"name"`
+	Note  string      `json:"note"`
+	Files []SetupFile `json:"files"`
+}
+
+// SetupFile is a file of it, or with a Name that begins with $ a command.
+type SetupFile struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
+}
+
+// place is what the templates of configurations are filled with.
+type place struct {
+	Address, Host, Scheme string
+	Insecure              bool
+	Default               string
+	Registries            []string // upstreams that other names than ours lead to
+}
+
+func (u *UI) place(r *http.Request) place {
+	host, port, err := net.SplitHostPort(u.opt.Listen)
+	if err != nil {
+		host = u.opt.Listen
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = hostOf(r.Host) // by which the reader reached us
+	}
+	p := place{Host: host, Address: net.JoinHostPort(host, port), Scheme: "http", Insecure: !u.opt.TLS, Default: u.opt.Default}
+	if u.opt.TLS {
+		p.Scheme = "https"
+	}
+	if u.opt.Upstreams != nil {
+		for _, x := range u.opt.Upstreams() {
+			if !x.Hosted && strings.ContainsAny(x.Name, ".:") {
+				p.Registries = append(p.Registries, x.Name)
+			}
+		}
+	}
+	return p
+}
+
+func (u *UI) setup(r *http.Request) (*Setup, error) {
+	p := u.place(r)
+	s := &Setup{Address: p.Address, Scheme: p.Scheme, Upstreams: []Upstream{}}
+	if u.opt.Upstreams != nil {
+		s.Upstreams = append(s.Upstreams, u.opt.Upstreams()...)
+	}
+	for _, c := range clients {
+		out := ClientSetup{ID: c.id, Name: c.name, Note: c.note}
+		for _, f := range c.files {
+			text, err := fillIn(f.text, p)
+			if err != nil {
+				return nil, err
+			}
+			name, err := fillIn(f.name, p)
+			if err != nil {
+				return nil, err
+			}
+			out.Files = append(out.Files, SetupFile{name, text})
+		}
+		s.Clients = append(s.Clients, out)
+	}
+	return s, nil
+}
+
+func fillIn(text string, v any) (string, error) {
+	t, err := template.New("").Parse(text)
+	if err != nil {
+		return "", fmt.Errorf("a client's configuration: %w", err)
+	}
+	var out bytes.Buffer
+	if err := t.Execute(&out, v); err != nil {
+		return "", fmt.Errorf("a client's configuration: %w", err)
+	}
+	return strings.TrimSpace(out.String()) + "\n", nil
+}
+
+// Command is a line to copy.
+type Command struct {
+	Client string `json:"client"`
+	Text   string `json:"text"`
+}
+
+// commands run an image through this proxy, with every client.
+func (u *UI) commands(r *http.Request, x *catalog.Image) []Command {
+	if x.Repository == "" {
+		return []Command{}
+	}
+	p := u.place(r)
+	ref := p.Address + "/" + x.Reference
+	flag := func(s string) string {
+		if p.Insecure {
+			return s
+		}
+		return ""
+	}
+	list := []Command{
+		{"soci-snapshotter", "sudo nerdctl run --snapshotter soci" + flag(" --insecure-registry") + " --rm -it " + ref},
+		{"soci-snapshotter, ctr", "sudo soci image rpull" + flag(" --plain-http") + " " + ref},
+		{"Docker", "docker pull " + ref},
+		{"containerd", "sudo ctr images pull" + flag(" --plain-http") + " " + ref},
+		{"nerdctl", "sudo nerdctl pull" + flag(" --insecure-registry") + " " + ref},
+		{"podman", "podman pull" + flag(" --tls-verify=false") + " " + ref},
+		{"Kubernetes", "image: " + ref},
+		{"skopeo", "skopeo inspect" + flag(" --tls-verify=false") + " docker://" + ref},
+		{"crane", "crane pull" + flag(" --insecure") + " " + ref + " image.tar"},
+		{"oras", "oras discover" + flag(" --plain-http") + " " + ref},
+		{"regctl", "regctl image inspect " + ref},
+		{"sociable", "sociable index info " + x.Reference},
+	}
+	return list
+}
+
+// TestResult is what came of walking a client's way.
+type TestResult struct {
+	Reference string `json:"reference"`
+	Steps     []Step `json:"steps"`
+}
+
+// test walks the way of a lazy client to this registry, and to an image of it.
+// Nothing but this proxy's own listener is ever asked.
+func (u *UI) test(r *http.Request, image string) (*TestResult, error) {
+	if u.opt.Test == nil {
+		return nil, oci.NewError(errcode.ErrorCodeUnsupported, "there is no test here")
+	}
+	p := u.place(r)
+	ref := p.Address
+	if image == "" {
+		if page := u.opt.Catalog.Page(catalog.Query{Sort: catalog.ByLastPull, Down: true, Limit: 20}); len(page.Images) > 0 {
+			image = page.Images[0].Reference
+			for _, x := range page.Images {
+				if x.Index != "" {
+					image = x.Reference
+					break
+				}
+			}
+		}
+	}
+	if image != "" {
+		name, _, _ := strings.Cut(image, "@")
+		if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+			name = name[:i]
+		}
+		if repo, err := oci.ParseRepo(name); err != nil || oci.CheckName(repo.Name) != nil || !u.knows(repo.Upstream) {
+			return nil, bad("%.300q is no image's name as the list of images has it", image)
+		}
+		ref += "/" + image
+	}
+	return &TestResult{ref, u.opt.Test(r.Context(), ref)}, nil
+}
+
+// knows reports whether images may be of such an upstream.
+func (u *UI) knows(upstream string) bool {
+	return u.opt.Upstreams != nil && slices.ContainsFunc(u.opt.Upstreams(), func(x Upstream) bool { return x.Name == upstream })
+}

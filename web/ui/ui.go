@@ -1,0 +1,183 @@
+package ui
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/gorilla/mux"
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/opencontainers/go-digest"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/web"
+	"github.com/sociable/sociable/web/catalog"
+	"github.com/sociable/sociable/web/series"
+	"github.com/sociable/sociable/web/trouble"
+)
+
+// Ranges reads blobs, fetching what is not here; *proxy.Proxy is one.
+type Ranges interface {
+	ReadRange(ctx context.Context, repo oci.Repo, d digest.Digest, r oci.Range, w io.Writer) error
+}
+
+// Upstream is a registry that images come from, for the Setup page.
+type Upstream struct {
+	Name    string `json:"name"`
+	Hosted  bool   `json:"hosted,omitempty"`
+	Offline bool   `json:"offline,omitempty"`
+}
+
+// Options are what a UI is made of. Store, Gatherer, Catalog, Recorder and
+// Trouble are required.
+type Options struct {
+	Store     *storage.Store
+	Gatherer  prometheus.Gatherer
+	Catalog   *catalog.Catalog
+	Recorder  *series.Recorder
+	Trouble   *trouble.Log
+	Ranges    Ranges                                                             // nil: only what is here can be read
+	Running   func() []oci.Building                                              // nil: nothing is ever being indexed
+	Wake      func()                                                             // called when jobs were changed; nil: nobody waits
+	Health    func() []web.Health                                                // of the upstreams; nil: not known
+	Upstreams func() []Upstream                                                  // nil: none
+	Test      func(ctx context.Context, ref string) []Step                       // walks the way of a client; nil: no test
+	Listen    string                                                             // host:port of the registry
+	TLS       bool                                                               // the registry speaks it
+	Default   string                                                             // upstream of names without one
+	Version   string                                                             // of the program
+	Hosts     []string                                                           // names by which requests may come, where nobody logs in; see onlyHere
+	Open      bool                                                               // nobody logs in: only this machine reaches the listener
+	Who       func(*http.Request) string                                         // who has logged in; nil: nobody does
+	Login     func(r *http.Request, user, password string) (*http.Cookie, error) // nil: there is no login
+	Cookie    string                                                             // its name
+	Logger    *slog.Logger                                                       // nil discards
+	Now       func() time.Time                                                   // nil: time.Now
+}
+
+// Step is one step of a test, in words.
+type Step struct {
+	Step    string `json:"step"`
+	Verdict string `json:"verdict"` // ok, warn or fail
+	What    string `json:"what"`
+	Mend    string `json:"mend,omitempty"`
+}
+
+// UI answers. It is safe for concurrent use.
+type UI struct {
+	opt       Options
+	log       *slog.Logger
+	now       func() time.Time
+	trees     *trees
+	jobs      jobsCache
+	platforms *lru.Cache[digest.Digest, string] // of images, as their configs say
+	filed     atomic.Int64                      // when reads were filed last, Unix nanoseconds
+}
+
+const keptPlatforms = 10_000
+
+// New makes a UI.
+func New(o Options) *UI {
+	u := &UI{opt: o, log: o.Logger, now: o.Now, trees: newTrees()}
+	u.platforms, _ = lru.New[digest.Digest, string](keptPlatforms) // fails for a size below 1
+	if u.log == nil {
+		u.log = slog.New(slog.DiscardHandler)
+	}
+	if u.now == nil {
+		u.now = time.Now
+	}
+	return u
+}
+
+// Handler answers all paths but those of web.Public.
+func (u *UI) Handler() http.Handler {
+	m := mux.NewRouter()
+	m.PathPrefix("/assets/").Methods(http.MethodGet, http.MethodHead).HandlerFunc(u.asset)
+	u.pages(m)
+	u.api(m)
+	m.NotFoundHandler = u.page(func(*http.Request) (string, any, error) {
+		return "", nil, &oci.Error{Code: errcode.ErrorCodeUnsupported, Status: http.StatusNotFound, Message: "there is no such page"}
+	})
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(oci.Handler(func(http.ResponseWriter, *http.Request) error {
+		return oci.NewError(errcode.ErrorCodeDenied, "another site's page may not change anything here")
+	}))
+	return u.onlyHere(guard.Handler(headers(m)))
+}
+
+// policy lets pages run and show what is embedded, and nothing else.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+func headers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// onlyHere refuses requests for other names than this machine's own, where no
+// login protects what is here: a page of another site whose name was made to lead
+// to this machine would otherwise be read to its owner's browser as ours.
+func (u *UI) onlyHere(next http.Handler) http.Handler {
+	if !u.opt.Open {
+		return next
+	}
+	return oci.Handler(func(w http.ResponseWriter, r *http.Request) error {
+		if host := hostOf(r.Host); !u.ownName(host) {
+			return &oci.Error{Code: errcode.ErrorCodeDenied, Status: http.StatusMisdirectedRequest, Message: "this listener answers to the names of this machine, not to " +
+				strings.ToValidUTF8(host, "?") + "; admin.hosts allows further ones"}
+		}
+		next.ServeHTTP(w, r)
+		return nil
+	})
+}
+
+func hostOf(hostport string) string {
+	if host, _, err := net.SplitHostPort(hostport); err == nil {
+		return host
+	}
+	return strings.Trim(hostport, "[]")
+}
+
+func (u *UI) ownName(host string) bool {
+	host = strings.ToLower(host)
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().IsLoopback()
+	}
+	for _, h := range append([]string{"localhost", hostOf(u.opt.Listen)}, u.opt.Hosts...) {
+		if host == strings.ToLower(h) {
+			return true
+		}
+	}
+	return strings.HasSuffix(host, ".localhost")
+}
+
+// readsFresh is how old what is shown of clients' reads may be.
+const readsFresh = 2 * time.Second
+
+// fresh has what clients read so far filed, so that it is shown.
+func (u *UI) fresh(ctx context.Context) {
+	now, last := u.now().UnixNano(), u.filed.Load()
+	if now-last < int64(readsFresh) && now >= last || !u.filed.CompareAndSwap(last, now) {
+		return
+	}
+	if err := u.opt.Store.FileReads(context.WithoutCancel(ctx)); err != nil {
+		u.log.WarnContext(ctx, "what clients read is not filed", "err", err)
+	}
+}
