@@ -41,11 +41,14 @@ type Config struct {
 	origins map[string]origin // where a key's value comes from, by its dotted path; absent: the default
 }
 
-// AdminConfig is the second listener: metrics and health.
+// AdminConfig is the second listener: the dashboard, metrics and health.
 type AdminConfig struct {
 	Listen      string `yaml:"listen"`       // host:port, or "" for none
 	TLS         bool   `yaml:"tls"`          // with the certificate of Config.TLS
 	OpenMetrics bool   `yaml:"open_metrics"` // /metrics needs no login beyond loopback
+	Dashboard   bool   `yaml:"dashboard"`    // pages and the API for programs, and what they need to be known
+	// Hosts are names besides this machine's own by which it is asked on loopback.
+	Hosts []string `yaml:"hosts"`
 }
 
 // LogConfig is how the log reads.
@@ -197,7 +200,7 @@ type EventEndpoint struct {
 func Default() *Config {
 	c := &Config{
 		Listen:          "127.0.0.1:5000",
-		Admin:           AdminConfig{Listen: "127.0.0.1:5001"},
+		Admin:           AdminConfig{Listen: "127.0.0.1:5001", Dashboard: true},
 		ShutdownTimeout: 30 * time.Second,
 		Log:             LogConfig{Level: "info", Format: "text"},
 		Storage: StorageConfig{

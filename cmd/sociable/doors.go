@@ -55,7 +55,7 @@ func (d *doors) close() {
 
 // serve answers on all doors until ctx ends; then open responses get
 // shutdown_timeout to finish.
-func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px http.Handler, admin *web.Web, acc *door, secure *tls.Config) error {
+func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px http.Handler, admin *web.Web, public http.Handler, acc *door, secure *tls.Config) error {
 	g, gctx := errgroup.WithContext(ctx)
 	adminTLS := secure
 	if !cfg.Admin.TLS {
@@ -63,7 +63,7 @@ func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px htt
 	}
 	for _, e := range []entrance{
 		{d.registry, traceRequests(cfg.Tracing, acc.Handler(px)), secure},
-		{d.admin, acc.guardAdmin(cfg, admin.Public()), adminTLS},
+		{d.admin, acc.guardAdmin(cfg, public), adminTLS},
 		{d.socket, admin.Local(gctx), nil},
 	} {
 		if e.l != nil {

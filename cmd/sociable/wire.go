@@ -50,7 +50,8 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 	}
 	defer stopTracing()
 	var evictions eviction
-	store, err := openStore(ctx, cfg, log, reg, &evictions)
+	board := newBoard(cfg, &log)
+	store, err := openStore(ctx, cfg, log, reg, &evictions, board.watch)
 	if err != nil {
 		return err
 	}
@@ -107,6 +108,8 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 		Creator: &web.Creator{Store: store.Store, Find: pulledImages(px, store.Store), Index: ix}, Backfill: backfill(px, ix),
 	})
 
+	board.build(cfg, doors, l, px, ix, store.Store, reg, log)
+
 	pw, err := buildPrewarm(cfg, px, log, reg)
 	if err != nil {
 		return err
@@ -125,6 +128,7 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 		{"proxy", px.Run},
 		{"prewarm", pw.Run},
 		{"access", acc.run},
+		{"dashboard", board.run},
 	} {
 		stage.start(s.name, s.run)
 	}
@@ -132,7 +136,7 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 		stage.start("reload", l.run)
 	}
 	stage.start("listeners", func(ctx context.Context) error {
-		return doors.serve(ctx, cfg, log, withHooks(px, l, ix, log, reg), admin, acc, acc.tls.config())
+		return doors.serve(ctx, cfg, log, withHooks(px, l, ix, log, reg), admin, board.over(admin.Public()), acc, acc.tls.config())
 	})
 	err = stage.wait(ctx)
 	log.Info("stopped")
@@ -145,7 +149,7 @@ type openedStore struct {
 	close func() error
 }
 
-func openStore(ctx context.Context, cfg *Config, log *slog.Logger, reg prometheus.Registerer, told *eviction) (*openedStore, error) {
+func openStore(ctx context.Context, cfg *Config, log *slog.Logger, reg prometheus.Registerer, told *eviction, watch func(storage.Meta) storage.Meta) (*openedStore, error) {
 	if err := os.MkdirAll(cfg.Storage.Path, 0o700); err != nil {
 		return nil, fmt.Errorf("open storage: %w", err)
 	}
@@ -167,7 +171,7 @@ func openStore(ctx context.Context, cfg *Config, log *slog.Logger, reg prometheu
 		return nil, errors.Join(fmt.Errorf("measure storage %s: %w", cfg.Storage.Path, err), meta.Close())
 	}
 	st := storage.New(storage.Options{
-		Blobs: blobs, Meta: meta, MaxBytes: cfg.Storage.MaxBytes.Of(total), MinFree: cfg.Storage.MinFree.Of(total),
+		Blobs: blobs, Meta: watch(meta), MaxBytes: cfg.Storage.MaxBytes.Of(total), MinFree: cfg.Storage.MinFree.Of(total),
 		Evicted: told.evicted, Dropped: told.dropped, Logger: log, Registerer: reg,
 	})
 	return &openedStore{st, meta.Close}, nil

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -73,8 +74,26 @@ func (d *door) guardAdmin(cfg *Config, admin http.Handler) http.Handler {
 			return r.URL.RawQuery == "" // the verbose form names upstreams
 		case "/metrics":
 			return cfg.Admin.OpenMetrics
+		case "/login":
+			return cfg.Admin.Dashboard
 		default:
-			return false
+			return cfg.Admin.Dashboard && strings.HasPrefix(r.URL.Path, "/assets/")
 		}
-	})
+	}, func(w http.ResponseWriter, r *http.Request) bool { return cfg.Admin.Dashboard && askBrowser(w, r) })
+}
+
+// askBrowser sends a person to where one logs in.
+func askBrowser(w http.ResponseWriter, r *http.Request) bool {
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/api/"):
+		return false
+	case r.Header.Get("Hx-Request") != "":
+		w.Header().Set("Hx-Redirect", "/login")
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	case strings.Contains(r.Header.Get("Accept"), "text/html"):
+		http.Redirect(w, r, "/login", http.StatusSeeOther)
+		return true
+	}
+	return false
 }

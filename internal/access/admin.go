@@ -25,21 +25,27 @@ func (a *Access) AdminToken(ttl time.Duration) (raw string, until time.Time, err
 }
 
 // Administered lets those through to next who may administer the proxy: by a
-// password, a certificate, or a token of AdminToken. What free reports needs no
-// login.
-func (a *Access) Administered(next http.Handler, free func(*http.Request) bool) http.Handler {
+// password, a certificate, a token of AdminToken or a session of AdminLogin. What
+// free reports needs no login. ask may answer those who have to log in, instead of
+// a challenge, and tells whether it did; nil: it never does.
+func (a *Access) Administered(next http.Handler, free func(*http.Request) bool, ask func(http.ResponseWriter, *http.Request) bool) http.Handler {
 	return oci.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		if !free(r) {
-			if err := a.mayAdminister(r); err != nil {
+			id, err := a.mayAdminister(r)
+			if err != nil && oci.AsError(err).HTTPStatus() == http.StatusUnauthorized && ask != nil && ask(w, r) {
+				return nil
+			}
+			if err != nil {
 				return err
 			}
+			r = withAdmin(r, id)
 		}
 		next.ServeHTTP(w, r)
 		return nil
 	})
 }
 
-func (a *Access) mayAdminister(r *http.Request) error {
+func (a *Access) mayAdminister(r *http.Request) (Identity, error) {
 	c := &caller{}
 	cred, err := parseAuthorization(r.Header)
 	switch {
@@ -49,6 +55,7 @@ func (a *Access) mayAdminister(r *http.Request) error {
 		a.byToken(r, c, cred.token, adminToken)
 	case cred.user != "":
 		c.id, c.err = a.byPassword(r, cred)
+	case a.byCookie(r, c):
 	default:
 		c.id = a.byConnection(r)
 	}
@@ -62,7 +69,7 @@ func (a *Access) mayAdminister(r *http.Request) error {
 		err = a.unauthorized(r, "", "", "authentication required")
 	}
 	a.auditAdmin(r, c, err)
-	return loginError(err)
+	return c.id, loginError(err)
 }
 
 // auditAdmin writes who did what. Reading, which a scraper does all the time, is
