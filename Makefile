@@ -11,7 +11,7 @@ LDFLAGS := -s -w -X 'main.buildVersion=$(VERSION)' -X 'main.buildCommit=$(COMMIT
 # What the tests run or link that is no Go module. docker-registry is the real
 # upstream, skopeo a real client; zlib is what the official indexer is built on.
 # prometheus has promtool, systemd has systemd-analyze.
-PACKAGES := prometheus systemd gcc zlib1g-dev ca-certificates skopeo podman buildah docker-registry apt dpkg pigz xz-utils
+PACKAGES := chromium nodejs npm prometheus systemd gcc zlib1g-dev ca-certificates skopeo podman buildah docker-registry apt dpkg pigz xz-utils
 
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.44.0
@@ -25,7 +25,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test packages vet unit purego static deploy e2e conformance bench bench-ztoc bench-datapath run-bench crash disk-full wild fuzz lint docs image deb sbom clean
+.PHONY: screenshots help build test packages vet unit purego static deploy e2e conformance bench bench-ztoc bench-datapath run-bench crash disk-full wild fuzz lint docs image deb sbom clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -131,6 +131,10 @@ image:
 ## docs        docs/reference anew, from the code
 docs:
 	$(GO) test ./cmd/sociable -run "^TestReference$$" -update -count 1
+
+## screenshots  docs/screenshots anew, out of the dashboard's tests
+screenshots: build
+	cd e2e && DASHBOARD_SHOTS=$(CURDIR)/docs/screenshots E2E_SOCIABLE=$(CURDIR)/bin/sociable $(GO) test -count 1 -run '^TestInBrowser$$' ./dashboard
 
 ## deb         bin/sociable_VERSION_ARCH.deb
 deb: export VERSION := $(patsubst v%,%,$(or $(shell git describe --tags --match 'v*' 2>/dev/null),0.1.0-dev))

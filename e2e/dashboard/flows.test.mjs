@@ -1,0 +1,253 @@
+// What people do with the dashboard, in a real browser. dashboard_test.go starts
+// the proxy and says by the environment where everything is.
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { after, before, test } from "node:test";
+
+const env = (name) => process.env["DASHBOARD_" + name] ?? assert.fail(`DASHBOARD_${name} is not set`);
+const require = createRequire(env("MODULES") + "/");
+const { chromium } = require("playwright-core");
+const shots = process.env.DASHBOARD_SHOTS;
+const url = env("URL"), image = env("IMAGE");
+
+let browser, context, page;
+const faults = []; // of scripts, and of what the policy forbids
+
+before(async () => {
+  browser = await chromium.launch({ executablePath: env("CHROMIUM"), args: ["--no-sandbox", "--disable-gpu"] });
+  context = await browser.newContext({ viewport: { width: 1280, height: 900 }, baseURL: url });
+  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+  await context.addInitScript(() => {
+    globalThis.shifted = 0; // Layout shifts that nobody's input caused
+    new PerformanceObserver((list) => {
+      for (const e of list.getEntries()) if (!e.hadRecentInput) globalThis.shifted += e.value;
+    }).observe({ type: "layout-shift", buffered: true });
+  });
+  page = await watched(context);
+});
+
+after(async () => {
+  await browser?.close();
+  assert.deepEqual(faults, [], "the browser complained");
+});
+
+async function watched(context) {
+  const page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  page.on("console", (m) => { if (m.type() === "error" && !/status of 4\d\d/.test(m.text())) faults.push(m.text()); });
+  page.on("pageerror", (e) => faults.push(String(e)));
+  page.on("request", (r) => { if (new URL(r.url()).host !== new URL(page.url() === "about:blank" ? r.url() : page.url()).host) faults.push("asked elsewhere: " + r.url()); });
+  return page;
+}
+
+// accessible has axe-core look, in both colour schemes.
+async function accessible(what) {
+  const axe = await readFile(require.resolve("axe-core/axe.min.js"), "utf8");
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme });
+    await page.evaluate(axe + ";0"); // not a script element: the policy would forbid it
+    const found = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
+    const said = found.violations.map((v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => n.html + " " + (n.any[0]?.message ?? "")).slice(0, 3).join(" | ")}`);
+    assert.deepEqual(said, [], `${what}, ${colorScheme}`);
+  }
+  await page.emulateMedia({ colorScheme: "light" });
+}
+
+// fits holds that nothing but tables in their own frame is wider than the page,
+// down to 360 pixels, and that nothing moved while it came.
+async function fits(what) {
+  assert.ok(await page.evaluate(() => globalThis.shifted) < 0.01, `${what}: the layout shifted`);
+  for (const width of [360, 768, 1920]) {
+    await page.setViewportSize({ width, height: 900 });
+    const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    assert.ok(over <= 0, `${what} at ${width} px: ${over} px too wide`);
+    if (shots && width === 360 && what === "overview") await shot("overview-360");
+  }
+  await page.setViewportSize({ width: 1280, height: 900 });
+}
+
+async function shot(name, options = {}) {
+  if (shots) await page.screenshot({ path: `${shots}/${name}.png`, ...options });
+}
+
+async function visit(path, heading) {
+  const answer = await page.goto(path);
+  assert.equal(answer.status(), 200, path);
+  const size = (await answer.body()).length;
+  assert.ok(size < 100_000, `${path} has ${size} bytes`);
+  assert.match(answer.headers()["content-security-policy"], /script-src 'self'/);
+  await page.getByRole("heading", { level: 1, name: heading }).waitFor();
+}
+
+test("overview: numbers, charts, live", async () => {
+  await visit("/", "Overview");
+  await page.getByText("Hit ratio").first().waitFor();
+  await page.locator("#live").evaluate((e) => { e.dataset.old = "1"; });
+  await page.waitForFunction(() => !document.getElementById("live").dataset.old); // it was replaced
+  assert.equal(await page.locator("svg.plot[role=img]").count(), 6);
+  const tile = page.locator(".tile", { hasText: "Images" });
+  await page.waitForFunction(() => /^[1-9]/.test(document.querySelectorAll(".tile .big")[3].textContent));
+  assert.match(await tile.innerText(), /3/);
+  await accessible("overview");
+  await fits("overview");
+  await shot("overview");
+  await page.emulateMedia({ colorScheme: "dark" });
+  await shot("overview-dark");
+  await page.emulateMedia({ colorScheme: "light" });
+  await page.getByRole("link", { name: "24h" }).click();
+  await page.waitForURL(/range=24h/);
+  await page.locator(".tabs a[aria-current=true]", { hasText: "24h" }).waitFor();
+});
+
+test("images: sort, search, open", async () => {
+  await visit("/images", "Images");
+  await page.getByRole("link", { name: "docker.io/library/redis:7.2.4" }).waitFor();
+  assert.equal(await page.locator("table.images tbody tr").count(), 3);
+  await accessible("images");
+  await fits("images");
+  await page.getByRole("link", { name: "pulls" }).click();
+  await page.waitForURL(/sort=pulls/);
+  await page.waitForFunction(() => { // pulls are counted a moment later
+    const first = document.querySelector("table.images tbody tr")?.innerText ?? "";
+    if (/redis[\s\S]*linux\/amd64/.test(first)) return true;
+    location.reload();
+    return false;
+  }, null, { polling: 1000 });
+  await page.locator("th[aria-sort=descending]").waitFor();
+  await shot("images");
+  await page.keyboard.press("/"); // to the search field
+  await page.keyboard.type("WORKER");
+  await page.waitForURL(/q=WORKER/);
+  await page.waitForFunction(() => document.querySelectorAll("table.images tbody tr").length === 1);
+  await page.getByRole("link", { name: "ghcr.io/acme/worker:2026-11" }).click();
+  await page.getByRole("heading", { level: 1, name: "ghcr.io/acme/worker:2026-11" }).waitFor();
+});
+
+test("image: layers, referrers, commands", async () => {
+  await visit("/images/" + image, "docker.io/library/redis:7.2.4");
+  const text = await page.locator("main").innerText();
+  for (const want of ["RUN make install", "too small", "application/spdx+json", "cosign", "linux/amd64", "measured"]) assert.ok(text.includes(want), want);
+  assert.equal(await page.locator("svg.stack rect").count(), 3);
+  await accessible("image");
+  await fits("image");
+  await shot("image", { fullPage: true });
+  const row = page.locator(".commands li", { hasText: "docker pull" });
+  await row.getByRole("button").click();
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), `docker pull ${env("REGISTRY")}/docker.io/library/redis:7.2.4`);
+  await page.getByText("copied").first().waitFor();
+});
+
+test("layer: heat map, file tree by keyboard, search, download, checkpoints", async () => {
+  await visit("/images/" + image, "docker.io/library/redis:7.2.4");
+  await page.locator("table.layers tbody tr").nth(1).getByRole("link").click();
+  await page.getByRole("heading", { level: 1, name: "Layer" }).waitFor();
+  assert.match(await page.locator("svg.heat").getAttribute("aria-label"), /^[1-9]\d* of [1-9]\d* spans were read/);
+  assert.match(await page.locator(".changes").innerText(), /added[\s\S]*changed\s*2[\s\S]*removed[\s\S]*wasted/);
+  await accessible("layer");
+  await fits("layer");
+  const etc = page.locator("#tree summary", { hasText: "etc/" });
+  await etc.focus();
+  await page.keyboard.press("ArrowRight");
+  await page.locator("#tree .file", { hasText: "passwd" }).waitFor();
+  await page.locator("#tree .file.removed", { hasText: "motd" }).waitFor();
+  await page.keyboard.press("ArrowDown");
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "passwd");
+  await page.keyboard.press("ArrowLeft");
+  assert.match(await page.evaluate(() => document.activeElement.textContent), /etc\//);
+  await shot("layer", { fullPage: true });
+  const download = page.waitForEvent("download");
+  await page.locator("#tree .file a", { hasText: "passwd" }).click();
+  const file = await download;
+  assert.equal(file.suggestedFilename(), "passwd");
+  assert.equal((await readFile(await file.path())).length, 1300);
+  await page.getByLabel("Search a file").fill("script");
+  await page.locator("#tree .file", { hasText: "srv/<script>alert(1)</script>" }).waitFor();
+  await accessible("layer, searched");
+  assert.ok(await page.getByRole("region", { name: "Checkpoints" }).locator("tbody tr").count() > 1);
+});
+
+test("jobs and missing", async () => {
+  await visit("/jobs", "Jobs");
+  await accessible("jobs");
+  await fits("jobs");
+  await shot("jobs");
+  await visit("/missing", "Missing");
+  await accessible("missing");
+  await fits("missing");
+});
+
+test("setup: a client's configuration, and the test", async () => {
+  await visit("/setup", "Setup");
+  await accessible("setup");
+  await fits("setup");
+  await page.getByRole("link", { name: "podman, CRI-O" }).click();
+  await page.getByRole("heading", { level: 2, name: "podman" }).waitFor();
+  assert.match(await page.locator(".conf pre").first().innerText(), new RegExp(`location = "${env("REGISTRY").replaceAll(".", "\\.")}/ghcr\\.io"`));
+  await page.getByRole("button", { name: "Test this proxy" }).click();
+  await page.locator(".steps li").first().waitFor();
+  const steps = await page.locator(".steps").innerText();
+  assert.match(steps, /ok/);
+  assert.doesNotMatch(steps, /^fail/m);
+  await accessible("setup, tested");
+  await shot("setup", { fullPage: true });
+});
+
+test("every page by keyboard alone", async () => {
+  await visit("/", "Overview");
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to the content");
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Images");
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { level: 1, name: "Images" }).waitFor();
+});
+
+test("without a script every page is there", async () => {
+  const plain = await browser.newContext({ javaScriptEnabled: false, baseURL: url });
+  const page = await plain.newPage();
+  await page.goto("/images?q=worker");
+  assert.match(await page.locator("main").innerText(), /ghcr\.io\/acme\/worker/);
+  await page.goto("/images/" + image);
+  assert.match(await page.locator("main").innerText(), /RUN make install/);
+  await plain.close();
+});
+
+test("another site changes nothing, and reads nothing under its own name", async () => {
+  for (const [path, headers, status] of [
+    ["/jobs/retry", { Origin: "http://evil.example" }, 403],
+    ["/jobs/retry", { "Sec-Fetch-Site": "cross-site" }, 403],
+    ["/setup", { Origin: "http://evil.example" }, 403],
+  ]) {
+    const answer = await fetch(url + path, { method: "POST", headers: { ...headers, "Content-Type": "application/x-www-form-urlencoded" }, body: "id=" });
+    assert.equal(answer.status, status, path);
+  }
+});
+
+test("beyond loopback: log in, look, log out", async () => {
+  const closed = env("CLOSED");
+  const other = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+  const old = page;
+  page = await watched(other);
+  await page.goto(closed + "/images");
+  assert.equal(new URL(page.url()).pathname, "/login");
+  await accessible("login");
+  await page.getByLabel("User").fill("alice");
+  await page.getByLabel("Password or token").fill("wrong");
+  await page.getByRole("button", { name: "Log in" }).click();
+  await page.getByRole("alert").waitFor();
+  await page.getByLabel("User").fill("alice");
+  await page.getByLabel("Password or token").fill("wonderland");
+  await page.getByRole("button", { name: "Log in" }).click();
+  await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
+  const [session] = await other.cookies();
+  assert.ok(session.httpOnly && session.sameSite === "Lax", JSON.stringify(session));
+  await page.getByRole("button", { name: "Log out" }).click();
+  await page.getByRole("heading", { level: 1, name: "Log in" }).waitFor();
+  await page.goto(closed + "/");
+  assert.equal(new URL(page.url()).pathname, "/login");
+  await other.close();
+  page = old;
+});
