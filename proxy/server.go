@@ -186,6 +186,10 @@ func (p *Proxy) referrers(w http.ResponseWriter, r *http.Request) error {
 	if err := p.mayList(r.Context(), up, repo, d); err != nil {
 		return manifestError(repo, oci.Reference{Digest: d}, err)
 	}
+	// A client that is held until an index is there keeps nobody busy: work on that
+	// index must not wait for it.
+	p.active.Add(-1)
+	defer p.active.Add(1)
 	return p.opt.Referrers.Serve(w, r, repo, d)
 }
 
