@@ -100,7 +100,7 @@ disk-full: build
 	cd e2e && E2E_SOCIABLE=$(CURDIR)/bin/sociable $(GO) test -count 1 -timeout 10m -tags smallfs -run '^TestDiskFull$$' -v .
 
 ## wild        containerd, runc and soci-snapshotter, installed here, start containers lazily; as root with /dev/fuse; RUN=regexp for some tests
-wild: PACKAGES = gcc zlib1g-dev ca-certificates docker-registry skopeo apt dpkg runc
+wild: PACKAGES = gcc zlib1g-dev ca-certificates docker-registry skopeo podman buildah apt dpkg runc
 wild:
 	@[[ $$EUID == 0 && -c /dev/fuse ]] || { echo 'make wild: needs root and /dev/fuse, since it mounts images' >&2; exit 1; }
 	@$(MAKE) --no-print-directory build

@@ -167,3 +167,10 @@ func startNode(t *testing.T, opt NodeOptions) *Node {
 	})
 	return n
 }
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

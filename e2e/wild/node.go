@@ -55,6 +55,9 @@ func StartNode(ctx context.Context, programs *Programs, opt NodeOptions) (_ *Nod
 	}()
 	sociToml := fmt.Sprintf("[pull_modes.soci_v1]\nenable = %t\n", opt.V1)
 	files := map[string]string{"soci.toml": sociToml, "containerd.toml": fmt.Sprintf(containerdConfig, dir)}
+	if err := os.Mkdir(n.path("certs.d"), 0o700); err != nil {
+		return nil, err
+	}
 	for host, toml := range opt.Hosts {
 		files[filepath.Join("certs.d", host, "hosts.toml")] = toml
 	}
@@ -94,7 +97,6 @@ disabled_plugins = ["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime
     root = "%[1]s/soci"
     enable_remote_snapshot_annotations = "true"
 [plugins."io.containerd.transfer.v1.local"]
-  config_path = "%[1]s/certs.d"
   [[plugins."io.containerd.transfer.v1.local".unpack_config]]
     platform = "linux/amd64"
     snapshotter = "soci"
@@ -136,7 +138,7 @@ func (n *Node) ctrArgs(args []string) []string {
 
 // Pull pulls an image over plain HTTP for a snapshotter.
 func (n *Node) Pull(ctx context.Context, snapshotter, ref string) error {
-	_, err := n.Ctr(ctx, "images", "pull", "--plain-http", "--snapshotter", snapshotter, ref)
+	_, err := n.Ctr(ctx, "images", "pull", "--plain-http", "--hosts-dir", n.path("certs.d"), "--snapshotter", snapshotter, ref)
 	return err
 }
 
