@@ -167,12 +167,13 @@ func (p *pusher) decode(body []byte, to any) {
 	}
 }
 
-func (p *pusher) blob(d v1.Descriptor) {
+func (p *pusher) blob(d v1.Descriptor) { p.bytes(d.MediaType, p.read(d)) }
+
+func (p *pusher) bytes(mediaType string, body []byte) {
 	repo, err := name.NewRepository(p.repo, name.Insecure)
 	p.note(err)
-	body := p.read(d)
 	if p.err == nil {
-		p.note(remote.WriteLayer(repo, static.NewLayer(body, types.MediaType(d.MediaType)), remote.WithContext(p.ctx)))
+		p.note(remote.WriteLayer(repo, static.NewLayer(body, types.MediaType(mediaType)), remote.WithContext(p.ctx)))
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/e2e/realimage"
 )
 
 // hashProgram prints every file of the container that its image brought: digest
@@ -31,11 +33,14 @@ for top, dirs, files in os.walk("/"):
             print("sha256:" + hashlib.file_digest(f, "sha256").hexdigest(), path[1:])
 `
 
-// imageFiles are the image's files as hashProgram prints them, from its layers'
-// tars, read by the standard library; one line each, sorted.
-var imageFiles = sync.OnceValues(func() ([]string, error) {
+// imageFiles are the files of the image.
+var imageFiles = sync.OnceValues(func() ([]string, error) { return filesOf(suite.image.Layers) })
+
+// filesOf are the files of layers as hashProgram prints them, from their tars,
+// read by the standard library; one line each, sorted.
+func filesOf(layers []realimage.Layer) ([]string, error) {
 	files := map[string]string{}
-	for _, l := range suite.image.Layers {
+	for _, l := range layers {
 		f, err := suite.set.Open(l.Digest)
 		if err != nil {
 			return nil, err
@@ -54,7 +59,7 @@ var imageFiles = sync.OnceValues(func() ([]string, error) {
 		}
 	}
 	return slices.Sorted(maps.Values(files)), nil
-})
+}
 
 func addFiles(files map[string]string, tr *tar.Reader) error {
 	content := map[string]string{} // of this layer's files, for hard links
@@ -92,6 +97,11 @@ func compareFiles(t *testing.T, printed string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	compareLines(t, printed, want)
+}
+
+func compareLines(t *testing.T, printed string, want []string) {
+	t.Helper()
 	got := slices.Sorted(strings.SplitSeq(strings.TrimSuffix(printed, "\n"), "\n"))
 	if slices.Equal(got, want) {
 		t.Logf("%d files have the digests of the tar's", len(got))

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -80,6 +81,7 @@ func (s samples) add(what string, x float64) { s[what] = append(s[what], x) }
 // node is gone afterwards: it would go on reading in the background.
 func (s samples) start(t *testing.T, what string, opt NodeOptions, snapshotter, ref string, down *link.Link) {
 	t.Helper()
+	syscall.Sync() // so that nobody waits for what the node before wrote
 	onNode(t, opt, func(n *Node) {
 		down.Forget()
 		took := start(t, n, snapshotter, ref)
@@ -275,6 +277,7 @@ func (s samples) files(t *testing.T) {
 	p.warm(t)
 	for _, tt := range []struct{ name, ref string }{{"files by hand", hand.ref()}, {"files warm", p.ref()}} {
 		var printed string
+		syscall.Sync()
 		onNode(t, NodeOptions{V1: true}, func(n *Node) {
 			began := time.Now()
 			if err := n.Pull(t.Context(), Lazy, tt.ref); err != nil {

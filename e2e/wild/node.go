@@ -20,7 +20,7 @@ import (
 
 // Snapshotters of a Node.
 const (
-	Lazy  = "soci"      // soci-snapshotter
+	Lazy  = "lazy"      // soci-snapshotter, or where the node has it stargz-snapshotter
 	Plain = "overlayfs" // containerd's own: layers are pulled and unpacked
 )
 
@@ -37,8 +37,9 @@ type Node struct {
 
 // NodeOptions are what is said about a Node beyond its defaults.
 type NodeOptions struct {
-	V1    bool              // ask for SOCI v1 indexes, by the referrers API; otherwise v2 only
-	Hosts map[string]string // hosts.toml by registry host
+	V1     bool              // ask for SOCI v1 indexes, by the referrers API; otherwise v2 only
+	Stargz bool              // stargz-snapshotter in place of soci-snapshotter
+	Hosts  map[string]string // hosts.toml by registry host
 }
 
 // StartNode starts a node. Close it.
@@ -67,7 +68,11 @@ func StartNode(ctx context.Context, programs *Programs, opt NodeOptions) (_ *Nod
 			return nil, err
 		}
 	}
-	n.snapshotter, err = harness.Spawn(ctx, nil, programs.path("snapshotter"), n.path("soci"), n.path("soci.sock"), n.path("soci.toml"))
+	program, args := "snapshotter", []string{n.path("soci"), n.path("soci.sock"), n.path("soci.toml")}
+	if opt.Stargz {
+		program, args = "stargz", args[:2]
+	}
+	n.snapshotter, err = harness.Spawn(ctx, nil, programs.path(program), args...)
 	if err != nil {
 		return nil, err
 	}
@@ -90,16 +95,16 @@ state = "%[1]s/state"
 disabled_plugins = ["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"]
 [grpc]
   address = "%[1]s/c.sock"
-[proxy_plugins.soci]
+[proxy_plugins.lazy]
   type = "snapshot"
   address = "%[1]s/soci.sock"
-  [proxy_plugins.soci.exports]
+  [proxy_plugins.lazy.exports]
     root = "%[1]s/soci"
     enable_remote_snapshot_annotations = "true"
 [plugins."io.containerd.transfer.v1.local"]
   [[plugins."io.containerd.transfer.v1.local".unpack_config]]
     platform = "linux/amd64"
-    snapshotter = "soci"
+    snapshotter = "lazy"
     differ = "walking"
   [[plugins."io.containerd.transfer.v1.local".unpack_config]]
     platform = "linux/amd64"

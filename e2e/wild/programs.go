@@ -17,7 +17,7 @@ type Programs struct {
 	dir string // of containerd, its shim and ctr
 }
 
-// BuildPrograms installs containerd, and builds the snapshotter, into dir. What
+// BuildPrograms installs containerd, and builds the snapshotters, into dir. What
 // is there already takes seconds.
 func BuildPrograms(ctx context.Context, dir string) (*Programs, error) {
 	dir, err := filepath.Abs(dir)
@@ -32,7 +32,11 @@ func BuildPrograms(ctx context.Context, dir string) (*Programs, error) {
 	for _, name := range []string{"containerd", "containerd-shim-runc-v2", "ctr"} {
 		install = append(install, containerd+name+"@"+ContainerdVersion)
 	}
-	for _, args := range [][]string{install, {"build", "-o", filepath.Join(dir, "snapshotter"), "./snapshotter"}} {
+	for _, args := range [][]string{
+		install,
+		{"build", "-o", filepath.Join(dir, "snapshotter"), "./snapshotter"},
+		{"build", "-C", "stargz", "-o", filepath.Join(dir, "stargz"), "."},
+	} {
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Env = append(os.Environ(), "GOBIN="+dir)
 		if out, err := cmd.CombinedOutput(); err != nil {
