@@ -72,6 +72,7 @@ func (s *Web) Local(life context.Context) http.Handler {
 	get.Path("/api/v1/indexes").Handler(oci.Handler(s.indexes))
 	get.Path("/api/v1/indexes/{manifest}").Handler(oci.Handler(s.index))
 	get.Path("/api/v1/image").Queries("name", "{name}").Handler(oci.Handler(s.facts))
+	get.Path("/api/v1/stats").Handler(oci.Handler(s.stats))
 	get.Path("/api/v1/jobs").Handler(oci.Handler(s.jobs))
 	get.Path("/api/v1/pins").Handler(oci.Handler(s.pins))
 	get.Path("/api/v1/blocks").Handler(oci.Handler(s.blocks))

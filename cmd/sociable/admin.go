@@ -25,6 +25,8 @@ type adminAPI interface {
 	Index(ctx context.Context, manifest digest.Digest) (IndexInfo, error)
 	// Facts are what is known of an image. storage.ErrNotFound.
 	Facts(ctx context.Context, name string) (web.Facts, error)
+	// Stats is web.StatsOf.
+	Stats(ctx context.Context, name string) (web.Stats, error)
 	// These are the functions of the same name in package web, with their errors.
 	Purge(ctx context.Context, q purgeQuery) (web.Purged, error)
 	Unblock(ctx context.Context, name string) ([]digest.Digest, error)

@@ -41,6 +41,10 @@ func (c *adminClient) Facts(ctx context.Context, name string) (f web.Facts, err 
 	return f, c.call(ctx, http.MethodGet, "/api/v1/image?name="+url.QueryEscape(name), nil, &f)
 }
 
+func (c *adminClient) Stats(ctx context.Context, name string) (s web.Stats, err error) {
+	return s, c.call(ctx, http.MethodGet, "/api/v1/stats?name="+url.QueryEscape(name), nil, &s)
+}
+
 func (c *adminClient) Purge(ctx context.Context, q purgeQuery) (p web.Purged, err error) {
 	return p, c.call(ctx, http.MethodPost, "/api/v1/purge", q.PurgeRequest, &p)
 }

@@ -50,6 +50,10 @@ func (o *offline) Index(ctx context.Context, manifest digest.Digest) (IndexInfo,
 	return web.IndexOf(ctx, o.store, manifest)
 }
 
+func (o *offline) Stats(ctx context.Context, name string) (web.Stats, error) {
+	return web.StatsOf(ctx, o.store, name)
+}
+
 func (o *offline) Facts(ctx context.Context, name string) (web.Facts, error) {
 	return web.FactsOf(ctx, o.store, name)
 }

@@ -20,7 +20,7 @@ var allowed = map[string][]string{
 	"proxy":                 {"storage", "internal/upstream", "internal/oci", "ztoc"},
 	"indexer":               {"storage", "internal/oci", "ztoc"},
 	"referrers":             {"storage", "internal/upstream", "internal/oci"},
-	"web":                   {"storage", "internal/bundle", "internal/oci", "ztoc"},
+	"web":                   {"web/catalog", "storage", "internal/bundle", "internal/oci", "ztoc"},
 	"web/catalog":           {"storage", "internal/oci", "ztoc"},
 	"web/series":            {"storage"},
 	"web/trouble":           {},

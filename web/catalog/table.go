@@ -115,12 +115,13 @@ func (t *table) with(change map[digest.Digest]*Image) *table {
 		next.by[c] = merge(t.by[c], fresh, order, func(x *Image) bool { _, gone := change[x.Manifest]; return gone })
 	}
 	for _, x := range next.by[ByReference] {
-		next.totals.add(x)
+		next.totals.Add(x)
 	}
 	return next
 }
 
-func (t *Totals) add(x *Image) {
+// Add counts x in.
+func (t *Totals) Add(x *Image) {
 	t.Images++
 	if x.Index != "" {
 		t.Indexed++

@@ -1,0 +1,66 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/web/catalog"
+)
+
+// Stats are what indexes are good for: of one image, or of all.
+type Stats struct {
+	Totals catalog.Totals   `json:"totals"`
+	Images []*catalog.Image `json:"images"` // one for each platform that is known
+}
+
+// StatsOf gives those of the image that name means; "" means all images.
+// storage.ErrNotFound.
+func StatsOf(ctx context.Context, v Viewer, name string) (Stats, error) {
+	s := Stats{Images: []*catalog.Image{}}
+	err := v.View(ctx, func(tx storage.Tx) error {
+		s = Stats{Images: []*catalog.Image{}}
+		if name == "" {
+			return tx.Images(func(row storage.ImageRow) error { return s.add(tx, row) })
+		}
+		f, err := factsOf(tx, name)
+		if err != nil {
+			return err
+		}
+		for i := range f.Images {
+			row, err := tx.Image(f.Images[i].Digest)
+			if err == nil {
+				err = s.add(tx, row)
+			}
+			if ignoreNotFound(err) != nil {
+				return err
+			}
+		}
+		if len(s.Images) == 0 {
+			return fmt.Errorf("%.300q is here, and is no image that could be indexed: %w", name, storage.ErrNotFound)
+		}
+		return nil
+	})
+	if err != nil {
+		return Stats{}, fmt.Errorf("look up what indexes save: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Stats) add(tx storage.Tx, row storage.ImageRow) error {
+	x, ok, err := catalog.Of(tx, row.Manifest.Digest)
+	if err == nil && ok {
+		s.Images = append(s.Images, x)
+		s.Totals.Add(x)
+	}
+	return err
+}
+
+func (s *Web) stats(w http.ResponseWriter, r *http.Request) error {
+	out, err := StatsOf(r.Context(), s.opt.Store, r.URL.Query().Get("name"))
+	if err != nil {
+		return operatorError(err)
+	}
+	return sendJSON(w, out)
+}
