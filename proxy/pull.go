@@ -48,6 +48,9 @@ func (p *Proxy) Pull(ctx context.Context, repo oci.Repo, ref oci.Reference, o oc
 		return x.got, manifestError(repo, ref, err)
 	}
 	if o.Known != nil {
+		if x.unkept != nil { // there are no rows to go on from
+			return x.got, x.unkept
+		}
 		if err := o.Known(ctx, x.got); err != nil {
 			return x.got, err
 		}
@@ -64,6 +67,8 @@ type pull struct {
 	o    oci.PullOptions
 	seen map[digest.Digest]bool // manifests and blobs that are in got
 	got  oci.PulledImage
+
+	unkept error // a manifest was not stored, for want of room
 
 	mu  sync.Mutex // guards now, and calls of o.Progress
 	now oci.PullProgress
@@ -137,7 +142,10 @@ func (x *pull) read(ctx context.Context, d digest.Digest) (*oci.Manifest, v1.Des
 		if err != nil {
 			return nil, desc, err
 		}
-		if err := got.filed(ctx); err != nil && !errors.Is(err, storage.ErrFull) { // its blobs will tell
+		switch err := got.filed(ctx); {
+		case errors.Is(err, storage.ErrFull):
+			x.unkept = err // its blobs will tell
+		case err != nil:
 			return nil, desc, err
 		}
 		desc, body = got.desc, got.body
