@@ -1,10 +1,15 @@
 package wild
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/e2e/harness"
 	"github.com/sociable/sociable/e2e/realimage"
@@ -40,6 +45,62 @@ capabilities = ["pull", "resolve"]
 		}
 	}
 	start(t, n, Plain, pushed)
+}
+
+// TestDockerCommands: what Docker's command line does by itself, without an
+// engine: it inspects an image, and makes and pushes a manifest list.
+func TestDockerCommands(t *testing.T) {
+	p := startProxy(t)
+	dir := t.TempDir()
+	docker := func(args ...string) string {
+		t.Helper()
+		out, err := harness.Run(t.Context(), suite.nodes.path("docker"), append([]string{"--config", dir, "--host", "unix://" + dir + "/none"}, args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	image := pushDocker(t)
+	out := docker("manifest", "inspect", "--insecure", "--verbose", p.Addr+"/up/"+suite.image.Repo()+":docker")
+	if !strings.Contains(out, image.String()) || !strings.Contains(out, suite.image.Layers[1].Digest.String()) {
+		t.Errorf("docker manifest inspect: %s", out)
+	}
+	if _, err := harness.Run(t.Context(), suite.programs.Crane, "copy", "--insecure", p.Addr+"/up/"+suite.image.Repo()+":docker", p.Addr+"/local/app:1"); err != nil {
+		t.Fatal(err)
+	}
+	list := p.Addr + "/local/app:all"
+	docker("manifest", "create", "--insecure", list, p.Addr+"/local/app:1")
+	docker("manifest", "push", "--insecure", list)
+	if out = docker("manifest", "inspect", "--insecure", list); !strings.Contains(out, image.String()) {
+		t.Errorf("the manifest list that docker pushed: %s", out)
+	}
+}
+
+// pushDocker pushes an image of one layer as Docker made them before OCI, which
+// is what Debian's docker knows.
+func pushDocker(t *testing.T) digest.Digest {
+	t.Helper()
+	type descriptor struct {
+		MediaType string        `json:"mediaType"`
+		Size      int64         `json:"size"`
+		Digest    digest.Digest `json:"digest"`
+	}
+	layer, config := suite.image.Layers[1], suite.set.Path(suite.image.Config)
+	info, err := os.Stat(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(map[string]any{
+		"schemaVersion": 2, "mediaType": string(types.DockerManifestSchema2),
+		"config": descriptor{string(types.DockerConfigJSON), info.Size(), suite.image.Config},
+		"layers": []descriptor{{string(types.DockerLayer), layer.Size, layer.Digest}},
+	})
+	p := &pusher{ctx: t.Context(), repo: suite.registry.Addr + "/" + suite.image.Repo(), err: err}
+	p.manifest("docker", string(types.DockerManifestSchema2), body)
+	if p.err != nil {
+		t.Fatal(p.err)
+	}
+	return digest.FromBytes(body)
 }
 
 // TestPodmanRuns: podman pulls through a mirror of registries.conf, which puts

@@ -43,7 +43,26 @@ func BuildPrograms(ctx context.Context, dir string) (*Programs, error) {
 			return nil, fmt.Errorf("go %s: %w\n%s", args[0], err, out)
 		}
 	}
-	return &Programs{dir: dir}, nil
+	return &Programs{dir: dir}, fetchDocker(ctx, dir)
+}
+
+// fetchDocker puts Docker's command line into dir, out of Debian's package; that
+// is not installed, for it would start an engine.
+func fetchDocker(ctx context.Context, dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "docker")); err == nil {
+		return nil
+	}
+	work, err := os.MkdirTemp(dir, "docker-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	cmd := exec.CommandContext(ctx, "sh", "-ec", "apt-get -qq update; apt-get -qq download docker.io; dpkg-deb -x docker.io_*.deb .; mv usr/bin/docker ..")
+	cmd.Dir = work
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("fetch Debian's docker.io: %w\n%s", err, out)
+	}
+	return nil
 }
 
 func (p *Programs) path(name string) string { return filepath.Join(p.dir, name) }
