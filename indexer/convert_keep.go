@@ -21,9 +21,13 @@ func (x *Indexer) keepConversion(ctx context.Context, repo oci.Repo, p *conversi
 	if err := x.putEmptyConfig(ctx, now); err != nil {
 		return err
 	}
+	if err := x.putConvertedPrefetch(ctx, p, now); err != nil {
+		return err
+	}
 	row := storage.ConversionRow{
 		Repo: repo, Platforms: p.platforms, Settings: p.settings, Created: now, Index: out.Index().Descriptor,
-		Source: v1.Descriptor{MediaType: p.source.Manifest.MediaType, Digest: p.source.Digest, Size: p.source.Size},
+		Source:   v1.Descriptor{MediaType: p.source.Manifest.MediaType, Digest: p.source.Digest, Size: p.source.Size},
+		Prefetch: p.convertedPrefetch(),
 	}
 	for _, m := range out {
 		row.Made = append(row.Made, storage.MadeBlob{Digest: m.Descriptor.Digest, Of: m.Of})
@@ -67,6 +71,9 @@ func (x *Indexer) fileConversion(tx storage.Tx, repo oci.Repo, p *conversionPlan
 		if err := errors.Join(shareMade(tx, repo, m), tx.DeleteRetired(m.Digest)); err != nil {
 			return err
 		}
+	}
+	if err := sharePrefetch(tx, repo, &row); err != nil {
+		return err
 	}
 	for _, tag := range now.tags {
 		err := tx.PutConvertedTag(storage.ConvertedTagRow{Repo: repo, Tag: tag, Source: row.Source.Digest, Index: row.Index.Digest, Set: row.Created})

@@ -41,11 +41,17 @@ type IndexLayer struct {
 // is accepted. The only error is one of an empty list: a SOCI index names at
 // least one zTOC.
 func EncodeIndexV1(subject v1.Descriptor, layers []IndexLayer) ([]byte, error) {
+	return EncodeIndexV1With(subject, layers, nil)
+}
+
+// EncodeIndexV1With is EncodeIndexV1 for an index that names prefetch artifacts
+// besides, which stand behind the zTOCs.
+func EncodeIndexV1With(subject v1.Descriptor, layers []IndexLayer, prefetch []v1.Descriptor) ([]byte, error) {
 	if len(layers) == 0 {
 		return nil, fmt.Errorf("encode SOCI index of %s: no layer has a zTOC", subject.Digest)
 	}
 	body, err := encodeIndex(oci.MediaTypeSOCIIndexV1,
-		&v1.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size}, layers, nil)
+		&v1.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size}, layers, prefetch)
 	if err != nil {
 		return nil, fmt.Errorf("encode SOCI index of %s: %w", subject.Digest, err)
 	}

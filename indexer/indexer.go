@@ -35,6 +35,9 @@ type Options struct {
 	Busy func() bool
 	// RetireAfter is how long what is listed no more can still be read. 0: 24 h.
 	RetireAfter time.Duration
+	// Learned offers what was learnt of starts (storage.LearnRow), as prefetch
+	// artifacts, beside each index.
+	Learned bool
 	// OnlyAsked leaves alone all images but those that Want named: for who has a
 	// store open and does not know the rules.
 	OnlyAsked bool

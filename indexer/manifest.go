@@ -153,7 +153,11 @@ func (x *Indexer) takeNotes(tx storage.Tx, d digest.Digest, see func(*storage.Im
 		old.Platform != img.Platform || !reflect.DeepEqual(old.Asked, img.Asked) || old.Withdrawn != img.Withdrawn {
 		n.img = &img
 	}
-	if sameLayers && img.Index != "" && rule.listsV1() && !img.Withdrawn {
+	outdated, err := x.outdatedLearned(tx, &img)
+	if err != nil {
+		return n, err
+	}
+	if sameLayers && img.Index != "" && rule.listsV1() && !img.Withdrawn && !outdated {
 		n.settled = true
 		return n, nil
 	}
@@ -209,7 +213,7 @@ func wantedAgain(tx storage.Tx, row *storage.LayerRow, l *storage.ImageLayer, li
 
 func (n *notes) write(tx storage.Tx) error {
 	if n.img != nil {
-		if err := tx.PutImage(*n.img); err != nil {
+		if err := errors.Join(tx.PutImage(*n.img), shareLearned(tx, n.img)); err != nil {
 			return err
 		}
 	}

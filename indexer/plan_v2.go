@@ -18,8 +18,10 @@ type conversionPlan struct {
 	tags    []string // of the repository, that lead to the source
 	rule    *Rule    // nil: none that converts
 	indexes []PlatformIndex
-	waiting []digest.Digest // manifests that the rule names by platform, and that are not through
-	old     *storage.ConversionRow
+	// prefetch is what indexes name of what was learnt, one each.
+	prefetch []platformPrefetch
+	waiting  []digest.Digest // manifests that the rule names by platform, and that are not through
+	old      *storage.ConversionRow
 	// settings stand for all that shapes the bytes, but for the source.
 	settings  string
 	platforms []string
@@ -57,7 +59,7 @@ func (x *Indexer) planConversion(tx storage.Tx, repo oci.Repo, source digest.Dig
 	}
 	p.rule = rule
 	for _, a := range askedOf(&p.source, rule) {
-		if err := p.addPlatform(tx, a, len(rule.Platforms) > 0); err != nil {
+		if err := x.addPlatform(tx, &p, a, len(rule.Platforms) > 0); err != nil {
 			return p, err
 		}
 	}
@@ -104,7 +106,7 @@ func askedOf(source *storage.ManifestRow, rule *Rule) (out []asked) {
 }
 
 // addPlatform adds a platform's SOCI index, if it has one by now.
-func (p *conversionPlan) addPlatform(tx storage.Tx, a asked, named bool) error {
+func (x *Indexer) addPlatform(tx storage.Tx, p *conversionPlan, a asked, named bool) error {
 	img, err := tx.Image(a.manifest)
 	if errors.Is(err, storage.ErrNotFound) {
 		if named {
@@ -125,10 +127,15 @@ func (p *conversionPlan) addPlatform(tx storage.Tx, a asked, named bool) error {
 	case !through || len(layers) == 0:
 		return nil
 	}
-	body, err := EncodeIndexV2(layers, nil)
+	prefetch, err := x.prefetchFor(tx, p, a, layers)
 	if err != nil {
 		return err
 	}
+	body, err := EncodeIndexV2(layers, prefetch.row.Artifacts)
+	if err != nil {
+		return err
+	}
+	p.prefetch = append(p.prefetch, prefetch)
 	p.indexes = append(p.indexes, PlatformIndex{Manifest: a.manifest, Platform: a.platform, Body: body})
 	p.platforms = append(p.platforms, platformName(&a.platform))
 	return nil

@@ -22,6 +22,8 @@ type publication struct {
 	due    bool   // something is
 	body   []byte // the index; nil: none is to be listed
 	digest digest.Digest
+
+	learned *learnedIndex // nil: nothing was learnt
 }
 
 // plan looks whether all layers of an image are through, and which index
@@ -62,8 +64,11 @@ func (x *Indexer) plan(tx storage.Tx, manifest digest.Digest) (publication, erro
 			return p, err
 		}
 		p.digest = digest.FromBytes(p.body)
+		if p.learned, err = x.planLearned(tx, &img, layers); err != nil {
+			return p, err
+		}
 	}
-	p.due = p.digest != img.Index
+	p.due = p.digest != img.Index || p.learned.digest() != learnedDigest(&img)
 	return p, nil
 }
 
@@ -113,37 +118,55 @@ func (x *Indexer) carryOut(ctx context.Context, p *publication) error {
 		if err != nil || !q.due {
 			return err
 		}
-		if q.digest != p.digest {
+		if q.digest != p.digest || q.learned.digest() != p.learned.digest() {
 			return errChanged
 		}
 		done = true
+		if err := q.writeLearned(tx, now); err != nil || q.digest == q.img.Index {
+			return err
+		}
 		if err := q.write(tx, now); err != nil {
 			return err
 		}
 		return x.tellIndexed(tx, &q)
 	}
-	var err error
-	if p.body == nil {
-		err = x.store.Update(ctx, write)
-	} else if err = x.putEmptyConfig(ctx, now); err == nil {
-		row := storage.BlobRow{
-			Digest: p.digest, Size: int64(len(p.body)), Kind: storage.KindIndex, Of: p.img.Manifest.Digest,
-			Created: now, Accessed: now,
-		}
-		err = x.store.Put(ctx, row, p.body, write)
-	}
-	if err != nil || !done {
+	if err := x.putPublication(ctx, p, now, write); err != nil || !done {
 		return err
 	}
+	x.tellPublished(ctx, p)
+	return nil
+}
+
+// putPublication stores the bytes that are new, and then what write writes.
+func (x *Indexer) putPublication(ctx context.Context, p *publication, now time.Time, write func(storage.Tx) error) error {
+	if err := x.putLearned(ctx, p, now); err != nil {
+		return err
+	}
+	if p.body == nil || p.digest == p.img.Index { // or it is offered in another form alone
+		return x.store.Update(ctx, write)
+	}
+	if err := x.putEmptyConfig(ctx, now); err != nil {
+		return err
+	}
+	row := storage.BlobRow{
+		Digest: p.digest, Size: int64(len(p.body)), Kind: storage.KindIndex, Of: p.img.Manifest.Digest,
+		Created: now, Accessed: now,
+	}
+	return x.store.Put(ctx, row, p.body, write)
+}
+
+func (x *Indexer) tellPublished(ctx context.Context, p *publication) {
 	fields := []any{"repo", firstRepo(p.img.Repos).String(), "digest", p.img.Manifest.Digest,
 		"index", p.digest, "replaces", p.img.Index, "layers", len(p.img.Layers)}
-	if p.body == nil {
+	switch {
+	case p.body == nil:
 		x.log.InfoContext(ctx, "index withdrawn", fields...)
-		return nil
+	case p.digest == p.img.Index:
+		x.log.InfoContext(ctx, "index offered with what was learnt", append(fields, "learned", p.learned.digest())...)
+	default:
+		x.m.published.Inc()
+		x.log.InfoContext(ctx, "index built", fields...)
 	}
-	x.m.published.Inc()
-	x.log.InfoContext(ctx, "index built", fields...)
-	return nil
 }
 
 // write puts the rows of p; its bytes are stored.

@@ -174,6 +174,9 @@ func inUse(tx storage.Tx) (map[digest.Digest]bool, error) {
 		if img.Index != "" {
 			used[img.Index] = true
 		}
+		if img.Learned != nil {
+			used[img.Learned.Index] = true
+		}
 		return nil
 	})
 	if err != nil {

@@ -54,6 +54,16 @@ type Referrers interface {
 	Changed(ctx context.Context, repo oci.Repo, subject digest.Digest) error
 }
 
+// Starts is told what clients ask for that load images lazily. None of its
+// methods waits.
+type Starts interface {
+	// Manifest is called when the client of r was sent the manifest d of repo,
+	// which was made here.
+	Manifest(r *http.Request, repo oci.Repo, d digest.Digest)
+	// Read is called when the client of r is about to be sent ranges of the blob d.
+	Read(r *http.Request, d digest.Digest, ranges ...oci.Range)
+}
+
 // Events is told what callers did. None of its methods waits for a receiver.
 type Events interface {
 	// Wants reports whether anybody wants to be told of such an event.

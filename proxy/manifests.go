@@ -60,6 +60,7 @@ type found struct {
 	stale  error   // why a cached tag was served unchecked
 	filing *filing // not stored yet; nil: it is, or is not going to be
 	body   []byte  // of one that is not stored yet
+	made   bool    // here, of another one
 }
 
 // maxManifests bounds the manifests that are kept in memory, in bytes.
@@ -142,6 +143,9 @@ func (p *Proxy) sendManifest(w http.ResponseWriter, r *http.Request, repo oci.Re
 	_, _ = w.Write(body) // a client that left is nobody's loss
 	if r.Method == http.MethodGet {
 		p.store.Pulled(d)
+		if got.made && p.opt.Starts != nil {
+			p.opt.Starts.Manifest(r, repo, d)
+		}
 	}
 	p.pulled(r, repo, got.desc, ref.Tag)
 	return nil
@@ -182,7 +186,7 @@ func (p *Proxy) manifestByDigest(ctx context.Context, up *Upstream, repo oci.Rep
 		out = outcomeMiss
 		p.tellIndexer(ctx, repo, d)
 	}
-	return found{desc: desc, out: out}, nil
+	return found{desc: desc, out: out, made: st.row.Kind == storage.KindIndex}, nil
 }
 
 // tellIndexer gives it a manifest that is stored and has come up in one more

@@ -14,7 +14,12 @@ type metrics struct {
 	upstreamBytes prometheus.Counter
 	mismatches    *prometheus.CounterVec
 	passed        prometheus.Counter
+	warm          *prometheus.CounterVec
+	warmSpans     prometheus.Counter
 }
+
+// What became of an image of which spans were to be brought before a start.
+const warmDone, warmFailed, warmRefused = "done", "failed", "refused"
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
@@ -38,6 +43,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"upstream"}),
 		passed: f.NewCounter(prometheus.CounterOpts{
 			Name: "sociable_proxy_passed_through_total", Help: "Blobs sent without being kept, because the store had no room or failed.",
+		}),
+		warm: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "sociable_proxy_warmed_starts_total", Help: "Times that missing spans which a start will read were brought before it asked for them, failed to be, or were refused because too many were.",
+		}, []string{"result"}),
+		warmSpans: f.NewCounter(prometheus.CounterOpts{
+			Name: "sociable_proxy_warmed_spans_total", Help: "Spans that were missing and were brought before a start asked for them.",
 		}),
 	}
 }

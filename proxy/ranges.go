@@ -44,13 +44,16 @@ func (p *Proxy) serveRanges(w http.ResponseWriter, r *http.Request, a *ask, spec
 	w.Header().Set("Content-Range", one.ContentRange(size))
 	w.Header().Set("Content-Length", strconv.FormatInt(one.Len(), 10))
 	w.WriteHeader(http.StatusPartialContent)
-	p.read(a, one)
+	p.read(r, a, one)
 	p.body(w, r, func(out io.Writer) error { return a.src.copyRange(r.Context(), out, one) })
 	return nil
 }
 
 // read notes which bytes clients want of a blob, where they don't want all of it.
-func (p *Proxy) read(a *ask, ranges ...oci.Range) {
+func (p *Proxy) read(req *http.Request, a *ask, ranges ...oci.Range) {
+	if p.opt.Starts != nil && a.src.size() > ranges[0].Len() {
+		p.opt.Starts.Read(req, a.d, ranges...)
+	}
 	for _, r := range ranges {
 		if r.Len() < a.src.size() {
 			p.store.Heat(a.d, r)
@@ -86,7 +89,7 @@ func (p *Proxy) serveParts(w http.ResponseWriter, r *http.Request, a *ask, range
 	w.Header().Set("Content-Type", "multipart/byteranges; boundary="+boundary.Boundary())
 	w.Header().Set("Content-Length", strconv.FormatInt(int64(total), 10))
 	w.WriteHeader(http.StatusPartialContent)
-	p.read(a, ranges...)
+	p.read(r, a, ranges...)
 	p.body(w, r, func(out io.Writer) error { return copyParts(out, r, a.src, ranges, boundary.Boundary()) })
 	return nil
 }

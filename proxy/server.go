@@ -33,6 +33,7 @@ type Options struct {
 	Referrers Referrers // nil: every list is empty
 	Converter Converter // nil: no converted images are served
 	Events    Events    // nil: nobody is told of anything
+	Starts    Starts    // nil: nobody learns from starts
 	// StopOnDisconnect ends a transfer when its last client leaves; otherwise
 	// it goes on, and the next client finds the blob here.
 	StopOnDisconnect bool
@@ -85,6 +86,7 @@ type Proxy struct {
 	fills    map[fillKey]*fill
 	spans    map[digest.Digest]*spanFlight
 	spanRuns map[layerKey]*spanRuns
+	warming  map[layerKey]struct{} // images, see Warm
 }
 
 // New makes a Proxy; errors are about names that clash or are missing. life is
@@ -99,7 +101,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 		metrics: newMetrics(o.Registerer), bufs: newBuffers(chunk), rights: newRights(), missing: newMissing(), heard: newHeard(),
 		silent: silence{until: map[string]time.Time{}}, filings: filings{m: map[filingKey]*filing{}}, tables: newLRU[digest.Digest](maxTables, one[*ztoc.SpanTable]), readings: newLRU[digest.Digest](maxReadings, one[reading]),
 		bodies: newLRU[digest.Digest](maxManifests, cachedManifest.cost),
-		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{},
+		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{}, warming: map[layerKey]struct{}{},
 	}
 	p.encoded = newLRU[digest.Digest](maxEncoded, func(b []byte) int64 { return int64(len(b)) })
 	p.absent = newLRU[string](maxAbsent, one[time.Time])

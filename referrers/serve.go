@@ -24,6 +24,14 @@ type Store interface {
 	Update(ctx context.Context, fn func(storage.Tx) error) error
 }
 
+// Offers chooses which SOCI v1 index of an image a client is offered, where there
+// are several. It does not wait.
+type Offers interface {
+	// Offer gives plain, the one that is listed in rows, or another one that was
+	// made here of subject. asked says that the request is for SOCI indexes alone.
+	Offer(r *http.Request, repo oci.Repo, subject digest.Digest, plain v1.Descriptor, asked bool) v1.Descriptor
+}
+
 // Upstream asks the upstream for the referrers of subject in repo. An upstream
 // that has none, or no such API, gives an empty list and no error. It returns
 // when ctx ends.
@@ -37,6 +45,7 @@ type Options struct {
 	Timeout    time.Duration         // for the upstream's answer; 0: 1 s
 	TTL        time.Duration         // the upstream's answer is good for so long; 0: 1 min
 	Hold       HoldOptions           // of clients that ask for an index that is about to come
+	Offers     Offers                // nil: all clients are offered the same index
 	Logger     *slog.Logger          // nil: nothing is logged
 	Registerer prometheus.Registerer // nil: nothing is measured
 }
@@ -47,6 +56,7 @@ type Referrers struct {
 	upstream *asker // nil: none
 	hosted   func(up string) bool
 	holds    *holds
+	offers   Offers
 	log      *slog.Logger
 	m        *metrics
 }
@@ -65,7 +75,7 @@ func New(o Options) *Referrers {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Referrers{store: o.Store, hosted: o.Hosted, holds: newHolds(o.Hold), log: o.Logger, m: newMetrics(o.Registerer)}
+	s := &Referrers{store: o.Store, hosted: o.Hosted, holds: newHolds(o.Hold), offers: o.Offers, log: o.Logger, m: newMetrics(o.Registerer)}
 	if o.Upstream != nil {
 		s.upstream = newAsker(o.Upstream, o.Timeout, o.TTL, o.Store)
 	}
@@ -104,6 +114,7 @@ func (s *Referrers) Serve(w http.ResponseWriter, r *http.Request, repo oci.Repo,
 	if err != nil {
 		return fmt.Errorf("list referrers of %s: %w", subject, err)
 	}
+	s.offer(r, q, &all)
 	page, err := paginate(all.listing, q.last, maxPageBytes, q.n)
 	if err != nil {
 		return fmt.Errorf("list referrers of %s: %w", subject, err)
@@ -135,6 +146,7 @@ func (s *Referrers) ServeTag(w http.ResponseWriter, r *http.Request, repo oci.Re
 	if all.soci == nil && len(all.rest) == 0 {
 		return fmt.Errorf("referrers of %s: %w", subject, storage.ErrNotFound)
 	}
+	s.offer(r, query{repo: repo, subject: subject}, &all)
 	page, err := paginate(all.listing, "", maxPageBytes, math.MaxInt)
 	if err != nil {
 		return fmt.Errorf("list referrers of %s: %w", subject, err)
@@ -144,6 +156,17 @@ func (s *Referrers) ServeTag(w http.ResponseWriter, r *http.Request, repo oci.Re
 	w.Header().Set("Etag", strconv.Quote(d.String()))
 	send(w, r, page.body)
 	return nil
+}
+
+// offer puts the index that is for this client in the place of the one that was
+// made here: there is exactly one in a list.
+func (s *Referrers) offer(r *http.Request, q query, all *gathered) {
+	if s.offers == nil || !all.ours || all.soci == nil {
+		return
+	}
+	asked := q.filter == oci.MediaTypeSOCIIndexV1 && r.Method == http.MethodGet
+	d := s.offers.Offer(r, q.repo, q.subject, *all.soci, asked)
+	all.soci = &d
 }
 
 func send(w http.ResponseWriter, r *http.Request, body []byte) {

@@ -190,6 +190,15 @@ func (c *check) lists(ctx context.Context) error {
 	return c.dangling(ctx, ProblemImage, "its index is not here, or not listed",
 		func(tx Tx, add func(digest.Digest, func(Tx) error)) error {
 			return tx.Images(func(row ImageRow) error {
+				if row.Learned != nil {
+					here, err := learnedHere(tx, row.Learned)
+					if err != nil {
+						return err
+					}
+					if !here {
+						add(row.Manifest.Digest, func(tx Tx) error { return unlist(tx, row.Manifest.Digest, row.Learned.Index) })
+					}
+				}
 				if row.Index == "" {
 					return ctx.Err()
 				}

@@ -277,7 +277,7 @@ func (g *collection) index(tx Tx, row BlobRow, unused time.Duration) (fate, stri
 	why := "its image is gone"
 	if _, err := tx.Manifest(row.Of); err == nil && !g.deadBlobs[row.Of] {
 		img, err := tx.Image(row.Of)
-		if err == nil && img.Index != row.Digest && img.Index != "" {
+		if err == nil && img.Index != row.Digest && img.Index != "" && !img.offers(row.Digest) {
 			if kept, err := g.converted(tx, row); kept || err != nil {
 				return stays, "", err
 			}
@@ -285,6 +285,9 @@ func (g *collection) index(tx Tx, row BlobRow, unused time.Duration) (fate, stri
 		}
 		return stays, "", ignoreAbsent(err)
 	} else if err != nil && !errors.Is(err, ErrNotFound) {
+		return stays, "", err
+	}
+	if shared, err := g.sharedArtifact(tx, row); shared || err != nil {
 		return stays, "", err
 	}
 	return goes, why, nil

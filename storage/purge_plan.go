@@ -281,8 +281,11 @@ func (p *imagePurge) isManifest(tx Tx, d digest.Digest) bool {
 
 // addMade plans for the image's SOCI index to go.
 func (p *imagePurge) addMade(tx Tx, row ManifestRow) error {
-	if _, err := tx.Image(row.Digest); err == nil {
+	if img, err := tx.Image(row.Digest); err == nil {
 		p.images = append(p.images, row.Digest)
+		if err := p.addLearned(tx, &img); err != nil {
+			return err
+		}
 	} else if !errors.Is(err, ErrNotFound) {
 		return err
 	}

@@ -72,13 +72,16 @@ func unlist(tx Tx, manifest, index digest.Digest) error {
 		return err
 	}
 	img, err := tx.Image(manifest)
-	if errors.Is(err, ErrNotFound) || err == nil && img.Index != index {
+	if errors.Is(err, ErrNotFound) || err == nil && img.Index != index && !img.offers(index) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	img.Index, img.IndexSize, img.Published = "", 0, time.Time{}
+	img.Learned = nil
+	if img.Index == index {
+		img.Index, img.IndexSize, img.Published = "", 0, time.Time{}
+	}
 	return tx.PutImage(img)
 }
 

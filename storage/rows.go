@@ -134,6 +134,8 @@ type ImageRow struct {
 	IndexSize int64         `json:"index_size,omitempty"`
 	Published time.Time     `json:"published,omitzero"`
 	Asked     *Asked        `json:"asked,omitempty"` // by an operator, whatever the rules say
+	// Learned is offered instead of Index, but to some, and never listed beside it.
+	Learned *LearnedIndex `json:"learned,omitempty"`
 }
 
 // Asked is how an operator wants an image indexed.
@@ -261,7 +263,7 @@ type ManifestTx interface {
 	// Named. It keeps it Lean.
 	PutManifest(ManifestRow) error
 	Manifest(d digest.Digest) (ManifestRow, error)
-	// DeleteManifest deletes the manifest's pulls, too.
+	// DeleteManifest deletes the manifest's pulls, and what was learnt of it, too.
 	DeleteManifest(d digest.Digest) error
 	// Manifests calls fn for each row, by digest.
 	Manifests(fn func(ManifestRow) error) error

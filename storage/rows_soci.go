@@ -18,6 +18,15 @@ type ConversionRow struct {
 	Index     v1.Descriptor `json:"index"`     // of the converted image index
 	Made      []MadeBlob    `json:"made"`      // manifests that were made for it, Index among them
 	Created   time.Time     `json:"created"`
+	// Prefetch are the prefetch artifacts of platforms that have any.
+	Prefetch []ConvertedPrefetch `json:"prefetch,omitempty"`
+}
+
+// ConvertedPrefetch is what a SOCI v2 index names of its image's starts.
+type ConvertedPrefetch struct {
+	Manifest  digest.Digest   `json:"manifest"` // of the source's platform
+	Plain     digest.Digest   `json:"plain"`    // of the index without
+	Artifacts []v1.Descriptor `json:"artifacts"`
 }
 
 // MadeBlob is a manifest made here, and what it was made of.

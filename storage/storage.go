@@ -163,4 +163,5 @@ type Tx interface {
 	ContentTx
 	UploadTx
 	SeenTx
+	LearnTx
 }

@@ -45,7 +45,12 @@ func WithdrawIndexes(tx Tx, root digest.Digest, now time.Time) (gone []digest.Di
 				return nil, err
 			}
 		}
-		img.Withdrawn, img.Index, img.IndexSize, img.Published = true, "", 0, time.Time{}
+		if img.Learned != nil {
+			if err := tx.PutRetired(RetiredRow{Digest: img.Learned.Index, Since: now}); err != nil {
+				return nil, err
+			}
+		}
+		img.Withdrawn, img.Learned, img.Index, img.IndexSize, img.Published = true, nil, "", 0, time.Time{}
 		if err := tx.PutImage(img); err != nil {
 			return nil, err
 		}

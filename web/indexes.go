@@ -20,6 +20,7 @@ type Index struct {
 	Platform   string        `json:"platform,omitempty"`
 	Index      digest.Digest `json:"index,omitempty"`     // of the index manifest; absent until it is published
 	Size       int64         `json:"size"`                // of the index manifest, bytes; 0 until then
+	Learned    digest.Digest `json:"learned,omitempty"`   // of the index that names what was learnt of starts, too, where one is offered
 	Version    string        `json:"version,omitempty"`   // of the index; "": v1, the only one that is listed here
 	Layers     []Layer       `json:"layers"`              // in the image's order
 	Created    time.Time     `json:"created,omitzero"`    // when the index was published
@@ -91,6 +92,9 @@ func IndexOf(ctx context.Context, v Viewer, manifest digest.Digest) (one Index, 
 func indexOf(tx storage.Tx, row storage.ImageRow) (Index, digest.Digest, error) {
 	out := Index{
 		Manifest: row.Manifest.Digest, Index: row.Index, Size: row.IndexSize, Created: row.Published, Layers: []Layer{},
+	}
+	if row.Learned != nil {
+		out.Learned = row.Learned.Index
 	}
 	config, err := out.name(tx, row)
 	if err != nil {

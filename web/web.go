@@ -11,6 +11,7 @@ import (
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/gorilla/mux"
+	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -22,12 +23,14 @@ import (
 type Options struct {
 	Store     *storage.Store
 	Gatherer  prometheus.Gatherer
-	Collector Collector                            // nil: garbage is not collected
-	Creator   *Creator                             // nil: no indexes are made
-	Backfill  Backfill                             // nil: nor of many images at once
-	Images    Images                               // nil: nothing is pulled or imported through here
-	Indexing  Indexing                             // nil: nothing is indexed
-	Wake      func()                               // called when jobs were changed; nil: nobody waits for them
+	Collector Collector // nil: garbage is not collected
+	Creator   *Creator  // nil: no indexes are made
+	Backfill  Backfill  // nil: nor of many images at once
+	Images    Images    // nil: nothing is pulled or imported through here
+	Indexing  Indexing  // nil: nothing is indexed
+	Wake      func()    // called when jobs were changed; nil: nobody waits for them
+	// Learnt is told of images of which what was learnt was forgotten; nil: nobody is.
+	Learnt    func(ctx context.Context, manifest digest.Digest)
 	Logger    *slog.Logger                         // nil: nothing is logged
 	Control   Control                              // nil: neither reload nor tokens
 	Immutable func(repo oci.Repo, tag string) bool // tags that always mean the same; nil: none
@@ -73,6 +76,7 @@ func (s *Web) Local(life context.Context) http.Handler {
 	get.Path("/api/v1/indexes/{manifest}").Handler(oci.Handler(s.index))
 	get.Path("/api/v1/image").Queries("name", "{name}").Handler(oci.Handler(s.facts))
 	get.Path("/api/v1/stats").Handler(oci.Handler(s.stats))
+	get.Path("/api/v1/learn").Queries("name", "{name}").Handler(oci.Handler(s.learned))
 	get.Path("/api/v1/jobs").Handler(oci.Handler(s.jobs))
 	get.Path("/api/v1/pins").Handler(oci.Handler(s.pins))
 	get.Path("/api/v1/blocks").Handler(oci.Handler(s.blocks))
@@ -81,6 +85,7 @@ func (s *Web) Local(life context.Context) http.Handler {
 	post.Path("/api/v1/jobs/cancel").Handler(s.changeJob(CancelJob))
 	post.Path("/api/v1/backfill").Handler(oci.Handler(s.backfill))
 	post.Path("/api/v1/indexes/withdraw").Handler(oci.Handler(s.withdraw))
+	post.Path("/api/v1/learn/reset").Handler(oci.Handler(s.resetLearned))
 	post.Path("/api/v1/purge").Handler(oci.Handler(s.purge))
 	post.Path("/api/v1/unblock").Handler(oci.Handler(s.unblock))
 	post.Path("/api/v1/refresh").Handler(oci.Handler(s.refresh))

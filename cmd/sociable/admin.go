@@ -38,6 +38,8 @@ type adminAPI interface {
 	RetryJob(ctx context.Context, id string) (int, error)
 	CancelJob(ctx context.Context, id string) (int, error)
 	WithdrawIndex(ctx context.Context, name string) (web.Withdrawn, error) // web.Withdraw
+	Learned(ctx context.Context, name string) ([]web.Learned, error)       // web.LearnedOf
+	ResetLearned(ctx context.Context, name string) ([]digest.Digest, error)
 	Pins(ctx context.Context) ([]web.Pin, error)
 	Missing(ctx context.Context) ([]storage.MissingRow, error)
 	// Check is storage.Store.Check; tell hears of progress and problems.

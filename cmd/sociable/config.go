@@ -26,6 +26,7 @@ type Config struct {
 	Hosted          map[string]*HostedConfig   `yaml:"hosted"`           // by name; nothing is pushed elsewhere
 	Index           IndexConfig                `yaml:"index"`            //
 	Referrers       ReferrersConfig            `yaml:"referrers"`        //
+	Learn           LearnConfig                `yaml:"learn"`            //
 	Prewarm         PrewarmConfig              `yaml:"prewarm"`          //
 	Import          ImportConfig               `yaml:"import"`           //
 	GC              GCConfig                   `yaml:"gc"`               //
@@ -219,6 +220,7 @@ func Default() *Config {
 		Uploads:   UploadsConfig{Expire: 24 * time.Hour, MaxOpen: 1000},
 		Events:    EventsConfig{MaxQueue: 100_000},
 		Tracing:   TracingConfig{SamplePercent: 10},
+		Learn:     defaultLearn(),
 		Prewarm:   defaultPrewarm(),
 		origins:   map[string]origin{},
 	}

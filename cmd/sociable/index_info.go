@@ -208,6 +208,9 @@ func printIndex(w io.Writer, x IndexInfo) error {
 		fmt.Fprintf(t, "index\t%s\n", x.Index)
 		fmt.Fprintf(t, "size\t%s\n", humanize.IBytes(uint64(x.Size)))
 		fmt.Fprintf(t, "created\t%s\n", x.Created.Format(time.RFC3339))
+		if x.Learned != "" {
+			fmt.Fprintf(t, "learned\t%s (see sociable learn show)\n", x.Learned)
+		}
 	}
 	for _, p := range x.Published {
 		fmt.Fprintf(t, "upstream\t%s\n", publishedText(p))

@@ -26,7 +26,7 @@ start before their image has arrived.`,
 	cmd.SetUsageTemplate(usageTemplate)
 	cmd.AddCommand(newServeCommand(), newConfigCommand(), newAdminCommand(), newIndexCommand(), newZTOCCommand(), newJobsCommand(), newPinCommand(), newUnpinCommand(), newPinsCommand(),
 		newPurgeCommand(), newBlocksCommand(), newRefreshCommand(), newFsckCommand(), newGCCommand(), newVersionCommand())
-	cmd.AddCommand(newDoctorCommand(), newStatsCommand(), newHealthcheckCommand(), newManCommand(), newWarmCommand(), newExportCommand(), newImportCommand(), newMissingCommand())
+	cmd.AddCommand(newDoctorCommand(), newStatsCommand(), newHealthcheckCommand(), newManCommand(), newWarmCommand(), newExportCommand(), newImportCommand(), newMissingCommand(), newLearnCommand())
 	return cmd
 }
 

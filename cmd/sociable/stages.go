@@ -14,7 +14,7 @@ type stages struct {
 }
 
 func newStages(life context.Context) *stages {
-	return &stages{life: life, first: make(chan error, 8)}
+	return &stages{life: life, first: make(chan error, 16)}
 }
 
 func (s *stages) start(name string, run func(context.Context) error) {

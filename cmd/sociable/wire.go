@@ -73,7 +73,7 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 
 	fetch := &fetcher{}
 	ix := indexer.New(indexer.Options{
-		Fetch: fetch, List: lister{l}, Publish: publisher{l}, Flight: fetch.flight, Bring: fetch.bring, Busy: fetch.busy(cfg.Index.PauseAbove), RetireAfter: cfg.Index.RetireAfter,
+		Fetch: fetch, List: lister{l}, Publish: publisher{l}, Flight: fetch.flight, Bring: fetch.bring, Busy: fetch.busy(cfg.Index.PauseAbove), Learned: cfg.Learn.Enabled, RetireAfter: cfg.Index.RetireAfter,
 		Store: store.Store, Rules: rules(cfg), Disabled: !cfg.Index.Enabled, Workers: cfg.Index.Workers,
 		Limits: cfg.Index.limits(), Events: ev, SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: log, Registerer: reg,
 	})
@@ -81,16 +81,17 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 	if err != nil {
 		return err
 	}
+	lr := buildLearner(cfg, store.Store, ix, fetch.warm, acc, log, reg)
 	rf := referrers.New(referrers.Options{
 		Store: store.Store, Timeout: cfg.Referrers.UpstreamTimeout, TTL: cfg.Referrers.TTL, Hold: holdOptions(cfg, ix), Logger: log, Registerer: reg,
-		Upstream: askReferrers(l, acc), Hosted: isHosted(l),
+		Upstream: askReferrers(l, acc), Hosted: isHosted(l), Offers: offersOf(lr),
 	})
 	// What outlives a request ends after the listeners, not with them.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	told := &pushes{Events: ev}
 	px, err := proxy.New(life, proxy.Options{
-		Store: store.Store, Upstreams: l.now.Load().ups, Default: cfg.DefaultUpstream, Access: acc, Indexer: ix, Referrers: rf, Converter: ix, Events: told,
+		Store: store.Store, Upstreams: l.now.Load().ups, Default: cfg.DefaultUpstream, Access: acc, Indexer: ix, Referrers: rf, Converter: ix, Events: told, Starts: startsOf(lr),
 		StopOnDisconnect: !cfg.Storage.FinishOnDisconnect(),
 		FillAfterRanges:  cfg.Storage.FillAfterRanges, FillAfterPercent: cfg.Storage.FillAfterPercent, MaxUploads: cfg.Uploads.MaxOpen, Logger: log, Registerer: reg,
 	})
@@ -105,6 +106,7 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 		Store: store.Store, Collector: gc, Images: px, Indexing: ix, Gatherer: reg, Logger: log, Health: health(l),
 		Control: control{l, acc.Access}, Trusted: cfg.Import.trusted, Immutable: immutableTags(cfg),
 		Wake:    ix.Wake,
+		Learnt:  ix.Learnt,
 		Creator: &web.Creator{Store: store.Store, Find: pulledImages(px, store.Store), Index: ix}, Backfill: backfill(px, ix),
 	})
 
@@ -131,6 +133,9 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 		{"dashboard", board.run},
 	} {
 		stage.start(s.name, s.run)
+	}
+	if lr != nil {
+		stage.start("learn", lr.Run)
 	}
 	if cfg.Listen != "" { // a command's own server has nobody to signal to it
 		stage.start("reload", l.run)

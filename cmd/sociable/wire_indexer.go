@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net/http"
+
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -8,6 +10,7 @@ import (
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/proxy"
 	"github.com/sociable/sociable/referrers"
+	"github.com/sociable/sociable/storage"
 )
 
 // fetcher is the proxy as the indexer uses it. The indexer is made first: the
@@ -22,6 +25,10 @@ func (c *IndexConfig) limits() indexer.Limits {
 func (f *fetcher) flight(d digest.Digest) (int64, float64, bool) { return f.Flight(d) }
 
 func (f *fetcher) bring(repo oci.Repo, d v1.Descriptor) { f.Bring(repo, d) }
+
+func (f *fetcher) warm(r *http.Request, repo oci.Repo, manifest digest.Digest, ranges []storage.LayerRange) {
+	f.Warm(r, repo, manifest, ranges)
+}
 
 // busy reports that more than so many requests are being answered; 0: never.
 func (f *fetcher) busy(above int) func() bool {

@@ -16,9 +16,10 @@ const module = "github.com/sociable/sociable"
 // that it may import; one that ends in /... stands for everything below it.
 var allowed = map[string][]string{
 	"prewarm":               {"internal/oci"},
-	"cmd/sociable":          {"prewarm", "proxy", "indexer", "referrers", "web/...", "events", "hooks", "storage/...", "internal/...", "ztoc"},
+	"cmd/sociable":          {"prewarm", "proxy", "indexer", "learn", "referrers", "web/...", "events", "hooks", "storage/...", "internal/...", "ztoc"},
 	"proxy":                 {"storage", "internal/upstream", "internal/oci", "ztoc"},
 	"indexer":               {"storage", "internal/oci", "ztoc"},
+	"learn":                 {"storage", "internal/oci", "ztoc"},
 	"referrers":             {"storage", "internal/upstream", "internal/oci"},
 	"web":                   {"web/catalog", "storage", "internal/bundle", "internal/oci", "ztoc"},
 	"web/catalog":           {"storage", "internal/oci", "ztoc"},

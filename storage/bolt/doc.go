@@ -63,6 +63,8 @@
 //	  D S                            -> heat of a layer's spans, see heat.go
 //	pulls
 //	  D                              -> how often a manifest was sent, see seen.go
+//	learn
+//	  D                              -> JSON of storage.LearnRow
 //	samples
 //	  NAME                           -> what was measured, as it was put
 //	content

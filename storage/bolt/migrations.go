@@ -50,6 +50,7 @@ var (
 	bucketPublished     = []byte("published")
 	bucketPulls         = []byte("pulls")
 	bucketSamples       = []byte("samples")
+	bucketLearn         = []byte("learn")
 
 	keyVersion = []byte("version")
 )
@@ -76,6 +77,7 @@ var migrations = []func(*bbolt.Tx) error{
 	createBuckets(),                           // version 8: content may be released; a program that does not know that would miscount
 	createBuckets(bucketPublished),            // version 9
 	createBuckets(bucketPulls, bucketSamples), // version 10
+	createBuckets(bucketLearn),                // version 11
 }
 
 // addConversions makes the buckets of SOCI v2 images and of tasks, and has jobs

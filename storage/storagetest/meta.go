@@ -45,6 +45,7 @@ func Meta(t *testing.T, newMeta func(t *testing.T) storage.Meta) {
 		"heat":                metaHeat,
 		"missing":             metaMissing,
 		"seen":                metaSeen,
+		"learn":               metaLearn,
 		"imported":            metaImported,
 		"all of it":           metaAll,
 		"bad keys":            metaBadKeys,

@@ -1,0 +1,72 @@
+package storage
+
+import (
+	"errors"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// offers reports whether d is of what is offered of img besides its index: the
+// index with what was learnt, or a prefetch artifact of it.
+func (img *ImageRow) offers(d digest.Digest) bool {
+	if img.Learned == nil {
+		return false
+	}
+	if img.Learned.Index == d {
+		return true
+	}
+	for _, b := range img.Learned.Blobs {
+		if b == d {
+			return true
+		}
+	}
+	return false
+}
+
+// addLearned plans for the image's index with what was learnt to go, and for the
+// prefetch artifacts that no other one names.
+func (p *imagePurge) addLearned(tx Tx, img *ImageRow) error {
+	if img.Learned == nil {
+		return nil
+	}
+	p.made = append(p.made, img.Learned.Index)
+	for _, d := range img.Learned.Blobs {
+		shared, err := found(tx.NamedBy(d, func(by digest.Digest) error {
+			if by != img.Learned.Index {
+				return errOne
+			}
+			return nil
+		}))
+		if err != nil {
+			return err
+		}
+		if !shared {
+			p.made = append(p.made, d)
+		}
+	}
+	return nil
+}
+
+// sharedArtifact reports a prefetch artifact that an index names which stays,
+// whichever image it was made of.
+func (g *collection) sharedArtifact(tx Tx, row BlobRow) (bool, error) {
+	if _, err := tx.Manifest(row.Digest); !errors.Is(err, ErrNotFound) {
+		return false, err // an index itself
+	}
+	return g.converted(tx, row)
+}
+
+// learnedHere reports whether all of what is offered besides an image's index is
+// here.
+func learnedHere(tx Tx, l *LearnedIndex) (bool, error) {
+	here, err := isHere(tx, l.Index)
+	for _, d := range l.Blobs {
+		if err != nil || !here {
+			break
+		}
+		_, err = tx.Blob(d)
+		here = err == nil
+		err = ignoreAbsent(err)
+	}
+	return here, err
+}
