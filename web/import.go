@@ -36,7 +36,9 @@ type ImportRequest struct {
 	// Indexes are the SOCI indexes that came for images with such layers.
 	Indexes []oci.PulledManifest `json:"indexes,omitempty"`
 	Signed  string               `json:"signed,omitempty"` // by whom
-	Pin     bool                 `json:"pin,omitempty"`
+	// Starts is what the bundle says of how images start.
+	Starts []ImportedStarts `json:"starts,omitempty"`
+	Pin    bool             `json:"pin,omitempty"`
 	// Early pins what is to come, before the first blob, and files nothing.
 	Early bool `json:"early,omitempty"`
 }
@@ -124,6 +126,9 @@ func (s *Web) fileImage(ctx context.Context, q ImportRequest) (Imported, error) 
 		for _, d := range came {
 			s.opt.Indexing.Whole(d)
 		}
+	}
+	if err := s.fileStarts(ctx, q); err != nil {
+		return out, err
 	}
 	return out, s.fileIndexes(ctx, repo, q)
 }

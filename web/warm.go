@@ -132,7 +132,7 @@ func (s *Web) bring(ctx context.Context, q WarmRequest, out *stream) (x WarmImag
 			x.Layers += n
 		}
 	}
-	if err := s.addIndexes(ctx, &x); err != nil {
+	if err := s.addIndexes(ctx, &x, q.Lazy); err != nil {
 		return x, err
 	}
 	if err := s.opt.Store.Flush(ctx); err != nil {
@@ -146,8 +146,10 @@ func (s *Web) bring(ctx context.Context, q WarmRequest, out *stream) (x WarmImag
 	return x, s.opt.Store.Update(ctx, func(tx storage.Tx) error { return notMissing(tx, repo, ref, x.Pulled) })
 }
 
-// addIndexes finds the SOCI indexes that were made of what was pulled.
-func (s *Web) addIndexes(ctx context.Context, x *WarmImage) error {
+// addIndexes finds the SOCI indexes that were made of what was pulled: those that
+// are offered, or, where lazy says that they are to be of use without being made
+// anew, those that name zTOCs alone.
+func (s *Web) addIndexes(ctx context.Context, x *WarmImage, lazy bool) error {
 	return s.opt.Store.View(ctx, func(tx storage.Tx) error {
 		x.Indexes, x.IndexBlobs = nil, nil
 		for _, m := range x.Pulled.Manifests {
@@ -155,11 +157,15 @@ func (s *Web) addIndexes(ctx context.Context, x *WarmImage) error {
 				if row.Repo != (oci.Repo{}) || row.Descriptor.ArtifactType != oci.MediaTypeSOCIIndexV1 {
 					return nil
 				}
-				x.Indexes = append(x.Indexes, oci.PulledManifest{Descriptor: row.Descriptor, Subject: m.Digest})
 				index, err := tx.Manifest(row.Descriptor.Digest)
+				if !lazy && err == nil {
+					index, err = offered(tx, m.Digest, row.Descriptor.Digest)
+				}
 				if err != nil {
 					return err
 				}
+				row.Descriptor.Digest, row.Descriptor.Size = index.Digest, index.Size
+				x.Indexes = append(x.Indexes, oci.PulledManifest{Descriptor: row.Descriptor, Subject: m.Digest})
 				x.IndexBlobs = append(x.IndexBlobs, *index.Manifest.Config)
 				x.IndexBlobs = append(x.IndexBlobs, index.Manifest.Layers...)
 				return nil

@@ -85,6 +85,8 @@ type importing struct {
 	trust importTrust
 	made  map[digest.Digest]storage.BlobRow // what is taken of what was made: for layers that come by spans
 
+	parts madeParts // of what is not
+
 	blobs, had      int
 	bytes, hadBytes int64
 	failed          map[int]error // images
@@ -103,7 +105,8 @@ func runImport(ctx context.Context, cmd *cobra.Command, c *adminClient, args []s
 		return fmt.Errorf("%s: %w", args[0], err)
 	}
 	st, _ := r.Statement()
-	x := &importing{ctx: ctx, c: c, flags: flags, st: st, bar: bar, types: map[digest.Digest]string{}, failed: map[int]error{}}
+	x := &importing{ctx: ctx, c: c, flags: flags, st: st, bar: bar, types: map[digest.Digest]string{}, failed: map[int]error{},
+		parts: madeParts{map[digest.Digest]*oci.Manifest{}, map[digest.Digest][][2]int{}}}
 	for i := range st.Images {
 		for _, m := range st.Images[i].Manifests {
 			x.types[m.Digest] = m.MediaType
@@ -154,17 +157,15 @@ func (x *importing) blob(b bundle.Blob, body io.Reader) error {
 		}
 		return x.c.PutManifest(x.ctx, b.Digest, x.types[b.Digest], p)
 	}
-	here := b.Made
-	if !here {
-		var err error
-		if here, err = x.c.HasBlob(x.ctx, b.Digest); err != nil {
-			return err
-		}
-		if here {
-			x.had, x.hadBytes = x.had+1, x.hadBytes+b.Size
-		}
+	if b.Made {
+		return x.parts.add(b, body)
+	}
+	here, err := x.c.HasBlob(x.ctx, b.Digest)
+	if err != nil {
+		return err
 	}
 	if here {
+		x.had, x.hadBytes = x.had+1, x.hadBytes+b.Size
 		_, err := io.Copy(io.Discard, body)
 		return err
 	}
@@ -199,7 +200,7 @@ func (x *importing) request(i int, early bool) web.ImportRequest {
 			q.Blobs = append(q.Blobs, d)
 		}
 	}
-	q.LeftOut = img.LeftOut
+	q.LeftOut, q.Starts = img.LeftOut, x.parts.starts(img)
 	if q.Lazy, q.Signed = img.Lazy, x.trust.by(); len(q.Lazy) > 0 {
 		for _, m := range img.Indexes {
 			q.Indexes = append(q.Indexes, oci.PulledManifest(m))
@@ -279,7 +280,7 @@ func (x *importing) compare(img *bundle.Image, d digest.Digest, r *imported) err
 	switch {
 	case i < 0 && ours.Index == "":
 		r.Index = cmp.Or(r.Index, "none")
-	case i >= 0 && img.Indexes[i].Digest == ours.Index:
+	case i >= 0 && (img.Indexes[i].Digest == ours.Index || img.Indexes[i].Digest == ours.Learned):
 		if r.Index != "different" {
 			r.Index = "same"
 		}
