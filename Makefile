@@ -25,7 +25,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: screenshots help build test packages vet unit purego static deploy e2e conformance bench bench-ztoc bench-datapath run-bench crash disk-full wild fuzz lint docs image deb sbom clean
+.PHONY: screenshots bench-dashboard big-store help build test packages vet unit purego static deploy e2e conformance bench bench-ztoc bench-datapath run-bench crash disk-full wild fuzz lint docs image deb sbom clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -86,6 +86,14 @@ bench: run-bench
 ## bench-ztoc  the zTOC engine against the official builder
 bench-ztoc: BENCH = ^BenchmarkZTOC
 bench-ztoc: run-bench
+
+## bench-dashboard  every page over 100,000 images, and what the dashboard costs the data path
+bench-dashboard: BENCH = ^BenchmarkDashboard
+bench-dashboard: run-bench
+
+## big-store   DATA=FOLDER  the rows of 100,000 images and 1,000,000 spans, to look at what grows with them
+big-store:
+	cd e2e && $(GO) run ./bigstore/make -data '$(abspath $(DATA))'
 
 ## bench-datapath  every row of the data path, beside nginx and docker-registry; some 20 minutes; ROWS=regexp for some
 bench-datapath: build

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"errors"
 	"mime"
 	"net/http"
 	"strings"
@@ -43,6 +44,9 @@ func (u *UI) checkpoints(r *http.Request) (*Checkpoints, error) {
 		return c, err
 	}
 	z, err := u.openTable(r.Context(), v.use())
+	if errors.Is(err, errNoFiles) {
+		return c, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -73,6 +73,9 @@ func (u *UI) openTable(ctx context.Context, il *storage.ImageLayer) (*table, err
 		return u.makeTable(ctx, il.Descriptor.Digest)
 	}
 	b, err := u.opt.Store.Open(ctx, row.ZTOC)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, fmt.Errorf("%w: %w", errNoFiles, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open zTOC %s: %w", row.ZTOC, err)
 	}
