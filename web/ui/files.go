@@ -122,7 +122,7 @@ func (u *UI) makeTable(ctx context.Context, d digest.Digest) (*table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNoFiles, err)
 	}
-	defer made.Close()
+	defer func() { _ = made.Close() }() // what it spilled is gone with it
 	var raw bytes.Buffer
 	if _, err := made.WriteTo(&raw); err != nil {
 		return nil, err

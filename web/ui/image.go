@@ -56,9 +56,9 @@ func (u *UI) images(r *http.Request) (*Images, error) {
 	x.Page = u.opt.Catalog.Page(catalog.Query{
 		Search: x.Search, Sort: x.Sort, Down: x.Order == "desc", Offset: x.Offset, Limit: x.Limit,
 	})
-	for i, y := range x.Page.Images {
+	for i, y := range x.Images {
 		if y.Platform == "" && i < shownImages {
-			x.Page.Images[i] = u.named(r.Context(), y)
+			x.Images[i] = u.named(r.Context(), y)
 		}
 	}
 	return x, nil

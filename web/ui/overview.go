@@ -114,9 +114,7 @@ func (u *UI) overview(r *http.Request) (*Overview, error) {
 	var complete bool
 	o.Images, complete = u.opt.Catalog.Totals()
 	o.Loading = !complete
-	if o.Upstreams, err = u.health(); err != nil {
-		return nil, err
-	}
+	o.Upstreams = u.health()
 	if o.Queue, err = u.queue(r.Context()); err != nil {
 		return nil, err
 	}
@@ -171,10 +169,10 @@ func stored(x storage.Usage) Stored {
 }
 
 // health puts together what upstreams' clients and the metrics know.
-func (u *UI) health() ([]Health, error) {
+func (u *UI) health() []Health {
 	list := []Health{}
 	if u.opt.Health == nil {
-		return list, nil
+		return list
 	}
 	left := u.rateLimits()
 	for _, h := range u.opt.Health() {
@@ -186,7 +184,7 @@ func (u *UI) health() ([]Health, error) {
 		list = append(list, x)
 	}
 	slices.SortStableFunc(list, func(a, b Health) int { return cmp.Compare(a.Upstream, b.Upstream) })
-	return list, nil
+	return list
 }
 
 type rateLimit struct{ remaining, limit *int64 }
