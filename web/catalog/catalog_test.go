@@ -213,7 +213,7 @@ func TestPage(t *testing.T) {
 	change := map[digest.Digest]*Image{}
 	for i := range 10 {
 		x := &Image{Reference: fmt.Sprintf("docker.io/library/app%d:1", i), Manifest: dig(fmt.Sprint(i)), Size: int64(i%5) * 100, Layers: 1}
-		x.search = x.Reference + " linux/amd64 " + x.Manifest.String()
+		x.search = x.Reference + " linux/amd64"
 		change[x.Manifest] = x
 	}
 	table := newTable().with(change)

@@ -30,7 +30,7 @@ type Image struct {
 	Benefit
 	Pulls    int64     `json:"pulls"`              // of its manifest
 	LastPull time.Time `json:"last_pull,omitzero"` //
-	search   string    // lower case
+	search   string    // names and platform, in lower case
 }
 
 // Benefit is what an index is good for: how much of an image a lazy start does
@@ -81,8 +81,7 @@ func of(tx storage.Tx, row storage.ImageRow) (x *Image, ok bool, err error) {
 		return nil, false, err
 	}
 	x.Pulls, x.LastPull = p.Pulls, p.Last
-	x.search = strings.ToLower(strings.Join([]string{x.Repository, ":", strings.Join(x.Tags, " :"), x.Platform, string(x.Manifest), string(x.Index)}, " "))
-	x.search = strings.Replace(x.search, " : ", ":", 1)
+	x.search = strings.ToLower(x.Repository + ":" + strings.Join(x.Tags, " :") + " " + x.Platform)
 	return x, true, nil
 }
 

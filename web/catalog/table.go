@@ -198,9 +198,15 @@ func (t *table) page(q Query) Page {
 	return p
 }
 
+// matches reports whether all words are in names or digests. Digests are long, and
+// few words can be in one.
 func (x *Image) matches(words []string) bool {
 	for _, w := range words {
-		if !strings.Contains(x.search, w) {
+		if strings.Contains(x.search, w) {
+			continue
+		}
+		hexed := strings.TrimPrefix(w, "sha256:")
+		if strings.Trim(hexed, "0123456789abcdef") != "" || !strings.Contains(string(x.Manifest), hexed) && !strings.Contains(string(x.Index), hexed) {
 			return false
 		}
 	}
