@@ -37,6 +37,9 @@ func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	note(r).digest = d.String()
+	if done, err := p.headPassed(w, r, up, repo, d); done {
+		return err
+	}
 	ctx := r.Context()
 	st, err := p.lookup(ctx, up, repo, d)
 	if err != nil {

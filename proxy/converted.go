@@ -93,7 +93,11 @@ func (p *Proxy) besideTag(ctx context.Context, up *Upstream, repo oci.Repo, tag,
 // realTag asks for a tag of the upstream's own, and remembers for as long as a
 // tag is good that there is none.
 func (p *Proxy) realTag(ctx context.Context, up *Upstream, repo oci.Repo, tag string, head bool) (found, error) {
-	key := repo.String() + ":" + tag
+	if up.Hosted { // to look costs nothing
+		_, desc, err := p.knownTag(ctx, repo, tag)
+		return found{desc: desc, out: outcomeHit}, err
+	}
+	key := absentKey(repo, tag)
 	if since, ok := p.absent.get(key); ok && (up.Offline || p.now().Sub(since) < up.TagTTL) {
 		return found{}, fmt.Errorf("tag %s: %w", key, storage.ErrNotFound)
 	}
@@ -109,6 +113,8 @@ func (p *Proxy) realTag(ctx context.Context, up *Upstream, repo oci.Repo, tag st
 	}
 	return got, err
 }
+
+func absentKey(repo oci.Repo, tag string) string { return repo.String() + ":" + tag }
 
 // madeHere reports a converted image index that was made here.
 func (p *Proxy) madeHere(ctx context.Context, d v1.Descriptor) bool {

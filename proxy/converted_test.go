@@ -31,7 +31,11 @@ func (c *converter) Moved(oci.Repo, string)                 { c.moved.Add(1) }
 // convert files a converted form of a source, as the indexer does.
 func (s *server) convert(t *testing.T, tag, source, made string) digest.Digest {
 	t.Helper()
-	repo := oci.Repo{Upstream: "up", Name: "a"}
+	return s.convertIn(t, oci.Repo{Upstream: "up", Name: "a"}, tag, source, made)
+}
+
+func (s *server) convertIn(t *testing.T, repo oci.Repo, tag, source, made string) digest.Digest {
+	t.Helper()
 	d, of := digest.FromString(made), digest.FromString(source)
 	m, err := oci.ParseManifest([]byte(made), v1.MediaTypeImageManifest)
 	if err != nil {

@@ -28,6 +28,9 @@ func (p *Proxy) deleteManifest(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	note(r).reference = ref.String()
+	if !up.Hosted {
+		return p.passDelete(w, r, up, repo, ref)
+	}
 	err = p.store.Update(r.Context(), func(tx storage.Tx) error {
 		if ref.Tag == "" {
 			return p.dropManifest(tx, r, up, repo, ref.Digest)
@@ -160,6 +163,10 @@ func (p *Proxy) deleteBlob(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	note(r).digest = d.String()
+	if !up.Hosted {
+		w.Header().Set("Allow", "GET, HEAD")
+		return oci.NewError(errcode.ErrorCodeUnsupported, "blobs of upstream %s are not deleted through this proxy: delete the manifests that name them", up.Name)
+	}
 	err = p.store.Update(r.Context(), func(tx storage.Tx) error {
 		content, err := tx.Content(repo, d)
 		if err != nil {

@@ -77,7 +77,7 @@ func (u *Upstream) fixed(action oci.Action) string {
 	switch {
 	case u.Hosted && u.Hosting.ReadOnly:
 		return u.Name + " is read-only (read_only in this registry's configuration)"
-	case u.Hosted, action == oci.ActionPush && u.pusher() != nil:
+	case u.Hosted, action != oci.ActionPull && u.pusher() != nil:
 		return ""
 	case action == oci.ActionPush:
 		return "nothing is pushed through to upstream " + u.Name + " (push: allow in its configuration would)"

@@ -23,6 +23,7 @@ type Pusher interface {
 	PushBlob(ctx context.Context, repo string, open func() (io.ReadCloser, error), d func() digest.Digest) error
 	MountBlob(ctx context.Context, repo, from string, d digest.Digest) (bool, error)
 	PushManifest(ctx context.Context, repo string, ref oci.Reference, mediaType string, body []byte) (subject string, err error)
+	DeleteManifest(ctx context.Context, repo string, ref oci.Reference) error
 }
 
 // forward sends an upload on to its upstream while it comes.
@@ -190,6 +191,9 @@ func (p *Proxy) passManifest(w http.ResponseWriter, r *http.Request, up *Upstrea
 	if err != nil {
 		return p.passError(what, err)
 	}
+	for _, tag := range m.tags {
+		p.absent.drop(absentKey(repo, tag))
+	}
 	got := &upstream.Manifest{Body: m.body}
 	got.Descriptor.MediaType, got.Descriptor.Digest, got.Descriptor.Size = mediaType, m.row.Digest, m.row.Size
 	row, err := manifestRow(repo, got)
@@ -206,31 +210,11 @@ func (p *Proxy) passManifest(w http.ResponseWriter, r *http.Request, up *Upstrea
 	if err != nil { // the upstream has it: it comes back with the next pull
 		p.log.ErrorContext(r.Context(), "pushed manifest is not kept", "repo", repo, "digest", m.row.Digest, "err", err)
 	}
-	p.refersAnew(r, repo, m)
+	p.refersAnew(r, repo, m.ref, m.subject())
 	if subject != "" {
 		w.Header().Set("OCI-Subject", subject)
 	}
 	return created(w, r, "manifests", m.row.Digest)
-}
-
-// refersAnew has the list of the subject that a push was about asked for anew:
-// who signs an image and then verifies it must find the signature.
-func (p *Proxy) refersAnew(r *http.Request, repo oci.Repo, m *pushed) {
-	if p.opt.Referrers == nil {
-		return
-	}
-	var subjects []digest.Digest
-	if s := m.row.Manifest.Subject; s != nil {
-		subjects = append(subjects, s.Digest)
-	}
-	if d, ok := taggedSubject(m.ref.Tag); ok {
-		subjects = append(subjects, d)
-	}
-	for _, d := range subjects {
-		if err := p.opt.Referrers.Changed(context.WithoutCancel(r.Context()), repo, d); err != nil {
-			p.log.WarnContext(r.Context(), "a list of referrers may be outdated until it expires", "repo", repo, "digest", d, "err", err)
-		}
-	}
 }
 
 // passError tells the client what the upstream has against its push: codes of
@@ -249,7 +233,11 @@ func (p *Proxy) passError(what string, err error) error {
 		errcode.ErrorCodeTagInvalid, errcode.ErrorCodeNameUnknown, errcode.ErrorCodeSizeInvalid, errcode.ErrorCodeUnsupported,
 	} {
 		if strings.EqualFold(code.Descriptor().Value, e.Code) {
-			return &oci.Error{Code: code, Message: what + ": the upstream refuses it", Err: err}
+			out := &oci.Error{Code: code, Message: what + ": the upstream refuses it", Err: err}
+			if e.Digest != "" {
+				out.Message, out.Detail = out.Message+", for the sake of "+e.Digest.String(), map[string]string{"digest": e.Digest.String()}
+			}
+			return out
 		}
 	}
 	return p.pushError(what, err)

@@ -44,8 +44,17 @@ func (p *Proxy) grant(repo oci.Repo, d digest.Digest) {
 	}
 }
 
+// revoke forgets what was proven and may not yet be a row.
+func (p *Proxy) revoke(repo oci.Repo, d digest.Digest) {
+	p.rights.mu.Lock()
+	defer p.rights.mu.Unlock()
+	delete(p.rights.pending, right{repo, d})
+	delete(p.rights.written, right{repo, d})
+}
+
 // has reports whether repo has d, or what d was made from here.
 func (p *Proxy) has(tx storage.RightTx, repo oci.Repo, d, of digest.Digest) (bool, error) {
+	// Whether it is there to push a manifest upon is another question: see headPassed.
 	if d == oci.EmptyDigest && !p.routes().hosted(repo.Upstream) { // the two bytes {} are nobody's secret
 		return true, nil
 	}

@@ -54,6 +54,9 @@ func (s *silence) end(up string) {
 // Where that, and what it moved to, cannot be had within TagTimeout, the tag as
 // known is served, with a warning; a later answer counts for the next request.
 func (p *Proxy) manifestByTag(ctx context.Context, up *Upstream, repo oci.Repo, tag string, head bool) (found, error) {
+	if up.shared(tag) {
+		return p.sharedTag(ctx, up, repo, tag, head)
+	}
 	ref := oci.Reference{Tag: tag}
 	if got, ok := p.filings.get(repo, ref); ok {
 		return got, nil

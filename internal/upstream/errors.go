@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // ErrDigest is wrapped when bytes are not what their digest says.
@@ -25,6 +27,7 @@ type StatusError struct {
 	Code       string        // the specification's; made from the status where the answer has none
 	Message    string        // at most 256 bytes; "" where the answer has none
 	RetryAfter time.Duration // 0 where the answer has none
+	Digest     digest.Digest // what the first error's detail is about; "" where it names none
 
 	elsewhere bool // the answer came from where a redirect led
 }

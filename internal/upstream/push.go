@@ -103,6 +103,20 @@ func (c *Client) PushManifest(ctx context.Context, repo string, ref oci.Referenc
 	return a.Header.Get("OCI-Subject"), nil
 }
 
+// DeleteManifest deletes a tag, or a manifest ("Deleting Manifests").
+func (c *Client) DeleteManifest(ctx context.Context, repo string, ref oci.Reference) error {
+	q, err := manifestRequest(opDeleteManifest, http.MethodDelete, repo, ref)
+	if err != nil {
+		return err
+	}
+	a, err := c.do(ctx, q)
+	if err != nil {
+		return fmt.Errorf("delete %s of %s: %w", ref, repo, err)
+	}
+	a.Close()
+	return nil
+}
+
 // sending gives a request its body. onRead is called as it is read.
 func (q *request) sending(req *http.Request, onRead func()) error {
 	if q.body == nil {

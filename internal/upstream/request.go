@@ -13,6 +13,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/sociable/sociable/internal/oci"
 )
 
@@ -233,11 +235,18 @@ func (a *answer) refusal(q *request) error {
 		elsewhere:  hostPort(a.Request.URL) != a.e.guard.host,
 	}
 	var doc struct {
-		Errors []struct{ Code, Message string }
+		Errors []struct {
+			Code, Message string
+			Detail        json.RawMessage
+		}
 	}
 	body, _ := io.ReadAll(io.LimitReader(a, maxErrorBody)) // what came of it is enough
 	if json.Unmarshal(body, &doc) == nil && len(doc.Errors) > 0 {
 		s.setBody(doc.Errors[0].Code, doc.Errors[0].Message)
+		s.Digest = digest.Digest(digest.DigestRegexp.Find(doc.Errors[0].Detail))
+		if s.Digest.Validate() != nil {
+			s.Digest = ""
+		}
 	}
 	if a.StatusCode == http.StatusRequestedRangeNotSatisfiable {
 		_, size, err := oci.ParseContentRange(a.Header.Get("Content-Range"))
