@@ -30,11 +30,12 @@ type privateRegistry struct {
 	has   map[string]string // digest → its repository; the registry inside has one set of blobs for all
 	asked []string          // "HEAD /v2/priv/app/manifests/1 alice"
 	down  bool
+	life  int // of tokens, seconds
 }
 
 func newPrivateRegistry(t *testing.T) *privateRegistry {
 	t.Helper()
-	g := &privateRegistry{has: map[string]string{}, inner: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
+	g := &privateRegistry{life: 300, has: map[string]string{}, inner: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
 	g.Server = httptest.NewServer(g)
 	t.Cleanup(g.Close)
 	return g
@@ -63,7 +64,7 @@ func (g *privateRegistry) token(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g.note("TOKEN " + user + " " + strings.Join(r.URL.Query()["scope"], " "))
-	_ = json.NewEncoder(w).Encode(map[string]any{"token": "of-" + user, "expires_in": 300})
+	_ = json.NewEncoder(w).Encode(map[string]any{"token": "of-" + user, "expires_in": g.life})
 }
 
 func (g *privateRegistry) registry(w http.ResponseWriter, r *http.Request) {

@@ -173,25 +173,30 @@ func (a *Access) byPassword(r *http.Request, cred credentials) (Identity, error)
 	hash, exists := p.Passwords.hash(cred.user, now)
 	right, known := a.verifier.remembered(cred.user, cred.password, hash, now)
 	if !known {
-		if wait := a.penalties.wait(addr, cred.user, now); wait > 0 {
+		t, wait := a.penalties.begin(addr, cred.user, a.pass.key.keyed(cred.user, cred.password), now)
+		if wait > 0 {
 			a.metrics.login(loginDelayed)
 			return Identity{}, tooMany(wait)
 		}
 		var err error
-		if right, err = a.verifier.verify(r.Context(), cred.user, cred.password, hash, now); err != nil {
+		right, err = a.verifier.verify(r.Context(), cred.user, cred.password, hash, now)
+		switch {
+		case err != nil:
+			t.end(triedNothing, now)
 			return Identity{}, err
+		case right && exists:
+			t.end(triedRight, now)
+		default: // the same wrong password again is a client's mistake, and tells nobody anything
+			t.end(triedWrong, now)
 		}
 	}
 	if !right || !exists {
-		if !known { // the same wrong password again is a client's mistake, and tells nobody anything
-			a.penalties.wrong(addr, cred.user, now)
-		}
 		a.metrics.login(loginWrong)
 		a.log.WarnContext(r.Context(), "login", "user", cred.user, "via", ViaPassword, "decision", "refused", "client", r.RemoteAddr)
 		return Identity{}, a.unauthorized(r, "", "", "wrong user or password")
 	}
 	a.metrics.login(loginRight)
-	a.penalties.right(addr, cred.user)
+	a.penalties.right(addr, cred.user, now)
 	return Identity{Name: cred.user, Via: ViaPassword}, nil
 }
 

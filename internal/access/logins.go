@@ -81,8 +81,12 @@ func (l *logins) login(repo oci.Repo) bool {
 	case err == nil:
 		l.good++
 		if s := l.a.pass.session(l.c.login, repo.Upstream); s != nil && repo.Name != "" {
-			l.ttl = min(l.ttl, max(minTokenTTL, time.Until(s.Until(repo.Name)).Truncate(time.Second)))
+			l.ttl = min(l.ttl, max(minTokenTTL, s.Until(repo.Name).Sub(l.a.now()).Truncate(time.Second)))
 		}
+		return true
+	case l.a.pass.graced(l.c.login, repo, err, l.a.now()): // for what is cached
+		l.good++
+		l.ttl = minTokenTTL
 		return true
 	case errors.Is(err, ErrRefused):
 		l.refused = loginError(l.a.unauthorized(l.r, "", "", repo.Upstream+" does not take this user and password"))

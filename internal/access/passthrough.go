@@ -52,6 +52,10 @@ const (
 	mayGrace = time.Hour
 	// checkTime bounds asking it.
 	checkTime = 10 * time.Second
+	// awayTTL is how long it counts as away after a login got no answer, and
+	// awayRetry how long nobody waits for the next try.
+	awayTTL   = time.Minute
+	awayRetry = 5 * time.Second
 )
 
 // Bounds on what is remembered of callers.
@@ -76,6 +80,7 @@ type passthrough struct {
 	key      secret
 	sessions *lru.Cache[sessionOf, Session]
 	words    *lru.Cache[wordOf, word]
+	aways    *lru.Cache[sessionOf, away]
 	same     singleflight.Group
 }
 
@@ -96,6 +101,12 @@ type word struct {
 	when time.Time
 }
 
+// away is that a login got no answer.
+type away struct {
+	err  error
+	when time.Time
+}
+
 func newPassthrough(ask Upstreams) *passthrough {
 	sessions, err := lru.New[sessionOf, Session](maxSessions)
 	if err != nil {
@@ -105,7 +116,11 @@ func newPassthrough(ask Upstreams) *passthrough {
 	if err != nil {
 		panic(err) // the size is a constant
 	}
-	return &passthrough{ask: ask, key: newSecret(), sessions: sessions, words: words}
+	aways, err := lru.New[sessionOf, away](maxSessions)
+	if err != nil {
+		panic(err) // the size is a constant
+	}
+	return &passthrough{ask: ask, key: newSecret(), sessions: sessions, words: words, aways: aways}
 }
 
 // session is what upstream is asked with for login; nil: nobody, or not known.
@@ -118,19 +133,47 @@ func (p *passthrough) session(login loginKey, upstream string) Session {
 }
 
 // ready reports whether upstream can be asked about repo without another login.
-func (p *passthrough) ready(login loginKey, repo oci.Repo) bool {
+func (p *passthrough) ready(login loginKey, repo oci.Repo, now time.Time) bool {
 	s := p.session(login, repo.Upstream)
-	return s != nil && s.Until(repo.Name).After(time.Now())
+	return s != nil && s.Until(repo.Name).After(now)
+}
+
+// refuses reports that upstream has just refused login's credentials.
+func (p *passthrough) refuses(login loginKey, upstream string, now time.Time) bool {
+	w, ok := p.words.Get(wordOf{login, oci.Repo{Upstream: upstream}})
+	return ok && !w.may && now.Sub(w.when) < mayNotTTL
+}
+
+// awayFor is why upstream got no answer to login's last try to log in, if that
+// was less than d ago; or nil.
+func (p *passthrough) awayFor(login loginKey, upstream string, d time.Duration, now time.Time) error {
+	if x, ok := p.aways.Get(sessionOf{login, upstream}); ok && now.Sub(x.when) < d {
+		return x.err
+	}
+	return nil
+}
+
+// graced reports whether err, of a try to ask upstream, leaves what it said
+// about login and repo before to count: it said nothing now, and trouble there
+// must not take down what is cached here.
+func (p *passthrough) graced(login loginKey, repo oci.Repo, err error, now time.Time) bool {
+	w, known := p.words.Get(wordOf{login, repo})
+	_, ours := errors.AsType[*oci.Error](err)
+	return err != nil && !ours && !errors.Is(err, ErrRefused) && !errors.Is(err, ErrUnknown) &&
+		known && w.may && now.Sub(w.when) < mayGrace
 }
 
 // login makes sure that upstream can be asked about repo with cred.
 func (p *passthrough) login(ctx context.Context, login loginKey, cred credentials, repo oci.Repo, now time.Time) error {
-	if repo.Name != "" && p.ready(login, repo) {
+	if repo.Name != "" && p.ready(login, repo, now) {
 		return nil
 	}
 	whole := wordOf{login, oci.Repo{Upstream: repo.Upstream}}
-	if w, ok := p.words.Get(whole); ok && !w.may && now.Sub(w.when) < mayNotTTL {
+	if p.refuses(login, repo.Upstream, now) {
 		return ErrRefused
+	}
+	if err := p.awayFor(login, repo.Upstream, awayRetry, now); p.graced(login, repo, err, now) {
+		return err
 	}
 	_, err, _ := p.same.Do("login "+login.String()+repo.String(), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTime)
@@ -138,12 +181,16 @@ func (p *passthrough) login(ctx context.Context, login loginKey, cred credential
 		s, err := p.ask.Login(ctx, repo.Upstream, p.session(login, repo.Upstream), cred.user, cred.password, repo.Name)
 		switch {
 		case err == nil:
+			p.aways.Remove(sessionOf{login, repo.Upstream})
 			p.sessions.Add(sessionOf{login, repo.Upstream}, s)
 			if w, ok := p.words.Peek(wordOf{login, repo}); ok && !w.may {
 				p.words.Remove(wordOf{login, repo})
 			}
 		case errors.Is(err, ErrRefused):
 			p.words.Add(whole, word{when: now})
+			p.aways.Remove(sessionOf{login, repo.Upstream})
+		case !errors.Is(err, ErrUnknown):
+			p.aways.Add(sessionOf{login, repo.Upstream}, away{err, now})
 		}
 		return nil, err
 	})
@@ -172,8 +219,8 @@ func (p *passthrough) may(ctx context.Context, login loginKey, repo oci.Repo, ki
 		}
 		return nil, err
 	})
-	if err != nil && !errors.Is(err, ErrRefused) && !errors.Is(err, ErrUnknown) && known && w.may && now.Sub(w.when) < mayGrace {
-		return nil // trouble there must not take down what is cached here
+	if p.graced(login, repo, err, now) {
+		return nil
 	}
 	return err
 }
@@ -196,8 +243,13 @@ func (a *Access) passes(r *http.Request, c *caller, repo oci.Repo, action oci.Ac
 		switch {
 		case !c.cred.none():
 			err = a.loginUpstream(r, c, repo)
-		case !p.ready(c.login, repo): // of another process, or over
-			return a.unauthorized(r, scopeOf(repo, action), "invalid_token", "log in again")
+		case !p.ready(c.login, repo, now): // of another process, or over
+			if err = p.awayFor(c.login, repo.Upstream, awayTTL, now); err == nil {
+				return a.unauthorized(r, scopeOf(repo, action), "invalid_token", "log in again")
+			}
+		}
+		if action == oci.ActionPull && p.graced(c.login, repo, err, now) {
+			return nil
 		}
 		if err != nil {
 			return a.passError(r, c, repo, err)
@@ -225,21 +277,28 @@ func (a *Access) mayPush(r *http.Request, c *caller, repo oci.Repo) error {
 // loginUpstream exchanges c's credentials, unless that was tried too often.
 func (a *Access) loginUpstream(r *http.Request, c *caller, repo oci.Repo) error {
 	now, addr := a.now(), clientAddress(r.RemoteAddr)
-	if s := a.pass.session(c.login, repo.Upstream); s == nil {
-		if wait := a.penalties.wait(addr, c.cred.user, now); wait > 0 {
+	var t *try
+	if s := a.pass.session(c.login, repo.Upstream); s == nil && !a.pass.refuses(c.login, repo.Upstream, now) {
+		var wait time.Duration
+		if t, wait = a.penalties.begin(addr, c.cred.user, c.login, now); wait > 0 {
 			a.metrics.login(loginDelayed)
 			return tooMany(wait)
 		}
 	}
 	err := a.pass.login(r.Context(), c.login, c.cred, repo, now)
+	verdict := triedNothing
 	switch {
 	case errors.Is(err, ErrRefused):
-		a.penalties.wrong(addr, c.cred.user, now)
+		verdict = triedWrong
 		a.metrics.login(loginWrong)
 		a.log.WarnContext(r.Context(), "login", "user", c.cred.user, "via", ViaUpstream, "upstream", repo.Upstream, "decision", "refused", "client", r.RemoteAddr)
 	case err == nil:
+		verdict = triedRight
 		a.metrics.login(loginRight)
-		a.penalties.right(addr, c.cred.user)
+		a.penalties.right(addr, c.cred.user, now)
+	}
+	if t != nil {
+		t.end(verdict, now)
 	}
 	return err
 }

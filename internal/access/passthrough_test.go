@@ -23,7 +23,11 @@ type fakeUpstreams struct {
 	asked []string
 	down  bool
 	shut  bool // nobody may
+	now   func() time.Time
 }
+
+// sessionLife is how long a login at an upstream is good.
+const sessionLife = 5 * time.Minute
 
 type fakeSession struct {
 	user  string
@@ -44,7 +48,10 @@ func (f *fakeUpstreams) Login(_ context.Context, upstream string, _ Session, use
 	case user != "alice" || password != "wonder":
 		return nil, ErrRefused
 	}
-	return &fakeSession{user, time.Now().Add(time.Hour)}, nil
+	if f.now == nil {
+		f.now = time.Now
+	}
+	return &fakeSession{user, f.now().Add(sessionLife)}, nil
 }
 
 func (f *fakeUpstreams) Check(_ context.Context, s Session, repo oci.Repo, kind, ref string) error {
@@ -99,6 +106,7 @@ func newPassBench(t testing.TB) (*bench, *fakeUpstreams) {
 	if users.Passwords, err = OpenPasswords(b.file, nil); err != nil {
 		t.Fatal(err)
 	}
+	f.now = b.clock.now
 	a := New(Options{Keys: keys, Now: b.clock.now, Resolve: resolve, Upstreams: f}, users)
 	b.a = a
 	b.Close()
@@ -140,14 +148,17 @@ func TestPassthroughIsAskedAndRemembered(t *testing.T) {
 		{name: "not there", path: "/v2/a.io/none/manifests/1", user: "alice", password: "wonder", want: 404,
 			asked: []string{"check alice a.io/none manifests 1"}},
 		{name: "the word is old", path: "/v2/a.io/x/manifests/1", user: "alice", password: "wonder", want: 200,
-			before: func() { b.clock.advance(mayTTL) }, asked: []string{"check alice a.io/x manifests 1"}},
-		{name: "down, but known", path: "/v2/a.io/x/manifests/1", user: "alice", password: "wonder", want: 200,
-			before: func() { b.clock.advance(mayGrace - 1); f.set(true, false) }, asked: []string{"check alice a.io/x manifests 1"}},
+			before: func() { b.clock.advance(mayTTL) }, asked: []string{"login alice a.io/x", "check alice a.io/x manifests 1"}},
+		{name: "down, but known and logged in", path: "/v2/a.io/x/manifests/1", user: "alice", password: "wonder", want: 200,
+			before: func() { f.set(true, false) }},
+		{name: "down, and the login is over", path: "/v2/a.io/x/manifests/1", user: "alice", password: "wonder", want: 200,
+			before: func() { b.clock.advance(mayGrace - 1) }, asked: []string{"login alice a.io/x"}},
+		{name: "nobody waits for the next try", path: "/v2/a.io/x/manifests/2", user: "alice", password: "wonder", want: 200},
 		{name: "down for too long", path: "/v2/a.io/x/manifests/1", user: "alice", password: "wonder", want: 503,
-			before: func() { b.clock.advance(1) }, asked: []string{"check alice a.io/x manifests 1"}},
-		{name: "down, and not known", path: "/v2/a.io/z/manifests/1", user: "alice", password: "wonder", want: 503, asked: []string{"check alice a.io/z manifests 1"}},
+			before: func() { b.clock.advance(1) }, asked: []string{"login alice a.io/x"}},
+		{name: "down, and not known", path: "/v2/a.io/z/manifests/1", user: "alice", password: "wonder", want: 503, asked: []string{"login alice a.io/z"}},
 		{name: "shut", path: "/v2/a.io/x/manifests/1", user: "alice", password: "wonder", want: 401,
-			before: func() { f.set(false, true) }, asked: []string{"check alice a.io/x manifests 1"}},
+			before: func() { f.set(false, true) }, asked: []string{"login alice a.io/x", "check alice a.io/x manifests 1"}},
 		{name: "open again, a moment later", path: "/v2/a.io/x/manifests/1", user: "alice", password: "wonder", want: 401, before: func() { f.set(false, false) }},
 		{name: "and after that", path: "/v2/a.io/x/manifests/1", user: "alice", password: "wonder", want: 200,
 			before: func() { b.clock.advance(mayNotTTL) }, asked: []string{"check alice a.io/x manifests 1"}},
@@ -225,5 +236,41 @@ func TestPassthroughTokens(t *testing.T) {
 		if got := b.token(t, "alice", "guess"+string(rune('a'+i)), "repository:a.io/x:pull").status; got != want {
 			t.Errorf("guess %d: %d, want %d", i, got, want)
 		}
+	}
+}
+
+// TestPassthroughTokensWhileAway: who was let in by a token goes on pulling while
+// the upstream is away, and logs in anew when that is back.
+func TestPassthroughTokensWhileAway(t *testing.T) {
+	b, f := newPassBench(t)
+	scope := "repository:a.io/x:pull"
+	get := func(path, token string, want int) {
+		t.Helper()
+		if got := b.get(t, path, token, "").StatusCode; got != want {
+			t.Errorf("%s: %d, want %d", path, got, want)
+		}
+	}
+	get("/v2/a.io/x/manifests/1", b.token(t, "alice", "wonder", scope).Token, 200)
+	f.set(true, false)
+	b.clock.advance(mayGrace - time.Minute)
+	away := b.token(t, "alice", "wonder", scope)
+	if away.status != 200 {
+		t.Fatalf("a token while the upstream is away: %d", away.status)
+	}
+	get("/v2/a.io/x/manifests/1", away.Token, 200)
+	get("/v2/a.io/y/manifests/1", away.Token, 401) // the token is not for it
+	if got := b.token(t, "alice", "guess", scope).status; got != 503 {
+		t.Errorf("another password: %d, want 503", got)
+	}
+	if got := b.token(t, "alice", "wonder", "repository:a.io/y:pull").status; got != 503 {
+		t.Errorf("what she was not let into: %d, want 503", got)
+	}
+	b.clock.advance(awayTTL)
+	get("/v2/a.io/x/manifests/1", away.Token, 401) // it is short-lived
+	f.set(false, false)
+	back := b.token(t, "alice", "wonder", scope)
+	get("/v2/a.io/x/manifests/1", back.Token, 200)
+	if got := b.token(t, "alice", "guess", scope).status; got != 401 {
+		t.Errorf("a wrong password when it is back: %d, want 401", got)
 	}
 }

@@ -4,10 +4,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/crypto/bcrypt"
 )
 
@@ -53,21 +56,68 @@ func TestPenalties(t *testing.T) {
 	}
 }
 
-// TestPenaltiesAreBounded holds that a flood of names takes no more memory, and
-// that an address from which many are tried is slowed down.
-func TestPenaltiesAreBounded(t *testing.T) {
+// TestGuessesAtOnce: many passwords at once are not compared before they count.
+func TestGuessesAtOnce(t *testing.T) {
+	b := newBench(t, mixed())
+	const n = 40
+	answers := make(chan int, 2*n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { answers <- b.get(t, "/v2/", "alice", "guess"+strconv.Itoa(i)).StatusCode })
+		all.Go(func() { answers <- b.get(t, "/v2/", "bob", "builder").StatusCode })
+	}
+	all.Wait()
+	close(answers)
+	got := map[int]int{}
+	for a := range answers {
+		got[a]++
+	}
+	if diff := cmp.Diff(map[int]int{200: n, 401: freeTries, 429: n - freeTries}, got); diff != "" {
+		t.Errorf("answers (-want +got):\n%s", diff)
+	}
+}
+
+// TestAddressIsNeverShut: who tries one user after another from an address slows
+// them all down, but for those who were there before, and shuts nobody out.
+func TestAddressIsNeverShut(t *testing.T) {
 	p, now := newPenalties(), newClock().now()
+	guess := func(addr, user string, v verdictOf) time.Duration {
+		x, wait := p.begin(addr, user, [32]byte{}, now)
+		if wait == 0 {
+			x.end(v, now)
+		}
+		return wait
+	}
+	guess("192.0.2.1", "home", triedRight)
+	refused := 0
 	for i := range 3 * maxPenalties {
-		p.wrong("192.0.2.1", "u"+string(rune(i)), now)
+		if guess("192.0.2.1", strconv.Itoa(i), triedWrong) > 0 {
+			refused++
+		}
 	}
-	if got := p.tries.Len(); got > maxPenalties {
-		t.Errorf("%d remembered", got)
+	if want := 3*maxPenalties - freeTriesOfAddress; refused != want {
+		t.Errorf("%d of them have to wait, want %d", refused, want)
 	}
-	if got := p.wait("192.0.2.1", "fresh", now); got != maxAddressPenalty {
-		t.Errorf("the address waits %v, want %v", got, maxAddressPenalty)
+	for _, tt := range []struct {
+		addr, user string
+		want       time.Duration
+	}{{"192.0.2.1", "fresh", time.Second / triesPerSecond}, {"192.0.2.1", "home", 0}, {"192.0.2.2", "fresh", 0}} {
+		if got := guess(tt.addr, tt.user, triedNothing); got != tt.want {
+			t.Errorf("%s from %s waits %v, want %v", tt.user, tt.addr, got, tt.want)
+		}
 	}
-	if got := p.wait("192.0.2.2", "fresh", now); got != 0 {
-		t.Errorf("another address waits %v", got)
+	for i := range 200 { // one wrong password every two seconds
+		now = now.Add(2 * time.Second)
+		guess("192.0.2.1", "x"+strconv.Itoa(i), triedWrong)
+		if wait := guess("192.0.2.1", "fresh", triedNothing); wait > 0 {
+			t.Fatalf("fresh waits %v", wait)
+		}
+	}
+	for i := range 3 * maxPenalties {
+		guess("192.0.2."+strconv.Itoa(i), "u", triedWrong)
+	}
+	if got := max(p.tries.Len(), p.addrs.Len()); got > maxPenalties || len(p.pending) > 0 {
+		t.Errorf("%d remembered, %d pending", got, len(p.pending))
 	}
 }
 

@@ -27,6 +27,7 @@ type Caller struct {
 	mu     sync.Mutex
 	tokens map[string]token // by repository
 	basic  token            // for all of them; of an upstream that has no tokens
+	away   error            // why the last Login got no answer; nil: it got one
 }
 
 // asker finds out what a request is sent with.
@@ -60,10 +61,20 @@ func (c *Client) NewCaller() *Caller {
 }
 
 // Login exchanges a caller's credentials for a token to pull from repo, and to
-// push to it where Options.CallersPush says so and they may; "" only finds out whether they are good. Credentials that the upstream doesn't take
-// are an error of IsDenied. They go where the upstream's own may go, see
-// Options.TokenRealms.
+// push to it where Options.CallersPush says so and they may; "" only finds out
+// whether they are good. Credentials that the upstream doesn't take are an error
+// of IsDenied. They go where the upstream's own may go, see Options.TokenRealms.
 func (k *Caller) Login(ctx context.Context, username, password, repo string) error {
+	err := k.login(ctx, username, password, repo)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.away = err; IsDenied(err) {
+		k.away = nil
+	}
+	return err
+}
+
+func (k *Caller) login(ctx context.Context, username, password, repo string) error {
 	a := k.e.auth
 	ch, err := a.discover(ctx)
 	if err != nil {
@@ -158,7 +169,8 @@ func (k *Caller) Until(repo string) time.Time {
 }
 
 // authorize gives what the caller has. Without it there is no asking as
-// somebody else: the answer is the refusal that the upstream would give.
+// somebody else: the answer is the refusal that the upstream would give, or why
+// it could not be asked for more.
 func (k *Caller) authorize(_ context.Context, repo string, _ bool) (grant, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -166,6 +178,9 @@ func (k *Caller) authorize(_ context.Context, repo string, _ bool) (grant, error
 		if time.Now().Before(t.until) {
 			return grant{header: t.header}, nil
 		}
+	}
+	if k.away != nil {
+		return grant{}, k.away
 	}
 	return grant{}, &StatusError{
 		Upstream: k.e.auth.upstream, Op: string(opToken), Status: http.StatusUnauthorized,
