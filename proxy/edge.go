@@ -29,6 +29,8 @@ func edge(what string, err error) error {
 		return &oci.Error{Code: errcode.ErrorCodeDenied, Message: what + ": blocked by the operator", Err: err}
 	case errors.Is(err, upstream.ErrOffline):
 		return offlineError(what, errcode.ErrorCodeUnavailable, http.StatusNotFound, err)
+	case errors.Is(err, upstream.ErrBudget):
+		return &oci.Error{Code: errcode.ErrorCodeTooManyRequests, Message: what + ": the requests a minute that this proxy sends its upstream at most are spent (requests_per_minute)", RetryAfter: max(retryAfter, time.Second), Err: err}
 	case upstream.IsThrottled(err):
 		return &oci.Error{Code: errcode.ErrorCodeTooManyRequests, Message: what + ": the upstream asks to slow down", RetryAfter: retryAfter, Err: err}
 	case upstream.IsDenied(err):

@@ -11,10 +11,10 @@ import (
 const maxTags = 100_000
 
 // TagsOf lists all tags of a repository as its upstream does, or as they are
-// known here where that is offline.
+// known here where that is offline, or hosted.
 func (p *Proxy) TagsOf(ctx context.Context, repo oci.Repo) (tags []string, err error) {
 	up := p.routes().byName[repo.Upstream]
-	if up == nil || up.Registry == nil {
+	if up == nil || up.Registry == nil && !up.Hosted {
 		return nil, fmt.Errorf("list tags: no upstream %q is configured here", repo.Upstream)
 	}
 	for more, last := true, ""; more; {

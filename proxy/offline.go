@@ -24,9 +24,9 @@ func offlineError(what string, code errcode.ErrorCode, status int, err error) er
 var errEnough = errors.New("enough")
 
 // listTags asks the upstream, or where that is offline lists the tags that are
-// known here.
+// known here; those of a hosted repository are nowhere else.
 func (p *Proxy) listTags(ctx context.Context, up *Upstream, repo oci.Repo, n int, last string) (tags []string, more bool, err error) {
-	if !up.Offline {
+	if !up.Offline && !up.Hosted {
 		return up.Registry.Tags(ctx, repo.Name, n, last)
 	}
 	err = p.store.View(ctx, func(tx storage.Tx) error {

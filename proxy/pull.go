@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
 	"github.com/sociable/sociable/storage"
 )
 
@@ -86,7 +87,14 @@ func (x *pull) root(ctx context.Context, ref oci.Reference) (v1.Descriptor, erro
 	}
 	patient := *x.up
 	patient.TagTimeout = max(patient.TagTimeout, checkTime)
-	got, err := x.p.manifestByTag(ctx, &patient, x.repo, ref.Tag, false)
+	var got found
+	err := patiently(ctx, func() (err error) {
+		got, err = x.p.manifestByTag(ctx, &patient, x.repo, ref.Tag, false)
+		if err == nil && errors.Is(got.stale, upstream.ErrBudget) {
+			return got.stale
+		}
+		return err
+	})
 	if err == nil && got.stale != nil {
 		x.got.Unchecked = got.stale.Error()
 	}
@@ -138,7 +146,11 @@ func (x *pull) read(ctx context.Context, d digest.Digest) (*oci.Manifest, v1.Des
 			return nil, desc, err
 		}
 	} else {
-		got, err := x.p.manifestByDigest(ctx, x.up, x.repo, d, false)
+		var got found
+		err := patiently(ctx, func() (err error) {
+			got, err = x.p.manifestByDigest(ctx, x.up, x.repo, d, false)
+			return err
+		})
 		if err != nil {
 			return nil, desc, err
 		}
@@ -239,7 +251,7 @@ func (x *pull) blobs(ctx context.Context) error {
 	g.SetLimit(pullBlobs)
 	for _, d := range x.got.Blobs {
 		g.Go(func() error {
-			err := x.blob(ctx, d)
+			err := patiently(ctx, func() error { return x.blob(ctx, d) })
 			if errors.Is(err, storage.ErrFull) {
 				return &oci.Error{Code: errcode.ErrorCodeUnavailable, Status: http.StatusInsufficientStorage, Err: err, Message: fmt.Sprintf(
 					"blob %s of %d bytes does not fit: the store is full of what may not go (storage.max_bytes, storage.min_free)", d.Digest, d.Size)}

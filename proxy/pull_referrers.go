@@ -38,11 +38,13 @@ type referrerLister interface {
 // referrers brings what the upstream lists for d, and what was pushed here.
 func (x *pull) referrers(ctx context.Context, d digest.Digest, depth int) error {
 	list, err := x.listed(ctx, d)
-	if up, ok := x.up.Registry.(referrerLister); ok && err == nil && !x.o.Here {
+	if up, ok := x.up.Registry.(referrerLister); ok && err == nil && !x.o.Here && !x.up.Offline {
 		var theirs []v1.Descriptor
-		if theirs, err = up.Referrers(ctx, x.repo.Name, d, ""); err == nil {
-			list = append(list, theirs...)
-		}
+		err = patiently(ctx, func() (err error) {
+			theirs, err = up.Referrers(ctx, x.repo.Name, d, "")
+			return err
+		})
+		list = append(list, theirs...)
 		if len(theirs) > 0 {
 			err = x.p.store.Update(ctx, func(tx storage.Tx) error { // known from now on, while it is away, too
 				return tx.PutUpstreamReferrers(storage.UpstreamReferrersRow{Repo: x.repo, Subject: d, Referrers: theirs, Checked: x.p.now()})
@@ -83,11 +85,15 @@ func (x *pull) tagged(ctx context.Context, d digest.Digest, depth int) error {
 
 // tag finds what a tag leads to.
 func (x *pull) tag(ctx context.Context, tag string) (v1.Descriptor, error) {
-	if x.o.Here || x.up.Registry == nil {
+	if x.o.Here || x.up.Registry == nil || x.up.Offline {
 		_, desc, err := x.p.knownTag(ctx, x.repo, tag)
 		return desc, err
 	}
-	got, err := x.p.manifestByTag(ctx, x.up, x.repo, tag, true) // most have none: a HEAD is not billed
+	var got found
+	err := patiently(ctx, func() (err error) {
+		got, err = x.p.manifestByTag(ctx, x.up, x.repo, tag, true) // most have none: a HEAD is not billed
+		return err
+	})
 	return got.desc, err
 }
 
@@ -102,7 +108,7 @@ func (x *pull) listed(ctx context.Context, d digest.Digest) (list []v1.Descripto
 			}
 			return nil
 		})
-		if err != nil || !x.o.Here {
+		if err != nil || !x.o.Here && !x.up.Offline {
 			return err
 		}
 		row, err := tx.UpstreamReferrers(x.repo, d)

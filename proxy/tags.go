@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ const holdOff = 10 * time.Second
 type silence struct {
 	mu    sync.Mutex
 	until map[string]time.Time
+	why   map[string]error // why that is so where our own budget is what keeps it silent
 }
 
 // silent reports whether up did not answer when it was asked last, and whether
@@ -37,10 +39,20 @@ func (s *silence) silent(up string, now time.Time) (silent, due bool) {
 	return silent, silent && !now.Before(until)
 }
 
-func (s *silence) set(up string, until time.Time) {
+// reason is what is said of a silence.
+func (s *silence) reason(up string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return cmp.Or(s.why[up], errSilent)
+}
+
+func (s *silence) set(up string, until time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.until[up] = until
+	if delete(s.why, up); errors.Is(err, upstream.ErrBudget) {
+		s.why[up] = err
+	}
 }
 
 func (s *silence) end(up string) {
@@ -83,7 +95,7 @@ func (p *Proxy) manifestByTag(ctx context.Context, up *Upstream, repo oci.Repo, 
 			key, fn := p.renewal(up, repo, row)
 			p.manifests.join(p.life, key, fn)
 		}
-		return found{desc: desc, out: outcomeHit, stale: errSilent}, nil
+		return found{desc: desc, out: outcomeHit, stale: p.silent.reason(up.Name)}, nil
 	}
 	var got found
 	if head {
@@ -173,7 +185,7 @@ func (p *Proxy) listen(up *Upstream, err error) {
 		if after := upstream.RetryAfter(err); after > 0 {
 			d = min(max(after, time.Second), time.Minute)
 		}
-		p.silent.set(up.Name, p.now().Add(d))
+		p.silent.set(up.Name, p.now().Add(d), err)
 	case !errors.Is(err, context.Canceled):
 		p.silent.end(up.Name)
 	}

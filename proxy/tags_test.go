@@ -217,7 +217,7 @@ func TestSilenceCostsNobodyASecondWait(t *testing.T) {
 	up := &gated{head: gate}
 	_, s, _ := newGated(t, up, nil)
 	s.p.now = clock
-	s.p.silent.set("up", now.Add(holdOff))
+	s.p.silent.set("up", now.Add(holdOff), nil)
 	up.shut.Store(true)
 	stale := func(when string) {
 		t.Helper()

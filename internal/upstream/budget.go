@@ -8,8 +8,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// errBudget says that an upstream's requests are spent for now.
-var errBudget = errors.New("the requests a minute that this upstream may be sent are spent")
+// ErrBudget is wrapped when it is our own budget for an upstream that is spent
+// for now: it was not asked. Such an error IsThrottled.
+var ErrBudget = errors.New("the requests a minute that this upstream may be sent are spent")
 
 // pace bounds the requests to one endpoint. Those who wait are let through in
 // the order in which they came; transfers of blobs leave an eighth to the rest,
@@ -46,7 +47,7 @@ func (p *pace) wait(ctx context.Context, bulk bool, limit time.Duration) error {
 	}
 	err := error(nil)
 	if delay > limit {
-		err = &HeldError{Throttled: true, RetryAfter: delay, Err: errBudget}
+		err = &HeldError{Throttled: true, RetryAfter: delay, Err: ErrBudget}
 	} else if delay > 0 {
 		err = sleep(ctx, delay)
 	}
