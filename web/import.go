@@ -114,6 +114,9 @@ func (s *Web) fileImage(ctx context.Context, q ImportRequest) (Imported, error) 
 		}
 		return s.fileRows(tx, repo, ref, q, &out)
 	})
+	if err == nil && s.hosts(repo) {
+		err = s.host(ctx, repo, ref, q, rows)
+	}
 	if err != nil {
 		return out, fmt.Errorf("import %s: %w", out.Reference, err)
 	}
@@ -162,7 +165,7 @@ func (s *Web) fileRows(tx storage.Tx, repo oci.Repo, ref oci.Reference, q Import
 		if err := fileAttached(tx, repo, m, q.Manifests); err != nil {
 			return err
 		}
-		if m.Subject != "" {
+		if m.Subject != "" && !s.hosts(repo) { // there a referrer says itself what it is of
 			listed[m.Subject] = append(listed[m.Subject], m.Descriptor)
 		}
 	}
@@ -181,6 +184,9 @@ func (s *Web) fileRows(tx storage.Tx, repo oci.Repo, ref oci.Reference, q Import
 	}
 	if old, err := tx.Tag(repo, ref.Tag); err == nil && old.Digest != q.Root {
 		out.Before = old.Digest
+	}
+	if s.hosts(repo) { // with what else is pushed there
+		return nil
 	}
 	return tx.PutTag(storage.TagRow{Repo: repo, Tag: ref.Tag, Digest: q.Root, Checked: now})
 }
