@@ -41,7 +41,7 @@ type adminAPI interface {
 	Learned(ctx context.Context, name string) ([]web.Learned, error)       // web.LearnedOf
 	ResetLearned(ctx context.Context, name string) ([]digest.Digest, error)
 	Pins(ctx context.Context) ([]web.Pin, error)
-	Missing(ctx context.Context) ([]storage.MissingRow, error)
+	Missing(ctx context.Context) ([]web.MissingThing, error)
 	// Check is storage.Store.Check; tell hears of progress and problems.
 	Check(ctx context.Context, q web.CheckRequest, tell func(web.CheckEvent)) (storage.CheckReport, error)
 	// Create is web.Creator.Create; tell hears of progress.

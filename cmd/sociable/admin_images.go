@@ -136,6 +136,6 @@ func (c *adminClient) put(ctx context.Context, path, mediaType string, size int6
 }
 
 // Missing lists what clients asked for in vain.
-func (c *adminClient) Missing(ctx context.Context) (list []storage.MissingRow, err error) {
+func (c *adminClient) Missing(ctx context.Context) (list []web.MissingThing, err error) {
 	return list, c.call(ctx, http.MethodGet, "/api/v1/missing", nil, &list)
 }

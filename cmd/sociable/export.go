@@ -29,6 +29,7 @@ type exportFlags struct {
 	partSize int64
 	here     bool
 	lazy     bool
+	goOn     bool
 	sign     string
 	parallel int
 }
@@ -47,6 +48,9 @@ an image for several stays as it is, so that its digest does.
 With --since, blobs that an earlier bundle has for the same repository are left
 out; whoever imports needs that one, too. With --part-size the bundle is cut into
 files that joined are the bundle. The same images give the same bytes.
+
+Nothing is written when an image fails, unless --keep-going says to write the
+others: then what is left out is told, and the exit code is 1 all the same.
 
 With --lazy-only, layers that have a zTOC are left out, but for the spans that
 clients of this store have read: a start, and nothing that no start here has
@@ -73,6 +77,7 @@ takes spans only from a bundle signed with a key that it is told to trust:
 	cmd.Flags().Var(bytesFlag{&flags.partSize}, "part-size", "cut the bundle into files of at most this `SIZE`")
 	cmd.Flags().BoolVar(&flags.here, "no-pull", false, "ask no upstream: an image that is not here in whole is a failure")
 	cmd.Flags().BoolVar(&flags.lazy, "lazy-only", false, "leave out layers that have a zTOC, but for the spans that were read here")
+	cmd.Flags().BoolVar(&flags.goOn, "keep-going", false, "leave out images that fail, and write the others; the exit code is 1 all the same")
 	cmd.Flags().StringVar(&flags.sign, "sign", "", "sign the bundle with the ed25519 key in `FILE`")
 	cmd.Flags().IntVarP(&flags.parallel, "parallel", "j", 2, "pull so many images at once")
 	return cmd
@@ -120,9 +125,9 @@ func runExport(cmd *cobra.Command, args []string, flags *exportFlags) error {
 	q := web.WarmRequest{Platforms: platforms, Index: true, Referrers: true, Here: flags.here, Lazy: flags.lazy}
 	return withServer(cmd, &flags.serverFlags, func(ctx context.Context, c *adminClient) error {
 		results, images := warmAll(ctx, cmd, c, names, q, flags.parallel)
-		if err := cmp.Or(warmFailed(results), context.Cause(ctx)); err != nil {
-			_ = printWarmed(cmd.ErrOrStderr(), results) // the error says the rest
-			return fmt.Errorf("nothing was written: %w", err)
+		failed := warmFailed(results)
+		if images = flags.whole(results, images); len(images) == 0 || context.Cause(ctx) != nil {
+			return nothingWritten(cmd, results, cmp.Or(context.Cause(ctx), failed), flags.goOn)
 		}
 		x := exported{Images: results, Ignored: append([]ignored{}, left...)}
 		plan, err := planBundle(images, since, &x)
@@ -135,8 +140,32 @@ func runExport(cmd *cobra.Command, args []string, flags *exportFlags) error {
 		if x.Files, err = writeBundle(ctx, cmd, c, plan, images, out, flags.partSize); err != nil {
 			return err
 		}
-		return printExported(cmd, out, flags.json, x)
+		return cmp.Or(printExported(cmd, out, flags.json, x), failed)
 	})
+}
+
+// whole are the images that go into the bundle: all of them, or with --keep-going
+// those that did not fail.
+func (f *exportFlags) whole(results []warmed, images []web.WarmImage) (whole []web.WarmImage) {
+	for i := range results {
+		if results[i].Error == "" {
+			whole = append(whole, images[i])
+		}
+	}
+	if len(whole) < len(images) && !f.goOn {
+		return nil
+	}
+	return whole
+}
+
+// nothingWritten tells how far it came, and the error for that.
+func nothingWritten(cmd *cobra.Command, results []warmed, err error, goOn bool) error {
+	_ = printWarmed(cmd.ErrOrStderr(), results) // the error says the rest
+	hint := ""
+	if !goOn && slices.ContainsFunc(results, func(r warmed) bool { return r.Error == "" }) {
+		hint = "; --keep-going writes the others"
+	}
+	return fmt.Errorf("nothing was written: %w%s", err, hint)
 }
 
 // check looks at the flags, and at where the bundle goes.
@@ -313,6 +342,9 @@ func printExported(cmd *cobra.Command, out *output, asJSON bool, x exported) err
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "IMAGE\tDIGEST\tPLATFORMS\tBLOBS\tSIZE")
 	for _, r := range distinct(x.Images) {
+		if r.Error != "" {
+			continue // below
+		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", r.Reference, shortDigest(r.Digest), orDash(strings.Join(r.Platforms, ",")), r.Blobs, humanize.IBytes(uint64(r.Bytes)))
 	}
 	if err := t.Flush(); err != nil {
@@ -322,6 +354,11 @@ func printExported(cmd *cobra.Command, out *output, asJSON bool, x exported) err
 		fmt.Fprintf(w, "left out: %s that the earlier bundle has\n", humanize.IBytes(uint64(x.LeftOut)))
 	}
 	printLazy(w, x)
+	for _, r := range x.Images {
+		if r.Error != "" {
+			fmt.Fprintf(w, "not in it: %s: %s\n", cmp.Or(r.Reference, r.Name), r.Error)
+		}
+	}
 	for _, a := range x.Absent {
 		fmt.Fprintf(w, "not in it: %s\n", a)
 	}

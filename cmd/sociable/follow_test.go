@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -65,7 +66,21 @@ func TestMissing(t *testing.T) {
 	if err := os.WriteFile(list, []byte(out), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	must(t, "export", "-f", list, "-p", "linux/amd64", "-o", file, "--data", from, "--config", s.config)
+	got := decodeJSON[[]map[string]any](t, must(t, "missing", "--json", "--data", to))
+	if len(got) != 1 || got[0]["repository"] != "up/acme/app" || got[0]["reference"] != "1" || got[0]["asked"] != 1.0 || fmt.Sprint(got[0]["images"]) != "[up/acme/app:1]" {
+		t.Errorf("as JSON: %v", got)
+	}
+	if err := os.WriteFile(list, []byte("up/acme/none:1\n"+out), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"export", "-f", list, "-p", "linux/amd64", "-o", file, "--data", from, "--config", s.config}
+	if _, errs, code := runSociable(t, "", args...); code != 1 || !strings.Contains(errs, "nothing was written: 1 of 2 images failed; --keep-going writes the others") {
+		t.Errorf("one that is not there: exit %d, %s", code, errs)
+	}
+	said, errs, code := runSociable(t, "", append(args, "--keep-going")...)
+	if code != 1 || !strings.Contains(said, "not in it: up/acme/none:1: ") || !strings.Contains(errs, "1 of 2 images failed") {
+		t.Errorf("with --keep-going: exit %d, %s%s", code, said, errs)
+	}
 	must(t, "import", file, "--data", to)
 	if out := must(t, "missing", "--data", to); out != "" {
 		t.Errorf("after the import, missing says %q", out)

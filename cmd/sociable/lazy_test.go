@@ -227,6 +227,9 @@ func TestLazyBundle(t *testing.T) {
 	}
 	for !strings.Contains(must(t, "missing", "--data", to), x.layer.Digest.String()) && !t.Failed() { // written within a second; the test's own limit ends it
 	}
+	if list := must(t, "missing", "--data", to); !strings.HasPrefix(list, "up/acme/app:1 # asked for its blob ") {
+		t.Errorf("the list does not name the image:\n%s", list)
+	}
 	if out := must(t, "gc", "--data", to); strings.Contains(out, "its layer") {
 		t.Error(out)
 	}

@@ -1,16 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/web"
 )
 
@@ -21,10 +21,11 @@ func newMissingCommand() *cobra.Command {
 		Short: "List what clients asked for and did not get, offline",
 		Long: `List the images that clients asked for while their upstream is offline by
 configuration, and that are not here: a list as warm and export take it, the most
-wanted first. What is a comment there, a blob, belongs to an image that is here in
-part. An image that is imported or warmed is taken off the list.`,
+wanted first. Of an image that is here in part, as after export --lazy-only, the
+image is listed for the layers that were asked for; a blob of which no image is
+known is a comment. What is imported or warmed is taken off the list.`,
 		Example: `  sociable missing > images.txt     # carry it to where there is a network, then
-  sociable export -f images.txt -o bundle.tar`,
+  sociable export -f images.txt -o bundle.tar --keep-going`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
@@ -33,7 +34,7 @@ part. An image that is imported or warmed is taken off the list.`,
 					return err
 				}
 				if flags.json {
-					return printJSON(cmd.OutOrStdout(), append([]storage.MissingRow{}, list...)) // [] rather than null
+					return printJSON(cmd.OutOrStdout(), append([]web.MissingThing{}, list...)) // [] rather than null
 				}
 				return printMissing(cmd.OutOrStdout(), list)
 			})
@@ -43,23 +44,52 @@ part. An image that is imported or warmed is taken off the list.`,
 	return cmd
 }
 
-func printMissing(w io.Writer, list []storage.MissingRow) error {
-	slices.SortStableFunc(list, func(a, b storage.MissingRow) int { return int(min(1, max(-1, b.Asked-a.Asked))) })
-	for _, row := range list {
-		name := row.Repo.String() + ":" + row.Reference
-		if strings.Contains(row.Reference, ":") {
-			name = row.Repo.String() + "@" + row.Reference
+// wantedImage is a line of the list.
+type wantedImage struct {
+	name  string
+	asked int64
+	last  time.Time
+	blobs []string // that were asked for, where it is here in part
+}
+
+func printMissing(w io.Writer, list []web.MissingThing) error {
+	var lines []*wantedImage
+	byName := map[string]*wantedImage{}
+	for i := range list {
+		x := &list[i]
+		name := "# blob " + x.Repository + "@" + x.Reference
+		if len(x.Images) > 0 {
+			name = x.Images[0] // one spelling suffices
 		}
-		if row.Blob {
-			name = "# blob " + name
+		line := byName[name]
+		if line == nil {
+			line = &wantedImage{name: name}
+			byName[name], lines = line, append(lines, line)
 		}
-		if _, err := fmt.Fprintf(w, "%s # asked for %d times, last %s\n", name, row.Asked, humanize.Time(row.Last)); err != nil {
+		line.asked += x.Asked
+		if x.Last.After(line.last) {
+			line.last = x.Last
+		}
+		if x.Blob && len(x.Images) > 0 {
+			line.blobs = append(line.blobs, x.Reference)
+		}
+	}
+	slices.SortStableFunc(lines, func(a, b *wantedImage) int { return cmp.Compare(b.asked, a.asked) })
+	for _, l := range lines {
+		what := ""
+		if n := len(l.blobs); n > 0 {
+			what = " its blob " + l.blobs[0]
+			if n > 1 {
+				what += fmt.Sprintf(" and %d more", n-1)
+			}
+		}
+		if _, err := fmt.Fprintf(w, "%s # asked for%s %d times, last %s\n", l.name, what, l.asked, humanize.Time(l.last)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (o *offline) Missing(ctx context.Context) ([]storage.MissingRow, error) {
-	return web.Missing(ctx, o.store)
+func (o *offline) Missing(ctx context.Context) ([]web.MissingThing, error) {
+	return web.MissingThings(ctx, o.store)
 }
