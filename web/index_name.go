@@ -36,17 +36,24 @@ func (x *Index) name(tx storage.Tx, row storage.ImageRow) (config digest.Digest,
 	if err != nil || len(row.Repos) == 0 {
 		return "", err
 	}
-	x.Repository = row.Repos[0].String()
+	names := make([]IndexName, len(row.Repos))
+	for i, repo := range row.Repos {
+		names[i].Repository = repo.String()
+	}
 	for _, d := range leads {
 		err := tx.TagsOf(d, func(repo oci.Repo, tag string) error {
-			if repo == row.Repos[0] && !slices.Contains(x.Tags, tag) {
-				x.Tags = append(x.Tags, tag)
+			if i := slices.Index(row.Repos, repo); i >= 0 && !slices.Contains(names[i].Tags, tag) {
+				names[i].Tags = append(names[i].Tags, tag)
 			}
 			return nil
 		})
 		if err != nil {
 			return "", err
 		}
+	}
+	x.Repository, x.Tags = names[0].Repository, names[0].Tags
+	if len(names) > 1 {
+		x.Also = names[1:]
 	}
 	if x.Platform == "" {
 		m, err := tx.Manifest(x.Manifest)

@@ -16,6 +16,7 @@ import (
 type Index struct {
 	Repository string        `json:"repository"`     // canonical; the first that it was seen in
 	Tags       []string      `json:"tags,omitempty"` // in it, known to lead to the manifest, or to an index of images with it
+	Also       []IndexName   `json:"also,omitempty"` // the other repositories that have it
 	Manifest   digest.Digest `json:"manifest"`       // of the image
 	Platform   string        `json:"platform,omitempty"`
 	Index      digest.Digest `json:"index,omitempty"`     // of the index manifest; absent until it is published
@@ -25,6 +26,12 @@ type Index struct {
 	Layers     []Layer       `json:"layers"`              // in the image's order
 	Created    time.Time     `json:"created,omitzero"`    // when the index was published
 	Published  []Published   `json:"published,omitempty"` // at upstreams, see index.rules[].publish_upstream
+}
+
+// IndexName is a repository, and the tags in it that lead to an image.
+type IndexName struct {
+	Repository string   `json:"repository"` // canonical
+	Tags       []string `json:"tags,omitempty"`
 }
 
 // Layer is one layer of it.

@@ -183,10 +183,11 @@ func (c *Config) doubtPlain(name, host string, doubts *findings) {
 	if u.Username != "" && !loopback {
 		doubts.add(c.origin(path+".url"), "%s: its password crosses the network readable, over http", path)
 	}
-	if u.CAFile != "" {
+	overTLS := slices.ContainsFunc(u.Mirrors, func(m string) bool { return strings.HasPrefix(m, "https:") })
+	if u.CAFile != "" && !overTLS {
 		doubts.add(c.origin(path+".ca_file"), "%s.ca_file: has no effect over http", path)
 	}
-	if u.InsecureSkipVerify {
+	if u.InsecureSkipVerify && !overTLS {
 		doubts.add(c.origin(path+".insecure_skip_verify"), "%s.insecure_skip_verify: has no effect over http", path)
 	}
 }

@@ -243,6 +243,7 @@ func TestWarnings(t *testing.T) {
   a.io: {url: "http://a.io", username: u, password: p, insecure_skip_verify: true}
   b.io: {url: "http://127.0.0.1:1", username: u, password: p}
   c.io: {insecure_skip_verify: true}
+  d.io: {url: "http://127.0.0.1:1", mirrors: ["https://m.example"], insecure_skip_verify: true}
 index: {rules: [{repositories: ["dokcer.io/**", "*/x", "ghcr.io/a/*"]}]}
 `
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -258,7 +259,7 @@ index: {rules: [{repositories: ["dokcer.io/**", "*/x", "ghcr.io/a/*"]}]}
 		"5: upstreams.a.io: its password crosses the network readable, over http",
 		"5: upstreams.a.io.insecure_skip_verify: has no effect over http",
 		"7: upstreams.c.io: any machine on the way could pose as it, since its certificate is not checked",
-		`8: index.rules[0].repositories: "dokcer.io/**" matches nothing, because no upstream is named "dokcer.io"; did you mean "docker.io"?`,
+		`9: index.rules[0].repositories: "dokcer.io/**" matches nothing, because no upstream is named "dokcer.io"; did you mean "docker.io"?`,
 	}
 	for i := range got {
 		got[i] = strings.TrimPrefix(got[i], file+":")

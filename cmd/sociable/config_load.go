@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/sociable/sociable/internal/upstream"
 )
 
 // sources are what a configuration is read from, the later over the earlier.
@@ -150,7 +152,7 @@ func (c *Config) complete(bad *findings) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
-		if err := c.Upstreams[name].readFiles(); err != nil {
+		for _, err := range c.Upstreams[name].readFiles() {
 			path := "upstreams." + name + "." + err.key
 			bad.add(c.origin(path), "%s: %v", path, err.error)
 		}
@@ -165,8 +167,29 @@ type fileError struct {
 	error
 }
 
-// readFiles takes in the files that an upstream's keys name.
-func (u *UpstreamConfig) readFiles() *fileError {
+// readFiles takes in the files that an upstream's keys name, and says what is
+// wrong with any of them.
+func (u *UpstreamConfig) readFiles() (bad []*fileError) {
+	for _, read := range []func() *fileError{u.readPassword, u.readCA, u.readDockerConfig, u.readHook, u.readClientCert} {
+		if err := read(); err != nil {
+			bad = append(bad, err)
+		}
+	}
+	return bad
+}
+
+// readDockerConfig looks whether what is read whenever it is needed can be.
+func (u *UpstreamConfig) readDockerConfig() *fileError {
+	if u.Keychain != "docker" || u.DockerConfig == "" {
+		return nil
+	}
+	if err := upstream.CheckDockerConfig(u.DockerConfig); err != nil {
+		return &fileError{"docker_config", err}
+	}
+	return nil
+}
+
+func (u *UpstreamConfig) readPassword() *fileError {
 	u.password = u.Password
 	if u.PasswordFile != "" {
 		secret, err := os.ReadFile(u.PasswordFile)
@@ -177,6 +200,10 @@ func (u *UpstreamConfig) readFiles() *fileError {
 			return &fileError{"password_file", err}
 		}
 	}
+	return nil
+}
+
+func (u *UpstreamConfig) readCA() *fileError {
 	if u.CAFile != "" {
 		pem, err := os.ReadFile(u.CAFile)
 		u.rootCAs = x509.NewCertPool()
@@ -187,8 +214,5 @@ func (u *UpstreamConfig) readFiles() *fileError {
 			return &fileError{"ca_file", err}
 		}
 	}
-	if err := u.readHook(); err != nil {
-		return err
-	}
-	return u.readClientCert()
+	return nil
 }

@@ -155,5 +155,9 @@ func tryCommand(cfg *Config, addr string) string {
 	if _, ok := cfg.Upstreams[dockerHub]; ok {
 		return "docker pull " + addr + "/docker.io/library/redis:7"
 	}
-	return "curl http://" + addr + "/v2/"
+	scheme := "http"
+	if cfg.TLS.on() {
+		scheme = "https"
+	}
+	return "curl " + scheme + "://" + addr + "/v2/"
 }

@@ -146,7 +146,13 @@ func matcher(word string) func(IndexInfo) bool {
 		spellings = append(spellings, rest) // the proxy's own address before it
 	}
 	return func(x IndexInfo) bool {
-		return slices.ContainsFunc(spellings, func(s string) bool { return isReferenceTo(s, x) })
+		return slices.ContainsFunc(spellings, func(s string) bool {
+			return isReferenceTo(s, x) || slices.ContainsFunc(x.Also, func(n web.IndexName) bool {
+				as := x
+				as.Repository, as.Tags = n.Repository, n.Tags
+				return isReferenceTo(s, as)
+			})
+		})
 	}
 }
 
@@ -197,6 +203,9 @@ func printIndex(w io.Writer, x IndexInfo) error {
 	fmt.Fprintf(t, "repository\t%s\n", x.Repository)
 	if len(x.Tags) > 0 {
 		fmt.Fprintf(t, "tags\t%s\n", strings.Join(x.Tags, ", "))
+	}
+	for _, n := range x.Also {
+		fmt.Fprintf(t, "also\t%s\n", strings.TrimSpace(n.Repository+" "+strings.Join(n.Tags, ", ")))
 	}
 	fmt.Fprintf(t, "manifest\t%s\n", x.Manifest)
 	if x.Platform != "" {

@@ -141,9 +141,20 @@ func printImages(w io.Writer, list []IndexInfo, full bool) error {
 		if !x.Created.IsZero() {
 			created = humanize.Time(x.Created)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d of %d\t%s\t%s\n", x.Repository, manifest, index, indexedLayers(x), len(x.Layers), created, upstreamForms(x))
+		for _, repo := range repositories(x) {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d of %d\t%s\t%s\n", repo, manifest, index, indexedLayers(x), len(x.Layers), created, upstreamForms(x))
+		}
 	}
 	return t.Flush()
+}
+
+// repositories are those that have an image.
+func repositories(x IndexInfo) []string {
+	list := []string{x.Repository}
+	for _, n := range x.Also {
+		list = append(list, n.Repository)
+	}
+	return list
 }
 
 // upstreamForms names the forms of an index that the image's upstream has.

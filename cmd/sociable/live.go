@@ -35,6 +35,7 @@ type live struct {
 
 	reload sync.Mutex // one at a time; guards cfg
 	cfg    *Config
+	began  *Config // what it was started with, and what no reload takes over is as in
 	now    atomic.Pointer[reach]
 
 	proxy *proxy.Proxy     // set before anything is served
@@ -59,7 +60,7 @@ func (r *reach) upstream(name string) *proxy.Upstream {
 }
 
 func newLive(cfg *Config, log *slog.Logger, reg prometheus.Registerer) (*live, error) {
-	l := &live{log: log, reg: reg, cfg: cfg}
+	l := &live{log: log, reg: reg, cfg: cfg, began: cfg}
 	ups, clients, err := buildUpstreams(cfg, log, reg)
 	if err != nil {
 		return nil, err
@@ -121,7 +122,7 @@ func (l *live) Reload(ctx context.Context) (web.Reloaded, error) {
 		l.index.SetRules(now)
 		l.log.InfoContext(ctx, "what is stored is looked at again, by other rules", "rules", len(now))
 	}
-	out := web.Reloaded{Warnings: warnings, Restart: restartFor(l.cfg, cfg)}
+	out := web.Reloaded{Warnings: warnings, Restart: restartFor(l.began, cfg)}
 	l.cfg = cfg
 	for _, w := range out.Warnings {
 		l.log.WarnContext(ctx, "doubtful configuration", "what", w)

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/docker/cli/cli/config"
+	"github.com/docker/cli/cli/config/configfile"
 	"github.com/docker/cli/cli/config/types"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -20,9 +21,15 @@ func DockerKeychain(file string) authn.Keychain {
 	return dockerFile(file)
 }
 
+// CheckDockerConfig is what is wrong with the configuration in file.
+func CheckDockerConfig(file string) error {
+	_, err := dockerFile(file).load()
+	return err
+}
+
 type dockerFile string
 
-func (f dockerFile) Resolve(r authn.Resource) (authn.Authenticator, error) {
+func (f dockerFile) load() (*configfile.ConfigFile, error) {
 	in, err := os.Open(string(f))
 	if err != nil {
 		return nil, fmt.Errorf("read docker_config: %w", err)
@@ -31,6 +38,14 @@ func (f dockerFile) Resolve(r authn.Resource) (authn.Authenticator, error) {
 	cfg, err := config.LoadFromReader(in)
 	if err != nil {
 		return nil, fmt.Errorf("read docker_config %s: %w", string(f), err)
+	}
+	return cfg, nil
+}
+
+func (f dockerFile) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	cfg, err := f.load()
+	if err != nil {
+		return nil, err
 	}
 	host := r.RegistryStr()
 	if host == name.DefaultRegistry {
