@@ -37,6 +37,7 @@ type Learner struct {
 	m      *metrics
 	now    func() time.Time
 	layers *layers
+	watch  *watch
 	events chan event
 }
 
@@ -64,17 +65,41 @@ func New(o Options) *Learner {
 	}
 	l := &Learner{
 		opt: o, policy: o.Policy.complete(), store: o.Store, log: o.Logger, now: o.Now, m: newMetrics(o.Registerer),
-		layers: newLayers(o.Store), events: make(chan event, maxEvents),
+		layers: newLayers(o.Store), watch: newWatch(o.Policy.complete().Window), events: make(chan event, maxEvents),
 	}
 	return l
 }
 
 // Read is told that the client of r reads ranges of the blob d.
 func (l *Learner) Read(r *http.Request, d digest.Digest, ranges ...oci.Range) {
+	if startsNothing(r) {
+		return
+	}
 	e := event{client: clientOf(r, l.opt.Who), at: l.now(), layer: d}
 	for _, e.r = range ranges {
-		l.send(e)
+		switch {
+		case e.r.Off == 0 && e.r.End <= probe: // it looks whether the layer is there
+		case e.r.Off == 0 && e.r.End <= maxHead: // it may be mounting the layer
+			l.sendFrom(e)
+		case l.watch.watches(e.client, e.at):
+			l.send(e)
+		}
 	}
+}
+
+// startsNothing reports a client that only looks whether a start would succeed.
+func startsNothing(r *http.Request) bool { return r.UserAgent() == oci.DoctorAgent }
+
+// maxHead is more than a layer's gzip header has, if it is any of today's.
+const maxHead = 64 << 10
+
+// sendFrom has what e's client reads next be of interest, and sends e.
+func (l *Learner) sendFrom(e event) {
+	if !l.watch.begin(e.client, e.at) {
+		l.m.dropped.Inc()
+		return
+	}
+	l.send(e)
 }
 
 func (l *Learner) send(e event) {
@@ -99,9 +124,9 @@ func (l *Learner) Offer(r *http.Request, repo oci.Repo, subject digest.Digest, p
 	if img.Learned != nil && img.Index == plain.Digest && !l.policy.sampled(c, subject, row.Confirmed, now) {
 		out.Digest, out.Size = img.Learned.Index, img.Learned.Size
 	}
-	if asked {
+	if asked && !startsNothing(r) {
 		l.m.offered(img.Learned != nil, out.Digest != plain.Digest)
-		l.send(event{client: c, at: now, manifest: subject, offered: out.Digest != plain.Digest})
+		l.sendFrom(event{client: c, at: now, manifest: subject, offered: out.Digest != plain.Digest})
 		l.warm(r, repo, &img, &row)
 	}
 	return out
@@ -111,6 +136,9 @@ func (l *Learner) Offer(r *http.Request, repo oci.Repo, subject digest.Digest, p
 // here. Where it is a SOCI index, or an image manifest that names one, its start
 // is near.
 func (l *Learner) Manifest(r *http.Request, repo oci.Repo, d digest.Digest) {
+	if startsNothing(r) {
+		return
+	}
 	var subject digest.Digest
 	var offered bool
 	err := l.store.View(r.Context(), func(tx storage.Tx) (err error) {
@@ -126,7 +154,7 @@ func (l *Learner) Manifest(r *http.Request, repo oci.Repo, d digest.Digest) {
 		l.fault(r.Context(), "a start was not noticed", d, err)
 		return
 	}
-	l.send(event{client: clientOf(r, l.opt.Who), at: l.now(), manifest: subject, offered: offered})
+	l.sendFrom(event{client: clientOf(r, l.opt.Who), at: l.now(), manifest: subject, offered: offered})
 	l.warm(r, repo, &img, &row)
 }
 

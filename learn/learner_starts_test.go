@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/internal/oci"
 )
@@ -94,6 +95,22 @@ func TestMountTellsOfAStart(t *testing.T) {
 	})
 }
 
+// TestDoctorStartsNothing: who only looks whether a start would succeed does not
+// count, and has nothing brought here.
+func TestDoctorStartsNothing(t *testing.T) {
+	inWorld(t, Policy{MinStarts: 1}, func(w *world) {
+		r := w.request("10.0.0.1")
+		r.Header.Set("User-Agent", oci.DoctorAgent)
+		w.l.Offer(r, repo, w.img.Manifest.Digest, v1.Descriptor{Digest: w.img.Index}, true)
+		w.l.Read(r, w.layer, oci.Range{Off: 0, End: w.table.HeadEnd()}, span(w, 1))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if row := w.row(); row.Starts != 0 || len(w.warmed) > 0 {
+			t.Errorf("%d starts", row.Starts)
+		}
+	})
+}
+
 // TestOfferedStartsExpire: starts that were offered what was learnt do not confirm
 // it. Without any other it is forgotten, and the plain index is offered; where
 // some are left out, what these read stays.
@@ -137,6 +154,11 @@ func TestOfferedStartsExpire(t *testing.T) {
 func TestTooMuchIsDropped(t *testing.T) {
 	inWorld(t, Policy{}, func(w *world) {
 		l := New(Options{Store: w.db}) // nobody runs it
+		l.Read(w.request("10.0.0.1"), w.layer, oci.Range{Off: 1, End: 2})
+		if n := len(l.events); n != 0 {
+			t.Errorf("a client that starts nothing is listened to: %d", n)
+		}
+		l.Read(w.request("10.0.0.1"), w.layer, oci.Range{Off: 0, End: 10})
 		for range maxEvents + 10 {
 			l.Read(w.request("10.0.0.1"), w.layer, oci.Range{Off: 1, End: 2})
 		}

@@ -31,6 +31,7 @@ func (l *Learner) Run(ctx context.Context) error {
 			l.see(ctx, s, e)
 		case <-ticks.C:
 			l.m.watched.Set(float64(len(s.by)))
+			l.watch.sweep(l.now())
 			l.file(ctx, s.finished(l.now()))
 		case <-reviews.C:
 			l.reviewAll(ctx)
@@ -51,7 +52,7 @@ func (l *Learner) see(ctx context.Context, s *starts, e event) {
 		l.fault(ctx, "a read was not noticed", e.layer, err)
 		return
 	}
-	if len(x.zTOCs) == 0 || e.r.Off == 0 && e.r.End <= probe {
+	if len(x.zTOCs) == 0 {
 		return
 	}
 	head := false
@@ -217,8 +218,12 @@ func (l *Learner) reviewAll(ctx context.Context) {
 			return err
 		})
 		l.fault(ctx, "what was learnt is not looked at", d, err)
-		if err == nil && changed {
+		switch {
+		case err != nil:
+		case changed:
 			l.publish(ctx, []digest.Digest{d})
+		case l.opt.Publish != nil: // the index may have been lost, and taken off
+			l.opt.Publish(ctx, d)
 		}
 		if ctx.Err() != nil {
 			return

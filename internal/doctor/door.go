@@ -15,6 +15,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/sociable/sociable/internal/oci"
 )
 
 func (w *walk) dns(ctx context.Context) bool {
@@ -177,6 +179,9 @@ func (w *walk) get(ctx context.Context, c *http.Client, method, url string, head
 	}
 	for k, v := range header {
 		req.Header.Set(k, v)
+	}
+	if req.Header.Get("User-Agent") == "" {
+		req.Header.Set("User-Agent", oci.DoctorAgent)
 	}
 	began := time.Now()
 	resp, err := c.Do(req)
