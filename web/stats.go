@@ -42,10 +42,27 @@ func StatsOf(ctx context.Context, v Viewer, name string) (Stats, error) {
 		}
 		return nil
 	})
+	for i := range s.Images {
+		if err == nil && s.Images[i].Platform == "" {
+			err = s.readPlatform(ctx, v, i)
+		}
+	}
 	if err != nil {
 		return Stats{}, fmt.Errorf("look up what indexes save: %w", err)
 	}
 	return s, nil
+}
+
+// readPlatform finds the platform of the i-th image where its row does not have it.
+func (s *Stats) readPlatform(ctx context.Context, v Viewer, i int) error {
+	x, err := IndexOf(ctx, v, s.Images[i].Manifest)
+	if err != nil {
+		return ignoreNotFound(err)
+	}
+	with := *s.Images[i] // others may have it, too
+	with.Platform = x.Platform
+	s.Images[i] = &with
+	return nil
 }
 
 func (s *Stats) add(tx storage.Tx, row storage.ImageRow) error {

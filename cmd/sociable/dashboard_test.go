@@ -125,6 +125,36 @@ func TestDashboardLogin(t *testing.T) {
 	}
 }
 
+// TestDashboardLogout: who logged out is out, also with a copy of the cookie.
+func TestDashboardLogout(t *testing.T) {
+	dir := t.TempDir()
+	users, config := filepath.Join(dir, "users"), filepath.Join(dir, "config.yml")
+	putFile(t, users, htpasswdLine(t, "alice", "wonder"))
+	putFile(t, config, fmt.Sprintf("auth:\n  htpasswd_file: %s\n  rules: [{repositories: [\"**\"], pull: [anonymous], administer: [alice]}]\n", users))
+	port := freePort(t)
+	startServer(t, "--config", config, "--admin", "0.0.0.0:"+port)
+	base := "http://127.0.0.1:" + port
+	at, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &http.Client{Jar: jar}
+	browse(t, b, base+"/login", url.Values{"user": {"alice"}, "password": {"wonder"}})
+	kept := jar.Cookies(at)
+	if _, page := browse(t, b, base+"/jobs", nil); !strings.Contains(page, "<h1>Jobs") {
+		t.Fatalf("logged in: %s", page)
+	}
+	browse(t, b, base+"/logout", url.Values{})
+	jar.SetCookies(at, kept)
+	if _, page := browse(t, b, base+"/jobs", nil); !strings.Contains(page, "<h1>Log in") {
+		t.Errorf("with a copy of the cookie: %s", page)
+	}
+}
+
 // browse is what a browser does: a form where there is one, else a page.
 func browse(t *testing.T, b *http.Client, target string, form url.Values) (int, string) {
 	t.Helper()

@@ -52,6 +52,9 @@ clients do; a name without the proxy's host is looked for at --proxy. With
 			if f.proxy == "" {
 				f.proxy = cmp.Or(os.Getenv(proxyVariable), "127.0.0.1:5000")
 			}
+			if strings.Contains(f.proxy, "/") {
+				return usageError{error: fmt.Errorf("--proxy %q: want HOST:PORT, as it stands in front of an image's name", f.proxy)}
+			}
 			return f.run(cmd, args)
 		},
 	}

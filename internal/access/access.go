@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sociable/sociable/internal/oci"
@@ -39,6 +41,7 @@ type Access struct {
 	penalties *penalties
 	opener    *opener
 	pass      *passthrough
+	ended     *lru.Cache[[sha256.Size]byte, struct{}] // sessions that were logged out, by their hash
 }
 
 // New makes an Access.
@@ -48,6 +51,7 @@ func New(o Options, p Policy) *Access {
 		verifier: newVerifier(), penalties: newPenalties(), opener: newOpener(),
 		pass: newPassthrough(o.Upstreams),
 	}
+	a.ended, _ = lru.New[[sha256.Size]byte, struct{}](maxEnded) // an error is one of a size below one
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}

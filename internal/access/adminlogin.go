@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"crypto/sha256"
 	"net/http"
 	"strings"
 	"time"
@@ -66,8 +67,22 @@ func (a *Access) byCookie(r *http.Request, c *caller) bool {
 	if err != nil || k.Value == "" || len(k.Value) > maxAuthorization {
 		return false
 	}
+	if a.ended.Contains(sha256.Sum256([]byte(k.Value))) {
+		return false
+	}
 	a.byToken(r, c, k.Value, adminToken)
 	return true
+}
+
+// maxEnded bounds how many sessions are remembered as logged out.
+const maxEnded = 10_000
+
+// AdminLogout ends the browser's session, also for who has a copy of its cookie,
+// until the server restarts. A token of AdminToken stays good elsewhere.
+func (a *Access) AdminLogout(r *http.Request) {
+	if k, err := r.Cookie(AdminCookie); err == nil && k.Value != "" {
+		a.ended.Add(sha256.Sum256([]byte(k.Value)), struct{}{})
+	}
 }
 
 type adminKey struct{}

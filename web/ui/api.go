@@ -3,6 +3,7 @@ package ui
 import (
 	"encoding/json"
 	"fmt"
+	"mime"
 	"net/http"
 	"strconv"
 
@@ -99,7 +100,7 @@ func answer[T any](get func(*http.Request) (*T, error)) oci.Handler {
 // receive reads a small JSON body. That it is said to be one keeps the forms of
 // other sites out, whatever the browser.
 func receive(r *http.Request, into any) error {
-	if r.Header.Get("Content-Type") != "application/json" {
+	if typ, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || typ != "application/json" {
 		return &oci.Error{Code: errcode.ErrorCodeUnsupported, Status: http.StatusUnsupportedMediaType, Message: "send JSON, as Content-Type: application/json"}
 	}
 	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 4096))

@@ -127,6 +127,9 @@ func (u *UI) loginForm() http.Handler {
 }
 
 func (u *UI) logout(w http.ResponseWriter, r *http.Request) {
+	if u.opt.Logout != nil {
+		u.opt.Logout(r)
+	}
 	http.SetCookie(w, &http.Cookie{Name: u.opt.Cookie, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteLaxMode})
 	http.Redirect(w, r, "/login", http.StatusSeeOther)
 }

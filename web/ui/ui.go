@@ -59,6 +59,7 @@ type Options struct {
 	Open      bool                                                               // nobody logs in: only this machine reaches the listener
 	Who       func(*http.Request) string                                         // who has logged in; nil: nobody does
 	Login     func(r *http.Request, user, password string) (*http.Cookie, error) // nil: there is no login
+	Logout    func(r *http.Request)                                              // ends the session; nil: the browser forgets it
 	Cookie    string                                                             // its name
 	Logger    *slog.Logger                                                       // nil discards
 	Now       func() time.Time                                                   // nil: time.Now
