@@ -64,8 +64,6 @@ func (p *Proxy) send(w io.Writer, b storage.Blob, r oci.Range) error {
 	return nil
 }
 
-func (s *spanSource) close() {}
-
 // fillSource is a blob that is not whole here, read while it comes.
 type fillSource struct {
 	f    *fill

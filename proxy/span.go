@@ -20,6 +20,9 @@ const (
 	maxSpan = 16 << 20
 	// maxSpanRun bounds one upstream request for neighbouring spans.
 	maxSpanRun = 32 << 20
+	// aheadShare is the part of the store, one in so many, that one client's
+	// spans may take before they are sent.
+	aheadShare = 16
 	// maxSpanRuns bounds one layer's transfers of spans: what is wanted meanwhile
 	// merges with its neighbours, so that a crowd costs a handful of requests.
 	maxSpanRuns = 6
@@ -32,18 +35,30 @@ type spanSource struct {
 	repo  oci.Repo
 	layer storage.LayerRow
 	table *ztoc.SpanTable
-	ahead int64 // how far spans are fetched in front of the client
-	next  int   // the first span that was not asked for yet
+	ahead int64     // how far spans are fetched in front of the client
+	most  int64     // how far at most
+	next  int       // the first span that was not asked for yet
+	rest  *spanRest // what is passed on without being kept; nil: nothing yet
 }
 
 // newSpanSource makes a source for ranges of a layer. The client of an
 // open-ended one may hang up at any time: it is fetched little by little.
 func newSpanSource(p *Proxy, up *Upstream, repo oci.Repo, layer storage.LayerRow, table *ztoc.SpanTable, open bool) *spanSource {
-	s := &spanSource{p: p, up: up, repo: repo, layer: layer, table: table, ahead: maxSpanRun}
+	s := &spanSource{p: p, up: up, repo: repo, layer: layer, table: table, most: p.spanAhead()}
+	s.ahead = s.most
 	if open {
-		s.ahead = firstAhead
+		s.ahead = min(s.ahead, firstAhead)
 	}
 	return s
+}
+
+// spanAhead is how far spans are fetched in front of a client: in a small store
+// what is further ahead would push out what was not sent yet.
+func (p *Proxy) spanAhead() int64 {
+	if limit := p.store.Usage().Limit; limit > 0 {
+		return min(maxSpanRun, limit/aheadShare)
+	}
+	return maxSpanRun
 }
 
 // spanFlight is one fetch of one span, for everybody who wants it.
@@ -75,7 +90,11 @@ func (s *spanSource) prepare(ctx context.Context, r oci.Range) (outcome, error) 
 	}
 	s.next = first
 	out := s.keepAhead(ctx, first, last)
-	return out, s.wait(ctx, first)
+	err := s.wait(ctx, first)
+	if cause, ok := errors.AsType[keepError](err); ok {
+		return outcomeMiss, s.openRest(ctx, first, last, cause)
+	}
+	return out, err
 }
 
 // keepAhead starts what is missing of the spans from i on, as far as they are
@@ -88,7 +107,7 @@ func (s *spanSource) keepAhead(ctx context.Context, i, last int) outcome {
 	case s.next > i && s.table.Span(s.next).Off-from > s.ahead/2:
 		return outcomeHit
 	case s.next > i: // the client stays
-		s.ahead = min(2*s.ahead, maxSpanRun)
+		s.ahead = min(2*s.ahead, s.most)
 	}
 	end := max(s.next, i)
 	for end < last && s.table.Span(end+1).Off-from < s.ahead {
@@ -221,45 +240,11 @@ func (s *spanSource) keep(ctx context.Context, in *shared, sp ztoc.Span) error {
 	}
 	row := storage.BlobRow{Digest: sp.Digest, Size: sp.End - sp.Off, Kind: storage.KindSpan, Of: s.layer.Digest}
 	if err := w.Commit(ctx, row, storage.Cached); err != nil {
-		return fmt.Errorf("store span %s: %w", sp.Digest, err)
-	}
-	return nil
-}
-
-// shared reads spans out of a body in which neighbours may share one byte.
-type shared struct {
-	r    io.Reader
-	pos  int64
-	last byte // the byte before pos
-	got  int64
-}
-
-func (in *shared) copyTo(w io.Writer, sp ztoc.Span, bufs *buffers) error {
-	off := sp.Off
-	if off == in.pos-1 {
-		if _, err := w.Write([]byte{in.last}); err != nil {
+		err = fmt.Errorf("store span %s: %w", sp.Digest, err)
+		if errors.Is(err, storage.ErrDigest) {
 			return err
 		}
-		off++
-	}
-	if off != in.pos {
-		return fmt.Errorf("span at %d does not follow byte %d", sp.Off, in.pos)
-	}
-	buf := bufs.get()
-	defer bufs.put(buf)
-	for in.pos < sp.End {
-		n, err := io.ReadFull(in.r, buf[:min(int64(len(buf)), sp.End-in.pos)])
-		if n > 0 {
-			in.last = buf[n-1]
-			in.pos += int64(n)
-			in.got += int64(n)
-			if _, werr := w.Write(buf[:n]); werr != nil {
-				return keepError{fmt.Errorf("store span at %d: %w", sp.Off, werr)}
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("fetch span at %d: %w", sp.Off, err)
-		}
+		return keepError{err}
 	}
 	return nil
 }
@@ -287,15 +272,19 @@ func (s *spanSource) wait(ctx context.Context, i int) error {
 	}
 }
 
-// open gives span i, fetching it again when it was evicted since.
+// open gives span i, fetching it again when it was evicted since. A store that
+// is too small to have it stay until it is sent does not keep it: keepError.
 func (s *spanSource) open(ctx context.Context, i int) (storage.Blob, error) {
 	for try := 0; ; try++ {
 		if err := s.wait(ctx, i); err != nil {
 			return nil, err
 		}
 		b, err := s.p.store.Open(ctx, s.table.Span(i).Digest)
-		if err == nil || try == 2 || !errors.Is(err, storage.ErrNotFound) {
+		if err == nil || !errors.Is(err, storage.ErrNotFound) {
 			return b, err
+		}
+		if try == 2 {
+			return nil, keepError{err}
 		}
 		s.start(ctx, i, i)
 	}
@@ -310,9 +299,18 @@ func (s *spanSource) copyRange(ctx context.Context, w io.Writer, r oci.Range) er
 		r.Off = n
 	}
 	first, last, ok := s.spans(r)
+	if s.rest != nil && ok {
+		return s.copyRest(w, last, r)
+	}
 	for i := first; ok && i <= last && r.Len() > 0; i++ {
 		s.keepAhead(ctx, i, last)
 		b, err := s.open(ctx, i)
+		if cause, ok := errors.AsType[keepError](err); ok {
+			if err := s.openRest(ctx, i, last, cause); err != nil {
+				return err
+			}
+			return s.copyRest(w, last, r)
+		}
 		if err != nil {
 			return err
 		}
