@@ -45,10 +45,16 @@ func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return blobError(d, err)
 	}
+	known := r.Header.Get("If-None-Match")
+	if up.Hosted && (r.Method == http.MethodHead || known != "") {
+		if err := p.whole(ctx, d, st); err != nil {
+			return blobError(d, err)
+		}
+	}
 	if encodable(st) {
 		w.Header().Add("Vary", "Accept-Encoding")
 	}
-	if match(r.Header.Get("If-None-Match"), entityTag(r, st, d)) {
+	if match(known, entityTag(r, st, d)) {
 		return p.notModified(w, r, up, repo, d, st)
 	}
 	if r.Method == http.MethodHead {

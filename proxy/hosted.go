@@ -59,6 +59,21 @@ func (o origin) Tags(context.Context, string, int, string) ([]string, bool, erro
 	return nil, false, o.nothing("tags")
 }
 
+// whole reports a hosted blob of which the bytes are not all here, whatever rows
+// say of it: ErrNotFound. No upstream can fill it, only a push can, which a client
+// does not begin that hears that the blob is there.
+func (p *Proxy) whole(ctx context.Context, d digest.Digest, st stored) error {
+	if st.row == nil {
+		return storage.ErrNotFound
+	}
+	b, err := p.store.OpenRow(ctx, *st.row)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", d, err)
+	}
+	_ = b.Close() // nothing was read
+	return nil
+}
+
 // target finds the repository that a request wants to change, and whether it may.
 // What nobody may do there is said first: to log in would not help.
 func (p *Proxy) target(w http.ResponseWriter, r *http.Request, action oci.Action) (*Upstream, oci.Repo, error) {
