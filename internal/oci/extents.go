@@ -57,13 +57,22 @@ func (x *Extents) Sub(r Range) {
 	*x = slices.Replace(*x, i, j, left...)
 }
 
+// behind gives the index of the first run that ends behind off.
+func (x Extents) behind(off int64) int {
+	i, _ := slices.BinarySearchFunc(x, off, func(e Range, off int64) int {
+		if e.End <= off {
+			return -1
+		}
+		return 1
+	})
+	return i
+}
+
 // At gives the end of the run that has the byte at off; off itself where none
 // does.
 func (x Extents) At(off int64) int64 {
-	for _, e := range x {
-		if e.Off <= off && off < e.End {
-			return e.End
-		}
+	if i := x.behind(off); i < len(x) && x[i].Off <= off {
+		return x[i].End
 	}
 	return off
 }
@@ -71,10 +80,8 @@ func (x Extents) At(off int64) int64 {
 // Next gives the start of the first run at or after off, or off itself within
 // one; end where there is none before it.
 func (x Extents) Next(off, end int64) int64 {
-	for _, e := range x {
-		if e.End > off {
-			return min(max(e.Off, off), end)
-		}
+	if i := x.behind(off); i < len(x) {
+		return min(max(x[i].Off, off), end)
 	}
 	return end
 }
@@ -82,9 +89,14 @@ func (x Extents) Next(off, end int64) int64 {
 // Missing gives what of r is not in the set.
 func (x Extents) Missing(r Range) Extents {
 	var out Extents
-	out.Add(r)
-	for _, e := range x {
-		out.Sub(e)
+	for i := x.behind(r.Off); i < len(x) && x[i].Off < r.End; i++ {
+		if r.Off < x[i].Off {
+			out = append(out, Range{Off: r.Off, End: x[i].Off})
+		}
+		r.Off = x[i].End
+	}
+	if r.Len() > 0 {
+		out = append(out, r)
 	}
 	return out
 }

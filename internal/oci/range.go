@@ -39,8 +39,8 @@ var beyond = RangeSpec{First: math.MaxInt64, Last: math.MaxInt64}
 // ends before it begins is unsatisfiable, as RFC 9110 §14.2 allows and the
 // distribution specification's conformance tests ask for.
 func ParseRange(header string) []RangeSpec {
-	set, ok := strings.CutPrefix(header, "bytes=")
-	if !ok {
+	unit, set, ok := strings.Cut(header, "=")
+	if !ok || !strings.EqualFold(unit, "bytes") { // RFC 9110 §14.1: in any case
 		return nil
 	}
 	if reversed(set) {

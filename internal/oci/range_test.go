@@ -21,6 +21,7 @@ import (
 func TestParseRange(t *testing.T) {
 	for h, want := range map[string][]RangeSpec{
 		"bytes=0-0":                       {{0, 0}},
+		"Bytes=0-1":                       {{0, 1}},
 		"bytes=0-":                        {{0, -1}},
 		"bytes=-5":                        {{-1, 5}},
 		"bytes=-0":                        {{-1, 0}},
