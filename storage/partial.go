@@ -32,6 +32,7 @@ type Partial struct {
 	filed   int64       // bytes that its row has; -1 without a row
 	written oci.Extents // here, by the row or written since
 	room    allotment
+	read    *entry // of the blob that it was promoted to: not evicted before Close
 }
 
 type partialState int
@@ -194,16 +195,28 @@ func (p *Partial) over() bool {
 
 // Promote makes the first size bytes the blob, Cached: the caller has hashed
 // every one of them. From its return on Store.Open finds it. The Partial stays
-// readable until it is closed.
+// readable until it is closed; until then the blob is not evicted, and where
+// another writer was first the bytes count for both.
 func (p *Partial) Promote(ctx context.Context, kind Kind, size int64) error {
-	return p.s.settle(ctx, BlobRow{Digest: p.d, Size: size, Kind: kind}, settlement{
+	var twice bool
+	e := p.s.digests.opened(p.d)
+	err := p.s.settle(ctx, BlobRow{Digest: p.d, Size: size, Kind: kind}, settlement{
 		dur:         Cached,
 		dropPartial: true,
 		done: func() {
-			p.end(partialPromoted)
-			p.release()
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.state != partialOpen { // closed meanwhile
+				p.s.digests.closed(e)
+				return
+			}
+			p.state, p.read = partialPromoted, e
+			if !twice { // else its file is gone by name only
+				p.room.release()
+			}
 		},
 		bytes: func(there bool) error {
+			twice = there
 			p.mu.Lock()
 			err := p.usable()
 			p.mu.Unlock()
@@ -216,6 +229,10 @@ func (p *Partial) Promote(ctx context.Context, kind Kind, size int64) error {
 			return p.file.Commit(ctx, p.d, size)
 		},
 	})
+	if err != nil {
+		p.s.digests.closed(e)
+	}
+	return err
 }
 
 // Discard deletes the partial: what it holds is wrong, or of no use.
@@ -260,6 +277,13 @@ func (p *Partial) Close() error {
 		}
 	}
 	err = errors.Join(err, p.file.Close())
+	p.mu.Lock()
+	if p.state == partialPromoted {
+		p.room.release()
+		p.s.digests.closed(p.read)
+		p.state, p.read = partialClosed, nil
+	}
+	p.mu.Unlock()
 	p.s.partials.disclaim(p)
 	return err
 }
