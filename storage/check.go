@@ -41,6 +41,7 @@ const (
 	ProblemSpans    ProblemKind = "spans"    // a span table that is not its zTOC's
 	ProblemManifest ProblemKind = "manifest" // a manifest's row without its bytes
 	ProblemImage    ProblemKind = "image"    // an image's index is not here, or not listed
+	ProblemLost     ProblemKind = "lost"     // a hosted image misses a part that was pushed: nothing but a push mends it
 	ProblemReferrer ProblemKind = "referrer" // a list names an index that is not here
 )
 
@@ -92,7 +93,7 @@ func (s *Store) Check(ctx context.Context, o CheckOptions) (CheckReport, error) 
 		c.progress.OfBytes += usage.Bytes[k]
 	}
 	var err error
-	for _, part := range []func(context.Context) error{c.blobs, c.files, c.partials, c.layers, c.manifests, c.lists} {
+	for _, part := range []func(context.Context) error{c.blobs, c.files, c.partials, c.layers, c.manifests, c.lists, c.lost} {
 		if err = part(ctx); err != nil {
 			break
 		}
@@ -229,7 +230,20 @@ func (c *check) unsound(ctx context.Context, d digest.Digest, wrong error) error
 	if !bad {
 		return err
 	}
-	return c.found(ctx, kind, d, func() error { return c.s.quarantine(ctx, d) }, "%s", wrong)
+	hosted, err := c.s.hostedBlob(ctx, d)
+	if err != nil {
+		return err
+	}
+	aside := func() error { return c.s.quarantine(ctx, d) }
+	if !hosted {
+		return c.found(ctx, kind, d, aside, "%s", wrong)
+	}
+	if c.o.Repair { // which mends nothing: only a push brings it back
+		if err := aside(); err != nil {
+			return fmt.Errorf("put aside %s: %w", d, err)
+		}
+	}
+	return c.found(ctx, kind, d, nil, "%s; it was pushed here, and has to be pushed again", wrong)
 }
 
 // quarantine deletes the row of a blob and puts its bytes aside.
@@ -239,6 +253,12 @@ func (s *Store) quarantine(ctx context.Context, d digest.Digest) error {
 		return err
 	}
 	defer s.digests.unlock(e)
+	return s.quarantineLocked(ctx, e)
+}
+
+// quarantineLocked is quarantine of e, which the caller has locked.
+func (s *Store) quarantineLocked(ctx context.Context, e *entry) error {
+	d := e.d
 	if !s.digests.isBad(d) {
 		return nil // somebody came across it, and it is gone
 	}

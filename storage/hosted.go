@@ -32,3 +32,11 @@ func (s *Store) Host(ctx context.Context, d digest.Digest, more func(Tx) error) 
 func isHosted(tx Tx, d digest.Digest) (bool, error) {
 	return found(tx.ContentOf(d, func(oci.Repo) error { return errOne }))
 }
+
+func (s *Store) hostedBlob(ctx context.Context, d digest.Digest) (hosted bool, err error) {
+	err = s.meta.View(ctx, func(tx Tx) (err error) {
+		hosted, err = isHosted(tx, d)
+		return err
+	})
+	return hosted, err
+}

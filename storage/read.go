@@ -86,7 +86,7 @@ func (s *Store) openBytes(ctx context.Context, row BlobRow) (Blob, error) {
 }
 
 // repair looks again where nobody else changes d, since it may have been
-// removed between row and bytes, and else forgets it.
+// removed between row and bytes, and else forgets it; what was pushed is put aside.
 func (s *Store) repair(ctx context.Context, d digest.Digest) (Blob, BlobRow, error) {
 	e, err := s.digests.lock(ctx, d)
 	if err != nil {
@@ -98,8 +98,19 @@ func (s *Store) repair(ctx context.Context, d digest.Digest) (Blob, BlobRow, err
 		return b, row, err
 	}
 	s.metrics.failed(opRepair)
-	s.log.WarnContext(ctx, "blob is damaged, forgotten", "digest", d, "bytes", row.Size, "err", err)
-	if _, err := s.removeLocked(ctx, e); err != nil {
+	hosted, herr := s.hostedBlob(ctx, d)
+	if herr != nil {
+		return nil, row, errors.Join(err, herr)
+	}
+	if hosted { // there may be no other copy
+		s.log.ErrorContext(ctx, "a blob that was pushed here is damaged, put aside: push it again", "digest", d, "bytes", row.Size, "err", err)
+		s.digests.setBad(e, true)
+		err = s.quarantineLocked(ctx, e)
+	} else {
+		s.log.WarnContext(ctx, "blob is damaged, forgotten", "digest", d, "bytes", row.Size, "err", err)
+		_, err = s.removeLocked(ctx, e)
+	}
+	if err != nil {
 		return nil, row, err
 	}
 	return nil, row, fmt.Errorf("blob %s: %w", d, ErrNotFound)
