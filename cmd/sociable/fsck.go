@@ -35,8 +35,9 @@ With --repair, wrong bytes are put aside in the folder quarantine of the store
 and fetched again when a client next asks for them, right ones that nothing
 knows of are filed, and rows that contradict each other are put right. A blob that
 was pushed here is put aside and has to be pushed again: until then each fsck
-names the images that miss it. What can't be indexed any more is indexed anew when the server next starts. Where the
-rows are lost as a whole (meta.db), what the blobs are is read from them.
+names the images that miss it. What can't be indexed any more is indexed anew when
+the server next starts. Where the rows are lost as a whole (meta.db), what the
+blobs are is read from them.
 
 Exit code 1 says that something was wrong, repaired or not.`,
 		Example: `  sociable fsck
