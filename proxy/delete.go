@@ -117,8 +117,9 @@ func mayDelete(tx storage.Tx, repo oci.Repo, d digest.Digest) error {
 	return err
 }
 
-// maxNesting bounds how far up a deletion looks: an index of indexes of images.
-const maxNesting = 4
+// maxAbove bounds how many images and indexes a deletion looks at that what goes
+// may be part of: what it did not look at, it would break.
+const maxAbove = 100_000
 
 // mayLose refuses to take d out of an image that an immutable tag of repo stands
 // for: the tag would stay, and the image be broken.
@@ -126,14 +127,22 @@ func mayLose(tx storage.Tx, up *Upstream, repo oci.Repo, d digest.Digest) error 
 	if up.Hosting.Immutable == nil {
 		return nil
 	}
-	above := []digest.Digest{d}
-	for range maxNesting {
+	above, seen := []digest.Digest{d}, map[digest.Digest]bool{d: true}
+	for len(above) > 0 {
 		var next []digest.Digest
 		for _, d := range above {
-			err := tx.NamedBy(d, func(m digest.Digest) error { next = append(next, m); return nil })
+			err := tx.NamedBy(d, func(m digest.Digest) error {
+				if !seen[m] {
+					seen[m], next = true, append(next, m)
+				}
+				return nil
+			})
 			if err != nil {
 				return err
 			}
+		}
+		if len(seen) > maxAbove {
+			return oci.NewError(errcode.ErrorCodeDenied, "%s is part of more than %d images, which may be immutable: delete those first", d, maxAbove)
 		}
 		for _, m := range next {
 			err := tx.TagsOf(m, func(of oci.Repo, tag string) error {

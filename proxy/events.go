@@ -25,10 +25,17 @@ func (p *Proxy) tell(tx storage.EventTx, r *http.Request, e oci.Event) error {
 	return p.opt.Events.File(tx, e)
 }
 
+// maxReferences bounds what one event says of what a manifest names: events are
+// rows, and an index may name tens of thousands.
+const maxReferences = 100
+
 // tellPushed files that a manifest was pushed, under each of its tags.
 func (p *Proxy) tellPushed(tx storage.EventTx, r *http.Request, repo oci.Repo, m *pushed) error {
 	e := oci.Event{Kind: oci.EventPush, Repo: repo, Target: descriptor(m.row)}
-	for _, x := range m.parts() {
+	for i, x := range m.parts() {
+		if i == maxReferences {
+			break
+		}
 		e.References = append(e.References, *x.Descriptor)
 	}
 	if len(m.tags) == 0 {
@@ -38,6 +45,7 @@ func (p *Proxy) tellPushed(tx storage.EventTx, r *http.Request, repo oci.Repo, m
 		if err := p.tell(tx, r, e); err != nil {
 			return err
 		}
+		e.References = nil // what it names is told once
 	}
 	return nil
 }

@@ -161,6 +161,15 @@ func (p *Proxy) manifestByDigest(ctx context.Context, up *Upstream, repo oci.Rep
 		if err != nil {
 			return err
 		}
+		if up.Hosted && derivedFrom(blob) == "" { // what is a manifest elsewhere may be mere bytes here
+			content, err := tx.Content(repo, d)
+			if err == nil && !content.Manifest {
+				err = fmt.Errorf("manifest %s: %w", d, storage.ErrNotFound)
+			}
+			if err != nil {
+				return err
+			}
+		}
 		desc, st.row, st.of = got, &blob, derivedFrom(blob)
 		st.entitled, err = p.has(tx, repo, d, st.of)
 		return err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -89,12 +90,14 @@ func (p *Proxy) readManifest(w http.ResponseWriter, r *http.Request) (*pushed, e
 	tooLarge := &oci.Error{Code: errcode.ErrorCodeSizeInvalid, Status: http.StatusRequestEntityTooLarge,
 		Message: fmt.Sprintf("manifests of more than %d bytes are not accepted", oci.MaxManifestBytes)}
 	if r.ContentLength > oci.MaxManifestBytes {
+		discard(w, r)
 		return nil, tooLarge
 	}
 	var buf bytes.Buffer
 	buf.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
-	_, err = buf.ReadFrom(http.MaxBytesReader(w, r.Body, oci.MaxManifestBytes))
-	if _, over := errors.AsType[*http.MaxBytesError](err); over {
+	_, err = buf.ReadFrom(io.LimitReader(r.Body, oci.MaxManifestBytes+1))
+	if buf.Len() > oci.MaxManifestBytes {
+		discard(w, r)
 		return nil, tooLarge
 	}
 	if err != nil {
@@ -221,6 +224,13 @@ func (x part) fits(tx storage.Tx, repo oci.Repo) error {
 	}
 	if !x.manifest {
 		return nil
+	}
+	content, err := tx.Content(repo, x.Digest)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && !content.Manifest { // the bytes alone may be a part of it
+		return lacks(repo, x.Digest)
+	}
+	if err != nil {
+		return err
 	}
 	row, err := tx.Manifest(x.Digest)
 	if errors.Is(err, storage.ErrNotFound) {

@@ -80,6 +80,7 @@ type push struct {
 
 	pusher Pusher // nil: the blob stays here
 	spared bool   // the upload takes no room of the quota
+	want   int64  // how long the chunk says that it is; 0: it does not say
 }
 
 // open finds the upload that a request is about.
@@ -206,6 +207,7 @@ func (s *push) inOrder(w http.ResponseWriter, r *http.Request) error {
 		s.where(w, r)
 		return oci.NewError(errcode.ErrorCodeRangeInvalid, "the chunk begins at byte %d, but the next byte of this upload is %d", first, size)
 	}
+	s.want = last - first + 1
 	if n := r.ContentLength; last < first || n >= 0 && n != last-first+1 {
 		return oci.NewError(errcode.ErrorCodeSizeInvalid, "Content-Range %s does not fit Content-Length %d", header, n)
 	}
@@ -227,6 +229,9 @@ func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 		return s.p.uploadError(what, err)
 	}
 	err = s.copy(w, r, d)
+	if short, ok := errors.AsType[sizeError](err); ok {
+		return s.misfit(r, short)
+	}
 	var broken clientError
 	if errors.As(err, &broken) {
 		if !s.u.Filed() { // nobody could go on with it
@@ -251,8 +256,9 @@ func (s *push) copy(w http.ResponseWriter, r *http.Request, d digest.Digest) err
 	buf := s.p.bufs.get()
 	defer s.p.bufs.put(buf)
 	tapAt := s.p.index.PushSize(s.repo)
-	for {
+	for got := int64(0); ; {
 		n, rerr := from.read(r, buf)
+		got += int64(n)
 		if n > 0 {
 			if _, err := s.u.Write(r.Context(), buf[:n]); err != nil {
 				return err
@@ -266,6 +272,8 @@ func (s *push) copy(w http.ResponseWriter, r *http.Request, d digest.Digest) err
 			}
 		}
 		switch {
+		case errors.Is(rerr, io.EOF) && s.want > 0 && got != s.want:
+			return sizeError{got, s.want}
 		case errors.Is(rerr, io.EOF):
 			return nil
 		case rerr != nil:

@@ -109,6 +109,9 @@ func (g *collection) taggedIn(tx Tx, repo oci.Repo, d digest.Digest) (tagged boo
 		if of != repo || g.deadTags[TagRow{Repo: of, Tag: tag}] {
 			return nil
 		}
+		if g.c.o.Immutable != nil && g.c.o.Immutable(repo, tag) {
+			return errOne
+		}
 		subject := subjectOf(tag)
 		if subject != "" {
 			if was, err := g.wasDeleted(tx, repo, subject, tag); err != nil {
