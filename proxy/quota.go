@@ -40,7 +40,7 @@ func holdContent(tx storage.Tx, up *Upstream, row storage.ContentRow, open int64
 	}
 	after, err := used(tx, up, open)
 	if q := up.Hosting.Quota; err == nil && q > 0 && after > q && after > before {
-		err = quotaError(up, before, row.Size)
+		err = quotaError(up, before-open, open, row.Size)
 	}
 	return err
 }
@@ -57,9 +57,20 @@ func reclaim(tx storage.Tx, up *Upstream, repo oci.Repo, d digest.Digest, open i
 	return err
 }
 
-func quotaError(up *Upstream, used, size int64) error {
-	return oci.NewError(errcode.ErrorCodeDenied, "%s more would exceed the quota of %s: %s of %s are used, uploads that are under way included; delete images there, by digest, or raise hosted.%s.quota",
-		humanize.IBytes(uint64(size)), up.Name, humanize.IBytes(uint64(used)), humanize.IBytes(uint64(up.Hosting.Quota)), up.Name)
+// openPause is when a client may try again for whom only uploads that are under
+// way left no room.
+const openPause = 10 * time.Second
+
+// quotaError refuses size bytes more than stored and open, which are those of
+// uploads. Where it is only these that take the room, it may be there soon.
+func quotaError(up *Upstream, stored, open, size int64) error {
+	bytes := func(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
+	e := oci.NewError(errcode.ErrorCodeDenied, "%s more would exceed the quota of %s, %s: its images take %s, uploads that are under way %s; delete images there, by digest, or raise hosted.%s.quota",
+		bytes(size), up.Name, bytes(up.Hosting.Quota), bytes(stored), bytes(open), up.Name)
+	if size <= up.Hosting.Quota-stored {
+		e.Code, e.RetryAfter = errcode.ErrorCodeTooManyRequests, openPause
+	}
+	return e
 }
 
 // withinQuota refuses more bytes than there is room for; more are to come, and
@@ -70,18 +81,19 @@ func (s *push) withinQuota(ctx context.Context, more int64) error {
 	if quota <= 0 {
 		return nil
 	}
-	var have int64
+	var stored, open int64
 	if !s.spared {
+		open = s.p.store.OpenBytes(s.up.Name) - s.u.Counted()
 		err := s.p.store.View(ctx, func(tx storage.Tx) (err error) {
-			have, err = used(tx, s.up, s.p.store.OpenBytes(s.up.Name)-s.u.Counted())
+			stored, err = used(tx, s.up, 0)
 			return err
 		})
 		if err != nil {
 			return err
 		}
 	}
-	if size := s.u.Size() + more; size > quota-have {
-		return errors.Join(quotaError(s.up, have, size), s.u.Cancel(ctx))
+	if size := s.u.Size() + more; size > quota-stored-open {
+		return errors.Join(quotaError(s.up, stored, open, size), s.u.Cancel(ctx))
 	}
 	return nil
 }

@@ -86,15 +86,15 @@ func TestQuotaOfOpenUploads(t *testing.T) {
 		t.Fatalf("first: %d %s", a.status, a.body)
 	}
 	refused := send(second, bytes.NewReader(random(600, 2)))
-	wantCode(t, "second", refused, http.StatusForbidden, "DENIED")
-	if !bytes.Contains(refused.body, []byte("600 B of 1000 B are used, uploads that are under way included")) {
+	wantCode(t, "second", refused, http.StatusTooManyRequests, "TOOMANYREQUESTS")
+	if !bytes.Contains(refused.body, []byte("its images take 0 B, uploads that are under way 600 B")) || refused.header.Get("Retry-After") == "" {
 		t.Errorf("the refusal: %s", refused.body)
 	}
 	wantCode(t, "second, again", send(second, nil), http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN")
 	second = begin("b")
-	wantCode(t, "streamed", send(second, io.MultiReader(bytes.NewReader(random(600, 2)))), http.StatusForbidden, "DENIED")
+	wantCode(t, "streamed", send(second, io.MultiReader(bytes.NewReader(random(600, 2)))), http.StatusTooManyRequests, "TOOMANYREQUESTS")
 	wantCode(t, "in one go", s.send(t, http.MethodPost, "/v2/local/a/blobs/uploads/?digest="+digest.FromBytes(random(600, 2)).String(), bytes.NewReader(random(600, 2))),
-		http.StatusForbidden, "DENIED")
+		http.StatusTooManyRequests, "TOOMANYREQUESTS")
 	if got := s.store.OpenBytes("local"); got != 600 {
 		t.Errorf("%d bytes are open, want the 600 of the first", got)
 	}
@@ -108,7 +108,7 @@ func TestQuotaOfOpenUploads(t *testing.T) {
 	}
 	s.pushBlob(t, "other/a", random(200, 4))
 	mount := "/v2/local/a/blobs/uploads/?from=other/a&mount=" + digest.FromBytes(random(200, 4)).String()
-	wantCode(t, "mounted", s.send(t, http.MethodPost, mount, nil), http.StatusForbidden, "DENIED")
+	wantCode(t, "mounted", s.send(t, http.MethodPost, mount, nil), http.StatusTooManyRequests, "TOOMANYREQUESTS")
 	if a := s.do(t, http.MethodDelete, third); a.status != http.StatusNoContent {
 		t.Errorf("cancel: %d", a.status)
 	}
