@@ -23,9 +23,14 @@ type filing struct {
 
 // filings are those under way, by each name that leads to them.
 type filings struct {
-	mu sync.Mutex
-	m  map[filingKey]*filing
+	mu    sync.Mutex
+	m     map[filingKey]*filing
+	bytes int // of all bodies in m
 }
+
+// maxFilings bounds the bodies that wait to be stored. What comes while so much
+// waits is answered when it is stored.
+const maxFilings = 16 << 20
 
 type filingKey struct {
 	repo oci.Repo
@@ -46,12 +51,16 @@ func (fs *filings) get(repo oci.Repo, ref oci.Reference) (found, bool) {
 	return got, true
 }
 
-func (fs *filings) put(fl *filing, keys ...filingKey) {
+// put files it under keys; full reports that too much waits already.
+func (fs *filings) put(fl *filing, keys ...filingKey) (full bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	for _, k := range keys {
 		fs.m[k] = fl
 	}
+	full = fs.bytes+len(fl.body) > maxFilings
+	fs.bytes += len(fl.body)
+	return full
 }
 
 func (fs *filings) end(fl *filing, keys ...filingKey) {
@@ -62,6 +71,7 @@ func (fs *filings) end(fl *filing, keys ...filingKey) {
 			delete(fs.m, k)
 		}
 	}
+	fs.bytes -= len(fl.body)
 	close(fl.done)
 }
 
@@ -80,7 +90,7 @@ func (fs *filings) all() (list []*filing) {
 func (p *Proxy) file(repo oci.Repo, ref oci.Reference, m *upstream.Manifest, row storage.ManifestRow) found {
 	fl := &filing{found: found{desc: descriptor(row), body: m.Body, out: outcomeMiss}, done: make(chan struct{})}
 	keys := []filingKey{{repo, ref}, {repo, oci.Reference{Digest: row.Digest}}}
-	p.filings.put(fl, keys...)
+	full := p.filings.put(fl, keys...)
 	keep := func() {
 		defer p.filings.end(fl, keys...)
 		ctx := context.WithoutCancel(p.life) // short, and its end is waited for
@@ -93,7 +103,10 @@ func (p *Proxy) file(repo oci.Repo, ref oci.Reference, m *upstream.Manifest, row
 			p.log.ErrorContext(ctx, "manifest not given to the indexer", "digest", row.Digest, "err", err)
 		}
 	}
-	if !p.work.start(keep) { // shutting down
+	switch {
+	case full:
+		keep() // by the shared call itself, which everybody who wants this one waits for
+	case !p.work.start(keep): // shutting down
 		fl.err = errShutdown
 		p.filings.end(fl, keys...)
 	}
