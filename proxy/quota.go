@@ -81,22 +81,37 @@ func (s *push) withinQuota(ctx context.Context, more int64) error {
 	if quota <= 0 {
 		return nil
 	}
-	var stored, open int64
-	if !s.spared {
-		open = s.p.store.OpenBytes(s.up.Name) - s.u.Counted()
-		err := s.p.store.View(ctx, func(tx storage.Tx) (err error) {
-			stored, err = used(tx, s.up, 0)
-			return err
-		})
-		if err != nil {
-			return err
+	for {
+		var stored, open int64
+		if !s.spared {
+			open = s.p.store.OpenBytes(s.up.Name) - s.u.Counted()
+			err := s.p.store.View(ctx, func(tx storage.Tx) (err error) {
+				stored, err = used(tx, s.up, 0)
+				return err
+			})
+			if err != nil {
+				return err
+			}
 		}
-	}
-	if size := s.u.Size() + more; size > quota-stored-open {
+		size := s.u.Size() + more
+		if size <= quota-stored-open {
+			return nil
+		}
+		if open > 0 && size <= quota-stored { // others may have left theirs
+			if ended, err := s.p.store.EndIdle(ctx, s.up.Name, idleUpload); ended || err != nil {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+		}
 		return errors.Join(quotaError(s.up, stored, open, size), s.u.Cancel(ctx))
 	}
-	return nil
 }
+
+// idleUpload is after how long an upload that nobody goes on with makes room for
+// one that needs it.
+const idleUpload = 5 * time.Minute
 
 // spare has the upload of d not count where the namespace has d already: it takes
 // no further room.

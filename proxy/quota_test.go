@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
 )
 
 func TestQuota(t *testing.T) {
@@ -161,4 +164,37 @@ func TestManyOpenUploads(t *testing.T) {
 		t.Errorf("after one was cancelled: %d %s", a.status, a.body)
 	}
 	s.pushBlob(t, "local/d", random(10, 1)) // an address has one open, and one more ends at once
+}
+
+// TestIdleUploadMakesRoom: what a client left takes no room from one that pushes.
+func TestIdleUploadMakesRoom(t *testing.T) {
+	var late atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(late.Load())) }
+	s := newServerAt(t, t.TempDir(), newRegistry(t), func(o *Options) {
+		o.Upstreams = append(o.Upstreams, &Upstream{Name: "local", Hosted: true, Hosting: Hosting{Quota: 1000}})
+	}, func(o *storage.Options) { o.Now = now })
+	open := func(n byte) string {
+		t.Helper()
+		loc := s.send(t, http.MethodPost, "/v2/local/app/blobs/uploads/", nil).header.Get("Location")
+		if a := s.send(t, http.MethodPatch, loc, bytes.NewReader(random(400, n))); a.status != http.StatusAccepted {
+			t.Fatalf("chunk: %d %s", a.status, a.body)
+		}
+		return loc
+	}
+	oldest := open(1)
+	late.Store(int64(time.Minute))
+	older := open(2)
+	body := random(500, 3)
+	push := func() answer {
+		return s.send(t, http.MethodPost, "/v2/local/app/blobs/uploads/?digest="+digest.FromBytes(body).String(), bytes.NewReader(body))
+	}
+	wantCode(t, "while they may go on", push(), http.StatusTooManyRequests, "TOOMANYREQUESTS")
+	late.Store(int64(time.Hour))
+	if a := push(); a.status != http.StatusCreated {
+		t.Errorf("once they are left: %d %s", a.status, a.body)
+	}
+	wantCode(t, "the oldest", s.do(t, http.MethodGet, oldest), http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN")
+	if a := s.do(t, http.MethodGet, older); a.status != http.StatusNoContent {
+		t.Errorf("the other, for which there is room: %d", a.status)
+	}
 }
