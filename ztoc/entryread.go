@@ -8,9 +8,9 @@ type entryReader struct {
 	f    *fbReader
 	refs *fbReader // for the vector of entries, which lies apart from them
 	last int64     // position of the entry that was read before
-	// Strings are never shared by official builders, so what is read of them
-	// all is less than the file. A file in which all entries share one long
-	// string would be read for ever.
+	// Nothing but vtables is shared by official builders, so all strings and
+	// tables that are read are less than the file. One in which all entries share
+	// a long string, or a thousand records, would be read for ever.
 	budget int64
 	names  map[string]string // owners, of which there are few
 }
@@ -18,9 +18,16 @@ type entryReader struct {
 func newEntryReader(z *ZTOC) *entryReader {
 	return &entryReader{
 		z: z, f: newFBReader(z.r, 0, z.size), refs: newFBReader(z.r, 0, z.size),
-		budget: 4*z.size + 1<<20, names: map[string]string{},
+		budget: z.size, names: map[string]string{},
 	}
 }
+
+// The least that things take in a zTOC, with the reference to each.
+const (
+	minEntry  = 4 + 4 + 2*4 // its vtable, a name and a type
+	minRecord = 4 + 4 + 2*4
+	minText   = 4 + 1 // length and NUL
+)
 
 // table is the table of entry i. Entries lie in the order in which they are
 // listed: then reading them all is reading the file once.
@@ -36,6 +43,7 @@ func (er *entryReader) table(i int64) table {
 		return table{}
 	}
 	er.last = off
+	er.take(minEntry)
 	return er.f.table(off)
 }
 
@@ -44,10 +52,20 @@ func (er *entryReader) name(i int64) []byte {
 	return er.spend(er.f.text(er.table(i), 0))
 }
 
+// take takes n bytes of the budget.
+func (er *entryReader) take(n int64) {
+	if er.budget -= n; er.budget < 0 {
+		er.f.invalid("entries share their strings or records")
+	}
+}
+
+// again begins anew: what has been read may be read once more.
+func (er *entryReader) again() { er.last, er.budget = 0, er.z.size }
+
 // spend gives a string's bytes, within the budget.
 func (er *entryReader) spend(v vector) []byte {
-	if er.budget -= v.n; er.budget < 0 {
-		er.f.invalid("entries share their strings")
+	if v.off > 0 {
+		er.take(minText + v.n)
 	}
 	return er.f.bytes(v.off, v.n)
 }
@@ -89,7 +107,7 @@ func (er *entryReader) read(i int64) Entry {
 	}
 	pax := f.vectorField(t, 13, 4)
 	for k := int64(0); k < pax.n && f.err == nil; k++ {
-		er.budget -= 4
+		er.take(minRecord)
 		rec := f.table(f.ref(pax.off + 4*k))
 		e.PAX = append(e.PAX, Record{er.string(rec, 0), er.string(rec, 1)})
 	}

@@ -10,6 +10,11 @@ const (
 	readBlock  = 64 << 10 // what is read of the zTOC at once
 	maxVTables = 4096     // vtables that are remembered
 	maxFields  = 14       // fields of a table that are looked at: what an entry has
+	maxText    = 16 << 20 // of one string; what a tar says of a file has 1 MiB at most
+	// A zTOC that lies as official builders write it is read little more than
+	// once. One whose parts refer far and wide costs a block for each of them.
+	maxRereads    = 32 // times its size that a reader reads
+	rereadsAtOnce = 64 << 20
 )
 
 // fbReader reads a FlatBuffers buffer that nobody vouches for, and no more of
@@ -24,10 +29,14 @@ type fbReader struct {
 	block   []byte
 	off     int64 // of block in the buffer
 	vtables map[int64][]uint16
+	left    int64 // what may still be read
 }
 
 func newFBReader(r io.ReaderAt, base, size int64) *fbReader {
-	return &fbReader{r: r, base: base, size: size, vtables: map[int64][]uint16{}}
+	return &fbReader{
+		r: r, base: base, size: size, vtables: map[int64][]uint16{},
+		left: maxRereads*size + rereadsAtOnce,
+	}
 }
 
 func (f *fbReader) invalid(format string, args ...any) {
@@ -57,16 +66,34 @@ func (f *fbReader) bytes(off, n int64) []byte {
 		start = max(0, off-readBlock/8) // what belongs to one entry is read from its end to its beginning
 	}
 	want := min(max(n, readBlock), f.size-start)
-	if int64(cap(f.block)) < want {
-		f.block = make([]byte, want)
+	if f.left -= want; f.left < 0 {
+		f.invalid("its parts refer far and wide")
+		return nil
 	}
-	f.block, f.off = f.block[:want], start
-	if k, err := f.r.ReadAt(f.block, f.base+start); int64(k) < want {
+	f.block, f.off = f.block[:0], start
+	if err := f.fill(want); err != nil {
 		f.block = f.block[:0]
 		f.err = fmt.Errorf("read %d bytes at %d: %w", want, f.base+start, err)
 		return nil
 	}
 	return f.block[off-start:][:n]
+}
+
+// fill reads want bytes into the block. Of many, each piece is as long as what
+// has come before it: the memory for them is not taken on a mere claim.
+func (f *fbReader) fill(want int64) error {
+	for have := int64(0); have < want; {
+		n := min(want, max(2*have, readBlock))
+		if int64(cap(f.block)) < n {
+			f.block = append(make([]byte, 0, n), f.block...)
+		}
+		f.block = f.block[:n]
+		if k, err := f.r.ReadAt(f.block[have:], f.base+f.off+have); int64(k) < n-have {
+			return unexpected(err)
+		}
+		have = n
+	}
+	return nil
 }
 
 func (f *fbReader) uint32(off int64) uint32 {
@@ -165,7 +192,14 @@ func (t table) field(slot int) int64 {
 }
 
 // text is the vector of a string, empty where it is unset.
-func (f *fbReader) text(t table, slot int) vector { return f.vectorField(t, slot, 1) }
+func (f *fbReader) text(t table, slot int) vector {
+	v := f.vectorField(t, slot, 1)
+	if v.n > maxText {
+		f.invalid("string of %d bytes at %d", v.n, v.off)
+		return vector{}
+	}
+	return v
+}
 
 func (f *fbReader) vectorField(t table, slot int, size int64) vector {
 	at := t.field(slot)

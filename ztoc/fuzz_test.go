@@ -22,6 +22,11 @@ func FuzzParse(f *testing.F) {
 	b := smallBuild(f)
 	f.Add(b.ztoc, b.layer)
 	f.Fuzz(func(t *testing.T, p, layer []byte) {
+		for _, size := range []int64{int64(len(p)), 2*int64(len(p)) + 1000, maxZTOC} { // claimed
+			if took := allocated(func() { readAll(p, size) }); took > 64*uint64(len(p))+8<<20 {
+				t.Fatalf("%d bytes were allocated for %d that are said to be %d", took, len(p), size)
+			}
+		}
 		z, err := Parse(bytes.NewReader(p), int64(len(p)))
 		if err != nil {
 			if !errors.Is(err, ErrInvalid) {

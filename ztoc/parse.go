@@ -52,6 +52,9 @@ const maxNames = 4096
 // otherwise. What it reads, and the memory it takes, does not depend on what
 // the bytes claim.
 func Parse(r io.ReaderAt, size int64) (*ZTOC, error) {
+	if size < 0 || size > maxZTOC {
+		return nil, fmt.Errorf("parse ztoc: %d bytes, the format has %d at most: %w", size, int64(maxZTOC), ErrInvalid)
+	}
 	z := &ZTOC{r: r, size: size}
 	f := newFBReader(r, 0, size)
 	root := f.root()
@@ -70,6 +73,9 @@ func Parse(r io.ReaderAt, size int64) (*ZTOC, error) {
 	z.readInfo(f, info)
 	if f.err != nil {
 		return nil, fmt.Errorf("parse ztoc: %w", f.err)
+	}
+	if z.entries.n > size/minEntry {
+		return nil, fmt.Errorf("parse ztoc: %d entries in %d bytes: %w", z.entries.n, size, ErrInvalid)
 	}
 	z.NumEntries = int(z.entries.n)
 	return z, nil
@@ -97,6 +103,9 @@ func (z *ZTOC) readInfo(f *fbReader, info table) {
 		z.readPlainInfo(f)
 	default:
 		f.invalid("compression algorithm %d", algorithm)
+	}
+	if z.digests.n > z.size/int64(digestBytes) {
+		f.invalid("%d digests in %d bytes: no two share their text", z.digests.n, z.size)
 	}
 }
 
@@ -176,9 +185,11 @@ func (z *ZTOC) readSpans() (*spanInfo, error) {
 			f.invalid("digest of span %d", i)
 		}
 	}
-	if z.Compression == Gzip {
+	switch {
+	case f.err != nil:
+	case z.Compression == Gzip:
 		z.readHeads(f, s)
-	} else {
+	default:
 		for i := range int64(z.NumSpans) {
 			s.table.add(i*z.SpanSize, false)
 			s.out = append(s.out, i*z.SpanSize)
@@ -318,7 +329,7 @@ func (z *ZTOC) lookup(name string, n int64) (Entry, int64, error) {
 	if found < 0 {
 		return Entry{}, 0, fmt.Errorf("%s: %w", name, ErrNotFound)
 	}
-	er.last = 0
+	er.again()
 	e := er.read(found)
 	if er.f.err != nil {
 		return Entry{}, 0, fmt.Errorf("read ztoc entry %d: %w", found, er.f.err)

@@ -200,12 +200,12 @@ func (l layout) indexedLayer(d v1.Descriptor) (LayerInfo, error) {
 	if _, err := oci.ParseDigest(d.Digest.String()); err != nil {
 		return info, err
 	}
-	f, err := os.Open(l.blob(d.Digest))
+	f, size, err := openStored(StoredZTOC{Digest: d.Digest, Size: d.Size}, place{layout: &l})
 	if err != nil {
 		return info, err
 	}
 	defer f.Close()
-	z, err := ztoc.Parse(f, d.Size)
+	z, err := ztoc.Parse(f, size)
 	if err != nil {
 		return info, fmt.Errorf("zTOC %s: %w", d.Digest, err)
 	}

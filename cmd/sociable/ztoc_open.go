@@ -31,8 +31,7 @@ func openZTOC(ctx context.Context, word string, from place) (*openedZTOC, error)
 	var stored StoredZTOC
 	if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(word, "sha256:") {
 		if stored, err = from.ztoc(ctx, word); err == nil {
-			f, err = from.blob(stored.Digest)
-			size = stored.Size
+			f, size, err = openStored(stored, from)
 		}
 	}
 	if err != nil {
@@ -43,6 +42,23 @@ func openZTOC(ctx context.Context, word string, from place) (*openedZTOC, error)
 		return nil, errors.Join(fmt.Errorf("%s: %w", word, err), f.Close())
 	}
 	return &openedZTOC{z, size, stored.LayerDigest, f}, nil
+}
+
+// openStored opens a zTOC in a place, where it has the size that it is said to
+// have there.
+func openStored(z StoredZTOC, from place) (*os.File, int64, error) {
+	f, err := from.blob(z.Digest)
+	if err != nil {
+		return nil, 0, err
+	}
+	fi, err := f.Stat()
+	if err == nil && fi.Size() != z.Size {
+		err = fmt.Errorf("zTOC %s in %s is damaged: it has %d bytes, not %d", z.Digest, from, fi.Size(), z.Size)
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, z.Size, nil
 }
 
 // storedLayer reads a layer as far as it is in a place: whole, or in spans.
