@@ -279,17 +279,42 @@ func (c *creation) build(l v1.Descriptor, compression ztoc.Compression) (*ztoc.R
 		src, right = io.TeeReader(src, sum), func(*ztoc.Result) bool { return sum.Verified() }
 	}
 	fi, err := f.Stat()
+	if err == nil && fi.Size() != l.Size {
+		err = fmt.Errorf("layer %s in layout %s is damaged: it has %d bytes, not %d", l.Digest, c.from.dir, fi.Size(), l.Size)
+	}
 	if err != nil {
 		return nil, err
 	}
 	o := c.limits.Options(fi.Size())
 	o.Compression = compression
 	r, err := buildFrom(src, c.flags.spanSize, o)
+	if errors.As(err, new(*ztoc.Error)) { // of these bytes, which may not be the layer's
+		if err := c.intact(l, f); err != nil {
+			return nil, err
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
 	if !right(r) {
-		return nil, errors.Join(fmt.Errorf("layer %s in layout %s is damaged", l.Digest, c.from.dir), r.Close())
+		return nil, errors.Join(c.damaged(l), r.Close())
 	}
 	return r, nil
+}
+
+// intact reads a layer from its beginning, and says whether it is what it is
+// called.
+func (c *creation) intact(l v1.Descriptor, f *os.File) error {
+	sum := l.Digest.Verifier()
+	if _, err := io.Copy(sum, io.NewSectionReader(f, 0, l.Size)); err != nil {
+		return err
+	}
+	if !sum.Verified() {
+		return c.damaged(l)
+	}
+	return nil
+}
+
+func (c *creation) damaged(l v1.Descriptor) error {
+	return fmt.Errorf("layer %s in layout %s is damaged: its bytes are not those of its digest", l.Digest, c.from.dir)
 }

@@ -162,9 +162,7 @@ func TestIndexCreateFaults(t *testing.T) {
 		}
 	}
 	// One bad layer is left out, and the rest indexed.
-	if err := os.WriteFile(layer, []byte("not gzip"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	replaceLayer(t, damaged, filepath.Base(layer), len(p), []byte("not gzip"))
 	list := created(t, damaged, "--min-layer-size", "0")
 	if n := indexedLayers(list[0]); n != 3 || !slices.ContainsFunc(list[0].Layers, func(l LayerInfo) bool {
 		return strings.HasPrefix(l.Reason, "malformed: as gzip, deflate at offset 0")
