@@ -52,12 +52,29 @@ func (p *Proxy) Pull(ctx context.Context, repo oci.Repo, ref oci.Reference, o oc
 		if x.unkept != nil { // there are no rows to go on from
 			return x.got, x.unkept
 		}
+		if err := x.onlyConfig(ctx); err != nil {
+			return x.got, err
+		}
 		if err := o.Known(ctx, x.got); err != nil {
 			return x.got, err
 		}
 	}
 	err = x.blobs(ctx)
 	return x.got, err
+}
+
+// onlyConfig brings the config of an image that is no index, where it matters
+// what that is for.
+func (x *pull) onlyConfig(ctx context.Context) error {
+	if len(x.o.Platforms) == 0 || x.config == nil || len(x.got.Blobs) == 0 {
+		return nil
+	}
+	err := x.blob(ctx, *x.config)
+	x.now = oci.PullProgress{} // counting begins with all that there is
+	if err != nil {
+		return blobError(x.config.Digest, err)
+	}
+	return nil
 }
 
 // pull is one Pull at work.
@@ -68,6 +85,8 @@ type pull struct {
 	o    oci.PullOptions
 	seen map[digest.Digest]bool // manifests and blobs that are in got
 	got  oci.PulledImage
+
+	config *v1.Descriptor // of the root, where that is an image
 
 	unkept error // a manifest was not stored, for want of room
 
@@ -124,6 +143,9 @@ func (x *pull) manifest(ctx context.Context, d v1.Descriptor, at attached, depth
 		err = x.index(ctx, m, depth)
 	} else {
 		x.image(m)
+		if depth == 0 && at == (attached{}) && m.Config != nil && len(m.Config.URLs) == 0 {
+			x.config = m.Config
+		}
 	}
 	if err == nil && at == (attached{}) && x.o.Referrers {
 		err = x.referrers(ctx, desc.Digest, depth)

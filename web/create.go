@@ -20,6 +20,7 @@ import (
 type CreateRequest struct {
 	Name         string   `json:"name"`                // in any of its spellings, or the digest of its manifest
 	Platforms    []string `json:"platforms,omitempty"` // of an image index; none: all
+	OrOnly       bool     `json:"or_only,omitempty"`   // the image of a name that means no image index is taken, whatever it is for
 	SpanSize     int64    `json:"span_size"`
 	MinLayerSize int64    `json:"min_layer_size"`
 }
@@ -49,6 +50,7 @@ const (
 type Found struct {
 	Repo      oci.Repo
 	Manifests []digest.Digest
+	Only      bool // the name means this image itself, and no index of images
 }
 
 // Finder finds the images that a name means, for these platforms or, without
@@ -95,6 +97,11 @@ func (c Creator) Create(ctx context.Context, q CreateRequest, tell func(CreatePr
 	var found Found
 	known := func(ctx context.Context, f Found) error { // before the layers come, so that they are read as asked for, and once
 		found = f
+		if f.Only && !q.OrOnly {
+			if err := c.isFor(ctx, q.Name, f, platforms); err != nil {
+				return err
+			}
+		}
 		return c.want(ctx, f, storage.Asked{SpanSize: q.SpanSize, MinLayerSize: q.MinLayerSize})
 	}
 	if err := c.Find(ctx, q.Name, platforms, known, func(n, of int64) { tell(CreateProgress{StepFetch, n, of}) }); err != nil {
@@ -110,6 +117,39 @@ func (c Creator) Create(ctx context.Context, q CreateRequest, tell func(CreatePr
 		list = append(list, x)
 	}
 	return list, err
+}
+
+// isFor sees that a single image is for one of the platforms, as far as its
+// config is here and says what it is for.
+func (c Creator) isFor(ctx context.Context, name string, f Found, platforms []v1.Platform) error {
+	if len(platforms) == 0 {
+		return nil
+	}
+	for _, d := range f.Manifests {
+		var m storage.ManifestRow
+		err := c.Store.View(ctx, func(tx storage.Tx) (err error) {
+			m, err = tx.Manifest(d)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("manifest %s: %w", d, err)
+		}
+		if m.Manifest.Config == nil {
+			continue
+		}
+		var x Index
+		if err := x.readPlatform(ctx, c.Store, m.Manifest.Config.Digest); err != nil {
+			return err
+		}
+		is := func(p v1.Platform) bool { return oci.PlatformName(p) == x.Platform }
+		if p, err := oci.ParsePlatform(x.Platform); err == nil {
+			is = func(w v1.Platform) bool { return oci.SamePlatform(p, w) }
+		}
+		if x.Platform != "" && !slices.ContainsFunc(platforms, is) {
+			return oci.NewError(errcode.ErrorCodeManifestUnknown, "%s has no image for %s: its one is for %s", name, oci.PlatformName(platforms[0]), x.Platform)
+		}
+	}
+	return nil
 }
 
 // want asks for the index of each image.
@@ -255,7 +295,7 @@ func StoredImages(s *storage.Store) Finder {
 				return fmt.Errorf("manifest %s: %w", x.Digest, err)
 			}
 			if !m.Manifest.IsIndex() {
-				out.Manifests = []digest.Digest{x.Digest}
+				out.Manifests, out.Only = []digest.Digest{x.Digest}, true
 				return nil
 			}
 			out.Manifests, err = imagesOf(&m.Manifest, x.Reference, platforms)

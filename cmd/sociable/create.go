@@ -45,7 +45,7 @@ func pulledImages(px *proxy.Proxy, s *storage.Store) web.Finder {
 
 // foundIn are the images among what was pulled.
 func foundIn(repo oci.Repo, img oci.PulledImage) web.Found {
-	out := web.Found{Repo: repo}
+	out := web.Found{Repo: repo, Only: !(&oci.Manifest{MediaType: img.Root.MediaType}).IsIndex()}
 	for _, m := range img.Manifests {
 		index := (&oci.Manifest{MediaType: m.MediaType}).IsIndex()
 		if attestation := m.Platform != nil && !oci.RealPlatform(m.Platform); !index && !attestation {

@@ -30,7 +30,7 @@ func createInStore(cmd *cobra.Command, word string, limits indexer.Limits, flags
 	}
 	q := web.CreateRequest{Name: word, Platforms: flags.platforms, SpanSize: flags.spanSize, MinLayerSize: flags.minLayerSize}
 	if len(q.Platforms) == 0 && !flags.allPlatforms {
-		q.Platforms = []string{"linux/" + runtime.GOARCH}
+		q.Platforms, q.OrOnly = []string{"linux/" + runtime.GOARCH}, true
 	}
 	return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
 		doing := map[string]string{web.StepFetch: "fetching ", web.StepIndex: "indexing "}

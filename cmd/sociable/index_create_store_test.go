@@ -119,6 +119,8 @@ func TestIndexCreateInStore(t *testing.T) {
 		{[]string{"up/none:1"}, "is not known in up/none", exitFailed},
 		{[]string{"other.example/app:1"}, `no upstream "other.example" is configured here`, exitFailed},
 		{[]string{"up/buildkit:1", "-p", "linux/s390x"}, "has no image for linux/s390x", exitFailed},
+		{[]string{"up/single:1", "-p", "linux/s390x"}, "has no image for linux/s390x: its one is for linux/amd64", exitFailed},
+		{[]string{"up/tiny:1", "-p", "linux/s390x"}, "has no image for linux/s390x: its one is for linux/amd64", exitFailed}, // is not here before
 		{[]string{"up/buildkit:1", "-p", "x"}, "is not a platform", exitUsage},
 		{[]string{"up/single:1"}, "no layer of sha256:", exitFailed}, // all are below 10 MiB
 		{[]string{"up/single:1", "-o", "x"}, "--output goes with an OCI layout", exitUsage},
@@ -137,9 +139,13 @@ func TestIndexCreateInStore(t *testing.T) {
 	s.end(t)
 	want(create("--min-layer-size", "0", "up/single:1"), "sha256:bd3e7e9972578ebc2bc214dc6c567a220ce76f0cf565f0709d01e327d29ce9e1")
 	checkStoreCommands(t, s.dir, create(append(small, "up/single:1")...)[0])
+	_, errs := program(t, exitFailed, "index", "create", "--data", s.dir, "-p", "linux/s390x", "up/single:1")
+	if !strings.Contains(errs, "has no image for linux/s390x: its one is for linux/amd64") {
+		t.Errorf("another platform, without a server: %q", errs)
+	}
 	layer := list[0].Layers[0].Digest
 	program(t, exitOK, "purge", "--data", s.dir, layer.String())
-	_, errs := program(t, exitFailed, "index", "create", "--data", s.dir, "--min-layer-size", "0", "--span-size", "32KiB", "up/single:1")
+	_, errs = program(t, exitFailed, "index", "create", "--data", s.dir, "--min-layer-size", "0", "--span-size", "32KiB", "up/single:1")
 	if !strings.Contains(errs, layer.String()+": not in the store: a running server fetches them") {
 		t.Errorf("a layer that is not here: %q", errs)
 	}

@@ -11,7 +11,7 @@ import (
 type PullOptions struct {
 	// Platforms are those wanted of an index, with the attestations of their
 	// images; none: everything that it names. An image that is no index is
-	// pulled whatever it is for.
+	// pulled whatever it is for; of it Known finds the config here, which says so.
 	Platforms []v1.Platform
 	// Referrers pulls what the upstream lists as referring to the image and to
 	// each of its manifests, or has at one of their AttachedTags: signatures, SBOMs. SOCI indexes are left out, since
