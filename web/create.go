@@ -73,6 +73,13 @@ type Creator struct {
 	Index Asker
 }
 
+// What a span of an image may have of uncompressed bytes: with fewer a zTOC
+// outgrows its layer, with more a read of one byte fetches half the image.
+const (
+	MinSpanSize = 4 << 10
+	MaxSpanSize = 1 << 30
+)
+
 // errNotHere: layers are neither in the store nor on their way.
 var errNotHere = errors.New("not in the store: a running server fetches them")
 
@@ -83,8 +90,8 @@ const pollEvery = 50 * time.Millisecond
 // stays asked for when ctx ends first. Errors are those of Find and of Want, or
 // say which layer cannot be indexed; the indexes tell how far it came.
 func (c Creator) Create(ctx context.Context, q CreateRequest, tell func(CreateProgress)) ([]Index, error) {
-	if q.SpanSize <= 0 || q.MinLayerSize < 0 {
-		return nil, oci.NewError(errcode.ErrorCodeNameInvalid, "a span has at least one byte, and a layer none at least")
+	if q.SpanSize < MinSpanSize || q.SpanSize > MaxSpanSize || q.MinLayerSize < 0 {
+		return nil, oci.NewError(errcode.ErrorCodeNameInvalid, "a span has %d to %d bytes, and a layer none at least", MinSpanSize, MaxSpanSize)
 	}
 	var platforms []v1.Platform
 	for _, word := range q.Platforms {

@@ -176,7 +176,11 @@ func (a *streamAccount) beginMember(m member) {
 		a.adler = adler32.New()
 	}
 	if m.refused && a.tarErr == nil {
-		a.tarErr = refuse(ClassGzipHeader, m.off, ErrNotGzip)
+		cause := fmt.Errorf("name or comment of more than %d bytes in the gzip header: %w", maxHeaderText, ErrUnsupported)
+		if m.zlib {
+			cause = fmt.Errorf("zlib stream: %w", ErrNotGzip)
+		}
+		a.tarErr = refuse(ClassGzipHeader, m.off, cause)
 	}
 }
 

@@ -121,7 +121,7 @@ func NewBuilder(spanSize int64, o Options) (*Builder, error) {
 	case Gzip:
 		b.codec = newGzipCodec(b)
 	case Uncompressed:
-		b.codec = &plainCodec{spanSize: spanSize, maxSize: b.opt.MaxSize}
+		b.codec = &plainCodec{spanSize: spanSize, maxSize: b.opt.MaxSize, maxSpans: int64(b.opt.MaxSpans)}
 		compressed = func(p *parcel) {
 			b.spans.take(p)
 			b.stream.output(p.buf[:p.n])
@@ -155,9 +155,14 @@ func (b *Builder) Write(p []byte) (int, error) {
 	return total, b.fault()
 }
 
-// ReadFrom is Write for all that r has, without a copy.
+// maxEmptyReads in a row are taken for a reader that gives nothing any more.
+const maxEmptyReads = 100
+
+// ReadFrom is Write for all that r has, without a copy. Errors are Write's, r's,
+// and io.ErrNoProgress where r goes on giving nothing.
 func (b *Builder) ReadFrom(r io.Reader) (int64, error) {
 	var total int64
+	empty := 0
 	for {
 		if err := b.fault(); err != nil {
 			return total, err
@@ -165,6 +170,12 @@ func (b *Builder) ReadFrom(r io.Reader) (int64, error) {
 		n, err := r.Read(b.in.buf[b.end:inputSize])
 		b.end += n
 		total += int64(n)
+		if empty++; n > 0 {
+			empty = 0
+		}
+		if empty >= maxEmptyReads && err == nil {
+			return total, io.ErrNoProgress
+		}
 		if b.end == inputSize {
 			b.advance(false)
 		}
@@ -179,7 +190,7 @@ func (b *Builder) ReadFrom(r io.Reader) (int64, error) {
 
 // fault is what has gone wrong so far.
 func (b *Builder) fault() error {
-	if b.over {
+	if b.over || b.stream == nil {
 		return ErrAborted
 	}
 	if b.err == nil {
@@ -211,7 +222,7 @@ func (b *Builder) advance(last bool) {
 // Finish ends the layer and gives its zTOC. An *Error says that the layer is
 // refused.
 func (b *Builder) Finish() (*Result, error) {
-	if b.over {
+	if b.over || b.stream == nil {
 		return nil, ErrAborted
 	}
 	if b.fault() == nil {
@@ -235,7 +246,7 @@ func (b *Builder) Finish() (*Result, error) {
 // Abort gives up and frees all that the build holds. It may be called at any
 // time, also after Finish, whose Result it does not touch.
 func (b *Builder) Abort() {
-	if b.over {
+	if b.over || b.stream == nil { // or the zero Builder
 		return
 	}
 	b.over = true
@@ -353,7 +364,7 @@ func (r *Result) Unfit() error {
 }
 
 // WriteTo writes the zTOC. It may be called again until Close; then it gives
-// os.ErrClosed.
+// os.ErrClosed. Other errors are w's, or those of reading the spill file.
 func (r *Result) WriteTo(w io.Writer) (int64, error) {
 	if r.parts == nil {
 		return 0, fmt.Errorf("write ztoc: %w", os.ErrClosed)

@@ -109,7 +109,7 @@ func (c *gzipCodec) checkpoint() error {
 	if c.points.count > 0 && out == c.last && c.reject == nil {
 		c.reject = nonMonotonic(c.points.count - 1)
 	}
-	if c.points.size()+checkpointSize > c.maxSize {
+	if c.points.size()+checkpointSize > c.maxSize || c.points.count >= int64(c.b.opt.MaxSpans) {
 		return refuse(ClassLimit, out, fmt.Errorf("%d checkpoints: %w", c.points.count, ErrTooLarge))
 	}
 	c.last = out

@@ -35,6 +35,8 @@ var (
 	ErrInvalid = errors.New("invalid ztoc")
 	// ErrDigest says that the bytes of a span are not those the zTOC was made of.
 	ErrDigest = errors.New("span digest does not match")
+	// ErrRange says that a caller wants bytes where the layer has none.
+	ErrRange = errors.New("outside of the layer")
 	// ErrNotFound says that a zTOC has no file of that name.
 	ErrNotFound = errors.New("no such file in layer")
 )

@@ -181,6 +181,20 @@ func (z *ZTOC) withSpan(i int, end int64, d digest.Digest) *ZTOC {
 	return forged
 }
 
+// TestManySpans is refused, too, where the zTOC itself would be small enough.
+func TestManySpans(t *testing.T) {
+	b, err := NewBuilder(4096, Options{Compression: Uncompressed, MaxSpans: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Abort()
+	_, err = b.Write(make([]byte, 1<<20))
+	var e *Error
+	if !errors.As(err, &e) || e.Class != ClassLimit || e.Offset != 100*4096 || !strings.Contains(err.Error(), "more than 100 spans") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestLongSpanTable is refused while it is built: a span of a byte for each byte
 // of an uncompressed layer.
 func TestLongSpanTable(t *testing.T) {

@@ -144,6 +144,9 @@ func (g *gunzip) next() (event, error) {
 // starved asks for more input, or says that there is none.
 func (g *gunzip) starved() (event, error) {
 	if g.Last {
+		if g.step == stepMagic && g.pos() > 0 && g.Src[g.Pos] != 0x1f { // a single byte, of no member
+			return 0, g.fault(ErrTrailing)
+		}
 		return 0, g.fault(ErrTruncated)
 	}
 	return needInput, nil

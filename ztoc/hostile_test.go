@@ -1,9 +1,11 @@
 package ztoc
 
 import (
+	"archive/tar"
 	"bytes"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"runtime"
 	"testing"
 )
@@ -161,3 +163,100 @@ func TestHostileSize(t *testing.T) {
 		t.Errorf("%d bytes of memory for 100 KiB that are said to be 2 GiB: %v", took, f.err)
 	}
 }
+
+// changing is a layer whose bytes change when they have been read so often.
+type changing struct {
+	io.ReaderAt
+	left int64
+}
+
+func (c *changing) ReadAt(p []byte, off int64) (int, error) {
+	n, err := c.ReaderAt.ReadAt(p, off)
+	if c.left -= int64(n); c.left < 0 && n > 0 {
+		p[n-1] ^= 1
+	}
+	return n, err
+}
+
+// TestLongSpanChanges reads spans that are too long to be held, of a layer that is
+// another one when it is read for the second time.
+func TestLongSpanChanges(t *testing.T) {
+	noise := make([]byte, wholeSpan+1<<20)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	layer := append(oneFile(t, noise), make([]byte, 1024)...)
+	for _, c := range []Compression{Gzip, Uncompressed} {
+		body := layer
+		if c == Gzip {
+			body = gzipMember(t, layer)
+		}
+		r, err := build(bytes.NewReader(body), 1<<30, Options{Compression: c})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		var p bytes.Buffer
+		if _, err := r.WriteTo(&p); err != nil {
+			t.Fatal(err)
+		}
+		z := parsed(t, p.Bytes())
+		var got bytes.Buffer
+		if _, err := z.ReadRange(t.Context(), 600, 100, bytes.NewReader(body), &got); err != nil || !bytes.Equal(got.Bytes(), layer[600:700]) {
+			t.Errorf("%s: %d bytes: %v", c, got.Len(), err)
+		}
+		for _, n := range []int64{100, int64(len(noise))} {
+			later := &changing{bytes.NewReader(body), int64(len(body)) + 100<<10}
+			if _, err := z.ReadRange(t.Context(), 512, n, later, io.Discard); !errors.Is(err, ErrDigest) {
+				t.Errorf("%s: %d bytes of a layer that changes: %v", c, n, err)
+			}
+		}
+	}
+}
+
+// oneFile is the beginning of a tar: one file.
+func oneFile(t *testing.T, content []byte) []byte {
+	t.Helper()
+	var p bytes.Buffer
+	w := tar.NewWriter(&p)
+	if err := w.WriteHeader(&tar.Header{Name: "a", Size: int64(len(content)), Mode: 0o644}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return p.Bytes()
+}
+
+// TestCallersFaults: what a caller does wrong is not the zTOC's fault, and ends.
+func TestCallersFaults(t *testing.T) {
+	b := smallBuild(t)
+	z := parsed(t, b.ztoc)
+	for _, tc := range []struct{ off, n int64 }{{-1, 1}, {0, -1}, {1 << 62, 1}} {
+		_, err := z.ReadRange(t.Context(), tc.off, tc.n, bytes.NewReader(b.layer), io.Discard)
+		if !errors.Is(err, ErrRange) || errors.Is(err, ErrInvalid) {
+			t.Errorf("%d bytes at %d: %v", tc.n, tc.off, err)
+		}
+	}
+	var zero Builder
+	zero.Abort()
+	if _, err := zero.Finish(); !errors.Is(err, ErrAborted) {
+		t.Errorf("Finish of the zero Builder: %v", err)
+	}
+	if _, err := zero.Write([]byte("x")); !errors.Is(err, ErrAborted) {
+		t.Errorf("Write to the zero Builder: %v", err)
+	}
+	n, err := NewBuilder(0, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Abort()
+	if _, err := n.ReadFrom(idle{}); !errors.Is(err, io.ErrNoProgress) {
+		t.Errorf("a reader that gives nothing: %v", err)
+	}
+}
+
+type idle struct{}
+
+func (idle) Read([]byte) (int, error) { return 0, nil }

@@ -253,7 +253,7 @@ func (z *ZTOC) readHeads(f *fbReader, s *spanInfo) {
 }
 
 // Table gives where the spans are in the compressed layer. ErrInvalid where
-// that contradicts itself. What a zTOC from elsewhere says is not to be believed
+// that contradicts itself, or the reader's error. What a zTOC from elsewhere says is not to be believed
 // before the layer's own bytes have confirmed it.
 func (z *ZTOC) Table() (SpanTable, error) {
 	s, err := z.spans()
@@ -264,7 +264,8 @@ func (z *ZTOC) Table() (SpanTable, error) {
 }
 
 // SpanOf gives the number of the span that holds byte off of the uncompressed
-// stream: the last span that begins at or before it.
+// stream: the last span that begins at or before it, the first one for what is
+// in front of that. Errors are as those of Table.
 func (z *ZTOC) SpanOf(off int64) (int, error) {
 	s, err := z.spans()
 	if err != nil {

@@ -28,7 +28,11 @@ type RejectError struct {
 }
 
 func (e *RejectError) Error() string {
-	return fmt.Sprintf("clients reject the ztoc (%s): %s", e.Reason, e.Detail)
+	verb := "reject the ztoc"
+	if e.Reason == RejectPastEnd || e.Reason == RejectUnreadable {
+		verb = "take the ztoc, but cannot read all files"
+	}
+	return fmt.Sprintf("clients %s (%s): %s", verb, e.Reason, e.Detail)
 }
 
 // CheckClient says whether today's clients take the zTOC: a *RejectError if not,

@@ -61,6 +61,9 @@ type Options struct {
 	// MaxSize bounds the zTOC, and so the disk space that checkpoints take
 	// while it is built. 0, and anything larger, is the format's 2 GiB.
 	MaxSize int64
+	// MaxSpans bounds the number of spans, each of which takes 40 bytes of memory
+	// and more while they are added. 0 is 524,288.
+	MaxSpans int
 	// MaxUncompressed bounds the uncompressed stream. 0 is no bound.
 	MaxUncompressed int64
 }
@@ -74,6 +77,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxSize <= 0 || o.MaxSize > maxZTOC {
 		o.MaxSize = maxZTOC
+	}
+	if o.MaxSpans <= 0 {
+		o.MaxSpans = 1 << 19
 	}
 	if o.MaxUncompressed <= 0 {
 		o.MaxUncompressed = 1<<63 - 1

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -41,7 +43,7 @@ func (f *configFlags) load(cmd *cobra.Command) (*Config, []string, error) {
 	}
 	cfg, warnings, err := load(src)
 	if err != nil {
-		return nil, warnings, usageError{err, true}
+		return nil, warnings, usageError{err, !errors.As(err, new(*fs.PathError))} // else there is no line to name
 	}
 	cfg.again = func() (*Config, []string, error) { return f.load(cmd) }
 	return cfg, warnings, nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sociable/sociable/indexer"
+	"github.com/sociable/sociable/web"
 )
 
 // rules are those of cfg, as the indexer takes them. cfg was checked.
@@ -32,8 +33,8 @@ func rules(cfg *Config) []indexer.Rule {
 // Below minSpan a zTOC outgrows its layer; above maxSpan a read of one byte
 // fetches too much to be called lazy.
 const (
-	minSpan = Bytes(4 << 10)
-	maxSpan = Bytes(1 << 30)
+	minSpan = Bytes(web.MinSpanSize)
+	maxSpan = Bytes(web.MaxSpanSize)
 )
 
 // maxPriority is far more than anybody has kinds of images.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"github.com/sociable/sociable/indexer"
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/web"
 	"github.com/sociable/sociable/ztoc"
 )
 
@@ -61,6 +63,9 @@ index; one that has none makes the command fail when the others are through.`,
 				return err
 			}
 			if from, ok := openLayout(args[0]); ok {
+				if cmd.Flags().Changed("data") {
+					return usageError{error: fmt.Errorf("--data goes with an image in a store: %s is an OCI layout", args[0])}
+				}
 				return createIndexes(cmd, from, cfg.Index.limits(), flags)
 			}
 			if flags.config.file != "" {
@@ -83,24 +88,30 @@ index; one that has none makes the command fail when the others are through.`,
 }
 
 func createIndexes(cmd *cobra.Command, from layout, limits indexer.Limits, flags indexCreateFlags) error {
-	if flags.spanSize <= 0 {
-		return usageError{error: errors.New("--span-size of an image is at least one byte")}
+	if flags.spanSize < web.MinSpanSize || flags.spanSize > web.MaxSpanSize {
+		return usageError{error: fmt.Errorf("--span-size of an image is %s to %s", minSpan, maxSpan)}
 	}
 	if _, err := platformNames(flags.platforms); err != nil {
 		return err
-	}
-	to := from
-	if flags.output != "" {
-		var err error
-		if to, err = makeLayout(flags.output); err != nil {
-			return err
-		}
 	}
 	images, err := from.images(flags.platforms, flags.allPlatforms, v1.Platform{OS: "linux", Architecture: runtime.GOARCH})
 	if err != nil {
 		return err
 	}
-	list := []IndexInfo{}
+	to, list := from, []IndexInfo{}
+	if flags.output != "" {
+		_, err := os.Stat(flags.output)
+		if fresh := errors.Is(err, fs.ErrNotExist); fresh {
+			defer func() {
+				if !slices.ContainsFunc(list, func(x IndexInfo) bool { return x.Index != "" }) {
+					_ = os.RemoveAll(flags.output) // nothing came of it
+				}
+			}()
+		}
+		if to, err = makeLayout(flags.output); err != nil {
+			return err
+		}
+	}
 	for _, image := range images {
 		c := creation{cmd: cmd, from: from, to: to, limits: limits, flags: flags}
 		x, err := c.index(image)

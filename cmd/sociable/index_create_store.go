@@ -22,8 +22,8 @@ func createInStore(cmd *cobra.Command, word string, limits indexer.Limits, flags
 		return fmt.Errorf("%s is no OCI layout", word)
 	case flags.output != "":
 		return usageError{error: errors.New("--output goes with an OCI layout: what is made of an image is in the store")}
-	case flags.spanSize <= 0:
-		return usageError{error: errors.New("--span-size of an image is at least one byte")}
+	case flags.spanSize < web.MinSpanSize || flags.spanSize > web.MaxSpanSize:
+		return usageError{error: fmt.Errorf("--span-size of an image is %s to %s", minSpan, maxSpan)}
 	}
 	if _, err := platformNames(flags.platforms); err != nil {
 		return err

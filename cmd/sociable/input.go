@@ -14,6 +14,9 @@ func openFile(what, path string) (*os.File, fs.FileInfo, error) {
 		return nil, nil, usageError{error: fmt.Errorf("the name of the %s is empty", what)}
 	}
 	f, err := os.Open(path)
+	if path == "-" && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, usageError{error: fmt.Errorf("the %s is not read from standard input here: name a file", what)}
+	}
 	if err != nil {
 		return nil, nil, err
 	}

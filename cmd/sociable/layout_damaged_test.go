@@ -96,3 +96,43 @@ func replaceLayer(t *testing.T, dir, layer string, size int, body []byte) {
 	p = bytes.Replace(p, fmt.Append(nil, image.Size), fmt.Append(nil, len(m)), 1)
 	write(filepath.Join(dir, "index.json"), p)
 }
+
+// TestZTOCFaults: what is wrong is said, and nothing is left behind.
+func TestZTOCFaults(t *testing.T) {
+	lay, dir := copyLayout(t, "single"), t.TempDir()
+	empty, gz, short := filepath.Join(dir, "empty"), "../../ztoc/testdata/inputs/all-types.tar.gz", filepath.Join(dir, "short")
+	for path, body := range map[string]string{empty: "", short: "abc"} {
+		if err := os.WriteFile(path, []byte(body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	z := filepath.Join(dir, "z")
+	expect(t, "ztoc", "build", gz, "-o", z)
+	fresh := filepath.Join(dir, "fresh")
+	for _, tc := range []struct {
+		args []string
+		want string
+		code int
+	}{
+		{[]string{"ztoc", "build", "-"}, "standard input: it is empty", exitFailed},
+		{[]string{"ztoc", "build", "--compression", "zip", filepath.Join(dir, "none")}, "--compression is auto", exitUsage},
+		{[]string{"ztoc", "info", empty}, "is an empty file", exitFailed},
+		{[]string{"ztoc", "info", gz}, "is a gzip file", exitFailed},
+		{[]string{"ztoc", "info", short}, "is too short for a zTOC", exitFailed},
+		{[]string{"ztoc", "info", filepath.Join(lay, "index.json")}, "is JSON", exitFailed},
+		{[]string{"ztoc", "info", "-"}, "is not read from standard input here", exitUsage},
+		{[]string{"ztoc", "verify", "-", z}, "is not read from standard input here", exitUsage},
+		{[]string{"index", "create", lay, "--data", dir}, "--data goes with an image in a store", exitUsage},
+		{[]string{"index", "create", lay, "--span-size", "4095"}, "--span-size of an image is 4KiB to 1GiB", exitUsage},
+		{[]string{"index", "create", lay, "--platform", "linux/s390x", "-o", fresh}, "has no image for linux/s390x", exitFailed},
+		{[]string{"index", "create", lay, "-o", fresh}, "no layer of", exitFailed},
+		{[]string{"index", "create", lay, "-c", filepath.Join(dir, "nope.yml")}, "sociable: ", exitUsage},
+	} {
+		if _, stderr := program(t, tc.code, tc.args...); !strings.Contains(stderr, tc.want) || !strings.HasPrefix(stderr, "sociable: ") {
+			t.Errorf("%v: %q, want %q", tc.args, stderr, tc.want)
+		}
+	}
+	if _, err := os.Stat(fresh); err == nil {
+		t.Error("a layout was left in which nothing is")
+	}
+}

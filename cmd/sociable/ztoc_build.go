@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
@@ -57,6 +58,9 @@ type BuiltZTOC struct {
 }
 
 func buildZTOC(cmd *cobra.Command, path string, flags ztocBuildFlags) error {
+	if !slices.Contains([]string{"auto", "gzip", "uncompressed"}, flags.compression) {
+		return usageError{error: fmt.Errorf("--compression is auto, gzip or uncompressed, not %q", flags.compression)}
+	}
 	out, err := zTOCOutput(cmd, path, flags)
 	if err != nil {
 		return err
@@ -67,6 +71,9 @@ func buildZTOC(cmd *cobra.Command, path string, flags ztocBuildFlags) error {
 	}
 	defer in.Close()
 	src := bufio.NewReader(in)
+	if _, err := src.Peek(1); err == io.EOF && path == "-" {
+		return errors.New("there is no layer on standard input: it is empty")
+	}
 	compression, err := compressionOf(flags.compression, src)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -144,14 +151,12 @@ func compressionOf(flag string, src *bufio.Reader) (ztoc.Compression, error) {
 		return ztoc.Gzip, nil
 	case "uncompressed":
 		return ztoc.Uncompressed, nil
-	case "auto":
-		head, err := src.Peek(512)
-		if err != nil && err != io.EOF {
-			return 0, err
-		}
-		return ztoc.Detect(head)
 	}
-	return 0, usageError{error: fmt.Errorf("--compression is auto, gzip or uncompressed, not %q", flag)}
+	head, err := src.Peek(512)
+	if err != nil && err != io.EOF {
+		return 0, err
+	}
+	return ztoc.Detect(head)
 }
 
 // buildFrom builds the zTOC of what src gives.

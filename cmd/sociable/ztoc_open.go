@@ -39,9 +39,27 @@ func openZTOC(ctx context.Context, word string, from place) (*openedZTOC, error)
 	}
 	z, err := ztoc.Parse(f, size)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", word, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("%s%s: %w", word, looksLike(f, size), err), f.Close())
 	}
 	return &openedZTOC{z, size, stored.LayerDigest, f}, nil
+}
+
+// looksLike says what a file is that is no zTOC, as far as its first bytes tell.
+func looksLike(f io.ReaderAt, size int64) string {
+	var head [4]byte
+	if size == 0 {
+		return " is an empty file"
+	}
+	_, _ = f.ReadAt(head[:], 0) // what was not read tells nothing
+	switch {
+	case head[0] == 0x1f && head[1] == 0x8b:
+		return " is a gzip file, a layer perhaps, no zTOC"
+	case head[0] == '{':
+		return " is JSON, a manifest perhaps, no zTOC"
+	case size < 64:
+		return " is too short for a zTOC"
+	}
+	return ""
 }
 
 // openStored opens a zTOC in a place, where it has the size that it is said to
