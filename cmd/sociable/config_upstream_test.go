@@ -29,7 +29,7 @@ func TestUpstreamMistakes(t *testing.T) {
 		{"more transfers than connections", "upstreams:\n  a.b: {max_connections: 4, max_transfers: 5}\n", []string{
 			"2: upstreams.a.b.max_transfers: 5 transfers would need more than the 4 of max_connections",
 		}},
-		{"ways", "upstreams:\n  a.b:\n    mirrors: [https://m.example, http://127.0.0.1:5000/docker.io/]\n    keychain: docker\n    docker_config: /x\n" +
+		{"ways", "upstreams:\n  a.b:\n    mirrors: [https://m.example, http://127.0.0.1:5000/docker.io/]\n    keychain: docker\n    docker_config: config.json\n" +
 			"    headers: ['X-Team: web', 'X-Empty:']\n    proxy: http://u:p@proxy.example:3128\n", nil},
 		{"no ways", "upstreams:\n  a.b:\n    mirrors: [m.example,\n      https://u:hunter2@m.example,\n      https://m.example/v2/x,\n      https://m.example/X,\n      'https://m.example/x?y']\n" +
 			"    docker_config: /x\n    headers: [hunter2]\n    proxy: hunter2\n    client_key_file: /k\n  c.d: {headers: ['authorization: hunter2'], keychain: docker, username: u, password: p}\n", []string{
@@ -49,8 +49,10 @@ func TestUpstreamMistakes(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
-			if err := os.WriteFile("config.yml", []byte(tt.file), 0o600); err != nil {
-				t.Fatal(err)
+			for name, text := range map[string]string{"config.yml": tt.file, "config.json": "{}"} {
+				if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
 			}
 			_, _, err := load(sources{File: "config.yml"})
 			if diff := cmp.Diff(tt.want, mistakesOf(err)); diff != "" {
