@@ -179,43 +179,60 @@ func (x *Image) check(files map[digest.Digest]Blob) error {
 	if len(x.Manifests) == 0 || x.Manifests[0].Digest != x.Root.Digest {
 		return unsound("%s does not begin with its own manifest", x.Reference)
 	}
+	tags := map[string]bool{}
+	for _, m := range x.Manifests {
+		for _, tag := range oci.AttachedTags(m.Digest) {
+			tags[tag] = true
+		}
+	}
 	for _, m := range x.Manifests {
 		if !files[m.Digest].Manifest || files[m.Digest].Made {
 			return unsound("manifest %s of %s is not in it", m.Digest, x.Reference)
 		}
-		if m.Tag != "" && !x.attaches(m.Tag) {
+		if m.Tag != "" && !tags[m.Tag] {
 			return unsound("manifest %s of %s has the tag %.200q, which attaches it to nothing of that", m.Digest, x.Reference, m.Tag)
 		}
 	}
+	leftOut, lazy := setOf(x.LeftOut), x.lazy()
 	for _, d := range x.Blobs {
-		if b, ok := files[d]; (!ok || b.Manifest) && !slices.Contains(x.LeftOut, d) && !x.isLazy(d) {
+		if b, ok := files[d]; (!ok || b.Manifest) && !leftOut[d] && !lazy[d] {
 			return unsound("blob %s of %s is neither in it nor left out", d, x.Reference)
 		}
 	}
-	return x.checkLazy(files)
+	return x.checkLazy(files, leftOut)
 }
 
-// attaches reports a tag that is made of the digest of one of x's manifests.
-func (x *Image) attaches(tag string) bool {
-	return slices.ContainsFunc(x.Manifests, func(m Manifest) bool { return slices.Contains(oci.AttachedTags(m.Digest), tag) })
+// setOf has what is in list: a statement is read before anybody knows who wrote
+// it, and may be of any length.
+func setOf(list []digest.Digest) map[digest.Digest]bool {
+	set := make(map[digest.Digest]bool, len(list))
+	for _, d := range list {
+		set[d] = true
+	}
+	return set
 }
 
-func (x *Image) isLazy(d digest.Digest) bool {
-	return slices.ContainsFunc(x.Lazy, func(l LazyLayer) bool { return l.Layer == d })
+// lazy are the layers of which only some spans are in the bundle.
+func (x *Image) lazy() map[digest.Digest]bool {
+	set := make(map[digest.Digest]bool, len(x.Lazy))
+	for _, l := range x.Lazy {
+		set[l.Layer] = true
+	}
+	return set
 }
 
 // checkLazy has everything be in the bundle that a lazy start needs.
-func (x *Image) checkLazy(files map[digest.Digest]Blob) error {
-	seen := map[digest.Digest]bool{}
+func (x *Image) checkLazy(files map[digest.Digest]Blob, leftOut map[digest.Digest]bool) error {
+	seen, blobs, indexBlobs := map[digest.Digest]bool{}, setOf(x.Blobs), setOf(x.IndexBlobs)
 	for _, l := range x.Lazy {
 		spans, ok := files[l.Spans]
 		zTOC, hasZTOC := files[l.ZTOC]
 		switch {
-		case seen[l.Layer] || !slices.Contains(x.Blobs, l.Layer) || slices.Contains(x.LeftOut, l.Layer):
+		case seen[l.Layer] || !blobs[l.Layer] || leftOut[l.Layer]:
 			return unsound("layer %s of %s is listed twice, or not its own", l.Layer, x.Reference)
 		case !ok || spans.Manifest || !spans.Made:
 			return unsound("the spans %s of %s are not in it", l.Spans, l.Layer)
-		case !hasZTOC || zTOC.Manifest || !slices.Contains(x.IndexBlobs, l.ZTOC):
+		case !hasZTOC || zTOC.Manifest || !indexBlobs[l.ZTOC]:
 			return unsound("the zTOC %s of %s is not in it", l.ZTOC, l.Layer)
 		case l.Have < 0 || l.Have > l.Of || l.Size < 0:
 			return unsound("layer %s is said to have %d of %d spans, and %d bytes", l.Layer, l.Have, l.Of, l.Size)
@@ -255,8 +272,9 @@ func (s *Statement) Earlier(own digest.Digest) (*Earlier, error) {
 		if e.has[repo] == nil {
 			e.has[repo] = map[digest.Digest]bool{}
 		}
+		lazy := s.Images[i].lazy()
 		for _, d := range s.Images[i].Blobs {
-			e.has[repo][d] = e.has[repo][d] || !s.Images[i].isLazy(d)
+			e.has[repo][d] = e.has[repo][d] || !lazy[d]
 		}
 	}
 	return e, nil
