@@ -157,9 +157,15 @@ func (k *Caller) loginBasic(ctx context.Context, username, password string) erro
 	return nil
 }
 
+// Of reports whether k is a caller of c: of another client's, c knows nothing.
+func (k *Caller) Of(c *Client) bool { return k.e.c == c }
+
 // Until is how long repo can be asked in the caller's name without another
-// Login; in the past where it can't.
+// Login; in the past where it can't, as after the client was closed.
 func (k *Caller) Until(repo string) time.Time {
+	if k.e.c.closed.Load() {
+		return time.Time{}
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if t, ok := k.tokens[repo]; ok {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -25,8 +26,9 @@ type Options struct {
 
 	// Mirrors are asked before URL, in this order, whichever of them answer: URL
 	// has the last word. Behind the host there may be a path, which is put in
-	// front of repositories' names there. Username and Password are URL's alone;
-	// Keychain is asked for each host.
+	// front of repositories' names there. Username and Password, TokenRealms,
+	// Header, Certificates and InsecureSkipVerify are URL's alone; Keychain is
+	// asked for each host, and RootCAs are trusted at all.
 	Mirrors []*url.URL
 
 	Offline bool // nothing is ever dialled: every question is answered with ErrOffline
@@ -62,9 +64,9 @@ type Options struct {
 	BreakerFailures int
 	BreakerPause    time.Duration
 
-	RootCAs            *x509.CertPool    // nil: the system's
-	Certificates       []tls.Certificate // what we show to who asks for one
-	InsecureSkipVerify bool
+	RootCAs            *x509.CertPool                        // nil: the system's
+	Certificates       []tls.Certificate                     // what we show URL's host, if it asks for one
+	InsecureSkipVerify bool                                  // of URL's host: all others are verified
 	Proxy              func(*http.Request) (*url.URL, error) // nil: HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment
 	Header             http.Header                           // sent with every request to the upstream itself, over ours
 	UserAgent          string                                // "": sociable
@@ -89,6 +91,7 @@ type Client struct {
 	ends    []*endpoint // in the order in which they are asked
 	budget  *budget
 	senders *senders
+	closed  *atomic.Bool
 
 	all  chan struct{} // one slot for each request under way
 	bulk chan struct{} // of which so many may be transfers of blobs; taken before all
@@ -107,7 +110,7 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("register the metrics: %w", err)
 	}
 	c := &Client{
-		opt: o, log: o.Logger.With("upstream", o.Name), metrics: m, budget: newBudget(o.BytesPerSecond), senders: newSenders(),
+		opt: o, log: o.Logger.With("upstream", o.Name), metrics: m, budget: newBudget(o.BytesPerSecond), senders: newSenders(), closed: new(atomic.Bool),
 		all:  make(chan struct{}, o.MaxConnections),
 		bulk: make(chan struct{}, o.MaxTransfers),
 	}
@@ -127,17 +130,20 @@ func (c *Client) Name() string { return c.opt.Name }
 // HasCredentials reports whether the upstream is asked in somebody's name.
 func (c *Client) HasCredentials() bool { return c.opt.Username != "" || c.opt.Keychain != nil }
 
-// Close gives idle connections back. Transfers under way go on.
+// Close gives idle connections back, and its callers have to log in at another
+// client. Transfers under way go on.
 func (c *Client) Close() {
+	c.closed.Store(true)
 	for _, e := range c.ends {
-		e.transport.CloseIdleConnections()
+		e.closeIdle()
 	}
 }
 
-// at is what a client of one of the addresses needs.
+// at is what a client of one of the addresses needs: mirrors may be anybody's.
 func (o Options) at(u *url.URL) Options {
 	if u != o.URL {
-		o.Username, o.Password = "", ""
+		o.Username, o.Password, o.TokenRealms = "", "", nil
+		o.Header, o.Certificates, o.InsecureSkipVerify = nil, nil, false
 	}
 	o.URL, o.Mirrors = u, nil
 	return o

@@ -20,12 +20,12 @@ type endpoint struct {
 	prefix string // before the names of repositories; "", or ends with a slash
 	log    *slog.Logger
 
-	transport *http.Transport
-	guard     *guard // in front of transport
-	http      *http.Client
-	auth      *authorizer
-	gate      *gate
-	rate      *pace // of requests
+	transports [2]*http.Transport // to the endpoint's host, and to all others
+	guard      *guard             // in front of them
+	http       *http.Client
+	auth       *authorizer
+	gate       *gate
+	rate       *pace // of requests
 }
 
 func newEndpoint(c *Client, o Options, m *endpointMetrics) *endpoint {
@@ -37,8 +37,11 @@ func newEndpoint(c *Client, o Options, m *endpointMetrics) *endpoint {
 		e.prefix = prefix + "/"
 	}
 	e.guard = newGuard(o)
-	e.transport = newTransport(o, e.guard)
-	e.guard.base = e.transport
+	// What the operator knows of the endpoint holds for nobody whom it leads us to.
+	others := o
+	others.Certificates, others.InsecureSkipVerify = nil, false
+	e.transports = [...]*http.Transport{newTransport(o, e.guard), newTransport(others, e.guard)}
+	e.guard.base, e.guard.others = e.transports[0], e.transports[1]
 	rt := http.RoundTripper(e.guard)
 	if o.Wrap != nil {
 		rt = o.Wrap(rt)
@@ -50,6 +53,12 @@ func newEndpoint(c *Client, o Options, m *endpointMetrics) *endpoint {
 	e.auth = newAuthorizer(o, rt, c.metrics)
 	e.gate = newGate(o, e.log, m)
 	return e
+}
+
+func (e *endpoint) closeIdle() {
+	for _, t := range e.transports {
+		t.CloseIdleConnections()
+	}
 }
 
 // order is in which order the endpoints are asked q: those that are in trouble
@@ -82,7 +91,7 @@ func (c *Client) order(ctx context.Context, q *request) []*endpoint {
 // ask sends q once, or twice when the endpoint wants to be asked otherwise.
 // patient waits for an endpoint that is held back for a moment.
 func (e *endpoint) ask(ctx context.Context, q *request, patient bool) (a *answer, err error) {
-	done, err := e.gate.enter(ctx, patient)
+	done, err := e.gate.enter(ctx, patient, &q.held)
 	if err != nil {
 		return nil, e.c.askErr(ctx, q, err)
 	}
@@ -105,6 +114,7 @@ func (e *endpoint) ask(ctx context.Context, q *request, patient bool) (a *answer
 			return nil, e.c.askErr(ctx, q, err)
 		}
 		if ok {
+			a.hurry()
 			_, _ = io.CopyN(io.Discard, a, maxErrorBody) // to its end, the connection can be used again
 			a.Close()
 			if a, err = e.send(ctx, q, g); err != nil {
@@ -113,6 +123,7 @@ func (e *endpoint) ask(ctx context.Context, q *request, patient bool) (a *answer
 		}
 	}
 	if a.StatusCode/100 == 2 {
+		q.held = 0
 		return a, nil
 	}
 	defer a.Close()
@@ -158,7 +169,7 @@ func (e *endpoint) send(ctx context.Context, q *request, g grant) (*answer, erro
 		a.Close()
 		c.metrics.failed(q.op, ctx.Err() != nil)
 		if errors.Is(err, errNoHeaders) {
-			e.transport.CloseIdleConnections() // the others may be as dead
+			e.closeIdle() // the others may be as dead
 		}
 		return nil, err
 	}
@@ -167,6 +178,11 @@ func (e *endpoint) send(ctx context.Context, q *request, g grant) (*answer, erro
 	a.stall = time.AfterFunc(c.opt.StallTimeout, func() { end(errStalled) })
 	a.stall.Stop()
 	return a, nil
+}
+
+// at reports whether u is at the endpoint itself.
+func (e *endpoint) at(u *url.URL) bool {
+	return u.Scheme == e.root.Scheme && hostPort(u) == hostPort(&e.root)
 }
 
 func (e *endpoint) newRequest(ctx context.Context, q *request, g grant) (*http.Request, error) {
@@ -186,7 +202,7 @@ func (e *endpoint) newRequest(ctx context.Context, q *request, g grant) (*http.R
 	for k, v := range q.header {
 		req.Header[k] = v
 	}
-	if g.header != "" {
+	if g.header != "" && e.at(&u) {
 		req.Header.Set("Authorization", g.header)
 	}
 	return req, nil

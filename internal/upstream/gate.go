@@ -67,19 +67,22 @@ var errNoVerdict = errors.New("no verdict")
 
 // enter lets a request pass, or says why it may not. done is called with the
 // outcome, up to the headers of the answer. Where a hold ends soon a patient
-// request waits for it.
-func (g *gate) enter(ctx context.Context, patient bool) (done func(context.Context, time.Time, error), err error) {
+// request waits for it, however many follow one another, up to maxWait in all:
+// held is what it has waited already, its attempts of before included.
+func (g *gate) enter(ctx context.Context, patient bool, held *time.Duration) (done func(context.Context, time.Time, error), err error) {
 	for {
 		left, err := g.holding()
 		if left <= 0 {
 			break
 		}
-		if !patient || left > g.maxWait {
+		if !patient || left > g.maxWait-*held {
 			g.metrics.refused.Inc()
 			return nil, err
 		}
 		// Those who waited do not come all at once.
-		if werr := sleep(ctx, left+rand.N(left/4+1)); werr != nil {
+		pause := left + rand.N(left/4+1)
+		*held += pause
+		if werr := sleep(ctx, pause); werr != nil {
 			return nil, werr
 		}
 	}

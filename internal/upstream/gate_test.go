@@ -71,7 +71,7 @@ func TestGate(t *testing.T) {
 				g := newTestGate(t)
 				for n, try := range tt.tries {
 					time.Sleep(try.after)
-					done, err := g.enter(t.Context(), true)
+					done, err := g.enter(t.Context(), true, new(time.Duration))
 					if held := is[*HeldError](err); held != try.held || err != nil && !held {
 						t.Fatalf("try %d: got %v, want it held: %t", n, err, try.held)
 					}
@@ -105,7 +105,7 @@ func TestGateLetsOneThrough(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newTestGate(t)
 		for range 3 {
-			done, err := g.enter(t.Context(), true)
+			done, err := g.enter(t.Context(), true, new(time.Duration))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -115,18 +115,18 @@ func TestGateLetsOneThrough(t *testing.T) {
 			t.Errorf("the metric says %v, want 2: open", n)
 		}
 		time.Sleep(11 * time.Second)
-		probe, err := g.enter(t.Context(), true)
+		probe, err := g.enter(t.Context(), true, new(time.Duration))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 5 {
-			if _, err := g.enter(t.Context(), true); !is[*HeldError](err) {
+			if _, err := g.enter(t.Context(), true, new(time.Duration)); !is[*HeldError](err) {
 				t.Errorf("beside the probe: %v", err)
 			}
 		}
 		probe(t.Context(), time.Now(), nil)
 		for range 5 {
-			if _, err := g.enter(t.Context(), true); err != nil {
+			if _, err := g.enter(t.Context(), true, new(time.Duration)); err != nil {
 				t.Errorf("after the probe: %v", err)
 			}
 		}
@@ -141,18 +141,18 @@ func TestGateLetsOneThrough(t *testing.T) {
 func TestShortHoldIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newTestGate(t)
-		done, err := g.enter(t.Context(), true)
+		done, err := g.enter(t.Context(), true, new(time.Duration))
 		if err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
 		done(t.Context(), start, &StatusError{Status: 429, RetryAfter: 4 * time.Second})
-		if _, err := g.enter(t.Context(), false); !is[*HeldError](err) || !IsThrottled(err) {
+		if _, err := g.enter(t.Context(), false, new(time.Duration)); !is[*HeldError](err) || !IsThrottled(err) {
 			t.Errorf("an impatient one got %v", err)
 		}
 		for range 20 {
 			go func() {
-				_, err := g.enter(t.Context(), true)
+				_, err := g.enter(t.Context(), true, new(time.Duration))
 				if took := time.Since(start); err != nil || took < 4*time.Second || took > 6*time.Second {
 					t.Errorf("after %v: %v", took, err)
 				}
@@ -160,7 +160,7 @@ func TestShortHoldIsWaitedFor(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := g.enter(ctx, true); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := g.enter(ctx, true, new(time.Duration)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("whoever leaves got %v", err)
 		}
 		time.Sleep(10 * time.Second)
@@ -173,7 +173,7 @@ func TestHoldsGrow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newTestGate(t)
 		for _, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 5000, 5000} {
-			done, err := g.enter(t.Context(), true)
+			done, err := g.enter(t.Context(), true, new(time.Duration))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -182,7 +182,7 @@ func TestHoldsGrow(t *testing.T) {
 				t.Errorf("held for %v, want %v ms", got, int(want))
 			}
 		}
-		done, err := g.enter(t.Context(), true)
+		done, err := g.enter(t.Context(), true, new(time.Duration))
 		if err != nil {
 			t.Fatal(err)
 		}

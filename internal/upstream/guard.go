@@ -8,6 +8,7 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,9 @@ type guard struct {
 	header    http.Header // for the upstream alone
 	dialer    net.Dialer
 	proxy     func(*http.Request) (*url.URL, error)
-	base      http.RoundTripper
+	name      string            // the upstream's host without its port: a token service may be at another
+	base      http.RoundTripper // to the upstream's host
+	others    http.RoundTripper // to all others, which are verified and shown no certificate
 
 	proxies sync.Map      // hostPort of every HTTP proxy in use → struct{}
 	home    atomic.Uint32 // reach of the address where the upstream last answered
@@ -36,7 +39,7 @@ type guard struct {
 
 func newGuard(o Options) *guard {
 	g := &guard{
-		upstream: o.Name, host: hostPort(o.URL), userAgent: o.UserAgent, header: o.Header, proxy: o.Proxy,
+		upstream: o.Name, host: hostPort(o.URL), name: o.URL.Hostname(), userAgent: o.UserAgent, header: o.Header, proxy: o.Proxy,
 		dialer:   net.Dialer{Timeout: o.DialTimeout, KeepAlive: 15 * time.Second},
 		classify: func(a netip.AddrPort) reach { return reachOf(a.Addr()) },
 	}
@@ -79,6 +82,9 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		out.Header.Del("Cookie")
 	}
 	out.Header.Del("Referer") // tells the storage behind a registry who asks for what
+	if !strings.EqualFold(req.URL.Hostname(), g.name) {
+		return g.others.RoundTrip(out)
+	}
 	return g.base.RoundTrip(out)
 }
 
@@ -177,8 +183,8 @@ const (
 	reachPublic    reach = iota
 	reachPrivate         // the organisation's network
 	reachLoopback        // this machine
-	reachLinkLocal       // this wire: where clouds keep instance credentials
-	reachNever           // no host's address
+	reachLinkLocal       // this wire
+	reachNever           // no host's address, or where clouds keep instance credentials
 )
 
 // allows reports whether the upstream may send us to an address of reach r: to
@@ -205,7 +211,25 @@ var (
 	siteLocal   = netip.MustParsePrefix("fec0::/10")     // RFC 3879
 	nat64       = netip.MustParsePrefix("64:ff9b::/96")  // RFC 6052
 	sixToFour   = netip.MustParsePrefix("2002::/16")     // RFC 3056
+	inIPv6      = netip.MustParsePrefix("::/96")         // RFC 4291 §2.5.5.1, with an IPv4 address at its end
 )
+
+// inside are more networks that are not the public's.
+var inside = []netip.Prefix{
+	netip.MustParsePrefix("192.0.0.0/24"),     // RFC 6890, with Oracle Cloud's metadata
+	netip.MustParsePrefix("198.18.0.0/15"),    // RFC 2544
+	netip.MustParsePrefix("64:ff9b:1::/48"),   // RFC 8215
+	netip.MustParsePrefix("168.63.129.16/32"), // Azure's hosts
+}
+
+// metadata are where clouds keep the credentials of whoever asks from an
+// instance, besides 169.254.0.0/16. Only an upstream that is configured to be
+// there is found there.
+var metadata = []netip.Addr{
+	netip.MustParseAddr("100.100.100.200"), // Alibaba Cloud
+	netip.MustParseAddr("fd00:ec2::254"),   // AWS
+	netip.MustParseAddr("fd20:ce::254"),    // Google Cloud
+}
 
 func reachOf(a netip.Addr) reach {
 	a = a.WithZone("").Unmap()
@@ -213,13 +237,18 @@ func reachOf(a netip.Addr) reach {
 		a = netip.AddrFrom4([4]byte(b[12:]))
 	} else if sixToFour.Contains(a) {
 		a = netip.AddrFrom4([4]byte(b[2:6]))
+	} else if inIPv6.Contains(a) && !a.IsLoopback() && !a.IsUnspecified() {
+		return max(reachPrivate, reachOf(netip.AddrFrom4([4]byte(b[12:]))))
 	}
 	switch {
+	case slices.Contains(metadata, a), a.Is4() && a.IsLinkLocalUnicast():
+		return reachNever
 	case a.IsLoopback(), a.IsUnspecified(), thisNetwork.Contains(a):
 		return reachLoopback
 	case a.IsLinkLocalUnicast():
 		return reachLinkLocal
-	case a.IsPrivate(), sharedSpace.Contains(a), siteLocal.Contains(a):
+	case a.IsPrivate(), sharedSpace.Contains(a), siteLocal.Contains(a),
+		slices.ContainsFunc(inside, func(p netip.Prefix) bool { return p.Contains(a) }):
 		return reachPrivate
 	case !a.IsValid(), a.IsMulticast(), reserved.Contains(a):
 		return reachNever

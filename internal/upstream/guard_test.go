@@ -18,11 +18,15 @@ func TestReachOf(t *testing.T) {
 	for addr, want := range map[string]reach{
 		"8.8.8.8": reachPublic, "2001:4860:4860::8888": reachPublic, "::ffff:8.8.8.8": reachPublic, "64:ff9b::808:808": reachPublic,
 		"10.1.2.3": reachPrivate, "172.16.0.1": reachPrivate, "192.168.1.1": reachPrivate, "fd00::1": reachPrivate,
-		"100.100.100.200": reachPrivate, "::ffff:10.0.0.1": reachPrivate, "64:ff9b::a00:1": reachPrivate, "fec0::1": reachPrivate,
+		"100.100.100.201": reachPrivate, "::ffff:10.0.0.1": reachPrivate, "64:ff9b::a00:1": reachPrivate, "fec0::1": reachPrivate,
 		"127.0.0.1": reachLoopback, "127.9.9.9": reachLoopback, "::1": reachLoopback, "0.0.0.0": reachLoopback, "::": reachLoopback,
 		"0.1.2.3": reachLoopback, "::ffff:127.0.0.1": reachLoopback, "64:ff9b::7f00:1": reachLoopback, "2002:7f00:1::": reachLoopback,
-		"169.254.169.254": reachLinkLocal, "fe80::1": reachLinkLocal, "fe80::1%eth0": reachLinkLocal,
+		"fe80::1": reachLinkLocal, "fe80::1%eth0": reachLinkLocal,
 		"224.0.0.1": reachNever, "ff02::1": reachNever, "255.255.255.255": reachNever, "240.0.0.1": reachNever,
+		"169.254.169.254": reachNever, "::ffff:169.254.169.254": reachNever, "100.100.100.200": reachNever, "fd00:ec2::254": reachNever,
+		"fd20:ce::254": reachNever, "64:ff9b::a9fe:a9fe": reachNever, "::169.254.169.254": reachNever,
+		"168.63.129.16": reachPrivate, "192.0.0.192": reachPrivate, "198.18.0.1": reachPrivate, "198.19.255.255": reachPrivate,
+		"64:ff9b:1::7f00:1": reachPrivate, "::8.8.8.8": reachPrivate, "::127.0.0.1": reachLoopback,
 	} {
 		if got := reachOf(netip.MustParseAddr(addr)); got != want {
 			t.Errorf("%s: got %d, want %d", addr, got, want)

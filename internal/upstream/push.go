@@ -61,7 +61,7 @@ func (c *Client) step(ctx context.Context, q *request, at *endpoint) (next *requ
 	if next.target, err = a.Request.URL.Parse(a.Header.Get("Location")); err != nil || a.Header.Get("Location") == "" {
 		return nil, &ProtocolError{Upstream: c.opt.Name, Op: string(q.op), Reason: "the answer does not say where to go on"}
 	}
-	if next.target.Scheme != a.Request.URL.Scheme || hostPort(next.target) != hostPort(a.Request.URL) {
+	if !a.e.at(next.target) { // nor where a redirect led: nobody there is to see what the registry is sent
 		return nil, &ProtocolError{Upstream: c.opt.Name, Op: string(q.op), Reason: "the upload goes on at another host"}
 	}
 	return next, nil

@@ -37,6 +37,7 @@ type request struct {
 	length int64                         // of the body; 0 while unknown
 	avoid  *endpoint                     // asked last: it has just failed at this; nil: none
 	only   *endpoint                     // nobody else can answer this; nil: any can
+	held   time.Duration                 // waited for holds to end, since the last answer
 }
 
 // answer is a response of which the headers have come. Its Read is watched: it
@@ -50,6 +51,7 @@ type answer struct {
 	ctx   context.Context // ends with the answer
 	end   context.CancelCauseFunc
 	stall *time.Timer // runs within Read only
+	whole *time.Timer // ends it, see hurry; nil: nothing does
 	free  func()      // gives the slot back
 	once  sync.Once
 }
@@ -171,11 +173,20 @@ func (a *answer) Read(p []byte) (int, error) {
 func (a *answer) Close() {
 	a.once.Do(func() {
 		a.end(context.Canceled)
+		if a.whole != nil {
+			a.whole.Stop()
+		}
 		if a.Response != nil {
 			_ = a.Body.Close() // it was only read
 		}
 		a.free()
 	})
+}
+
+// hurry gives the rest of an answer that is not worth waiting for as long as its
+// headers had: it could come byte by byte.
+func (a *answer) hurry() {
+	a.whole = time.AfterFunc(a.c.opt.HeaderTimeout, func() { a.end(errStalled) })
 }
 
 // cause is why err came to be, where that was our own doing.
@@ -240,6 +251,7 @@ func (a *answer) refusal(q *request) error {
 			Detail        json.RawMessage
 		}
 	}
+	a.hurry()
 	body, _ := io.ReadAll(io.LimitReader(a, maxErrorBody)) // what came of it is enough
 	if json.Unmarshal(body, &doc) == nil && len(doc.Errors) > 0 {
 		s.setBody(doc.Errors[0].Code, doc.Errors[0].Message)
