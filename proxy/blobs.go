@@ -109,14 +109,15 @@ type ask struct {
 }
 
 // prepare waits until r can be sent. A store that does not take the bytes is no
-// reason to refuse them: they are passed on then, without being kept.
+// reason to refuse them, nor is that upstream refused another caller in whose name
+// they were being fetched: they are passed on then, without being kept.
 func (p *Proxy) prepare(ctx context.Context, a *ask, r oci.Range) (outcome, error) {
 	out, err := a.src.prepare(ctx, r)
 	var e keepError
-	if !errors.As(err, &e) {
+	if !errors.As(err, &e) && !refusesCaller(err) {
 		return out, err
 	}
-	pass, err := p.passSource(ctx, a.up, a.repo, a.d, e)
+	pass, err := p.passSource(ctx, a.up, a.repo, a.d, err)
 	if err != nil {
 		return out, err
 	}
@@ -241,7 +242,7 @@ func (p *Proxy) headBlob(w http.ResponseWriter, r *http.Request, up *Upstream, r
 		if err != nil {
 			return blobError(d, err)
 		}
-		p.grant(repo, d)
+		p.grant(up, repo, d)
 		size, out = n, outcomeMiss
 	}
 	blobHeaders(w, d)

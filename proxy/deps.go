@@ -107,6 +107,7 @@ type Upstream struct {
 	Hosts    []string // virtual hosts bound to it
 	Library  bool     // one-segment names live under library/, as on Docker Hub
 	Registry Registry
+	Identity Identity // where and as whom Registry asks; zero: what was learnt counts however it asks
 	// AsCaller gives Registry as it is asked in the name of r's caller, for what
 	// its request needs, also after that ended; nil: it is asked in our own.
 	AsCaller func(r *http.Request, repo oci.Repo) Registry

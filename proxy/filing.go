@@ -75,6 +75,17 @@ func (fs *filings) end(fl *filing, keys ...filingKey) {
 	close(fl.done)
 }
 
+// forget has nobody else find what is under way from upstream.
+func (fs *filings) forget(upstream string) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	for k := range fs.m {
+		if k.repo.Upstream == upstream {
+			delete(fs.m, k)
+		}
+	}
+}
+
 // all gives them all.
 func (fs *filings) all() (list []*filing) {
 	fs.mu.Lock()
@@ -87,14 +98,19 @@ func (fs *filings) all() (list []*filing) {
 
 // file has a manifest stored and the indexer told of it, behind the answer. What
 // can be said against the manifest itself was said before.
-func (p *Proxy) file(repo oci.Repo, ref oci.Reference, m *upstream.Manifest, row storage.ManifestRow) found {
+func (p *Proxy) file(up *Upstream, repo oci.Repo, ref oci.Reference, m *upstream.Manifest, row storage.ManifestRow) found {
 	fl := &filing{found: found{desc: descriptor(row), body: m.Body, out: outcomeMiss}, done: make(chan struct{})}
+	if p.superseded(up) { // for those who asked before, and for nobody else
+		fl.err = errSuperseded
+		close(fl.done)
+		return fl.found
+	}
 	keys := []filingKey{{repo, ref}, {repo, oci.Reference{Digest: row.Digest}}}
 	full := p.filings.put(fl, keys...)
 	keep := func() {
 		defer p.filings.end(fl, keys...)
 		ctx := context.WithoutCancel(p.life) // short, and its end is waited for
-		fl.err = p.storeManifest(ctx, repo, ref, m, row)
+		fl.err = p.storeManifest(ctx, up, repo, ref, m, row)
 		if fl.err != nil {
 			p.notKept(fl.desc, repo, fl.err)
 			return

@@ -120,14 +120,14 @@ func (p *Proxy) acquire(ctx context.Context, up *Upstream, repo oci.Repo, d dige
 			p.fills[f.key()] = f
 			p.mu.Unlock()
 			f.open()
-			f, err = f.usable(repo, entitled)
+			f, err = f.usable(up, repo, entitled)
 			return f, true, err
 		}
 		p.mu.Unlock()
 		if f.join() {
 			select {
 			case <-f.opened:
-				f, err = f.usable(repo, entitled)
+				f, err = f.usable(up, repo, entitled)
 				return f, false, err
 			case <-ctx.Done():
 				f.release()
@@ -181,10 +181,10 @@ func (f *fill) open() {
 	f.found = len(f.have) > 0
 }
 
-func (f *fill) usable(repo oci.Repo, entitled bool) (*fill, error) {
+func (f *fill) usable(up *Upstream, repo oci.Repo, entitled bool) (*fill, error) {
 	f.mu.Lock()
 	err := f.err
-	if err == nil && !entitled && (f.repo != repo || f.found) {
+	if err == nil && !entitled && (f.repo != repo || f.found || f.up.Identity != up.Identity) {
 		err = errUnproven
 	}
 	f.mu.Unlock()

@@ -61,8 +61,8 @@ func (h *heard) of(r right, now time.Time) []heardTag {
 
 // hear takes in that upstream answered, to a HEAD of tag, with desc: at once where
 // the manifest is here, else as soon as it comes.
-func (p *Proxy) hear(ctx context.Context, repo oci.Repo, tag string, desc v1.Descriptor) {
-	if desc.Digest == "" {
+func (p *Proxy) hear(ctx context.Context, up *Upstream, repo oci.Repo, tag string, desc v1.Descriptor) {
+	if desc.Digest == "" || p.superseded(up) {
 		return
 	}
 	said := heardTag{tag, p.now()}

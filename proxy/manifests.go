@@ -225,7 +225,7 @@ const fetchTime = time.Minute
 // fetchManifest gets a manifest, and has it stored and the indexer told behind
 // the answer. Callers who want the same one at the same time share the request.
 func (p *Proxy) fetchManifest(ctx context.Context, up *Upstream, repo oci.Repo, ref oci.Reference) (found, error) {
-	return p.manifests.do(ctx, repo.String()+"@"+ref.String(), func(ctx context.Context) (found, error) {
+	return p.manifests.do(ctx, repo.String()+"@"+ref.String()+" "+up.Identity.String(), func(ctx context.Context) (found, error) {
 		if got, ok := p.filings.get(repo, ref); ok { // it came since we looked
 			return got, nil
 		}
@@ -239,7 +239,7 @@ func (p *Proxy) fetchManifest(ctx context.Context, up *Upstream, repo oci.Repo, 
 		if err != nil {
 			return found{}, err
 		}
-		return p.file(repo, ref, m, row), nil
+		return p.file(up, repo, ref, m, row), nil
 	})
 }
 
@@ -258,7 +258,7 @@ func manifestRow(repo oci.Repo, m *upstream.Manifest) (storage.ManifestRow, erro
 
 // storeManifest stores the bytes, what they say, the repository's right and the
 // tags that are known to mean it, all in one transaction.
-func (p *Proxy) storeManifest(ctx context.Context, repo oci.Repo, ref oci.Reference, m *upstream.Manifest, row storage.ManifestRow) error {
+func (p *Proxy) storeManifest(ctx context.Context, up *Upstream, repo oci.Repo, ref oci.Reference, m *upstream.Manifest, row storage.ManifestRow) error {
 	d := row.Digest
 	blob := storage.BlobRow{Digest: d, Size: row.Size, Kind: storage.KindManifest, Created: p.now(), Accessed: p.now()}
 	heard := p.heard.of(right{repo, d}, p.now())
@@ -268,6 +268,9 @@ func (p *Proxy) storeManifest(ctx context.Context, repo oci.Repo, ref oci.Refere
 	err := p.store.Put(ctx, blob, m.Body, func(tx storage.Tx) error {
 		if err := storage.NotBlocked(tx, d); err != nil {
 			return err
+		}
+		if p.superseded(up) {
+			return errSuperseded
 		}
 		if err := tx.PutManifest(row); err != nil {
 			return err

@@ -29,8 +29,10 @@ func (p *Proxy) passSource(ctx context.Context, up *Upstream, repo oci.Repo, d d
 	if err != nil {
 		return nil, err
 	}
-	p.grant(repo, d)
-	p.passed(ctx, repo, d, cause)
+	p.grant(up, repo, d)
+	if !refusesCaller(cause) {
+		p.passed(ctx, repo, d, cause)
+	}
 	return &passSource{p: p, up: up, repo: repo, d: d, n: n}, nil
 }
 

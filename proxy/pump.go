@@ -173,7 +173,7 @@ func (m *pump) connect(ctx context.Context) error {
 		return fmt.Errorf("fetch %s from %s: %w", f.d, f.repo, err)
 	}
 	m.body = body
-	f.p.grant(f.repo, f.d)
+	f.p.grant(f.up, f.repo, f.d)
 	if err := f.learnSize(body.Size()); err != nil {
 		return err
 	}

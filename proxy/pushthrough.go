@@ -173,7 +173,7 @@ func (p *Proxy) passMount(r *http.Request, up *Upstream, repo oci.Repo, d digest
 	}
 	ok, err := up.Registry.(Pusher).MountBlob(r.Context(), repo.Name, source.Name, d)
 	if ok {
-		p.grant(repo, d)
+		p.grant(up, repo, d)
 		err = p.tellMounted(r, repo, source, d)
 	}
 	return ok, err
@@ -198,7 +198,7 @@ func (p *Proxy) passManifest(w http.ResponseWriter, r *http.Request, up *Upstrea
 	got.Descriptor.MediaType, got.Descriptor.Digest, got.Descriptor.Size = mediaType, m.row.Digest, m.row.Size
 	row, err := manifestRow(repo, got)
 	if err == nil {
-		err = p.storeManifest(context.WithoutCancel(r.Context()), repo, m.ref, got, row)
+		err = p.storeManifest(context.WithoutCancel(r.Context()), up, repo, m.ref, got, row)
 	}
 	if err == nil {
 		err = p.index.Manifest(r.Context(), repo, row)

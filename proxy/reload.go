@@ -24,8 +24,10 @@ func (p *Proxy) SetUpstreams(ups []*Upstream, def string, also func()) error {
 	defer p.swap.Unlock()
 	p.epoch.Add(1) // odd: at work
 	also()
+	changed := p.voided(p.life, ups)
 	p.routing.Store(t)
 	p.epoch.Add(1)
+	p.settle(p.life, changed)
 	return nil
 }
 

@@ -27,14 +27,18 @@ type rights struct {
 	// not see their rows.
 	written map[right]struct{}
 	wake    chan struct{}
+	voids   map[string]struct{} // upstreams of which no row counts, see Identity
 }
 
 func newRights() *rights {
-	return &rights{pending: map[right]struct{}{}, wake: make(chan struct{}, 1)}
+	return &rights{pending: map[right]struct{}{}, wake: make(chan struct{}, 1), voids: map[string]struct{}{}}
 }
 
-// grant remembers that upstream answered for d in repo.
-func (p *Proxy) grant(repo oci.Repo, d digest.Digest) {
+// grant remembers that up answered for d in repo, unless up is one of before.
+func (p *Proxy) grant(up *Upstream, repo oci.Repo, d digest.Digest) {
+	if p.superseded(up) {
+		return
+	}
 	p.rights.mu.Lock()
 	p.rights.pending[right{repo, d}] = struct{}{}
 	p.rights.mu.Unlock()
@@ -65,9 +69,13 @@ func (p *Proxy) has(tx storage.RightTx, repo oci.Repo, d, of digest.Digest) (boo
 		p.rights.mu.Lock()
 		_, pending := p.rights.pending[right{repo, x}]
 		_, written := p.rights.written[right{repo, x}]
+		_, void := p.rights.voids[repo.Upstream]
 		p.rights.mu.Unlock()
 		if pending || written {
 			return true, nil
+		}
+		if void {
+			continue
 		}
 		if ok, err := tx.HasRight(repo, x); ok || err != nil {
 			return ok, err
@@ -104,7 +112,7 @@ func (p *Proxy) prove(ctx context.Context, up *Upstream, repo oci.Repo, d digest
 	if err != nil {
 		return fmt.Errorf("ask %s for %s: %w", repo, d, err)
 	}
-	p.grant(repo, d)
+	p.grant(up, repo, d)
 	return nil
 }
 

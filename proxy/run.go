@@ -97,7 +97,7 @@ func (f *fill) bring(ctx context.Context, t *run) (rest oci.Range, err error) {
 	if err != nil {
 		var short *upstream.RangeError
 		if errors.As(err, &short) && short.Size >= 0 {
-			f.p.grant(f.repo, f.d)
+			f.p.grant(f.up, f.repo, f.d)
 			if serr := f.learnSize(short.Size); serr != nil {
 				return r, serr
 			}
@@ -106,7 +106,7 @@ func (f *fill) bring(ctx context.Context, t *run) (rest oci.Range, err error) {
 		return r, fmt.Errorf("fetch bytes %d-%d of %s: %w", r.Off, r.End-1, f.d, err)
 	}
 	defer body.Close()
-	f.p.grant(f.repo, f.d)
+	f.p.grant(f.up, f.repo, f.d)
 	if err := f.learnSize(body.Size()); err != nil {
 		return r, err
 	}

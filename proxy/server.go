@@ -127,6 +127,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 	p.life, p.end = context.WithCancelCause(life)
 	p.manifests = newShare[found](p.life, &p.work)
 	p.router = p.newRouter()
+	p.settle(life, p.voided(life, o.Upstreams))
 	return p, nil
 }
 
@@ -217,7 +218,7 @@ func (p *Proxy) mayList(ctx context.Context, up *Upstream, repo oci.Repo, d dige
 	if _, err := up.Registry.HeadManifest(ctx, repo.Name, oci.Reference{Digest: d}); err != nil {
 		return fmt.Errorf("ask %s for %s: %w", repo, d, err)
 	}
-	p.grant(repo, d)
+	p.grant(up, repo, d)
 	return nil
 }
 

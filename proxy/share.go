@@ -3,10 +3,15 @@ package proxy
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/sociable/sociable/internal/oci"
 )
 
 // share runs one call a key at a time for everybody who asks meanwhile. The
@@ -15,6 +20,7 @@ import (
 type share[T any] struct {
 	life context.Context // the owner's: ends every call
 	work *workers
+	own  atomic.Int64 // calls of those who were not to have another's refusal
 	mu   sync.Mutex
 	now  map[string]*call[T]
 }
@@ -35,25 +41,52 @@ func newShare[T any](life context.Context, work *workers) *share[T] {
 
 // do waits for the call as long as ctx lasts.
 func (s *share[T]) do(ctx context.Context, key string, fn func(context.Context) (T, error)) (T, error) {
-	return s.wait(ctx, s.join(ctx, key, fn))
+	c, mine := s.join(ctx, key, fn)
+	got, err := s.wait(ctx, c)
+	if !mine && refusesCaller(err) {
+		c, _ = s.join(ctx, s.ownKey(key), fn)
+		return s.wait(ctx, c)
+	}
+	return got, err
+}
+
+// refusesCaller reports that an upstream refused a caller in whose own name it was
+// asked, which says nothing about anybody else.
+func refusesCaller(err error) bool {
+	e, ok := errors.AsType[*oci.Error](err)
+	return ok && e.Code == errcode.ErrorCodeUnauthorized
+}
+
+// ownKey is one that nobody else has.
+func (s *share[T]) ownKey(key string) string {
+	return key + " " + strconv.FormatInt(s.own.Add(1), 10)
 }
 
 // within waits until the call is limit old, and then gives errLate: whoever
 // comes while a call is late is spared the wait. The call goes on.
 func (s *share[T]) within(ctx context.Context, limit time.Duration, key string, fn func(context.Context) (T, error)) (T, error) {
-	c := s.join(ctx, key, fn)
-	ctx, cancel := context.WithDeadlineCause(ctx, c.began.Add(limit), errLate)
-	defer cancel()
-	return s.wait(ctx, c)
+	c, mine := s.join(ctx, key, fn)
+	wait := func() (T, error) {
+		ctx, cancel := context.WithDeadlineCause(ctx, c.began.Add(limit), errLate)
+		defer cancel()
+		return s.wait(ctx, c)
+	}
+	got, err := wait()
+	if !mine && refusesCaller(err) {
+		c, _ = s.join(ctx, s.ownKey(key), fn)
+		return wait()
+	}
+	return got, err
 }
 
 // join gives the call that runs for key, after starting it where none does. Whose
-// trace ctx belongs to, if any, has what it asks of upstreams.
-func (s *share[T]) join(ctx context.Context, key string, fn func(context.Context) (T, error)) *call[T] {
+// trace ctx belongs to, if any, has what it asks of upstreams. mine says that it was
+// started.
+func (s *share[T]) join(ctx context.Context, key string, fn func(context.Context) (T, error)) (c *call[T], mine bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.now[key]
-	if c == nil {
+	c = s.now[key]
+	if mine = c == nil; mine {
 		c = &call[T]{began: time.Now(), done: make(chan struct{})}
 		s.now[key] = c
 		started := s.work.start(func() {
@@ -69,7 +102,7 @@ func (s *share[T]) join(ctx context.Context, key string, fn func(context.Context
 			close(c.done)
 		}
 	}
-	return c
+	return c, mine
 }
 
 func (s *share[T]) wait(ctx context.Context, c *call[T]) (T, error) {

@@ -124,7 +124,7 @@ func (f *fill) headSize(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.p.grant(f.repo, f.d)
+	f.p.grant(f.up, f.repo, f.d)
 	return f.learnSize(n)
 }
 

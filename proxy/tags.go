@@ -81,7 +81,7 @@ func (p *Proxy) manifestByTag(ctx context.Context, up *Upstream, repo oci.Repo, 
 		if head {
 			d, err := up.Registry.HeadManifest(ctx, repo.Name, ref)
 			if err == nil {
-				p.hear(ctx, repo, tag, d)
+				p.hear(ctx, up, repo, tag, d)
 			}
 			return found{desc: d, out: outcomeMiss}, err
 		}
@@ -132,8 +132,14 @@ func (p *Proxy) knownTag(ctx context.Context, repo oci.Repo, tag string) (row st
 		if row, err = tx.Tag(repo, tag); err != nil {
 			return err
 		}
-		desc, _, err = p.storedManifest(tx, row.Digest)
-		return err
+		var blob storage.BlobRow
+		if desc, blob, err = p.storedManifest(tx, row.Digest); err != nil {
+			return err
+		}
+		if ok, err := p.has(tx, repo, row.Digest, derivedFrom(blob)); err != nil || ok {
+			return err
+		}
+		return storage.ErrNotFound // it was learnt in a way that does not count any more
 	})
 	return row, desc, err
 }
@@ -159,7 +165,7 @@ const checkTime = 10 * time.Second
 // checkTag asks upstream what the tag means, once for everybody, and files an
 // answer that it has not moved. A caller waits until that has taken limit.
 func (p *Proxy) checkTag(ctx context.Context, up *Upstream, repo oci.Repo, row storage.TagRow, limit time.Duration) (found, error) {
-	return p.manifests.within(ctx, limit, "check "+repo.String()+":"+row.Tag, func(ctx context.Context) (found, error) {
+	return p.manifests.within(ctx, limit, "check "+repo.String()+":"+row.Tag+" "+up.Identity.String(), func(ctx context.Context) (found, error) {
 		ctx, cancel := context.WithTimeout(ctx, checkTime)
 		defer cancel()
 		desc, err := up.Registry.HeadManifest(ctx, repo.Name, oci.Reference{Tag: row.Tag})
@@ -169,7 +175,7 @@ func (p *Proxy) checkTag(ctx context.Context, up *Upstream, repo oci.Repo, row s
 			row.Checked = p.now()
 			err = p.fileTag(row, func(tx storage.Tx) error { return tx.PutTag(row) })
 		case err == nil:
-			p.hear(ctx, repo, row.Tag, desc)
+			p.hear(ctx, up, repo, row.Tag, desc)
 		case upstream.IsNotFound(err):
 			err = errors.Join(err, p.fileTag(row, func(tx storage.Tx) error { return tx.DeleteTag(repo, row.Tag) }))
 		}

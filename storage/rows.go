@@ -225,6 +225,12 @@ type RightTx interface {
 	PutRight(repo oci.Repo, d digest.Digest) error
 	HasRight(repo oci.Repo, d digest.Digest) (bool, error)
 	DeleteRight(repo oci.Repo, d digest.Digest) error
+	// ForgetRights deletes those of all repositories of an upstream.
+	ForgetRights(upstream string) error
+	// PutLearnt notes as whom an upstream is asked from now on, as whoever asks it
+	// writes that; Learnt is ErrNotFound where nothing was noted.
+	PutLearnt(upstream, as string) error
+	Learnt(upstream string) (as string, err error)
 	// RightRepos calls fn for each repository that has d, by upstream, then name.
 	RightRepos(d digest.Digest, fn func(oci.Repo) error) error
 }

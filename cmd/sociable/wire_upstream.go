@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sociable/sociable/internal/access"
 	"github.com/sociable/sociable/internal/upstream"
 	"github.com/sociable/sociable/proxy"
 	"github.com/sociable/sociable/web"
@@ -45,9 +46,23 @@ func makeUpstreams(cfg *Config, keep func(name string) *upstream.Client, log *sl
 		ups = append(ups, &proxy.Upstream{
 			Name: name, Aliases: c.Aliases, Hosts: c.Hosts, Library: name == dockerHub || u.Host == "registry-1.docker.io",
 			Offline: o.Offline, Registry: client, PushThrough: c.Push == "allow", Credentials: client.HasCredentials(), TagTTL: c.TagTTL, TagTimeout: c.TagTimeout,
+			Identity: identity(cfg, name, client),
 		})
 	}
 	return ups, clients, nil
+}
+
+// identity is as whom an upstream is asked, in what of it makes a difference to
+// whom what was pulled may be given.
+func identity(cfg *Config, name string, client *upstream.Client) proxy.Identity {
+	as := proxy.AsUs
+	switch mode := cfg.mode(name); {
+	case mode == access.Passthrough:
+		as = proxy.AsCallers
+	case mode == access.Open && !client.HasCredentials():
+		as = proxy.AsAnyone
+	}
+	return proxy.Identity{URL: cfg.Upstreams[name].URL, As: as}
 }
 
 // upstreamOptions are c's. What they were made from was checked before.

@@ -4,6 +4,7 @@
 //
 //	schema
 //	  version                        -> uint32, big endian
+//	  "learnt " UPSTREAM             -> as whom it is asked: what its rights were learnt by
 //	blobs
 //	  D                              -> row of a blob, see blobrow.go
 //	partials

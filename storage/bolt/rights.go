@@ -1,9 +1,13 @@
 package bolt
 
 import (
+	"bytes"
+	"fmt"
+
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
 )
 
 func (t tx) PutRight(repo oci.Repo, d digest.Digest) error {
@@ -42,4 +46,43 @@ func (t tx) RightRepos(d digest.Digest, fn func(oci.Repo) error) error {
 		}
 		return fn(repo)
 	})
+}
+
+func (t tx) ForgetRights(upstream string) error {
+	var keys [][]byte // a cursor must not be used while its bucket changes
+	err := t.scan(bucketRights, nil, nil, func(k, _ []byte) error {
+		_, rest, err := cutDigest(k)
+		if err != nil {
+			return err
+		}
+		repo, err := cutRepo(rest)
+		if err == nil && repo.Upstream == upstream {
+			keys = append(keys, bytes.Clone(k))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := t.t.Bucket(bucketRights).Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// learntKey can't be the key of the version.
+func learntKey(upstream string) []byte { return []byte("learnt " + upstream) }
+
+func (t tx) PutLearnt(upstream, as string) error {
+	return t.t.Bucket(bucketSchema).Put(learntKey(upstream), []byte(as))
+}
+
+func (t tx) Learnt(upstream string) (string, error) {
+	v := t.t.Bucket(bucketSchema).Get(learntKey(upstream))
+	if v == nil {
+		return "", fmt.Errorf("as whom %s was asked: %w", upstream, storage.ErrNotFound)
+	}
+	return string(v), nil
 }

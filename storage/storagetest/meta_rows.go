@@ -1,6 +1,7 @@
 package storagetest
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -51,6 +52,35 @@ func metaRights(t *testing.T, m storage.Meta) {
 	})
 	view(t, m, func(tx storage.Tx) error {
 		checkList(t, "RightRepos after delete", repos(tx, d), repoB, repoD)
+		return nil
+	})
+	metaLearnt(t, m)
+}
+
+// metaLearnt forgets what was learnt of one upstream and of no other.
+func metaLearnt(t *testing.T, m storage.Meta) {
+	d, e := dig("1"), dig512("1")
+	other := oci.Repo{Upstream: repoA.Upstream + "x", Name: repoA.Name}
+	update(t, m, func(tx storage.Tx) error {
+		return first(tx.PutRight(repoA, d), tx.PutRight(repoA, e), tx.PutRight(other, d),
+			tx.PutLearnt(repoA.Upstream, "us"), tx.PutLearnt(other.Upstream, "callers"), tx.PutLearnt(repoA.Upstream, "anyone"))
+	})
+	update(t, m, func(tx storage.Tx) error { return tx.ForgetRights(repoA.Upstream) })
+	view(t, m, func(tx storage.Tx) error {
+		for _, x := range []digest.Digest{d, e} {
+			if ok, err := tx.HasRight(repoA, x); ok || err != nil {
+				t.Errorf("HasRight %s, forgotten: %t, %v", x.Algorithm(), ok, err)
+			}
+		}
+		if ok, err := tx.HasRight(other, d); !ok || err != nil {
+			t.Errorf("HasRight at another upstream: %t, %v", ok, err)
+		}
+		if as, err := tx.Learnt(repoA.Upstream); as != "anyone" || err != nil {
+			t.Errorf("Learnt: %q, %v", as, err)
+		}
+		if _, err := tx.Learnt("nowhere"); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("Learnt of nothing: %v, want ErrNotFound", err)
+		}
 		return nil
 	})
 }
