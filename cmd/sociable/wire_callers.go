@@ -21,15 +21,18 @@ type callers struct {
 	client func(upstream string) *upstream.Client // nil: no such upstream
 }
 
-var errNoUpstream = errors.New("no such upstream")
+var (
+	errNoUpstream = errors.New("no such upstream")
+	errReloading  = errors.New("the upstream's configuration is being replaced")
+)
 
 func (c callers) Login(ctx context.Context, name string, s access.Session, user, password, repo string) (access.Session, error) {
-	k, _ := s.(*upstream.Caller)
-	if k == nil {
-		client := c.client(name)
-		if client == nil {
-			return nil, errNoUpstream
-		}
+	client := c.client(name)
+	if client == nil {
+		return nil, errNoUpstream
+	}
+	k := caller(s)
+	if k == nil || !k.Of(client) { // a reload made another one
 		k = client.NewCaller()
 	}
 	return k, callerError(k.Login(ctx, user, password, repo))
@@ -42,7 +45,11 @@ func (c callers) Check(ctx context.Context, s access.Session, repo oci.Repo, kin
 	if client == nil {
 		return errNoUpstream
 	}
-	ctx = upstream.As(ctx, caller(s))
+	k := caller(s)
+	if k != nil && !k.Of(client) {
+		return errReloading
+	}
+	ctx = upstream.As(ctx, k)
 	var err error
 	switch r, perr := oci.ParseReference(ref); {
 	case kind == "" || perr != nil || kind != "manifests" && r.Digest == "":
