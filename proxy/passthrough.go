@@ -37,7 +37,7 @@ func (p *Proxy) headPassed(w http.ResponseWriter, r *http.Request, up *Upstream,
 	default:
 		return false, nil
 	}
-	p.grant(repo, d)
+	p.grant(up, repo, d)
 	blobHeaders(w, d)
 	p.outcome(w, r, outcomeMiss)
 	w.Header().Set("Content-Length", strconv.FormatInt(n, 10))

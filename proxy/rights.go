@@ -148,6 +148,9 @@ func (p *Proxy) flushRights(ctx context.Context) {
 	}
 	err := p.store.Update(ctx, func(tx storage.Tx) error {
 		for _, r := range batch {
+			if !p.rights.isPending(r) { // it was forgotten meanwhile
+				continue
+			}
 			if err := tx.PutRight(r.repo, r.d); err != nil {
 				return err
 			}
@@ -162,7 +165,16 @@ func (p *Proxy) flushRights(ctx context.Context) {
 	defer p.rights.mu.Unlock()
 	p.rights.written = make(map[right]struct{}, len(batch))
 	for _, r := range batch {
-		delete(p.rights.pending, r)
-		p.rights.written[r] = struct{}{}
+		if _, ok := p.rights.pending[r]; ok {
+			delete(p.rights.pending, r)
+			p.rights.written[r] = struct{}{}
+		}
 	}
+}
+
+func (r *rights) isPending(x right) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.pending[x]
+	return ok
 }

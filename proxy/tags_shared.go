@@ -66,5 +66,5 @@ func (p *Proxy) askTag(ctx context.Context, up *Upstream, repo oci.Repo, tag str
 	if err != nil {
 		return found{}, err
 	}
-	return p.file(repo, ref, m, row), nil
+	return p.file(up, repo, ref, m, row), nil
 }
