@@ -65,7 +65,10 @@ func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
 		specs = nil
 	}
 	a := &ask{up: up, repo: repo, d: d}
-	if a.src, err = p.source(ctx, up, repo, d, st, specs); err != nil {
+	if a.src, err = p.source(ctx, up, repo, d, st, specs); refusesCaller(err) { // another one, maybe
+		a.src, err = p.passSource(ctx, up, repo, d, err)
+	}
+	if err != nil {
 		return notImported(d, st, err)
 	}
 	defer func() { a.src.close() }()

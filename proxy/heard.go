@@ -81,6 +81,9 @@ func (p *Proxy) hear(ctx context.Context, up *Upstream, repo oci.Repo, tag strin
 		if _, _, err := p.storedManifest(tx, desc.Digest); err != nil {
 			return err
 		}
+		if p.superseded(up) {
+			return errSuperseded
+		}
 		if err := tx.PutRight(repo, desc.Digest); err != nil {
 			return err
 		}

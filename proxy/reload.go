@@ -24,8 +24,8 @@ func (p *Proxy) SetUpstreams(ups []*Upstream, def string, also func()) error {
 	defer p.swap.Unlock()
 	p.epoch.Add(1) // odd: at work
 	also()
-	changed := p.voided(p.life, ups)
 	p.routing.Store(t)
+	changed := p.voided(p.life, ups) // nobody new is let in before that, and nothing that is known from before comes after
 	p.epoch.Add(1)
 	p.settle(p.life, changed)
 	return nil

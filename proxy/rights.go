@@ -36,10 +36,11 @@ func newRights() *rights {
 
 // grant remembers that up answered for d in repo, unless up is one of before.
 func (p *Proxy) grant(up *Upstream, repo oci.Repo, d digest.Digest) {
+	p.rights.mu.Lock()
 	if p.superseded(up) {
+		p.rights.mu.Unlock()
 		return
 	}
-	p.rights.mu.Lock()
 	p.rights.pending[right{repo, d}] = struct{}{}
 	p.rights.mu.Unlock()
 	select {

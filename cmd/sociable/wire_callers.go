@@ -145,3 +145,9 @@ func (c *callersRegistry) PushManifest(ctx context.Context, repo string, ref oci
 	subject, err := c.client.PushManifest(c.as(ctx), repo, ref, mediaType, body)
 	return subject, c.told(err)
 }
+
+func (c *callersRegistry) DeleteManifest(ctx context.Context, repo string, ref oci.Reference) error {
+	return c.told(c.client.DeleteManifest(c.as(ctx), repo, ref))
+}
+
+var _ proxy.Pusher = (*callersRegistry)(nil)
