@@ -41,6 +41,12 @@ func TestStormEnds(t *testing.T) {
 	d := reg.addBlob([]byte("x"))
 	c := newClient(t, reg.URL, func(o *Options) { o.MaxBackoff = 50 * time.Millisecond })
 	g := c.ends[0].gate
+	hold := func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.held = time.Now().Add(10 * time.Millisecond)
+	}
+	hold()
 	stop, ended := make(chan struct{}), make(chan struct{})
 	go func() { // whoever else asks is told to wait
 		defer close(ended)
@@ -49,9 +55,7 @@ func TestStormEnds(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				g.mu.Lock()
-				g.held = time.Now().Add(10 * time.Millisecond)
-				g.mu.Unlock()
+				hold()
 			}
 		}
 	}()

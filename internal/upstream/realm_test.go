@@ -70,11 +70,10 @@ func TestCheckRealm(t *testing.T) {
 
 // A registry that names a stranger for its token service learns no password.
 func TestStrangeRealmGetsNothing(t *testing.T) {
-	ts, reg := newTokenService(t, (*httptest.Server).StartTLS), newRegistry(t)
+	ts, reg := newTokenService(t, (*httptest.Server).Start), newRegistry(t)
 	guarded(reg, ts)
 	ts.URL = strings.Replace(ts.URL, "127.0.0.1", "localhost", 1) // another host, whatever it resolves to
-	withCAs := func(o *Options) { o.RootCAs = rootCAs(ts.Server); o.InsecureSkipVerify = true }
-	c := newClient(t, reg.URL, withCAs, credentials("robot", "secret"))
+	c := newClient(t, reg.URL, credentials("robot", "secret"))
 	_, err := c.Manifest(t.Context(), repo, tag("v1"))
 	if !is[*PolicyError](err) || !IsUnavailable(err) || !strings.Contains(err.Error(), "token_realms") {
 		t.Errorf("got %v", err)
@@ -82,7 +81,7 @@ func TestStrangeRealmGetsNothing(t *testing.T) {
 	if n := ts.issued.Load(); n != 0 {
 		t.Errorf("the stranger was asked %d times", n)
 	}
-	c = newClient(t, reg.URL, withCAs, credentials("robot", "secret"), func(o *Options) { o.TokenRealms = []string{"localhost"} })
+	c = newClient(t, reg.URL, credentials("robot", "secret"), func(o *Options) { o.TokenRealms = []string{"localhost"} })
 	ts.user, ts.password = "robot", "secret"
 	if _, err = c.Manifest(t.Context(), repo, tag("v1")); !IsNotFound(err) {
 		t.Errorf("listed, it got %v", err)
