@@ -97,10 +97,15 @@ func (c *cell) run(ctx context.Context, addr string) (string, error) {
 }
 
 // again asks for the whole object, and reports whether it came out of the store.
+// A manifest is answered before it is stored, and until then who asks again follows.
 func (c *cell) again(ctx context.Context, addr string) (bool, error) {
 	o := c.op
 	o.method, o.header = "GET", ""
 	resp, body, err := do(ctx, o, addr, c.name, c.img, "")
+	manifest := strings.HasPrefix(o.path(c.img), "manifests/")
+	for manifest && err == nil && resp.Header.Get("X-Cache") == "follow" && ctx.Err() == nil {
+		resp, body, err = do(ctx, o, addr, c.name, c.img, "")
+	}
 	if err != nil {
 		return false, nil
 	}
