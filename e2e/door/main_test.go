@@ -38,12 +38,7 @@ func find(dir string) error {
 	defer cancel()
 	build := func(module, pkg string) (string, error) {
 		out := filepath.Join(dir, filepath.Base(pkg))
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", out, pkg)
-		cmd.Dir, cmd.Env = module, append(os.Environ(), "CGO_ENABLED=0")
-		if text, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, text)
-		}
-		return out, nil
+		return out, harness.GoBuild(ctx, module, pkg, out)
 	}
 	var errs [4]error
 	if programs.Sociable = os.Getenv("E2E_SOCIABLE"); programs.Sociable == "" {

@@ -44,11 +44,8 @@ func Build(ctx context.Context, module, dir string) (*Programs, error) {
 			p.Sociable = given
 			continue
 		}
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", b.out, b.pkg)
-		cmd.Dir = b.in
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("go build %s: %w\n%s", b.pkg, err, out)
+		if err := GoBuild(ctx, b.in, b.pkg, b.out); err != nil {
+			return nil, err
 		}
 	}
 	var missing []error
@@ -61,4 +58,14 @@ func Build(ctx context.Context, module, dir string) (*Programs, error) {
 		}
 	}
 	return p, errors.Join(missing...)
+}
+
+// GoBuild compiles a program of a module, whose folder is given, into the file out.
+func GoBuild(ctx context.Context, module, pkg, out string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, pkg)
+	cmd.Dir, cmd.Env = module, append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build %s: %w\n%s", pkg, err, text)
+	}
+	return nil
 }
