@@ -67,6 +67,7 @@ type Proxy struct {
 	encoded   *lru[digest.Digest, []byte] // zTOCs; see serveEncoded
 	manifests *share[found]
 	filings   filings
+	spanAhead int64                   // see spanAhead
 	active    atomic.Int64            // requests being answered
 	absent    *lru[string, time.Time] // tags that their upstream had not, and when
 
@@ -104,6 +105,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{}, warming: map[layerKey]struct{}{},
 	}
 	p.encoded = newLRU[digest.Digest](maxEncoded, func(b []byte) int64 { return int64(len(b)) })
+	p.spanAhead = spanAhead(o.Store.Usage().Limit)
 	p.absent = newLRU[string](maxAbsent, one[time.Time])
 	p.routing.Store(t)
 	if p.index == nil {

@@ -44,7 +44,7 @@ type spanSource struct {
 // newSpanSource makes a source for ranges of a layer. The client of an
 // open-ended one may hang up at any time: it is fetched little by little.
 func newSpanSource(p *Proxy, up *Upstream, repo oci.Repo, layer storage.LayerRow, table *ztoc.SpanTable, open bool) *spanSource {
-	s := &spanSource{p: p, up: up, repo: repo, layer: layer, table: table, most: p.spanAhead()}
+	s := &spanSource{p: p, up: up, repo: repo, layer: layer, table: table, most: p.spanAhead}
 	s.ahead = s.most
 	if open {
 		s.ahead = min(s.ahead, firstAhead)
@@ -52,10 +52,11 @@ func newSpanSource(p *Proxy, up *Upstream, repo oci.Repo, layer storage.LayerRow
 	return s
 }
 
-// spanAhead is how far spans are fetched in front of a client: in a small store
-// what is further ahead would push out what was not sent yet.
-func (p *Proxy) spanAhead() int64 {
-	if limit := p.store.Usage().Limit; limit > 0 {
+// spanAhead is how far spans are fetched in front of a client: in a store of limit
+// bytes (0: any number) that is small, what is further ahead would push out what
+// was not sent yet.
+func spanAhead(limit int64) int64 {
+	if limit > 0 {
 		return min(maxSpanRun, limit/aheadShare)
 	}
 	return maxSpanRun
