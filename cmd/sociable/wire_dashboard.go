@@ -58,7 +58,7 @@ func (b *board) build(cfg *Config, d *doors, l *live, px *proxy.Proxy, ix *index
 	if !b.on {
 		return
 	}
-	b.catalog = catalog.New(b.watched, log)
+	b.catalog = catalog.New(b.watched, store, log)
 	b.recorder = series.New(series.Options{Gatherer: reg, Rows: store, Logger: log})
 	b.ui = ui.New(ui.Options{
 		Store: store, Gatherer: reg, Catalog: b.catalog, Recorder: b.recorder, Trouble: b.trouble, Ranges: px, Running: ix.Running, Wake: ix.Wake,

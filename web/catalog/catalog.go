@@ -18,24 +18,34 @@ const (
 	// duty is how much longer than it works the first reading rests: it takes half
 	// of one processor at most, for some ten seconds where there are 100,000 images.
 	duty = 1
-	// settle is how long changes are collected before the table follows.
-	settle = 2 * time.Second
+	// settle is how long changes are collected before the table follows; where to
+	// follow takes long it rests as much longer as to take less than a hundredth of
+	// one processor, but for a minute at most.
+	settle   = 2 * time.Second
+	rest     = 120
+	mostRest = time.Minute
+	// lookAgain is when a config that was not here is looked for again.
+	lookAgain = 10 * time.Second
 )
 
 // Catalog is the table and who keeps it. It is safe for concurrent use.
 type Catalog struct {
-	watch *Watch
-	log   *slog.Logger
-	now   atomic.Pointer[table]
-	ready atomic.Bool
+	watch   *Watch
+	blobs   Opener
+	log     *slog.Logger
+	now     atomic.Pointer[table]
+	ready   atomic.Bool
+	unnamed unnamed // Run's alone
 }
 
-// New makes a Catalog of what is written through w; a nil log discards.
-func New(w *Watch, log *slog.Logger) *Catalog {
+// New makes a Catalog of what is written through w. blobs are where configs are
+// read for the platforms of images that have no other word of it; nil: they are
+// not. A nil log discards.
+func New(w *Watch, blobs Opener, log *slog.Logger) *Catalog {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	c := &Catalog{watch: w, log: log}
+	c := &Catalog{watch: w, blobs: blobs, log: log, unnamed: unnamed{}}
 	c.now.Store(newTable())
 	return c
 }
@@ -52,20 +62,22 @@ func (c *Catalog) Page(q Query) Page {
 
 // Totals are sums over the table, and whether it is complete.
 func (c *Catalog) Totals() (t Totals, complete bool) {
-	return c.now.Load().totals, c.ready.Load()
+	now := c.now.Load()
+	now.mu.RLock()
+	defer now.mu.RUnlock()
+	return now.totals, c.ready.Load()
 }
 
 // Run fills the table and has it follow the rows until ctx ends.
 func (c *Catalog) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		err := c.load(ctx)
-		for err == nil {
-			select {
-			case <-c.watch.wake:
-				pause(ctx, settle)
-				err = c.follow(ctx, c.watch.take())
-			case <-ctx.Done():
-				return nil
+		wait := settle
+		for err == nil && ctx.Err() == nil {
+			if err = c.await(ctx, wait); err == nil {
+				began := time.Now()
+				err = c.follow(ctx, c.take())
+				wait = max(settle, min(rest*time.Since(began), mostRest))
 			}
 		}
 		if ctx.Err() == nil {
@@ -76,12 +88,44 @@ func (c *Catalog) Run(ctx context.Context) error {
 	return nil
 }
 
+// await returns when there is something to follow, and no sooner than after wait.
+func (c *Catalog) await(ctx context.Context, wait time.Duration) error {
+	var again <-chan time.Time
+	if len(c.unnamed) > 0 {
+		t := time.NewTimer(max(lookAgain, wait))
+		defer t.Stop()
+		again = t.C
+	}
+	select {
+	case <-c.watch.wake:
+		pause(ctx, wait)
+	case <-again:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
+
+// take gives what is to be looked at.
+func (c *Catalog) take() changes {
+	ch := c.watch.take()
+	if ch.images == nil {
+		ch.images = map[digest.Digest]struct{}{}
+	}
+	for d := range c.unnamed {
+		ch.images[d] = struct{}{}
+	}
+	return ch
+}
+
 // load reads all images. It rests as long as it works, since nobody waits for it;
 // what is read meanwhile is shown.
 func (c *Catalog) load(ctx context.Context) error {
 	c.ready.Store(false)
 	began, next := time.Now(), newTable()
-	first := len(c.now.Load().by[ByReference]) == 0
+	clear(c.unnamed)
+	if c.now.Load().images() == 0 {
+		c.now.Store(next)
+	}
 	var all []digest.Digest
 	err := c.watch.View(ctx, func(tx storage.Tx) error {
 		all = all[:0]
@@ -95,12 +139,9 @@ func (c *Catalog) load(ctx context.Context) error {
 		start := time.Now()
 		n := min(batch, len(all))
 		err = c.read(ctx, all[:n], grown)
-		if all = all[n:]; len(grown) >= len(next.by[ByReference])/4+batch || len(all) == 0 {
-			next = next.with(grown) // ever larger steps, so that all are merged a few times at most
-			grown = map[digest.Digest]*Image{}
-			if first {
-				c.now.Store(next)
-			}
+		if all = all[n:]; len(grown) >= next.images()/4+batch || len(all) == 0 {
+			next.apply(grown) // ever larger steps, so that all are merged a few times at most
+			clear(grown)
 		}
 		pause(ctx, duty*time.Since(start))
 	}
@@ -109,25 +150,45 @@ func (c *Catalog) load(ctx context.Context) error {
 	}
 	c.now.Store(next)
 	c.ready.Store(true)
-	c.log.DebugContext(ctx, "images listed", "images", next.totals.Images, "dur", time.Since(began))
+	c.log.DebugContext(ctx, "images listed", "images", next.images(), "dur", time.Since(began))
 	return nil
 }
 
 // read puts the images of manifests into out, nil for what is none any more.
 func (c *Catalog) read(ctx context.Context, manifests []digest.Digest, out map[digest.Digest]*Image) error {
-	return c.watch.View(ctx, func(tx storage.Tx) error {
+	configs := map[digest.Digest]digest.Digest{} // of images whose platform no row says
+	err := c.watch.View(ctx, func(tx storage.Tx) error {
+		clear(configs)
 		for _, d := range manifests {
 			x, ok, err := Of(tx, d)
 			if err != nil {
 				return err
 			}
-			if !ok {
-				x = nil
+			if out[d] = x; !ok {
+				out[d] = nil
+				continue
 			}
-			out[d] = x
+			if x.Platform != "" {
+				continue
+			}
+			m, err := tx.Manifest(d)
+			switch {
+			case err == nil && m.Manifest.Config != nil:
+				configs[d] = m.Manifest.Config.Digest
+			case err != nil && !errors.Is(err, storage.ErrNotFound):
+				return err
+			}
 		}
 		return ctx.Err()
 	})
+	for _, d := range manifests {
+		known := true
+		if config, ok := configs[d]; ok && err == nil {
+			out[d].Platform, known = c.platform(ctx, config)
+		}
+		c.unnamed.note(d, known)
+	}
+	return err
 }
 
 // follow has the table follow what changed.
@@ -153,7 +214,7 @@ func (c *Catalog) follow(ctx context.Context, ch changes) error {
 		list = list[n:]
 	}
 	if len(change) > 0 {
-		c.now.Store(c.now.Load().with(change))
+		c.now.Load().apply(change)
 	}
 	return nil
 }

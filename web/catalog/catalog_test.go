@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -67,7 +66,7 @@ func TestOf(t *testing.T) {
 			if !ok && want == nil {
 				return err
 			}
-			if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Image{})); diff != "" {
+			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", what, diff)
 			}
 			return err
@@ -159,7 +158,7 @@ func TestFollows(t *testing.T) {
 			return tx.PutImage(row)
 		}
 	}
-	ctx, c := t.Context(), New(w, nil)
+	ctx, c := t.Context(), New(w, nil, nil)
 	for range 100 {
 		update(t, w, some)
 	}
@@ -173,13 +172,13 @@ func TestFollows(t *testing.T) {
 		if err := c.follow(ctx, w.take()); err != nil {
 			t.Fatal(err)
 		}
-		anew := New(w, nil)
+		anew := New(w, nil, nil)
 		if err := anew.load(ctx); err != nil {
 			t.Fatal(err)
 		}
 		for _, column := range Columns {
 			q := Query{Sort: column, Limit: 100}
-			if diff := cmp.Diff(anew.Page(q), c.Page(q), cmpopts.IgnoreUnexported(Image{})); diff != "" {
+			if diff := cmp.Diff(anew.Page(q), c.Page(q)); diff != "" {
 				t.Fatalf("by %s (-read anew +followed):\n%s", column, diff)
 			}
 		}
@@ -190,7 +189,7 @@ func TestFollows(t *testing.T) {
 // its context.
 func TestRun(t *testing.T) {
 	w, l := watched(t), storagetest.NewLayer(t, "x", 50_000, 16<<10)
-	c := New(w, nil)
+	c := New(w, nil, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
@@ -212,11 +211,11 @@ func TestRun(t *testing.T) {
 func TestPage(t *testing.T) {
 	change := map[digest.Digest]*Image{}
 	for i := range 10 {
-		x := &Image{Reference: fmt.Sprintf("docker.io/library/app%d:1", i), Manifest: dig(fmt.Sprint(i)), Size: int64(i%5) * 100, Layers: 1}
-		x.search = x.Reference + " linux/amd64"
+		x := &Image{Repository: fmt.Sprintf("docker.io/library/app%d", i), Tags: []string{"1", "A"}, Platform: "linux/amd64", Manifest: dig(fmt.Sprint(i)), Size: int64(i%5) * 100, Layers: 1}
 		change[x.Manifest] = x
 	}
-	table := newTable().with(change)
+	table := newTable()
+	table.apply(change)
 	for _, c := range []struct {
 		name    string
 		q       Query
@@ -230,6 +229,9 @@ func TestPage(t *testing.T) {
 		{"by size, then by name", Query{Sort: BySize, Limit: 4}, 10, "0 5 1 6"},
 		{"by size, down", Query{Sort: BySize, Limit: 3, Down: true, Offset: 1}, 10, "4 8 3"},
 		{"searched", Query{Sort: ByReference, Limit: 10, Search: "APP7 amd64"}, 1, "7"},
+		{"searched by tag, in any case", Query{Sort: ByReference, Limit: 10, Search: "app3:1 :a"}, 1, "3"},
+		{"few letters are no digest", Query{Sort: ByReference, Limit: 10, Search: string(dig("4"))[7:12]}, 0, ""},
+		{"searched by a digest's beginning", Query{Sort: ByReference, Limit: 10, Search: string(dig("4"))[:19]}, 1, "4"},
 		{"searched by digest", Query{Sort: ByReference, Limit: 10, Search: string(dig("4"))}, 1, "4"},
 		{"searched, a page of it", Query{Sort: ByReference, Limit: 2, Offset: 1, Search: "library", Down: true}, 10, "8 7"},
 		{"searched in vain", Query{Sort: ByReference, Limit: 2, Search: "app7 arm64"}, 0, ""},
@@ -252,5 +254,78 @@ func TestPage(t *testing.T) {
 	}
 	if _, err := ParseColumn("colour"); err == nil {
 		t.Error("an unknown column is taken")
+	}
+}
+
+// TestPlatformOfConfig: where no row tells the platform the config does, also when
+// it comes behind the image, and is sorted by and searched as any other.
+func TestPlatformOfConfig(t *testing.T) {
+	w, l := watched(t), storagetest.NewLayer(t, "x", 50_000, 16<<10)
+	store := storagetest.Start(t, t.TempDir(), storage.Options{Meta: w})
+	config := []byte(`{"os":"linux","architecture":"s390x"}`)
+	update(t, w, func(tx storage.Tx) error {
+		row := image("m", l)
+		row.Platform = ""
+		if err := tx.PutImage(row); err != nil {
+			return err
+		}
+		d := v1.Descriptor{Digest: digest.FromBytes(config), Size: int64(len(config))}
+		return tx.PutManifest(storage.ManifestRow{Digest: dig("m"), Manifest: oci.Manifest{MediaType: v1.MediaTypeImageManifest, Config: &d}})
+	})
+	c, q := New(w, store, nil), Query{Sort: ByPlatform, Limit: 1, Search: "linux/s390x"}
+	if err := c.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p := c.Page(q); p.Matches != 0 || len(c.unnamed) != 1 {
+		t.Fatalf("%d matches, %d unnamed", p.Matches, len(c.unnamed))
+	}
+	if err := store.Put(t.Context(), storage.BlobRow{Digest: digest.FromBytes(config), Size: int64(len(config)), Kind: storage.KindBlob}, config, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.follow(t.Context(), c.take()); err != nil {
+		t.Fatal(err)
+	}
+	if p := c.Page(q); p.Matches != 1 || p.Images[0].Platform != "linux/s390x" || len(c.unnamed) != 0 {
+		t.Errorf("%+v, %d unnamed", p, len(c.unnamed))
+	}
+}
+
+// BenchmarkFollow is what a change costs where there are 100,000 images, and
+// BenchmarkSearch what a search costs.
+func BenchmarkFollow(b *testing.B) {
+	table, change := many(100_000), map[digest.Digest]*Image{}
+	for i := range 10 {
+		x := imageNo(i * 1000)
+		x.Pulls = 7
+		change[x.Manifest] = x
+	}
+	for b.Loop() {
+		table.apply(change)
+	}
+}
+
+func BenchmarkSearch(b *testing.B) {
+	table := many(100_000)
+	for b.Loop() {
+		if p := table.page(Query{Sort: BySaved, Limit: 50, Search: "service-2499 v1.39"}); p.Matches != 1 {
+			b.Fatal(p.Matches)
+		}
+	}
+}
+
+func many(n int) *table {
+	t, change := newTable(), map[digest.Digest]*Image{}
+	for i := range n {
+		x := imageNo(i)
+		change[x.Manifest] = x
+	}
+	t.apply(change)
+	return t
+}
+
+func imageNo(i int) *Image {
+	return &Image{
+		Repository: fmt.Sprintf("docker.io/team-%02d/service-%04d", i%61, i/40), Tags: []string{fmt.Sprintf("v1.%d", i%40)}, Platform: "linux/amd64",
+		Manifest: dig(fmt.Sprint("m", i)), Index: dig(fmt.Sprint("i", i)), Size: int64(i), Layers: 3, Indexed: 1, Pulls: int64(i % 997),
 	}
 }

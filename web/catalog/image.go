@@ -28,9 +28,8 @@ type Image struct {
 	Indexed    int           `json:"indexed"` // of these, with a zTOC
 	Wanted     int           `json:"wanted"`  // of these, a zTOC is to come
 	Benefit
-	Pulls    int64     `json:"pulls"`              // of its manifest
-	LastPull time.Time `json:"last_pull,omitzero"` //
-	search   string    // names and platform, in lower case
+	Pulls    int64     `json:"pulls"` // of its manifest
+	LastPull time.Time `json:"last_pull,omitzero"`
 }
 
 // Benefit is what an index is good for: how much of an image a lazy start does
@@ -81,7 +80,6 @@ func of(tx storage.Tx, row storage.ImageRow) (x *Image, ok bool, err error) {
 		return nil, false, err
 	}
 	x.Pulls, x.LastPull = p.Pulls, p.Last
-	x.search = strings.ToLower(x.Repository + ":" + strings.Join(x.Tags, " :") + " " + x.Platform)
 	return x, true, nil
 }
 

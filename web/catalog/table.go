@@ -1,10 +1,11 @@
 package catalog
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -46,42 +47,6 @@ func columnNames() string {
 	return strings.Join(names, ", ")
 }
 
-// less orders images by a column, and those that are equal in it by reference,
-// platform and digest: no two are equal.
-func less(c Column) func(a, b *Image) int {
-	return func(a, b *Image) int {
-		n := 0
-		switch c {
-		case ByReference:
-		case ByPlatform:
-			n = cmp.Compare(a.Platform, b.Platform)
-		case BySize:
-			n = cmp.Compare(a.Size, b.Size)
-		case ByIndexed:
-			n = cmp.Compare(a.share(int64(a.Indexed), int64(a.Layers)), b.share(int64(b.Indexed), int64(b.Layers)))
-		case ByRead:
-			n = cmp.Compare(a.share(a.Read, a.Size), b.share(b.Read, b.Size))
-		case BySaved:
-			n = cmp.Compare(a.Saved, b.Saved)
-		case ByPulls:
-			n = cmp.Compare(a.Pulls, b.Pulls)
-		case ByLastPull:
-			n = a.LastPull.Compare(b.LastPull)
-		}
-		if n != 0 {
-			return n
-		}
-		return cmp.Or(cmp.Compare(a.Reference, b.Reference), cmp.Compare(a.Platform, b.Platform), cmp.Compare(a.Manifest, b.Manifest))
-	}
-}
-
-func (x *Image) share(n, of int64) float64 {
-	if of == 0 {
-		return 0
-	}
-	return float64(n) / float64(of)
-}
-
 // Totals are sums over all images.
 type Totals struct {
 	Images  int   `json:"images"`
@@ -91,33 +56,127 @@ type Totals struct {
 	Saved   int64 `json:"saved"`   // by a lazy start of each
 }
 
-// table is all images at one time. It is not changed once made.
+// table is all images. It is safe for concurrent use.
 type table struct {
-	by     map[Column][]*Image // in rising order
+	mu     sync.RWMutex
+	texts  arena
+	rows   []row
+	free   []uint32       // of these
+	by     map[key]uint32 // their places in rows, by manifest
+	order  map[Column][]uint32
 	totals Totals
 }
 
-func newTable() *table { return &table{by: map[Column][]*Image{}} }
+func newTable() *table { return &table{by: map[key]uint32{}, order: map[Column][]uint32{}} }
 
-// with is t with the images of change in place of those of the same manifest;
-// nil takes one away. All orders stay sorted without being sorted again.
-func (t *table) with(change map[digest.Digest]*Image) *table {
-	var fresh []*Image
-	for _, x := range change {
-		if x != nil {
-			fresh = append(fresh, x)
+func (t *table) images() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.by)
+}
+
+// apply puts the images of change in place of those of the same manifest; nil
+// takes one away. All orders stay sorted without being sorted again.
+func (t *table) apply(change map[digest.Digest]*Image) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.leave(change)
+	var fresh []uint32
+	var scratch []byte
+	for d, x := range change {
+		k := keyOf(d)
+		at, had := t.by[k]
+		if x == nil {
+			if had {
+				t.texts.drop(t.rows[at].place)
+				t.rows[at].live = false
+				delete(t.by, k)
+				t.free = append(t.free, at)
+			}
+			continue
+		}
+		if !had {
+			at = t.slot()
+			t.by[k] = at
+		}
+		scratch = t.rows[at].set(&t.texts, x, scratch)
+		t.totals.add(&t.rows[at], 1)
+		fresh = append(fresh, at)
+	}
+	for _, c := range Columns {
+		slices.SortFunc(fresh, func(a, b uint32) int { return t.texts.compare(c, &t.rows[a], &t.rows[b]) })
+		t.order[c] = t.merge(c, t.order[c], fresh)
+	}
+	if t.texts.wasted() {
+		t.compact()
+	}
+}
+
+// leave takes the rows of change out of all orders and sums.
+func (t *table) leave(change map[digest.Digest]*Image) {
+	gone := make([]bool, len(t.rows))
+	n := 0
+	for d := range change {
+		if at, ok := t.by[keyOf(d)]; ok {
+			t.totals.add(&t.rows[at], -1)
+			gone[at] = true
+			n++
 		}
 	}
-	next := &table{by: make(map[Column][]*Image, len(Columns))}
+	if n == 0 {
+		return
+	}
 	for _, c := range Columns {
-		order := less(c)
-		slices.SortFunc(fresh, order)
-		next.by[c] = merge(t.by[c], fresh, order, func(x *Image) bool { _, gone := change[x.Manifest]; return gone })
+		t.order[c] = slices.DeleteFunc(t.order[c], func(at uint32) bool { return gone[at] })
 	}
-	for _, x := range next.by[ByReference] {
-		next.totals.Add(x)
+}
+
+// slot gives a place for a row.
+func (t *table) slot() uint32 {
+	if n := len(t.free); n > 0 {
+		at := t.free[n-1]
+		t.free = t.free[:n-1]
+		return at
 	}
-	return next
+	t.rows = append(t.rows, row{})
+	return uint32(len(t.rows) - 1)
+}
+
+// merge puts fresh rows, which are sorted, to where they belong in list, from its
+// end on.
+func (t *table) merge(c Column, list, fresh []uint32) []uint32 {
+	n := len(list)
+	list = slices.Grow(list, len(fresh))[:n+len(fresh)]
+	for k := len(fresh); k > 0; k-- {
+		x := &t.rows[fresh[k-1]]
+		at := sort.Search(n, func(i int) bool { return t.texts.compare(c, &t.rows[list[i]], x) > 0 })
+		copy(list[at+k:], list[at:n])
+		list[at+k-1] = fresh[k-1]
+		n = at
+	}
+	return list
+}
+
+// compact makes the texts anew, without what nobody has any more.
+func (t *table) compact() {
+	var fresh arena
+	for i := range t.rows {
+		if r := &t.rows[i]; r.live {
+			r.place = fresh.put(t.texts.text(r.place))
+		}
+	}
+	t.texts = fresh
+}
+
+// add counts r in, or with -1 out.
+func (t *Totals) add(r *row, by int) {
+	t.Images += by
+	if int(r.ends[endManifest]) < int(r.place.size) {
+		t.Indexed += by
+	}
+	t.Layers += by * int(r.layers)
+	t.Bytes += int64(by) * r.size
+	t.Saved += int64(by) * r.saved
 }
 
 // Add counts x in.
@@ -131,25 +190,9 @@ func (t *Totals) Add(x *Image) {
 	t.Saved += x.Saved
 }
 
-// merge puts two sorted lists together, without those of the first that drop
-// tells.
-func merge(a, b []*Image, order func(a, b *Image) int, drop func(*Image) bool) []*Image {
-	out := make([]*Image, 0, len(a)+len(b))
-	for _, x := range a {
-		if drop(x) {
-			continue
-		}
-		for len(b) > 0 && order(b[0], x) < 0 {
-			out, b = append(out, b[0]), b[1:]
-		}
-		out = append(out, x)
-	}
-	return append(out, b...)
-}
-
 // Query asks for a part of the table.
 type Query struct {
-	Search string // words that all occur in names, platform or digests, in any case
+	Search string // words that all occur in names, platform or (of six letters and more) digests, in any case
 	Sort   Column
 	Down   bool // the largest first
 	Offset int
@@ -165,50 +208,47 @@ type Page struct {
 }
 
 func (t *table) page(q Query) Page {
-	list := t.by[q.Sort]
-	p := Page{Images: []*Image{}, Totals: t.totals}
-	words := strings.Fields(strings.ToLower(q.Search))
-	take := func(x *Image) {
-		if p.Matches >= q.Offset && len(p.Images) < q.Limit {
-			p.Images = append(p.Images, x)
-		}
-		p.Matches++
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	list := t.order[q.Sort]
+	p := Page{Images: []*Image{}, Totals: t.totals, Matches: len(list)}
+	var search []word
+	for _, w := range strings.Fields(strings.ToLower(q.Search)) {
+		search = append(search, wordOf(w))
 	}
-	if len(words) == 0 {
-		p.Matches = len(list)
-		from := min(max(0, q.Offset), len(list))
-		to := min(from+q.Limit, len(list))
-		if q.Down {
-			p.Images = append(p.Images, list[len(list)-to:len(list)-from]...)
-			slices.Reverse(p.Images)
-		} else {
-			p.Images = append(p.Images, list[from:to]...)
-		}
-		return p
+	var found []bool // by row: texts lie as rows do, and are fast to go through
+	if len(search) > 0 {
+		found, p.Matches = t.find(search)
 	}
-	for i := range list {
-		x := list[i]
+	i, skip := 0, max(0, q.Offset)
+	if found == nil { // all match
+		i, skip = min(skip, len(list)), 0
+	}
+	for ; i < len(list) && len(p.Images) < q.Limit; i++ {
+		at := list[i]
 		if q.Down {
-			x = list[len(list)-1-i]
+			at = list[len(list)-1-i]
 		}
-		if x.matches(words) {
-			take(x)
+		switch {
+		case found != nil && !found[at]:
+		case skip > 0:
+			skip--
+		default:
+			p.Images = append(p.Images, t.rows[at].image(&t.texts))
 		}
 	}
 	return p
 }
 
-// matches reports whether all words are in names or digests. Digests are long, and
-// few words can be in one.
-func (x *Image) matches(words []string) bool {
-	for _, w := range words {
-		if strings.Contains(x.search, w) {
-			continue
-		}
-		hexed := strings.TrimPrefix(w, "sha256:")
-		if strings.Trim(hexed, "0123456789abcdef") != "" || !strings.Contains(string(x.Manifest), hexed) && !strings.Contains(string(x.Index), hexed) {
-			return false
+// find tells which rows all words are in, and how many. The texts are gone through
+// as they lie.
+func (t *table) find(words []word) (found []bool, n int) {
+	found = make([]bool, len(t.rows))
+	for i := range t.rows {
+		if r := &t.rows[i]; r.live && r.matches(&t.texts, words) {
+			found[i] = true
+			n++
 		}
 	}
-	return true
+	return found, n
 }

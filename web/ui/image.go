@@ -2,9 +2,7 @@ package ui
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
 
@@ -56,39 +54,7 @@ func (u *UI) images(r *http.Request) (*Images, error) {
 	x.Page = u.opt.Catalog.Page(catalog.Query{
 		Search: x.Search, Sort: x.Sort, Down: x.Order == "desc", Offset: x.Offset, Limit: x.Limit,
 	})
-	for i, y := range x.Images {
-		if y.Platform == "" && i < shownImages {
-			x.Images[i] = u.named(r.Context(), y)
-		}
-	}
 	return x, nil
-}
-
-// named adds the platform that the image's config says, where nothing else does
-// and that is here. An image's config never changes, so it is read once.
-func (u *UI) named(ctx context.Context, x *catalog.Image) *catalog.Image {
-	p, ok := u.platforms.Get(x.Manifest)
-	if !ok {
-		var config digest.Digest
-		err := u.opt.Store.View(ctx, func(tx storage.Tx) error {
-			m, err := tx.Manifest(x.Manifest)
-			if err == nil && m.Manifest.Config != nil {
-				config = m.Manifest.Config.Digest
-			}
-			return ignoreNotFound(err)
-		})
-		c, read := readConfig(ctx, u.opt.Store, config)
-		if err != nil || !read {
-			return x // it may come yet
-		}
-		if c.OS != "" && c.Architecture != "" {
-			p = oci.PlatformName(c.Platform)
-		}
-		u.platforms.Add(x.Manifest, p)
-	}
-	y := *x
-	y.Platform = p
-	return &y
 }
 
 // number reads a parameter between 0 and most.
@@ -284,12 +250,9 @@ func referrers(tx storage.Tx, repos []oci.Repo, d digest.Digest, depth int) ([]R
 	return list, err
 }
 
-// maxConfig bounds how much of an image's config is read.
-const maxConfig = 4 << 20
-
 // read adds what the image's config says, where that is here.
 func (x *Image) read(ctx context.Context, s *storage.Store, config digest.Digest) {
-	c, ok := readConfig(ctx, s, config)
+	c, ok := catalog.ReadConfig(ctx, s, config)
 	if !ok {
 		return
 	}
@@ -305,21 +268,6 @@ func (x *Image) read(ctx context.Context, s *storage.Store, config digest.Digest
 			i++
 		}
 	}
-}
-
-// readConfig reads an image's config; false where it is not here, or is none.
-func readConfig(ctx context.Context, s *storage.Store, config digest.Digest) (c v1.Image, ok bool) {
-	if config == "" {
-		return c, false
-	}
-	b, err := s.Open(ctx, config)
-	if err != nil {
-		return c, false // it is not here, and nothing is lost
-	}
-	defer b.Close()
-	body := io.NewSectionReader(b, 0, min(b.Size(), maxConfig))
-	err = json.NewDecoder(body).Decode(&c)
-	return c, err == nil
 }
 
 func clip(s string, n int) string {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/gorilla/mux"
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -75,21 +74,17 @@ type Step struct {
 
 // UI answers. It is safe for concurrent use.
 type UI struct {
-	opt       Options
-	log       *slog.Logger
-	now       func() time.Time
-	trees     *trees
-	jobs      jobsCache
-	platforms *lru.Cache[digest.Digest, string] // of images, as their configs say
-	filed     atomic.Int64                      // when reads were filed last, Unix nanoseconds
+	opt   Options
+	log   *slog.Logger
+	now   func() time.Time
+	trees *trees
+	jobs  jobsCache
+	filed atomic.Int64 // when reads were filed last, Unix nanoseconds
 }
-
-const keptPlatforms = 10_000
 
 // New makes a UI.
 func New(o Options) *UI {
 	u := &UI{opt: o, log: o.Logger, now: o.Now, trees: newTrees()}
-	u.platforms, _ = lru.New[digest.Digest, string](keptPlatforms) // fails for a size below 1
 	if u.log == nil {
 		u.log = slog.New(slog.DiscardHandler)
 	}

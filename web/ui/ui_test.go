@@ -101,7 +101,7 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 	r := &rig{t: t, store: storagetest.Start(t, dir, storage.Options{Meta: watch}), big: storagetest.NewLayer(t, "x", 300_000, 16<<10)}
 	r.fill()
 	reg := prometheus.NewRegistry()
-	r.catalog = catalog.New(watch, nil)
+	r.catalog = catalog.New(watch, r.store, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- r.catalog.Run(ctx) }()
