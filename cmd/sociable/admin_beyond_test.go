@@ -56,6 +56,43 @@ func TestAdminBeyondLoopback(t *testing.T) {
 	}
 }
 
+// TestAdminOnLoopback: there it is open as long as pulling is; a reload that says
+// who may pull closes it, and health stays.
+func TestAdminOnLoopback(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	putFile(t, at("users"), htpasswdLine(t, "alice", "wonder"))
+	putFile(t, at("config.yml"), "access: open\n")
+	port := freePort(t)
+	s := startServer(t, "--config", at("config.yml"), "--admin", "127.0.0.1:"+port)
+	look := func(when, path string, want int, auth func(*http.Request)) {
+		t.Helper()
+		if got, body := plainGet(t, http.MethodGet, "http://127.0.0.1:"+port+path, auth); got != want {
+			t.Errorf("%s, %s: %d %.200s, want %d", when, path, got, body, want)
+		}
+	}
+	for _, path := range []string{"/", "/metrics", "/api/v1/images"} {
+		look("nothing said", path, 200, nil)
+	}
+	putFile(t, at("config.yml"), fmt.Sprintf("auth:\n  htpasswd_file: %s\n  rules: [{repositories: [\"**\"], pull: [anonymous], administer: [alice]}]\n", at("users")))
+	if out, code := sociable(t, "config", "reload", "--data", s.dir); code != 0 {
+		t.Fatalf("reload: %d %s", code, out)
+	}
+	for _, path := range []string{"/", "/metrics", "/api/v1/images", "/readyz?verbose", "/layers/sha256:1"} {
+		look("auth", path, 401, nil)
+	}
+	look("auth", "/healthz", 200, nil)
+	look("auth", "/metrics", 200, func(r *http.Request) { r.SetBasicAuth("alice", "wonder") })
+	if out, code := sociable(t, "index", "list", "--data", s.dir); code != 0 {
+		t.Errorf("the command line: %d %s", code, out)
+	}
+	putFile(t, at("config.yml"), "access: open\n")
+	if out, code := sociable(t, "config", "reload", "--data", s.dir); code != 0 {
+		t.Fatalf("reload: %d %s", code, out)
+	}
+	look("nothing said again", "/metrics", 200, nil)
+}
+
 // TestOpenMetrics: a scraper without a login gets the metrics there, and nothing
 // else.
 func TestOpenMetrics(t *testing.T) {

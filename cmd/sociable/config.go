@@ -46,7 +46,7 @@ type Config struct {
 type AdminConfig struct {
 	Listen      string `yaml:"listen"`       // host:port, or "" for none
 	TLS         bool   `yaml:"tls"`          // with the certificate of Config.TLS
-	OpenMetrics bool   `yaml:"open_metrics"` // /metrics needs no login beyond loopback
+	OpenMetrics bool   `yaml:"open_metrics"` // /metrics never needs a login
 	Dashboard   bool   `yaml:"dashboard"`    // pages and the API for programs, and what they need to be known
 	// Hosts are names besides this machine's own by which it is asked on loopback.
 	Hosts []string `yaml:"hosts"`

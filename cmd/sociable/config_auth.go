@@ -79,6 +79,13 @@ func (c *Config) guarded() bool {
 		slices.ContainsFunc(slices.Collect(maps.Values(c.Hosted)), func(h *HostedConfig) bool { return h.Access != "" })
 }
 
+// admits reports whether it says whom to let in: then not all that reach the
+// admin listener may see what they could not pull.
+func (c *Config) admits() bool {
+	return c.logins() || len(c.Auth.Rules) > 0 ||
+		slices.ContainsFunc(slices.Collect(maps.Keys(c.Upstreams)), func(name string) bool { return c.mode(name) == access.Passthrough })
+}
+
 // accessPolicy is what c says about who may do what.
 func (c *Config) accessPolicy() access.Policy {
 	p := access.Policy{

@@ -109,6 +109,7 @@ func (l *live) Reload(ctx context.Context) (web.Reloaded, error) {
 	if err := l.proxy.SetUpstreams(next.ups, cfg.DefaultUpstream, func() {
 		l.now.Store(next)
 		l.door.Apply(cfg.accessPolicy())
+		l.door.adminOpen.Store(l.began.adminOnLoopback && !cfg.admits())
 	}); err != nil {
 		return web.Reloaded{}, err
 	}

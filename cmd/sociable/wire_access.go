@@ -26,6 +26,8 @@ type door struct {
 	// resolve is the proxy that knows what names mean. It is made with the door
 	// in hand, and set before anything is served.
 	resolve atomic.Pointer[proxy.Proxy]
+	// adminOpen: nobody logs in at the admin listener.
+	adminOpen atomic.Bool
 }
 
 func buildAccess(cfg *Config, l *live, log *slog.Logger, reg prometheus.Registerer) (*door, error) {
@@ -49,6 +51,7 @@ func buildAccess(cfg *Config, l *live, log *slog.Logger, reg prometheus.Register
 		Resolve:   func(host, name string) (oci.Repo, error) { return d.resolve.Load().Resolve(host, name) },
 	}, cfg.accessPolicy())
 	l.now.Load().bind(cfg, d.Access)
+	d.adminOpen.Store(cfg.adminOnLoopback && !cfg.admits())
 	return d, nil
 }
 
@@ -63,12 +66,10 @@ func (d *door) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// guardAdmin has who comes from another machine log in, for all but health.
+// guardAdmin has people log in for all but health: where other machines reach the
+// listener, and where the configuration says who may pull.
 func (d *door) guardAdmin(cfg *Config, admin http.Handler) http.Handler {
-	if cfg.adminOnLoopback {
-		return admin
-	}
-	return d.Administered(admin, func(r *http.Request) bool {
+	guarded := d.Administered(admin, func(r *http.Request) bool {
 		switch r.URL.Path {
 		case "/healthz", "/readyz":
 			return r.URL.RawQuery == "" // the verbose form names upstreams
@@ -80,6 +81,13 @@ func (d *door) guardAdmin(cfg *Config, admin http.Handler) http.Handler {
 			return cfg.Admin.Dashboard && strings.HasPrefix(r.URL.Path, "/assets/")
 		}
 	}, func(w http.ResponseWriter, r *http.Request) bool { return cfg.Admin.Dashboard && askBrowser(w, r) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if d.adminOpen.Load() {
+			admin.ServeHTTP(w, r)
+			return
+		}
+		guarded.ServeHTTP(w, r)
+	})
 }
 
 // askBrowser sends a person to where one logs in.

@@ -110,7 +110,7 @@ func (u *UI) loginPage(*http.Request) (string, any, error) { return "login", &Lo
 
 func (u *UI) loginForm() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if u.opt.Login == nil || u.opt.Open {
+		if u.opt.Login == nil || u.open() {
 			http.Redirect(w, r, "/", http.StatusSeeOther)
 			return
 		}

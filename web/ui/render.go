@@ -186,8 +186,8 @@ var titles = map[string]string{
 
 func (u *UI) render(w http.ResponseWriter, r *http.Request, status int, name string, body any) {
 	p := Page{
-		Title: titles[name], Path: r.URL.Path, Version: u.opt.Version, Now: u.now(), Open: u.opt.Open,
-		Login: u.opt.Login != nil && !u.opt.Open, Registry: u.place(r).Address, Test: u.opt.Test != nil, Body: body,
+		Title: titles[name], Path: r.URL.Path, Version: u.opt.Version, Now: u.now(), Open: u.open(),
+		Login: u.opt.Login != nil && !u.open(), Registry: u.place(r).Address, Test: u.opt.Test != nil, Body: body,
 	}
 	if u.opt.Who != nil {
 		p.Who = u.opt.Who(r)

@@ -55,7 +55,7 @@ type Options struct {
 	Default   string                                                             // upstream of names without one
 	Version   string                                                             // of the program
 	Hosts     []string                                                           // names by which requests may come, where nobody logs in; see onlyHere
-	Open      bool                                                               // nobody logs in: only this machine reaches the listener
+	Open      func() bool                                                        // whether nobody logs in, since only this machine reaches the listener; nil: somebody does
 	Who       func(*http.Request) string                                         // who has logged in; nil: nobody does
 	Login     func(r *http.Request, user, password string) (*http.Cookie, error) // nil: there is no login
 	Logout    func(r *http.Request)                                              // ends the session; nil: the browser forgets it
@@ -131,11 +131,8 @@ func headers(next http.Handler) http.Handler {
 // login protects what is here: a page of another site whose name was made to lead
 // to this machine would otherwise be read to its owner's browser as ours.
 func (u *UI) onlyHere(next http.Handler) http.Handler {
-	if !u.opt.Open {
-		return next
-	}
 	return oci.Handler(func(w http.ResponseWriter, r *http.Request) error {
-		if host := hostOf(r.Host); !u.ownName(host) {
+		if host := hostOf(r.Host); u.open() && !u.ownName(host) {
 			return &oci.Error{Code: errcode.ErrorCodeDenied, Status: http.StatusMisdirectedRequest, Message: "this listener answers to the names of this machine, not to " +
 				strings.ToValidUTF8(host, "?") + "; admin.hosts allows further ones"}
 		}
@@ -143,6 +140,8 @@ func (u *UI) onlyHere(next http.Handler) http.Handler {
 		return nil
 	})
 }
+
+func (u *UI) open() bool { return u.opt.Open != nil && u.opt.Open() }
 
 func hostOf(hostport string) string {
 	if host, _, err := net.SplitHostPort(hostport); err == nil {

@@ -108,7 +108,7 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 	t.Cleanup(func() { cancel(); <-done })
 	o := Options{
 		Store: r.store, Gatherer: reg, Catalog: r.catalog, Recorder: series.New(series.Options{Gatherer: reg, Rows: r.store}),
-		Trouble: trouble.NewLog(nil), Ranges: r.ranges, Listen: "127.0.0.1:5000", Default: "docker.io", Version: "test", Open: true,
+		Trouble: trouble.NewLog(nil), Ranges: r.ranges, Listen: "127.0.0.1:5000", Default: "docker.io", Version: "test", Open: func() bool { return true },
 		Upstreams: func() []Upstream { return []Upstream{{Name: "docker.io"}, {Name: "local", Hosted: true}} },
 		Health: func() []web.Health {
 			return []web.Health{{Name: "upstream docker.io https://registry-1.docker.io", State: "held", Left: time.Minute, Why: "429"}}
