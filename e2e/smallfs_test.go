@@ -59,6 +59,9 @@ func TestDiskFull(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if env != nil && m["sociable_storage_medium_full_evictions_total"] == 0 {
+				t.Error("a medium that is full before its limit had nothing evicted")
+			}
 			if m["sociable_proxy_passed_through_total"] == 0 {
 				t.Error("nothing was counted as passed on")
 			}

@@ -61,6 +61,11 @@ func (s *Store) commitLoop(ctx context.Context) {
 		sleep(ctx, commitDelay)
 		if _, err := s.commitPending(whole); err != nil {
 			s.log.ErrorContext(ctx, "blobs are served but not filed", "err", err)
+			if errors.Is(err, ErrFull) {
+				if again, _ := s.relieve(ctx, rowsBytes, s.relief.times.Load()); again {
+					continue // added to the queue anew, which has been woken
+				}
+			}
 			sleep(ctx, commitRetry)
 		}
 	}
@@ -161,7 +166,7 @@ func (s *Store) syncBatch(ctx context.Context, names []digest.Digest, rows map[*
 
 // fileBatch writes the rows of what is synced.
 func (s *Store) fileBatch(ctx context.Context, rows map[*entry]*pending) error {
-	err := s.meta.Update(ctx, func(tx Tx) error {
+	err := s.meta.Update(ctx, func(tx Tx) error { // full: see commitLoop
 		for _, p := range rows {
 			if err := fileRow(tx, p.row, p.dropPartial); err != nil {
 				return err

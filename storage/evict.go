@@ -151,6 +151,12 @@ func (s *Store) evict(ctx context.Context, n int64) (freed int64, err error) {
 	if need == 0 {
 		return 0, nil
 	}
+	return s.evictBytes(ctx, need)
+}
+
+// evictBytes removes what was read longest ago, need bytes in all if there is so
+// much. The caller has s.evicting.
+func (s *Store) evictBytes(ctx context.Context, need int64) (freed int64, err error) {
 	vs, err := s.victims(ctx, need)
 	if err != nil {
 		return 0, fmt.Errorf("look for what to evict: %w", err)

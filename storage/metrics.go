@@ -32,6 +32,7 @@ type metrics struct {
 	evictions    *prometheus.CounterVec
 	evictedBytes *prometheus.CounterVec
 	reduced      prometheus.Counter
+	relieved     prometheus.Counter
 }
 
 // newMetrics registers with reg, if that is not nil.
@@ -60,6 +61,10 @@ func newMetrics(reg prometheus.Registerer, usage func() Usage) *metrics {
 			Help: "Layers evicted of which the spans that clients read were kept.",
 		}),
 	}
+	m.relieved = f.NewCounter(prometheus.CounterOpts{
+		Name: "sociable_storage_medium_full_evictions_total",
+		Help: "Times that something was evicted because the medium was full before a limit was reached.",
+	})
 	for _, o := range allOps {
 		m.errors.WithLabelValues(string(o))
 	}

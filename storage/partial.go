@@ -96,7 +96,7 @@ func (p *Partial) WriteAt(b []byte, off int64) (int, error) {
 			return 0, err
 		}
 		if missing == 0 {
-			return p.file.WriteAt(b, off)
+			return p.put(b, off)
 		}
 		if ok, err := p.s.tryTake(p.ctx, max(missing, step)); err != nil {
 			return 0, err
@@ -108,6 +108,15 @@ func (p *Partial) WriteAt(b []byte, off int64) (int, error) {
 			return 0, err
 		}
 	}
+}
+
+// put writes b, for which there is room by the account.
+func (p *Partial) put(b []byte, off int64) (n int, err error) {
+	err = p.s.unlessFull(p.ctx, int64(len(b)), func() (err error) {
+		n, err = p.file.WriteAt(b, off)
+		return err
+	})
+	return n, err
 }
 
 // note counts r as written, if there is room for it, and else says how much is
@@ -177,7 +186,7 @@ func (p *Partial) Checkpoint(ctx context.Context, size int64, have []oci.Range) 
 		return nil
 	}
 	row := PartialRow{Digest: p.d, Size: size, Have: slices.Clone(have), Source: p.source, Touched: p.s.now().UTC().Round(0)}
-	if err := p.s.meta.Update(ctx, func(tx Tx) error { return tx.PutPartial(row) }); err != nil {
+	if err := p.s.update(ctx, func(tx Tx) error { return tx.PutPartial(row) }); err != nil {
 		p.s.metrics.failed(opCheckpoint)
 		return err
 	}
@@ -226,7 +235,7 @@ func (p *Partial) Promote(ctx context.Context, kind Kind, size int64) error {
 			case there:
 				return p.file.Remove()
 			}
-			return p.file.Commit(ctx, p.d, size)
+			return p.s.unlessFullLocked(ctx, rowsBytes, func() error { return p.file.Commit(ctx, p.d, size) })
 		},
 	})
 	if err != nil {

@@ -90,7 +90,11 @@ func (p *Partial) open(ctx context.Context) error {
 	default:
 		p.row, p.filed = row, oci.Extents(row.Have).Bytes()
 	}
-	if p.file, err = p.s.blobs.OpenPartial(ctx, p.d.String()); err != nil {
+	err = p.s.unlessFullLocked(ctx, step, func() (err error) {
+		p.file, err = p.s.blobs.OpenPartial(ctx, p.d.String())
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	if !reaches(p.file, p.row.Have) {

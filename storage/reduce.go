@@ -181,7 +181,7 @@ func (s *Store) keepCut(ctx context.Context, body io.Reader, row BlobRow) (bool,
 		room.release()
 		return false, err
 	}
-	out := &Writer{s: s, ctx: ctx, w: w, room: room}
+	out := &Writer{s: s, ctx: ctx, w: w, room: room, once: true}
 	_, err = io.Copy(out, body)
 	if err == nil {
 		err = out.Commit(ctx, row, Cached)

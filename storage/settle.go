@@ -131,7 +131,7 @@ func (s *Store) settleNow(ctx context.Context, e *entry, row BlobRow, was presen
 	if p := s.digests.pendingOf(e.d); p != nil {
 		dropPartial = dropPartial || p.dropPartial
 	}
-	err := s.meta.Update(ctx, func(tx Tx) error {
+	err := s.update(ctx, func(tx Tx) error {
 		if err := fileRow(tx, row, dropPartial); err != nil || st.more == nil {
 			return err
 		}

@@ -82,6 +82,19 @@ func (a *space) never(n, short int64) bool {
 	return n > a.ceiling()-stays || short > gain
 }
 
+// evictable is how much could be evicted, if nobody used it.
+func (a *space) evictable() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	sum := a.idle
+	for k, t := range a.kinds {
+		if evictable(k) {
+			sum += t.bytes
+		}
+	}
+	return sum
+}
+
 // plus is the sum of two numbers of bytes, or the highest there is.
 func plus(a, b int64) int64 {
 	if a > 0 && b > math.MaxInt64-a {

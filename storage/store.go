@@ -71,6 +71,7 @@ type Store struct {
 	counted  atomic.Bool
 	evicting chan struct{} // cap 1; whoever's token is in it evicts
 	barren   barren
+	relief   relief
 	checking chan struct{} // cap 1; whoever's token is in it checks
 }
 
@@ -97,8 +98,9 @@ func New(o Options) *Store {
 func (s *Store) View(ctx context.Context, fn func(Tx) error) error { return s.meta.View(ctx, fn) }
 
 // Update writes rows; see Meta. Rows of blobs and partials are the Store's own
-// business: to put or delete those here would break its accounts.
-func (s *Store) Update(ctx context.Context, fn func(Tx) error) error { return s.meta.Update(ctx, fn) }
+// business: to put or delete those here would break its accounts. Where the
+// medium has no room for rows, blobs are evicted.
+func (s *Store) Update(ctx context.Context, fn func(Tx) error) error { return s.update(ctx, fn) }
 
 // Run does the work that no caller waits for: commits what is pending, files
 // access times, evicts, and once, after a grace period, sweeps what a crash

@@ -169,7 +169,11 @@ func (u *Upload) Write(ctx context.Context, p []byte) (int, error) {
 	if err := u.room.write(ctx, int64(len(p))); err != nil {
 		return 0, err
 	}
-	n, err := f.WriteAt(p, u.size) // size changes here alone
+	var n int
+	err = u.s.unlessFull(ctx, int64(len(p)), func() (err error) {
+		n, err = f.WriteAt(p, u.size) // size changes here alone
+		return err
+	})
 	u.sum.Write(p[:n])
 	u.mu.Lock()
 	u.size += int64(n)

@@ -44,7 +44,11 @@ func (u *Upload) use(ctx context.Context) (*uploadFile, error) {
 	if f != nil {
 		return f, nil
 	}
-	opened, err := u.s.blobs.OpenPartial(ctx, uploadPrefix+u.id)
+	var opened PartialFile
+	err := u.s.unlessFull(ctx, step, func() (err error) {
+		opened, err = u.s.blobs.OpenPartial(ctx, uploadPrefix+u.id)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +150,7 @@ func (u *Upload) fileRow(ctx context.Context, d digest.Digest) error {
 	row := u.row
 	row.Size, row.Touched, row.Digest = u.synced, u.s.now().UTC().Round(0), d
 	u.tried = true
-	if err := u.s.meta.Update(ctx, func(tx Tx) error { return tx.PutUpload(row) }); err != nil {
+	if err := u.s.update(ctx, func(tx Tx) error { return tx.PutUpload(row) }); err != nil {
 		u.s.metrics.failed(opCheckpoint)
 		return fmt.Errorf("file upload %s: %w", u.id, err)
 	}

@@ -16,6 +16,7 @@ type Writer struct {
 	w    BlobWriter
 	size int64
 	room allotment
+	once bool // part of an eviction: that a medium is full is no reason for another
 }
 
 // Create starts a blob. ctx also bounds the waiting of Write for room.
@@ -23,7 +24,11 @@ func (s *Store) Create(ctx context.Context) (*Writer, error) {
 	if err := s.count(ctx); err != nil {
 		return nil, err
 	}
-	w, err := s.blobs.Create(ctx)
+	var w BlobWriter
+	err := s.unlessFull(ctx, step, func() (err error) {
+		w, err = s.blobs.Create(ctx)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -41,9 +46,20 @@ func (w *Writer) Write(p []byte) (int, error) {
 	if err := w.room.write(w.ctx, int64(len(p))); err != nil {
 		return 0, err
 	}
-	n, err := w.w.Write(p)
-	w.size += int64(n)
-	return n, err
+	all := len(p)
+	write := func() error {
+		n, err := w.w.Write(p)
+		w.size += int64(n)
+		p = p[n:]
+		return err
+	}
+	var err error
+	if w.once {
+		err = write()
+	} else {
+		err = w.s.unlessFull(w.ctx, int64(all), write)
+	}
+	return all - len(p), err
 }
 
 // Commit checks the bytes against row.Digest and files them under row, of which
@@ -109,7 +125,7 @@ func (s *Store) Put(ctx context.Context, row BlobRow, body []byte, more func(Tx)
 			if there {
 				return nil
 			}
-			return s.writeAll(ctx, row.Digest, body)
+			return s.unlessFullLocked(ctx, row.Size, func() error { return s.writeAll(ctx, row.Digest, body) })
 		},
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"syscall"
 
 	"go.etcd.io/bbolt"
 
@@ -119,10 +120,17 @@ func (g *group) commit(us []*update) (again []*update) {
 		}
 	}
 	if err := t.Commit(); err != nil {
-		err = fmt.Errorf("update rows: %w", err)
-		settle(err)
+		settle(fmt.Errorf("update rows: %w", tell(err)))
 		return nil
 	}
 	settle(nil)
 	return nil
+}
+
+// tell turns the operating system's errors into those of the contract.
+func tell(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: %w", storage.ErrFull, err)
+	}
+	return err
 }
