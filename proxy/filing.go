@@ -137,8 +137,7 @@ func (p *Proxy) notKept(desc v1.Descriptor, repo oci.Repo, err error) {
 	if errors.Is(err, storage.ErrBlocked) { // since it was sent
 		return
 	}
-	p.metrics.passed.Inc()
-	p.log.ErrorContext(p.life, "manifest is passed on without being kept", "digest", desc.Digest, "repo", repo, "err", err)
+	p.passed(p.life, repo, desc.Digest, err)
 }
 
 // filed waits until the manifest has its rows, for those who go on from these.

@@ -154,3 +154,29 @@ func TestManifestLostBeforeItsRows(t *testing.T) {
 		t.Errorf("upstream was asked for %q", asked)
 	}
 }
+
+// TestManifestFiledMeanwhile has one who found no rows come to ask upstream when
+// the manifest has just got them: it is asked for once, by tag and by digest.
+func TestManifestFiledMeanwhile(t *testing.T) {
+	g := newRegistry(t)
+	body := image(oci.EmptyDigest, digest.FromString("a layer"), 7)
+	d := g.addManifest("a", "v1", v1.MediaTypeImageManifest, body)
+	s := newServerAt(t, t.TempDir(), g, nil, nil)
+	repo, up := oci.Repo{Upstream: "up", Name: "a"}, s.p.routes().def
+	for _, ref := range []oci.Reference{{Tag: "v1"}, {Tag: "v1"}, {Digest: d}} {
+		got, err := s.p.fetchManifest(t.Context(), up, repo, ref, "")
+		if err == nil {
+			err = got.filed(t.Context())
+		}
+		if err != nil || got.desc.Digest != d {
+			t.Errorf("%s: %s, %v", ref, got.desc.Digest, err)
+		}
+	}
+	if asked := g.take(); !slices.Equal(asked, []string{"GET manifests"}) {
+		t.Errorf("upstream was asked for %q", asked)
+	}
+	other := g.addManifest("a", "v1", v1.MediaTypeImageManifest, image(oci.EmptyDigest, digest.FromString("another"), 8))
+	if got, err := s.p.fetchManifest(t.Context(), up, repo, oci.Reference{Tag: "v1"}, other); err != nil || got.desc.Digest != other {
+		t.Errorf("a tag that has moved: %s, %v", got.desc.Digest, err)
+	}
+}

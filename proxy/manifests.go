@@ -180,10 +180,13 @@ func (p *Proxy) manifestByDigest(ctx context.Context, up *Upstream, repo oci.Rep
 			return got, nil
 		}
 		if head {
+			if got, ok := p.arrived(ctx, up, repo, oci.Reference{Digest: d}, ""); ok {
+				return got, nil
+			}
 			desc, err := up.Registry.HeadManifest(ctx, repo.Name, oci.Reference{Digest: d})
 			return found{desc: desc, out: outcomeMiss}, err
 		}
-		return p.fetchManifest(ctx, up, repo, oci.Reference{Digest: d})
+		return p.fetchManifest(ctx, up, repo, oci.Reference{Digest: d}, "")
 	case err != nil:
 		return found{}, fmt.Errorf("look up manifest %s: %w", d, err)
 	}
@@ -224,9 +227,10 @@ const fetchTime = time.Minute
 
 // fetchManifest gets a manifest, and has it stored and the indexer told behind
 // the answer. Callers who want the same one at the same time share the request.
-func (p *Proxy) fetchManifest(ctx context.Context, up *Upstream, repo oci.Repo, ref oci.Reference) (found, error) {
+// A tag is expected to lead to want, if that is not "".
+func (p *Proxy) fetchManifest(ctx context.Context, up *Upstream, repo oci.Repo, ref oci.Reference, want digest.Digest) (found, error) {
 	return p.manifests.do(ctx, repo.String()+"@"+ref.String()+" "+up.Identity.String(), func(ctx context.Context) (found, error) {
-		if got, ok := p.filings.get(repo, ref); ok { // it came since we looked
+		if got, ok := p.arrived(ctx, up, repo, ref, want); ok {
 			return got, nil
 		}
 		ctx, cancel := context.WithTimeout(ctx, fetchTime)

@@ -36,11 +36,6 @@ func (p *Proxy) passSource(ctx context.Context, up *Upstream, repo oci.Repo, d d
 	return &passSource{p: p, up: up, repo: repo, d: d, n: n}, nil
 }
 
-func (p *Proxy) passed(ctx context.Context, repo oci.Repo, d digest.Digest, cause error) {
-	p.metrics.passed.Inc()
-	p.log.ErrorContext(ctx, "blob is passed on without being kept", "digest", d, "repo", repo, "err", cause)
-}
-
 // passRest goes on with an answer that has begun, when the store takes no more of
 // its blob: what t has not sent yet comes from upstream. What it has sent is in
 // the partial, so that the whole is verified all the same.

@@ -49,27 +49,28 @@ type Options struct {
 
 // Proxy answers the /v2 API. It is safe for concurrent use.
 type Proxy struct {
-	opt       Options
-	store     *storage.Store
-	index     Indexer
-	log       *slog.Logger
-	now       func() time.Time
-	metrics   *metrics
-	bufs      *buffers
-	router    *mux.Router
-	rights    *rights
-	missing   *missing
-	silent    silence
-	heard     *heard
-	tables    *lru[digest.Digest, *ztoc.SpanTable] // by zTOC
-	readings  *lru[digest.Digest, reading]
-	bodies    *lru[digest.Digest, cachedManifest]
-	encoded   *lru[digest.Digest, []byte] // zTOCs; see serveEncoded
-	manifests *share[found]
-	filings   filings
-	spanAhead int64                   // see spanAhead
-	active    atomic.Int64            // requests being answered
-	absent    *lru[string, time.Time] // tags that their upstream had not, and when
+	opt        Options
+	store      *storage.Store
+	index      Indexer
+	log        *slog.Logger
+	now        func() time.Time
+	metrics    *metrics
+	bufs       *buffers
+	router     *mux.Router
+	rights     *rights
+	missing    *missing
+	silent     silence
+	heard      *heard
+	tables     *lru[digest.Digest, *ztoc.SpanTable] // by zTOC
+	readings   *lru[digest.Digest, reading]
+	bodies     *lru[digest.Digest, cachedManifest]
+	encoded    *lru[digest.Digest, []byte] // zTOCs; see serveEncoded
+	manifests  *share[found]
+	filings    filings
+	complaints complaints
+	spanAhead  int64                   // see spanAhead
+	active     atomic.Int64            // requests being answered
+	absent     *lru[string, time.Time] // tags that their upstream had not, and when
 
 	// See SetUpstreams.
 	routing atomic.Pointer[routes]

@@ -85,7 +85,7 @@ func (p *Proxy) manifestByTag(ctx context.Context, up *Upstream, repo oci.Repo, 
 			}
 			return found{desc: d, out: outcomeMiss}, err
 		}
-		return p.fetchManifest(ctx, up, repo, ref)
+		return p.fetchManifest(ctx, up, repo, ref, "")
 	}
 	if up.Offline || p.now().Sub(row.Checked) < up.TagTTL {
 		return found{desc: desc, out: outcomeHit}, nil
@@ -152,7 +152,7 @@ func (p *Proxy) renewal(up *Upstream, repo oci.Repo, row storage.TagRow) (string
 		if err != nil || now.desc.Digest == row.Digest {
 			return now, err
 		}
-		got, err := p.fetchManifest(ctx, up, repo, oci.Reference{Tag: row.Tag})
+		got, err := p.fetchManifest(ctx, up, repo, oci.Reference{Tag: row.Tag}, now.desc.Digest)
 		p.listen(up, err)
 		return got, err
 	}
