@@ -88,6 +88,8 @@ func (l *logins) login(repo oci.Repo) bool {
 		l.good++
 		l.ttl = minTokenTTL
 		return true
+	case errors.Is(err, errRefusedThere): // clients find out by what they are refused
+		l.good++
 	case errors.Is(err, ErrRefused):
 		l.refused = loginError(l.a.unauthorized(l.r, "", "", repo.Upstream+" does not take this user and password"))
 	default:

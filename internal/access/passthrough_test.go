@@ -32,9 +32,15 @@ const sessionLife = 5 * time.Minute
 type fakeSession struct {
 	user  string
 	until time.Time
+	not   string // the repository that it is no good for
 }
 
-func (s *fakeSession) Until(string) time.Time { return s.until }
+func (s *fakeSession) Until(repo string) time.Time {
+	if repo != "" && repo == s.not {
+		return time.Time{}
+	}
+	return s.until
+}
 
 var errDown = errors.New("down")
 
@@ -51,7 +57,7 @@ func (f *fakeUpstreams) Login(_ context.Context, upstream string, _ Session, use
 	if f.now == nil {
 		f.now = time.Now
 	}
-	return &fakeSession{user, f.now().Add(sessionLife)}, nil
+	return &fakeSession{user: user, until: f.now().Add(sessionLife)}, nil
 }
 
 func (f *fakeUpstreams) Check(_ context.Context, s Session, repo oci.Repo, kind, ref string) error {
@@ -140,7 +146,7 @@ func TestPassthroughIsAskedAndRemembered(t *testing.T) {
 		{name: "alice", path: "/v2/a.io/x/manifests/1", user: "alice", password: "wonder", want: 200,
 			asked: []string{"login alice a.io/x", "check alice a.io/x manifests 1"}},
 		{name: "alice again", path: "/v2/a.io/x/manifests/1", user: "alice", password: "wonder", want: 200},
-		{name: "a wrong password", path: "/v2/a.io/x/manifests/1", user: "alice", password: "x", want: 401, asked: []string{"login alice a.io/x"}},
+		{name: "a wrong password", path: "/v2/a.io/x/manifests/1", user: "alice", password: "x", want: 401, asked: []string{"login alice a.io/x", "login alice a.io"}},
 		{name: "wrong again", path: "/v2/a.io/x/manifests/1", user: "alice", password: "x", want: 401},
 		{name: "one of ours is nobody there", path: "/v2/a.io/y/manifests/1", user: "bob", password: "builder", want: 403, asked: []string{"check nobody a.io/y manifests 1"}},
 		{name: "one of ours, public", path: "/v2/a.io/pub/manifests/1", user: "bob", password: "builder", want: 200},

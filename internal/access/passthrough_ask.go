@@ -1,0 +1,118 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sociable/sociable/internal/oci"
+)
+
+// errRefusedThere is the refusal of one repository to somebody whose credentials
+// the upstream takes.
+var errRefusedThere = fmt.Errorf("%w there", ErrRefused)
+
+// refusedThere reports that upstream has just refused repo, and no more, to login.
+func (p *passthrough) refusedThere(login loginKey, repo oci.Repo, now time.Time) bool {
+	w, ok := p.words.Get(wordOf{login, repo})
+	return ok && repo.Name != "" && w.there && now.Sub(w.when) < mayNotTTL
+}
+
+// login makes sure that upstream can be asked about repo with cred.
+func (p *passthrough) login(ctx context.Context, login loginKey, cred credentials, repo oci.Repo, now time.Time) error {
+	if repo.Name != "" && p.ready(login, repo, now) {
+		return nil
+	}
+	if p.refuses(login, repo.Upstream, now) {
+		return ErrRefused
+	}
+	if p.refusedThere(login, repo, now) {
+		return errRefusedThere
+	}
+	if err := p.awayFor(login, repo.Upstream, awayRetry, now); p.graced(login, repo, err, now) {
+		return err
+	}
+	return p.once(ctx, "login "+login.String()+repo.String(), func(ctx context.Context) error {
+		err := p.tryLogin(ctx, login, cred, repo)
+		if errors.Is(err, ErrRefused) && repo.Name != "" {
+			err = p.refusedWhat(ctx, login, cred, repo.Upstream)
+		}
+		of := sessionOf{login, repo.Upstream}
+		switch {
+		case err == nil:
+			if w, ok := p.words.Peek(wordOf{login, repo}); ok && !w.may {
+				p.words.Remove(wordOf{login, repo})
+			}
+			p.aways.Remove(of)
+		case errors.Is(err, errRefusedThere):
+			p.words.Add(wordOf{login, repo}, word{when: now, there: true})
+			p.aways.Remove(of)
+		case errors.Is(err, ErrRefused):
+			p.words.Add(wordOf{login, oci.Repo{Upstream: repo.Upstream}}, word{when: now})
+			p.aways.Remove(of)
+		case !errors.Is(err, ErrUnknown):
+			p.aways.Add(of, away{err, now})
+		}
+		return err
+	})
+}
+
+func (p *passthrough) tryLogin(ctx context.Context, login loginKey, cred credentials, repo oci.Repo) error {
+	s, err := p.ask.Login(ctx, repo.Upstream, p.session(login, repo.Upstream), cred.user, cred.password, repo.Name)
+	if err == nil {
+		p.sessions.Add(sessionOf{login, repo.Upstream}, s)
+	}
+	return err
+}
+
+// refusedWhat finds out what a refusal means: some token services refuse as a
+// whole whoever may have nothing of the repository that is asked for.
+func (p *passthrough) refusedWhat(ctx context.Context, login loginKey, cred credentials, upstream string) error {
+	if err := p.tryLogin(ctx, login, cred, oci.Repo{Upstream: upstream}); err != nil {
+		return err
+	}
+	return errRefusedThere
+}
+
+// may asks upstream whether login may pull from repo, or remembers what it said.
+func (p *passthrough) may(ctx context.Context, login loginKey, repo oci.Repo, kind, ref string, now time.Time) error {
+	key := wordOf{login, repo}
+	w, known := p.words.Get(key)
+	if known && w.may && now.Sub(w.when) < mayTTL {
+		return nil
+	}
+	if known && !w.may && now.Sub(w.when) < mayNotTTL {
+		return ErrRefused
+	}
+	err := p.once(ctx, "may "+login.String()+repo.String()+" "+kind+" "+ref, func(ctx context.Context) error {
+		err := p.ask.Check(ctx, p.session(login, repo.Upstream), repo, kind, ref)
+		switch {
+		case err == nil:
+			p.words.Add(key, word{may: true, when: now})
+		case errors.Is(err, ErrRefused):
+			p.words.Add(key, word{when: now})
+		}
+		return err
+	})
+	if p.graced(login, repo, err, now) {
+		return nil
+	}
+	return err
+}
+
+// once asks for all who want the same at the same time. Whoever leaves does not
+// wait for the answer, which is for the others, and for who comes later.
+func (p *passthrough) once(ctx context.Context, key string, ask func(context.Context) error) error {
+	ch := p.same.DoChan(key, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTime)
+		defer cancel()
+		return nil, ask(ctx)
+	})
+	select {
+	case r := <-ch:
+		return r.Err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
