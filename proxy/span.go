@@ -66,7 +66,8 @@ func spanAhead(limit int64) int64 {
 type spanFlight struct {
 	repo oci.Repo // by whose right it is fetched
 	done chan struct{}
-	err  error // set before done is closed
+	by   *spanSource // who asked the upstream for it; set, as err is, before done is closed
+	err  error
 }
 
 func (s *spanSource) size() int64 { return s.layer.Size }
@@ -179,6 +180,9 @@ func (p *Proxy) landSpan(d digest.Digest, fl *spanFlight, err error) {
 func (s *spanSource) fetch(run []wantedSpan) {
 	ctx := s.p.life
 	done := 0
+	for _, x := range run {
+		x.flight.by = s
+	}
 	bytes, err := s.fetchRun(ctx, run, func(i int, err error) {
 		if errors.Is(err, storage.ErrDigest) {
 			s.p.reject(s.up, s.layer.Digest)
@@ -266,10 +270,10 @@ func (s *spanSource) wait(ctx context.Context, i int) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if fl.err == nil || fl.repo == s.repo {
+		if fl.err == nil || fl.repo == s.repo && (fl.by == s || !refusesCaller(fl.err)) {
 			return fl.err
 		}
-		s.start(ctx, i, i)
+		s.start(ctx, i, i) // what another repository, or another caller, was refused
 	}
 }
 

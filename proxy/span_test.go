@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -11,9 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
 	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/ztoc"
 )
@@ -238,4 +241,63 @@ func TestForeignSpanFails(t *testing.T) {
 	if _, err := s.store.Stat(t.Context(), table.Span(2).Digest); err != nil {
 		t.Errorf("the span: %v", err)
 	}
+}
+
+// TestAnothersSpanRefused has a client follow the fetch of a span for another
+// caller of the same repository, whom the upstream refuses: it comes in the
+// client's own name then. What it is refused itself is its answer.
+func TestAnothersSpanRefused(t *testing.T) {
+	up := newRegistry(t)
+	s := newServer(t, up, nil)
+	layer := tarGz(t, 60)
+	d, table := index(t, s, layer)
+	up.addBlob("a", layer)
+	arrived, refuse := make(chan struct{}), make(chan struct{})
+	from := func(reg Registry) *spanSource {
+		as := *s.p.routes().byName["up"]
+		as.Registry = reg
+		row := storage.LayerRow{Digest: d, SpanSize: testSpan, Size: int64(len(layer))}
+		return newSpanSource(s.p, &as, oci.Repo{Upstream: "up", Name: "a"}, row, &table, false)
+	}
+	reg := s.p.routes().byName["up"].Registry
+	alice := from(refusedCaller{reg, func() {
+		arrived <- struct{}{}
+		<-refuse
+	}})
+	bob := from(reg)
+	if out := alice.start(t.Context(), 2, 2); out != outcomeSpan {
+		t.Fatalf("alice: %v", out)
+	}
+	<-arrived
+	if out := bob.start(t.Context(), 2, 2); out != outcomeFollow {
+		t.Fatalf("bob: %v", out)
+	}
+	waits := make(chan error, 1)
+	go func() { waits <- alice.wait(t.Context(), 2) }()
+	close(refuse)
+	if err := bob.wait(t.Context(), 2); err != nil {
+		t.Errorf("bob, who may read: %v", err)
+	}
+	if err := <-waits; err != nil && !refusesCaller(err) {
+		t.Errorf("alice: %v", err)
+	}
+	again := from(refusedCaller{reg, func() {}})
+	again.start(t.Context(), 3, 3)
+	if err := again.wait(t.Context(), 3); err != nil && !refusesCaller(err) {
+		t.Errorf("alice, alone: %v", err)
+	}
+	if _, err := s.store.Stat(t.Context(), table.Span(3).Digest); err == nil {
+		t.Error("a span came for somebody who was refused")
+	}
+}
+
+// refusedCaller is an upstream that refuses whoever asks for a blob, after before.
+type refusedCaller struct {
+	Registry
+	before func()
+}
+
+func (r refusedCaller) Blob(context.Context, string, digest.Digest, oci.Range) (*upstream.Body, error) {
+	r.before()
+	return nil, &oci.Error{Code: errcode.ErrorCodeUnauthorized, Message: "refused"}
 }
