@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/sociable/sociable/internal/access"
@@ -89,5 +90,20 @@ func TestWhoMayPush(t *testing.T) {
 				t.Errorf("warned: %v, want %t", doubts.list, tt.warned)
 			}
 		})
+	}
+}
+
+func TestTrustedProxies(t *testing.T) {
+	c := loadText(t, "auth: {trusted_proxies: [10.1.2.3/8, 192.0.2.7, \"fd00::/8\"]}\n")
+	want := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("fd00::/8")}
+	if got := c.accessPolicy().TrustedProxies; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for _, bad := range []string{"10.0.0.0/33", "balancer", "fe80::1%eth0", "::ffff:10.0.0.0/104"} {
+		c := &Config{Auth: AuthConfig{TrustedProxies: []string{bad}}}
+		var found, doubts findings
+		if c.checkProxies(&found, &doubts); len(c.Auth.proxies) > 0 {
+			t.Errorf("%s was taken", bad)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -14,15 +15,17 @@ import (
 
 // AuthConfig is who may do what at the registry's door.
 type AuthConfig struct {
-	URL          string            `yaml:"url"`           // where clients reach us; "": as each of them says
-	HtpasswdFile string            `yaml:"htpasswd_file"` // users and bcrypt hashes; read again when it changes
-	TokenServer  TokenServerConfig `yaml:"token_server"`
-	Groups       []GroupConfig     `yaml:"groups"`
-	Rules        []AuthRule        `yaml:"rules"` // the first that matches a repository decides
+	URL            string            `yaml:"url"`             // where clients reach us; "": as each of them says
+	TrustedProxies []string          `yaml:"trusted_proxies"` // networks, or addresses, whose X-Forwarded-For counts
+	HtpasswdFile   string            `yaml:"htpasswd_file"`   // users and bcrypt hashes; read again when it changes
+	TokenServer    TokenServerConfig `yaml:"token_server"`
+	Groups         []GroupConfig     `yaml:"groups"`
+	Rules          []AuthRule        `yaml:"rules"` // the first that matches a repository decides
 
 	passwords *access.Passwords   // what HtpasswdFile holds
 	tokens    *access.TokenServer // what verifies TokenServer's tokens
 	tokenCAs  *x509.CertPool      // for its KeysURL
+	proxies   []netip.Prefix      // what TrustedProxies say
 }
 
 // GroupConfig is a set of users that rules name as @NAME.
@@ -90,7 +93,7 @@ func (c *Config) admits() bool {
 func (c *Config) accessPolicy() access.Policy {
 	p := access.Policy{
 		Unguarded: !c.guarded(), Service: c.Auth.URL, Passwords: c.Auth.passwords, Tokens: c.Auth.tokens, CertificateName: access.NameOf(c.TLS.ClientName), Upstreams: map[string]access.Mode{},
-		Pushed: map[string]bool{},
+		Pushed: map[string]bool{}, TrustedProxies: c.Auth.proxies,
 	}
 	for name, u := range c.Upstreams {
 		p.Upstreams[name] = c.mode(name)
@@ -132,6 +135,7 @@ func (c *Config) checkAuth(bad, doubts *findings) {
 			bad.add(c.origin("auth.url"), "auth.url: want https:// and the host, and port, that clients reach this under")
 		}
 	}
+	c.checkProxies(bad, doubts)
 	groups := map[string]bool{}
 	for i, g := range c.Auth.Groups {
 		path := fmt.Sprintf("auth.groups[%d]", i)

@@ -88,6 +88,7 @@ type callerKey struct{}
 func (a *Access) Handler(next http.Handler) http.Handler {
 	token := oci.Handler(a.serveToken)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = a.Forwarded(r)
 		if r.URL.Path == tokenPath && a.policy.Load().Tokens == nil {
 			token.ServeHTTP(w, r)
 			return

@@ -30,6 +30,7 @@ func (a *Access) AdminToken(ttl time.Duration) (raw string, until time.Time, err
 // a challenge, and tells whether it did; nil: it never does.
 func (a *Access) Administered(next http.Handler, free func(*http.Request) bool, ask func(http.ResponseWriter, *http.Request) bool) http.Handler {
 	return oci.Handler(func(w http.ResponseWriter, r *http.Request) error {
+		r = a.Forwarded(r)
 		if !free(r) {
 			id, err := a.mayAdminister(r)
 			if err != nil && oci.AsError(err).HTTPStatus() == http.StatusUnauthorized && ask != nil && ask(w, r) {

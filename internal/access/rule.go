@@ -1,6 +1,7 @@
 package access
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/sociable/sociable/internal/oci"
@@ -58,6 +59,8 @@ type Policy struct {
 	// Service is where our tokens are had from, such as https://host; "": the
 	// host that the request was sent to.
 	Service string
+	// TrustedProxies are the networks of those whose X-Forwarded-For counts.
+	TrustedProxies []netip.Prefix
 }
 
 // policy is a Policy made ready for use.
