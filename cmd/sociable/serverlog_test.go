@@ -27,6 +27,24 @@ func TestServerLogLevel(t *testing.T) {
 	}
 }
 
+// TestRefusedCertificates: whose certificate is not taken has a line for whoever
+// looks after the users, which other broken handshakes have not.
+func TestRefusedCertificates(t *testing.T) {
+	for msg, want := range map[string]string{
+		"http: TLS handshake error from 192.0.2.7:1: tls: failed to verify certificate: x509: certificate has expired or is not yet valid": "client=192.0.2.7:1 err=\"failed to verify certificate: x509: certificate has expired or is not yet valid\"",
+		"http: TLS handshake error from [::1]:1: tls: client didn't provide a certificate":                                                 "client=[::1]:1 err=\"client didn't provide a certificate\"",
+		"http: TLS handshake error from 192.0.2.7:1: remote error: tls: bad certificate":                                                   "",
+		"http: TLS handshake error from 192.0.2.7:1: EOF":                                                                                  "",
+	} {
+		var out bytes.Buffer
+		newServerLog(newLogger(LogConfig{Level: "info", Format: "text"}, &out)).Print(msg)
+		got := out.String()
+		if want == "" && got != "" || want != "" && (!strings.Contains(got, want) || !strings.Contains(got, "level=WARN msg=login via=certificate decision=refused")) {
+			t.Errorf("%s: %q, want %q", msg, got, want)
+		}
+	}
+}
+
 // outOfFiles is a listener of a process that has no file descriptor left, once.
 type outOfFiles struct {
 	net.Listener

@@ -44,6 +44,7 @@ func buildAccess(cfg *Config, l *live, log *slog.Logger, reg prometheus.Register
 			return nil, fmt.Errorf("tls: %w", err)
 		}
 	}
+	certs.Register(reg)
 	d := &door{keys: keys, certs: certs, tls: buildTLS(cfg, certs)}
 	d.Access = access.New(access.Options{
 		Keys: keys, Logger: log, Registerer: reg,

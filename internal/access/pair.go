@@ -27,7 +27,8 @@ type Certificates struct {
 	seen   [3]stamp // of the files, when they were last read
 	failed bool     // and what was read then did not do
 
-	now atomic.Pointer[loaded]
+	now    atomic.Pointer[loaded]
+	warned time.Time // when it was last said that the certificate ends
 }
 
 type loaded struct {
@@ -61,12 +62,14 @@ func (c *Certificates) Clients() *x509.CertPool { return c.now.Load().clients }
 func (c *Certificates) Run(ctx context.Context, changed func()) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
+	c.warn()
 	for {
 		select {
 		case <-tick.C:
 			if ok, _ := c.Refresh(); ok { // an error is logged there
 				changed()
 			}
+			c.warn()
 		case <-ctx.Done():
 			return nil
 		}
@@ -89,7 +92,7 @@ func (c *Certificates) Refresh() (changed bool, err error) {
 		}
 		return false, err
 	}
-	c.failed = false
+	c.failed, c.warned = false, time.Time{}
 	attrs := []any{"cert", c.cert}
 	if p := c.now.Load().pair; p != nil && p.Leaf != nil {
 		attrs = append(attrs, "until", p.Leaf.NotAfter.UTC())

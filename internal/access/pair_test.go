@@ -1,18 +1,24 @@
 package access
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"log/slog"
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // TestCertificatesAreWatched: files that change are taken over by themselves,
@@ -98,4 +104,32 @@ func TestCertificatesAreWatched(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestCertificateEnds: that the certificate ends soon, or has, is said once a day,
+// and measured.
+func TestCertificateEnds(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		left time.Duration
+		want string // the level; "": nothing is said
+	}{{"fresh", expiryNotice + time.Hour, ""}, {"soon", expiryNotice - time.Hour, "WARN"}, {"over", -time.Hour, "ERROR"}} {
+		t.Run(tt.name, func(t *testing.T) {
+			until := time.Now().Add(tt.left).Truncate(time.Second)
+			var out bytes.Buffer
+			c := &Certificates{cert: "tls.crt", log: slog.New(slog.NewTextHandler(&out, nil))}
+			c.now.Store(&loaded{pair: &tls.Certificate{Leaf: &x509.Certificate{NotAfter: until}}})
+			c.warn()
+			c.warn()
+			if got := strings.Count(out.String(), "level="+tt.want+" "); tt.want != "" && got != 1 || tt.want == "" && out.Len() > 0 {
+				t.Errorf("said %q", out.String())
+			}
+			reg := prometheus.NewRegistry()
+			c.Register(reg)
+			got, err := reg.Gather()
+			if err != nil || len(got) != 1 || got[0].GetMetric()[0].GetGauge().GetValue() != float64(until.Unix()) {
+				t.Errorf("measured %v, %v; want %d", got, err, until.Unix())
+			}
+		})
+	}
 }
