@@ -40,13 +40,14 @@ func find(dir string) error {
 		out := filepath.Join(dir, filepath.Base(pkg))
 		return out, harness.GoBuild(ctx, module, pkg, out)
 	}
-	var errs [4]error
+	var errs [5]error
 	if programs.Sociable = os.Getenv("E2E_SOCIABLE"); programs.Sociable == "" {
 		programs.Sociable, errs[0] = build(filepath.Join("..", ".."), "./cmd/sociable")
 	}
 	programs.Crane, errs[1] = build("..", "github.com/google/go-containerregistry/cmd/crane")
 	programs.Skopeo, errs[2] = exec.LookPath("skopeo")
 	programs.DockerRegistry, errs[3] = exec.LookPath("docker-registry")
+	programs.Podman, errs[4] = exec.LookPath("podman")
 	return errors.Join(errs[:]...)
 }
 
