@@ -207,6 +207,17 @@ func TestBundleSince(t *testing.T) {
 	if out := must(t, append([]string{"export", "up/acme/other:1", "-o", other, "--since", first}, flags...)...); strings.Contains(out, "left out: ") {
 		t.Errorf("another repository's blobs were left out:\n%s", out)
 	}
+	for name, cut := range map[string]int{"in a blob": 2, "in its statement": 1000} {
+		short := filepath.Join(dir, "short.tar")
+		if err := os.WriteFile(short, readFile(t, first)[:len(readFile(t, first))/cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		never := filepath.Join(dir, "never.tar")
+		_, errs, code := runSociable(t, "", append([]string{"export", "up/acme/app:2", "-o", never, "--since", short}, flags...)...)
+		if _, err := os.Stat(never); err == nil || code != 1 || !strings.Contains(errs, "--since "+short+": not a sound bundle: it ends early") {
+			t.Errorf("since a bundle that is cut off %s: exit code %d\n%s", name, code, errs)
+		}
+	}
 	dead := deadConfig(t)
 	out, _, code := runSociable(t, "", "import", next, "--data", to, "--config", dead)
 	if code != 1 || !strings.Contains(out, "import the earlier bundle first") {

@@ -180,7 +180,7 @@ func (u *UpstreamConfig) readFiles() (bad []*fileError) {
 
 // readDockerConfig looks whether what is read whenever it is needed can be.
 func (u *UpstreamConfig) readDockerConfig() *fileError {
-	if u.Keychain != "docker" || u.DockerConfig == "" {
+	if u.Keychain != "docker" {
 		return nil
 	}
 	if err := upstream.CheckDockerConfig(u.DockerConfig); err != nil {

@@ -46,7 +46,8 @@ sociable warm; for one platform, unless --platform says otherwise, the index of
 an image for several stays as it is, so that its digest does.
 
 With --since, blobs that an earlier bundle has for the same repository are left
-out; whoever imports needs that one, too. With --part-size the bundle is cut into
+out; whoever imports needs that one, too. It is read whole, and refused where it is
+damaged or cut off. With --part-size the bundle is cut into
 files that joined are the bundle. The same images give the same bytes.
 
 Nothing is written when an image fails, unless --keep-going says to write the
@@ -109,7 +110,7 @@ func runExport(cmd *cobra.Command, args []string, flags *exportFlags) error {
 	if err != nil {
 		return err
 	}
-	since, err := readEarlier(flags.since)
+	since, err := readEarlier(cmd, flags.since)
 	if err != nil {
 		return err
 	}
@@ -196,19 +197,28 @@ func (f *exportFlags) check(cmd *cobra.Command) (*output, error) {
 	return out, nil
 }
 
-// readEarlier reads what an earlier bundle has.
-func readEarlier(names []string) (*bundle.Earlier, error) {
+// readEarlier takes what a bundle states to have only where it has it: what came to
+// the other side of one that was cut off is not what would be left out now.
+func readEarlier(cmd *cobra.Command, names []string) (*bundle.Earlier, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
-	in, _, end, err := openParts(nil, names)
+	in, size, end, err := openParts(nil, names)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	r, err := bundle.NewReader(bufio.NewReader(in))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", names[0], err)
+	bar := newProgress(cmd, size, "reading the earlier bundle")
+	defer bar.end()
+	r, err := bundle.NewReader(bufio.NewReaderSize(bar.reader(in), 1<<20))
+	for err == nil {
+		var body io.Reader
+		if _, body, err = r.Next(); err == nil {
+			_, err = io.Copy(io.Discard, body)
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("--since %s: %w", names[0], err)
 	}
 	st, own := r.Statement()
 	return st.Earlier(own)

@@ -1,8 +1,11 @@
 package upstream
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/configfile"
@@ -21,8 +24,15 @@ func DockerKeychain(file string) authn.Keychain {
 	return dockerFile(file)
 }
 
-// CheckDockerConfig is what is wrong with the configuration in file.
+// CheckDockerConfig is what is wrong with the configuration in file; "" is where
+// Docker looks for it, and may not be there.
 func CheckDockerConfig(file string) error {
+	if file == "" {
+		file = filepath.Join(config.Dir(), config.ConfigFileName)
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	}
 	_, err := dockerFile(file).load()
 	return err
 }

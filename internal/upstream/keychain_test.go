@@ -3,8 +3,10 @@ package upstream
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/docker/cli/cli/config"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 )
@@ -72,5 +74,26 @@ esac
 	write("config.json", `{`, 0o600)
 	if _, err := get("plain.example"); err == nil {
 		t.Error("a broken file is none")
+	}
+}
+
+// TestCheckDockerConfig: where Docker looks for it there may be none, but no
+// broken one.
+func TestCheckDockerConfig(t *testing.T) {
+	dir := t.TempDir()
+	docker := config.Dir()
+	config.SetDir(dir)
+	defer config.SetDir(docker)
+	if err := CheckDockerConfig(""); err != nil {
+		t.Errorf("none: %v", err)
+	}
+	file := filepath.Join(dir, "config.json")
+	for text, want := range map[string]string{`{"auths":{}}`: "", `{bad`: file} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckDockerConfig(""); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }
