@@ -86,23 +86,32 @@ func (x *Indexer) waitingFor(tx storage.Tx, img *storage.ImageRow) (waiting []st
 // layerEnd guesses when a layer will be through; sure is false where it may not
 // be at all.
 func (x *Indexer) layerEnd(ctx context.Context, l *storage.LayerRow) (in time.Duration, sure bool, err error) {
-	if _, err := x.store.Stat(ctx, l.Digest); err == nil {
-		left := l.Size - x.Progress(l.Digest, l.SpanSize)
-		return seconds(float64(max(left, 0)) / buildRate), true, nil
-	} else if !errors.Is(err, storage.ErrNotFound) {
-		return 0, false, err
+	if here, err := x.isHere(ctx, l.Digest); here || err != nil {
+		return x.buildEnd(l), here, err
 	}
 	if x.opt.Flight == nil {
 		return 0, false, nil
 	}
 	missing, rate, ok := x.opt.Flight(l.Digest)
-	if !ok {
-		return 0, false, nil
+	if !ok { // or it ended just now
+		here, err := x.isHere(ctx, l.Digest)
+		return x.buildEnd(l), here, err
 	}
 	if rate <= 0 { // it has just begun
 		return 0, true, nil
 	}
 	return seconds(float64(missing) / rate), true, nil
+}
+
+func (x *Indexer) isHere(ctx context.Context, layer digest.Digest) (bool, error) {
+	_, err := x.store.Stat(ctx, layer)
+	return err == nil, ignoreNotFound(err)
+}
+
+// buildEnd guesses when a layer that is here will be through.
+func (x *Indexer) buildEnd(l *storage.LayerRow) time.Duration {
+	left := l.Size - x.Progress(l.Digest, l.SpanSize)
+	return seconds(float64(max(left, 0)) / buildRate)
 }
 
 func seconds(s float64) time.Duration { return time.Duration(min(s, 1e6) * float64(time.Second)) }

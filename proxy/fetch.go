@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
@@ -63,47 +62,4 @@ func absent(err error) error {
 		return fmt.Errorf("%w: %w", storage.ErrNotFound, err)
 	}
 	return err
-}
-
-// rateAfter is how long a fetch goes on before its speed says anything.
-const rateAfter = 300 * time.Millisecond
-
-// Flight tells of the fetch of the whole blob d that is under way, from whichever
-// upstream: what is missing of it (-1: not known), and how fast it comes, 0 while
-// that is not known.
-func (p *Proxy) Flight(d digest.Digest) (missing int64, bytesPerSecond float64, ok bool) {
-	p.mu.Lock()
-	var fills []*fill
-	for k, f := range p.fills {
-		if k.d == d {
-			fills = append(fills, f)
-		}
-	}
-	p.mu.Unlock()
-	for _, f := range fills {
-		f.mu.Lock()
-		whole, size, have, had, took := f.pump != nil, f.size, f.have.Bytes(), f.had, time.Since(f.began)
-		f.mu.Unlock()
-		if !whole {
-			continue
-		}
-		if missing = -1; size >= 0 {
-			missing = size - have
-		}
-		if took >= rateAfter && have > had {
-			bytesPerSecond = float64(have-had) / took.Seconds()
-		}
-		return missing, bytesPerSecond, true
-	}
-	return 0, 0, false
-}
-
-// Bring begins to fetch a blob of repo that nobody has asked for. It does not
-// wait for the end, and a failure is only logged.
-func (p *Proxy) Bring(repo oci.Repo, d v1.Descriptor) {
-	p.work.start(func() {
-		if err := p.FetchBlob(p.life, repo, d); err != nil && p.life.Err() == nil {
-			p.log.WarnContext(p.life, "blob not fetched ahead", "digest", d.Digest, "repo", repo, "err", err)
-		}
-	})
 }

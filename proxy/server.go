@@ -89,6 +89,7 @@ type Proxy struct {
 	spans    map[digest.Digest]*spanFlight
 	spanRuns map[layerKey]*spanRuns
 	warming  map[layerKey]struct{} // images, see Warm
+	bringing map[layerKey]struct{} // see Bring
 }
 
 // New makes a Proxy; errors are about names that clash or are missing. life is
@@ -103,7 +104,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 		metrics: newMetrics(o.Registerer), bufs: newBuffers(chunk), rights: newRights(), missing: newMissing(), heard: newHeard(),
 		silent: silence{until: map[string]time.Time{}, why: map[string]error{}}, filings: filings{m: map[filingKey]*filing{}}, tables: newLRU[digest.Digest](maxTables, one[*ztoc.SpanTable]), readings: newLRU[digest.Digest](maxReadings, one[reading]),
 		bodies: newLRU[digest.Digest](maxManifests, cachedManifest.cost),
-		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{}, warming: map[layerKey]struct{}{},
+		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{}, warming: map[layerKey]struct{}{}, bringing: map[layerKey]struct{}{},
 	}
 	p.encoded = newLRU[digest.Digest](maxEncoded, func(b []byte) int64 { return int64(len(b)) })
 	p.spanAhead = spanAhead(o.Store.Usage().Limit)
