@@ -12,6 +12,7 @@ import (
 func (x *Indexer) zTOCBuilder(spanSize int64, c compression, layerSize int64) (builder, error) {
 	o := x.limits.Options(layerSize)
 	o.Compression, o.SpillDir, o.DiffID = c.ztoc(), x.opt.SpillDir, true
+	o.SerialHash = true // a layer arrives more slowly than it is hashed, and many are built at once
 	b, err := ztoc.NewBuilder(spanSize, o)
 	if err != nil {
 		return nil, verdict(err)
@@ -40,15 +41,19 @@ func (z zTOCBuild) finish() (*built, error) {
 		err := fmt.Errorf("ztoc of %d bytes, %d at most: %w", r.Size, most, ztoc.ErrTooLarge)
 		return nil, errors.Join(&refusal{err}, r.Close())
 	}
-	table, err := r.Table.MarshalBinary()
+	where, err := r.Table()
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	table, err := where.MarshalBinary()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("marshal span table: %w", err), r.Close())
 	}
 	out := &built{
 		digest: r.Digest, size: r.Size, layer: r.LayerDigest, layerSize: r.LayerSize, diffID: r.DiffID,
-		spans: r.Table.Len(), firstSpan: r.Table.HeadEnd(), table: table, body: r,
+		spans: r.Spans, firstSpan: where.HeadEnd(), table: table, body: r,
 	}
-	if err := r.Unfit(); err != nil {
+	if err := r.CheckClient(); err != nil {
 		out.rejected = err.Error()
 	}
 	return out, nil

@@ -88,11 +88,14 @@ func (w *world) fill() {
 		w.t.Fatal(err)
 	}
 	defer res.Close()
-	raw, err := res.Table.MarshalBinary()
+	if w.table, err = res.Table(); err != nil {
+		w.t.Fatal(err)
+	}
+	raw, err := w.table.MarshalBinary()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.table, w.layer = res.Table, digest.FromBytes(body)
+	w.layer = digest.FromBytes(body)
 	desc := v1.Descriptor{MediaType: v1.MediaTypeImageLayerGzip, Digest: w.layer, Size: int64(len(body))}
 	w.img = storage.ImageRow{
 		Manifest: v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Digest: digest.FromString("image"), Size: 5},
@@ -100,7 +103,7 @@ func (w *world) fill() {
 		Index: digest.FromString("index"), IndexSize: 7,
 	}
 	w.update(func(tx storage.Tx) error {
-		row := storage.LayerRow{Digest: w.layer, SpanSize: spanSize / 16, Size: desc.Size, State: storage.LayerIndexed, ZTOC: res.Digest, Spans: res.Table.Len()}
+		row := storage.LayerRow{Digest: w.layer, SpanSize: spanSize / 16, Size: desc.Size, State: storage.LayerIndexed, ZTOC: res.Digest, Spans: res.Spans}
 		for _, err := range []error{tx.PutLayer(row), tx.PutSpans(w.layer, spanSize/16, raw), tx.PutImage(w.img)} {
 			if err != nil {
 				return err

@@ -63,7 +63,11 @@ func index(t *testing.T, s *server, layer []byte) (digest.Digest, ztoc.SpanTable
 		t.Fatal(err)
 	}
 	defer res.Close()
-	table, err := res.Table.MarshalBinary()
+	table, err := res.Table()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := table.MarshalBinary()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,17 +75,17 @@ func index(t *testing.T, s *server, layer []byte) (digest.Digest, ztoc.SpanTable
 	err = s.store.Update(t.Context(), func(tx storage.Tx) error {
 		row := storage.LayerRow{
 			Digest: d, SpanSize: testSpan, Size: int64(len(layer)), State: storage.LayerIndexed,
-			ZTOC: res.Digest, ZTOCSize: res.Size, Spans: res.Table.Len(), Head: layer[:512],
+			ZTOC: res.Digest, ZTOCSize: res.Size, Spans: res.Spans, Head: layer[:512],
 		}
 		if err := tx.PutLayer(row); err != nil {
 			return err
 		}
-		return tx.PutSpans(d, testSpan, table)
+		return tx.PutSpans(d, testSpan, raw)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d, res.Table
+	return d, table
 }
 
 func TestSpansCostOnlyThemselves(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"hash"
 	"hash/adler32"
 	"hash/crc32"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/sociable/sociable/ztoc/internal/inflate"
@@ -25,31 +26,23 @@ type mark struct {
 	m     member
 }
 
-// parcel is a buffer on its way from the decoder to those who must see each
-// byte but need not decode, who give it back when they are done with it.
-type parcel struct {
-	buf   []byte
-	n     int    // compressed bytes are buf[:n], output is buf[inflate.Window:n]
-	cuts  []cut  // in compressed bytes: where spans begin, perhaps a byte behind n
-	marks []mark // in output; rises
-}
-
-// spanAccount hashes the compressed bytes, as a whole and span by span.
+// spanAccount hashes the compressed bytes span by span. Where there are
+// several, each hashes every second span.
 type spanAccount struct {
-	layer, span hash.Hash // layer is nil if not wanted
-	table       SpanTable
-	size        int64 // bytes so far
-	cuts        []cut // not reached yet
-	every       int64 // bytes of each span, if all are equally long and there are no cuts; else 0
-	open        bool  // a span is under way
+	span        hash.Hash
+	lane, lanes int // it hashes the spans whose number is lane, modulo lanes
+	sums        *sumList
+	start       []uint64 // of all spans, if this is lane 0 and they have cuts
+	count       int      // spans so far
+	size        int64    // bytes so far
+	cuts        []cut    // not reached yet
+	every       int64    // bytes of each span, if all are equally long and there are no cuts; else 0
+	err         error    // of the spill; what follows is lost
 }
 
 // take takes the layer's next bytes.
 func (a *spanAccount) take(p *parcel) {
 	buf := p.buf[:p.n]
-	if a.layer != nil {
-		a.layer.Write(buf)
-	}
 	a.cuts = append(a.cuts, p.cuts...)
 	for {
 		c, ok := a.nextCut(a.size + int64(len(buf)))
@@ -57,28 +50,33 @@ func (a *spanAccount) take(p *parcel) {
 			break
 		}
 		n := int(c.off - a.size)
-		if a.open {
+		if a.hashes() {
 			a.span.Write(buf[:n])
 			if c.shared {
 				a.span.Write(buf[n : n+1])
 			}
 			a.closeSpan()
 		}
-		a.table.add(c.off, c.shared)
-		a.open = true
+		if a.lane == 0 && a.every == 0 {
+			a.start = append(a.start, spanStart(c.off, c.shared))
+		}
+		a.count++
 		a.size += int64(n)
 		buf = buf[n:]
 	}
-	if a.open {
+	if a.hashes() {
 		a.span.Write(buf)
 	}
 	a.size += int64(len(buf))
 }
 
+// hashes says whether a span is under way that is hashed here.
+func (a *spanAccount) hashes() bool { return a.count > 0 && (a.count-1)%a.lanes == a.lane }
+
 // nextCut gives the next cut in front of end, once.
 func (a *spanAccount) nextCut(end int64) (c cut, ok bool) {
 	if a.every > 0 {
-		c.off = int64(a.table.Len()) * a.every
+		c.off = int64(a.count) * a.every
 		return c, c.off < end
 	}
 	if len(a.cuts) == 0 {
@@ -93,16 +91,19 @@ func (a *spanAccount) nextCut(end int64) (c cut, ok bool) {
 }
 
 func (a *spanAccount) closeSpan() {
-	a.table.sum = a.span.Sum(a.table.sum)
+	var sum [sha256.Size]byte
+	a.span.Sum(sum[:0])
 	a.span.Reset()
+	if a.err == nil {
+		a.err = a.sums.add(&sum)
+	}
 }
 
 // finish closes the last span.
 func (a *spanAccount) finish() {
-	if a.open {
+	if a.hashes() {
 		a.closeSpan()
 	}
-	a.table.size = a.size
 }
 
 // streamAccount checks the uncompressed stream, hashes it, and reads the tar.
@@ -235,20 +236,71 @@ func (a *streamAccount) firstRefused() bool {
 	return errors.As(a.tarErr, &e) && e.Offset == 0
 }
 
-// newAccounts makes both. The tar's spill is its own, because it is written
+// accounts are all who see a layer's bytes.
+type accounts struct {
+	spans  []*spanAccount
+	layer  hash.Hash // nil if not wanted
+	stream *streamAccount
+}
+
+// newAccounts makes them. The tar's spill is its own, because it is written
 // beside the decoder's.
-func newAccounts(spanSize int64, o Options) (*spanAccount, *streamAccount) {
-	spans := &spanAccount{span: sha256.New()}
-	if o.Compression == Uncompressed {
-		spans.every = spanSize
+func newAccounts(spanSize int64, o Options, s *spill) *accounts {
+	a := &accounts{stream: &streamAccount{tar: newTarWalk(&spill{dir: o.SpillDir}, o), max: o.MaxUncompressed}}
+	lanes := 1
+	if !o.SerialHash {
+		lanes = min(2, runtime.GOMAXPROCS(0))
 	}
-	stream := &streamAccount{tar: newTarWalk(&spill{dir: o.SpillDir}, o), max: o.MaxUncompressed}
+	for i := range lanes {
+		spans := &spanAccount{span: sha256.New(), lane: i, lanes: lanes, sums: &sumList{spill: s}}
+		if o.Compression == Uncompressed {
+			spans.every = spanSize
+		}
+		a.spans = append(a.spans, spans)
+	}
 	// Of an uncompressed layer, both digests are one and the same.
 	if !o.SkipLayerDigest || o.DiffID && o.Compression == Uncompressed {
-		spans.layer = sha256.New()
+		a.layer = sha256.New()
 	}
 	if o.DiffID && o.Compression != Uncompressed {
-		stream.diff = sha256.New()
+		a.stream.diff = sha256.New()
 	}
-	return spans, stream
+	return a
+}
+
+// users are what is done with each parcel of compressed bytes, at once.
+func (a *accounts) users(c Compression) []func(*parcel) {
+	var all []func(*parcel)
+	for _, s := range a.spans {
+		all = append(all, s.take)
+	}
+	var rest []func(*parcel)
+	if a.layer != nil {
+		rest = append(rest, func(p *parcel) { a.layer.Write(p.buf[:p.n]) })
+	}
+	if c == Uncompressed {
+		rest = append(rest, func(p *parcel) { a.stream.output(p.buf[:p.n]) })
+	}
+	if len(a.spans) > 1 {
+		return append(all, rest...)
+	}
+	return []func(*parcel){func(p *parcel) { // one after another
+		for _, do := range append(all, rest...) {
+			do(p)
+		}
+	}}
+}
+
+// finish closes the last span and gives all.
+func (a *accounts) finish() (*spanSet, error) {
+	first := a.spans[0]
+	s := &spanSet{size: first.size, n: first.count, every: first.every, start: first.start}
+	for _, x := range a.spans {
+		x.finish()
+		if x.err != nil {
+			return nil, x.err
+		}
+		s.sums = append(s.sums, x.sums)
+	}
+	return s, nil
 }

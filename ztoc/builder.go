@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -12,14 +11,8 @@ import (
 	"github.com/sociable/sociable/ztoc/internal/inflate"
 )
 
-const (
-	inputSize  = 256 << 10 // compressed bytes that are decoded at once
-	outputSize = 256 << 10 // bytes of output that are handed on at once
-	maxMarks   = 4096      // member boundaries in one output buffer
-)
-
 // A Builder makes the zTOC of one layer from its compressed bytes. Decoding
-// happens in Write; two goroutines of its own see to digests on the one hand,
+// happens in Write; goroutines of its own see to digests on the one hand,
 // checksums and the tar on the other. They end with Finish or Abort: one of the
 // two must be called. A Builder is for one goroutine at a time.
 type Builder struct {
@@ -27,8 +20,8 @@ type Builder struct {
 	opt      Options
 	codec    codec
 	spill    *spill
-	spans    *spanAccount
-	stream   *streamAccount
+	seen     *accounts
+	stream   *streamAccount // of seen
 
 	in   *parcel // being filled
 	end  int     // how far
@@ -38,48 +31,6 @@ type Builder struct {
 	running            sync.WaitGroup
 	err                error
 	over               bool // Finish or Abort has been called
-}
-
-// belt carries parcels to a goroutine and back.
-type belt struct {
-	size       int // of a buffer
-	work, free chan *parcel
-}
-
-// newBelt makes a belt with three parcels on it: one that is filled, one that
-// waits, one that is worked on.
-func newBelt(size int) *belt {
-	b := &belt{size, make(chan *parcel, 3), make(chan *parcel, 3)}
-	for range cap(b.free) {
-		b.free <- new(parcel)
-	}
-	return b
-}
-
-// take takes an empty parcel.
-func (b *belt) take() *parcel {
-	p := <-b.free
-	if p.buf == nil {
-		p.buf = make([]byte, b.size)
-	}
-	p.cuts, p.marks = keepSmall(p.cuts), p.marks[:0]
-	return p
-}
-
-// keepSmall empties a list, which goes if it has been a long one.
-func keepSmall(cuts []cut) []cut {
-	if cap(cuts) > maxMarks {
-		return nil
-	}
-	return cuts[:0]
-}
-
-// each gives the parcels to fn until there are no more.
-func (b *belt) each(fn func(*parcel)) {
-	for p := range b.work {
-		fn(p)
-		b.free <- p
-	}
 }
 
 // A codec turns the compressed bytes of one layer into the uncompressed stream
@@ -110,28 +61,28 @@ func NewBuilder(spanSize int64, o Options) (*Builder, error) {
 	if spanSize < 0 || spanSize == 0 && o.Compression != Gzip {
 		return nil, refuse(ClassSpanSize, 0, fmt.Errorf("span size %d of a layer with compression %s: %w", spanSize, o.Compression, ErrUnsupported))
 	}
-	b := &Builder{
-		spanSize: spanSize, opt: o.withDefaults(), spill: &spill{dir: o.SpillDir},
-		compressed: newBelt(inputSize + inflate.SrcSlack),
-		output:     newBelt(inflate.Window + outputSize + inflate.DstSlack),
-	}
-	b.spans, b.stream = newAccounts(spanSize, b.opt)
-	compressed := b.spans.take
+	b := &Builder{spanSize: spanSize, opt: o.withDefaults(), spill: &spill{dir: o.SpillDir}}
 	switch o.Compression {
 	case Gzip:
 		b.codec = newGzipCodec(b)
 	case Uncompressed:
-		b.codec = &plainCodec{spanSize: spanSize, maxSize: b.opt.MaxSize, maxSpans: int64(b.opt.MaxSpans)}
-		compressed = func(p *parcel) {
-			b.spans.take(p)
-			b.stream.output(p.buf[:p.n])
-		}
+		b.codec = &plainCodec{spanSize: spanSize, maxSize: b.opt.MaxSize}
 	default:
 		return nil, refuse(ClassAlgorithm, 0, fmt.Errorf("compression %s: %w", o.Compression, ErrUnsupported))
 	}
+	b.seen = newAccounts(spanSize, b.opt, b.spill)
+	b.stream = b.seen.stream
+	users, most := b.seen.users(o.Compression), beltParcels
+	if len(b.seen.spans) > 1 {
+		most += moreParcels
+	}
+	b.compressed = newBelt(inputSize+inflate.SrcSlack, most, len(users))
+	b.output = newBelt(inflate.Window+outputSize+inflate.DstSlack, beltParcels, 1)
 	b.in = b.compressed.take()
-	b.running.Go(func() { b.compressed.each(compressed) })
-	b.running.Go(func() { b.output.each(b.stream.take) })
+	for i, do := range users {
+		b.running.Go(func() { b.compressed.each(i, do) })
+	}
+	b.running.Go(func() { b.output.each(0, b.stream.take) })
 	return b, nil
 }
 
@@ -216,7 +167,7 @@ func (b *Builder) advance(last bool) {
 	next := b.compressed.take()
 	copy(next.buf, rest)
 	b.in, b.end, b.base = next, len(rest), b.base+int64(used)
-	b.compressed.work <- p
+	b.compressed.give(p)
 }
 
 // Finish ends the layer and gives its zTOC. An *Error says that the layer is
@@ -231,11 +182,14 @@ func (b *Builder) Finish() (*Result, error) {
 	}
 	b.over = true
 	b.stop()
-	b.spans.finish()
+	spans, broken := b.seen.finish()
 	err := b.stream.finish(b.err)
 	if err == nil {
+		err = broken
+	}
+	if err == nil {
 		var r *Result
-		if r, err = b.result(); err == nil {
+		if r, err = b.result(spans); err == nil {
 			return r, nil
 		}
 	}
@@ -257,8 +211,8 @@ func (b *Builder) Abort() {
 
 // stop waits for the goroutines.
 func (b *Builder) stop() {
-	close(b.compressed.work)
-	close(b.output.work)
+	b.compressed.end()
+	b.output.end()
 	b.running.Wait()
 	b.compressed, b.output, b.in = nil, nil, nil // what they hold is not needed any more
 }
@@ -269,16 +223,16 @@ func (b *Builder) free() {
 }
 
 // result makes the zTOC.
-func (b *Builder) result() (*Result, error) {
-	tar, table := b.stream.tar, b.spans.table
-	zinfo, n, err := b.codec.zinfo(table.size)
+func (b *Builder) result(spans *spanSet) (*Result, error) {
+	tar := b.stream.tar
+	zinfo, n, err := b.codec.zinfo(spans.size)
 	if err != nil {
 		return nil, err
 	}
 	c := contents{
-		compressedSize: table.size, archiveSize: tar.archive, compression: b.opt.Compression,
+		compressedSize: spans.size, archiveSize: tar.archive, compression: b.opt.Compression,
 		entries: tar.entries, numEntries: tar.count,
-		table: table, zinfo: zinfo, zinfoSize: n, links: newLinksBack(),
+		spans: spans, zinfo: zinfo, zinfoSize: n, links: newLinksBack(),
 	}
 	parts, size, err := c.marshal(b.spill, b.opt.MaxSize)
 	if err != nil {
@@ -286,20 +240,20 @@ func (b *Builder) result() (*Result, error) {
 	}
 	r := &Result{
 		Size:      size,
-		LayerSize: table.size, ArchiveSize: tar.archive, UncompressedSize: b.stream.size,
-		Entries: tar.count, Unreadable: tar.unreadable,
-		Table: table, parts: parts, spill: b.spill,
+		LayerSize: spans.size, ArchiveSize: tar.archive, UncompressedSize: b.stream.size,
+		Entries: tar.count, Spans: spans.n, unreadable: tar.unreadable,
+		spans: spans, parts: parts, spill: b.spill,
 	}
 	if !b.opt.SkipLayerDigest {
-		r.LayerDigest = digest.NewDigest(digest.SHA256, b.spans.layer)
+		r.LayerDigest = digest.NewDigest(digest.SHA256, b.seen.layer)
 	}
 	switch {
 	case b.opt.DiffID && b.stream.diff != nil:
 		r.DiffID = digest.NewDigest(digest.SHA256, b.stream.diff)
 	case b.opt.DiffID:
-		r.DiffID = digest.NewDigest(digest.SHA256, b.spans.layer)
+		r.DiffID = digest.NewDigest(digest.SHA256, b.seen.layer)
 	}
-	if r.ClientVerdict, err = b.verdict(c.links, parts, size); err != nil {
+	if r.reject, err = b.verdict(c.links, parts, size); err != nil {
 		return nil, err
 	}
 	_ = tar.entries.close() // it has been read
@@ -327,53 +281,9 @@ func (b *Builder) verdict(links *linksBack, parts []extent, size int64) (reject,
 	if err != nil {
 		return nil, err
 	}
-	return tar.reject.pastEnd(tar.archive), nil
-}
-
-// Result is a finished zTOC and what was learnt of the layer on the way.
-type Result struct {
-	Digest digest.Digest // of the zTOC
-	Size   int64
-
-	LayerDigest      digest.Digest // sha256 of the compressed bytes, unless it was to be skipped
-	LayerSize        int64
-	ArchiveSize      int64         // how far the tar goes: the zTOC's uncompressed_archive_size
-	UncompressedSize int64         // of the whole stream
-	DiffID           digest.Digest // of the whole stream, if it was asked for
-	Entries          int           // files in the table of contents
-	// Unreadable is how many of them clients show but cannot open: sparse files,
-	// and those with an id beyond 32 bits or a year beyond four digits.
-	Unreadable int
-	Table      SpanTable
-	// ClientVerdict is a *RejectError if today's clients would refuse this
-	// zTOC, and nil if not.
-	ClientVerdict error
-
-	parts []extent
-	spill *spill
-}
-
-// Unfit says why the zTOC is better not offered to clients: they reject it, or
-// take it and then cannot open some of the files. It is a *RejectError, or nil.
-func (r *Result) Unfit() error {
-	if r.ClientVerdict == nil && r.Unreadable > 0 {
-		return &RejectError{RejectUnreadable, fmt.Sprintf(
-			"%d of %d files are sparse, or have an owner or a time that does not fit, and cannot be opened", r.Unreadable, r.Entries)}
+	if reject = tar.reject.pastEnd(tar.archive); reject == nil && tar.unreadable > 0 {
+		reject = &RejectError{RejectUnreadable, fmt.Sprintf(
+			"%d of %d files are sparse, or have an owner or a time that does not fit, and cannot be opened", tar.unreadable, tar.count)}
 	}
-	return r.ClientVerdict
-}
-
-// WriteTo writes the zTOC. It may be called again until Close; then it gives
-// os.ErrClosed. Other errors are w's, or those of reading the spill file.
-func (r *Result) WriteTo(w io.Writer) (int64, error) {
-	if r.parts == nil {
-		return 0, fmt.Errorf("write ztoc: %w", os.ErrClosed)
-	}
-	return r.spill.writeTo(w, r.parts)
-}
-
-// Close frees what the zTOC was kept in.
-func (r *Result) Close() error {
-	r.parts = nil
-	return r.spill.close()
+	return reject, nil
 }

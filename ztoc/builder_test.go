@@ -249,7 +249,7 @@ func TestSpill(t *testing.T) {
 	if err != nil || parsed.NumSpans != checkpointChunk*checkpointMemory+101 {
 		t.Errorf("%+v, %v", parsed, err)
 	}
-	if got := verdictOf(r.ClientVerdict); got != "reject:nonmonotonic" {
+	if got := verdictOf(r.CheckClient()); got != "reject:nonmonotonic" {
 		t.Error(got)
 	}
 	r.Close()
@@ -283,8 +283,8 @@ func TestMembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if r.Table.Len() != maxMarks*3/4+1 || r.Table.HeadEnd() != 10 {
-		t.Errorf("%d spans from %d on", r.Table.Len(), r.Table.HeadEnd())
+	if r.Spans != maxMarks*3/4+1 || tableOf(t, r).HeadEnd() != 10 {
+		t.Errorf("%d spans from %d on", r.Spans, tableOf(t, r).HeadEnd())
 	}
 }
 
@@ -295,8 +295,8 @@ func TestUnreadable(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Unreadable != want {
-			t.Errorf("%s: %d of %d, want %d", name, r.Unreadable, r.Entries, want)
+		if r.unreadable != want {
+			t.Errorf("%s: %d of %d, want %d", name, r.unreadable, r.Entries, want)
 		}
 		r.Close()
 	}

@@ -83,7 +83,7 @@ func (c *gzipCodec) flush() {
 	moved := g.W - inflate.Window
 	c.base += int64(moved)
 	g.Dst, g.W, g.Low = c.out.buf, inflate.Window, max(0, g.Low-moved)
-	c.b.output.work <- old
+	c.b.output.give(old)
 }
 
 // mark notes a member's boundary.
@@ -109,7 +109,7 @@ func (c *gzipCodec) checkpoint() error {
 	if c.points.count > 0 && out == c.last && c.reject == nil {
 		c.reject = nonMonotonic(c.points.count - 1)
 	}
-	if c.points.size()+checkpointSize > c.maxSize || c.points.count >= int64(c.b.opt.MaxSpans) {
+	if c.points.size()+checkpointSize > c.maxSize {
 		return refuse(ClassLimit, out, fmt.Errorf("%d checkpoints: %w", c.points.count, ErrTooLarge))
 	}
 	c.last = out
@@ -127,7 +127,7 @@ func (c *gzipCodec) cuts(to []cut) []cut {
 func (c *gzipCodec) close() {
 	if c.out != nil {
 		c.out.n = c.g.W
-		c.b.output.work <- c.out
+		c.b.output.give(c.out)
 		c.out, c.g.Src, c.g.Dst = nil, nil, nil
 	}
 }

@@ -10,7 +10,6 @@ import (
 type plainCodec struct {
 	spanSize int64
 	maxSize  int64 // of the zTOC
-	maxSpans int64
 	size     int64 // of the layer so far
 }
 
@@ -21,7 +20,7 @@ const digestBytes = len(digestPrefix) + 2*sha256.Size + 1 + 4 + 4
 // decode implements codec.
 func (c *plainCodec) decode(_ []byte, end int, base int64, _ bool) (int, error) {
 	c.size = base + int64(end)
-	if most := min(c.maxSize/int64(digestBytes), c.maxSpans); c.size > 0 && (c.size-1)/c.spanSize >= most {
+	if most := c.maxSize / int64(digestBytes); c.size > 0 && (c.size-1)/c.spanSize >= most {
 		return 0, refuse(ClassLimit, most*c.spanSize, fmt.Errorf("more than %d spans of %d bytes: %w", most, c.spanSize, ErrTooLarge))
 	}
 	return end, nil

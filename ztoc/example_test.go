@@ -32,7 +32,7 @@ func ExampleBuilder() {
 	}
 	defer r.Close()
 	fmt.Println(r.Digest)
-	fmt.Println(r.Size, "bytes,", r.Table.Len(), "span,", r.Entries, "files")
+	fmt.Println(r.Size, "bytes,", r.Spans, "span,", r.Entries, "files")
 	// Output:
 	// sha256:aae751059bd49c91061b301c00d515a7da65874c2b6166b0543a476f8106e6e8
 	// 34920 bytes, 1 span, 11 files
@@ -117,7 +117,7 @@ func ExampleZTOC_Table() {
 }
 
 // What the official builder makes is not always what clients take.
-func ExampleZTOC_CheckClient() {
+func ExampleResult_CheckClient() {
 	layer, err := os.Open("testdata/inputs/full-flush-start.tar.gz")
 	if err != nil {
 		panic(err)
@@ -136,16 +136,8 @@ func ExampleZTOC_CheckClient() {
 		panic(err)
 	}
 	defer r.Close()
-	var table bytes.Buffer
-	if _, err := r.WriteTo(&table); err != nil {
-		panic(err)
-	}
-	z, err := ztoc.Parse(bytes.NewReader(table.Bytes()), r.Size)
-	if err != nil {
-		panic(err)
-	}
 	var reject *ztoc.RejectError
-	if errors.As(z.CheckClient(), &reject) {
+	if errors.As(r.CheckClient(), &reject) {
 		fmt.Println(reject.Reason, "-", reject.Detail)
 	}
 	// Output:

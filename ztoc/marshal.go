@@ -1,6 +1,7 @@
 package ztoc
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -13,7 +14,7 @@ type contents struct {
 	compression    Compression
 	entries        *tape
 	numEntries     int
-	table          SpanTable
+	spans          *spanSet
 	zinfo          []extent // the vector "checkpoints"
 	zinfoSize      int64
 	links          *linksBack // what marshal has learnt of hard links
@@ -36,7 +37,7 @@ func (c *contents) marshal(s *spill, maxSize int64) ([]extent, int64, error) {
 	zinfo := w.byteVector(c.zinfo, c.zinfoSize)
 	digests := c.writeDigests(w)
 	w.begin()
-	w.int32(1, int32(c.table.Len()-1))
+	w.int32(1, int32(c.spans.n-1))
 	w.ref(2, digests)
 	w.ref(3, zinfo)
 	w.int8(0, max(1, int8(c.compression)), 1)
@@ -61,7 +62,7 @@ func (c *contents) marshal(s *spill, maxSize int64) ([]extent, int64, error) {
 
 // writeDigests writes the spans' digests and the vector of them.
 func (c *contents) writeDigests(w *fbWriter) int64 {
-	n := c.table.Len()
+	n := c.spans.n
 	if n == 0 {
 		return w.vector(0, nil)
 	}
@@ -69,8 +70,16 @@ func (c *contents) writeDigests(w *fbWriter) int64 {
 	var text [len(prefix) + 64]byte
 	copy(text[:], prefix)
 	var first, step int64
+	var sum [sha256.Size]byte
+	from := c.spans.digests()
 	for i := range n {
-		hex.Encode(text[len(prefix):], c.table.sum[32*i:32*i+32])
+		if err := from.next(sum[:]); err != nil {
+			if w.err == nil {
+				w.err = err
+			}
+			return 0
+		}
+		hex.Encode(text[len(prefix):], sum[:])
 		p := w.bytes(text[:])
 		switch i {
 		case 0:

@@ -90,7 +90,7 @@ func buildInChild(path string) error {
 		return errors.Join(fmt.Errorf("wrote %d of %d bytes", n, r.Size), err)
 	}
 	most, err := mostMemory()
-	fmt.Println(most-before, most, r.Table.Len(), r.Size)
+	fmt.Println(most-before, most, r.Spans, r.Size)
 	return err
 }
 

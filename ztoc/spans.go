@@ -133,12 +133,17 @@ func (t *SpanTable) UnmarshalBinary(p []byte) error {
 	return nil
 }
 
-// add opens span number Len at off, and says whether the span before it ends
-// with the byte there too.
-func (t *SpanTable) add(off int64, shared bool) {
+// spanStart is what start holds of a span at off, and whether the span before it
+// ends with the byte there too.
+func spanStart(off int64, shared bool) uint64 {
 	s := uint64(off) << 1
 	if shared {
 		s |= 1
 	}
-	t.start = append(t.start, s)
+	return s
+}
+
+// add opens span number Len at off.
+func (t *SpanTable) add(off int64, shared bool) {
+	t.start = append(t.start, spanStart(off, shared))
 }

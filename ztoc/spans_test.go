@@ -150,7 +150,7 @@ func TestTableOfBuild(t *testing.T) {
 		if b == nil {
 			continue
 		}
-		p, err := b.result.Table.MarshalBinary()
+		p, err := tableOf(t, b.result).MarshalBinary()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,6 +19,7 @@ type extent struct {
 // name where the system allows that, so that a killed process leaves nothing.
 type spill struct {
 	dir  string
+	mu   sync.Mutex // several may add at once; nobody reads meanwhile
 	f    *os.File
 	name string // to be removed at close; "" if that is done
 	end  int64
@@ -26,6 +27,8 @@ type spill struct {
 
 // add appends p and says where it is.
 func (s *spill) add(p []byte) (extent, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.f == nil {
 		if err := s.open(); err != nil {
 			return extent{}, err

@@ -55,7 +55,7 @@ func TestUnfit(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", tc.name, err)
 		}
-		if got := verdictOf(r.Unfit()); got != tc.want {
+		if got := verdictOf(r.CheckClient()); got != tc.want {
 			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
 		}
 		if err := r.Close(); err != nil {

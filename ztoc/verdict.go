@@ -35,9 +35,12 @@ func (e *RejectError) Error() string {
 	return fmt.Sprintf("clients %s (%s): %s", verb, e.Reason, e.Detail)
 }
 
-// CheckClient says whether today's clients take the zTOC: a *RejectError if not,
-// nil if so. It reads all of it but the windows. Other errors are ErrInvalid or
-// the reader's.
+// CheckClient says whether the zTOC is fit for today's clients, as Result's does: a
+// *RejectError if not, nil if so. It reads all of it but the windows. Other errors
+// are ErrInvalid or the reader's.
+//
+// RejectUnreadable is what only a build can tell: the zTOC does not show what it
+// lacks of the layer.
 //
 // Clients also want the layer's bytes before the first span to be a gzip
 // header, which is not looked at here.

@@ -44,13 +44,17 @@ func (c Compression) String() string {
 // builder does with a gzip layer.
 type Options struct {
 	Compression Compression
-	// SpillDir is where checkpoints and long tables of contents go when they
-	// would take more memory than a few MiB. "" is os.TempDir().
+	// SpillDir is where checkpoints, the digests of many spans and long tables of
+	// contents go when they would take more memory than a few MiB. "" is os.TempDir().
 	SpillDir string
 	// SkipLayerDigest leaves LayerDigest empty, for callers that hash the layer's
 	// bytes anyway: it is a fifth of the work, half of it where a layer is hard to
 	// compress.
 	SkipLayerDigest bool
+	// SerialHash hashes one span after another, for callers that have many builds
+	// at once. Else two are hashed at a time where there are two processors, for
+	// which up to 2 MiB more of the layer may be waiting in memory.
+	SerialHash bool
 	// DiffID also computes the digest of the uncompressed stream.
 	DiffID bool
 	// MaxEntries bounds the number of files. 0 is 10 million.
@@ -61,9 +65,6 @@ type Options struct {
 	// MaxSize bounds the zTOC, and so the disk space that checkpoints take
 	// while it is built. 0, and anything larger, is the format's 2 GiB.
 	MaxSize int64
-	// MaxSpans bounds the number of spans, each of which takes 40 bytes of memory
-	// and more while they are added. 0 is 524,288.
-	MaxSpans int
 	// MaxUncompressed bounds the uncompressed stream. 0 is no bound.
 	MaxUncompressed int64
 }
@@ -77,9 +78,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxSize <= 0 || o.MaxSize > maxZTOC {
 		o.MaxSize = maxZTOC
-	}
-	if o.MaxSpans <= 0 {
-		o.MaxSpans = 1 << 19
 	}
 	if o.MaxUncompressed <= 0 {
 		o.MaxUncompressed = 1<<63 - 1

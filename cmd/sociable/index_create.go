@@ -18,7 +18,6 @@ import (
 	"github.com/sociable/sociable/indexer"
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
-	"github.com/sociable/sociable/web"
 	"github.com/sociable/sociable/ztoc"
 )
 
@@ -88,8 +87,8 @@ index; one that has none makes the command fail when the others are through.`,
 }
 
 func createIndexes(cmd *cobra.Command, from layout, limits indexer.Limits, flags indexCreateFlags) error {
-	if flags.spanSize < web.MinSpanSize || flags.spanSize > web.MaxSpanSize {
-		return usageError{error: fmt.Errorf("--span-size of an image is %s to %s", minSpan, maxSpan)}
+	if err := checkSpanSize(flags.spanSize); err != nil {
+		return err
 	}
 	if _, err := platformNames(flags.platforms); err != nil {
 		return err
@@ -267,11 +266,11 @@ func (c *creation) layer(l v1.Descriptor, before []LayerInfo) (LayerInfo, error)
 		return info, err
 	}
 	defer func() { _ = r.Close() }() // it has been written
-	if err := r.Unfit(); err != nil {
+	if err := r.CheckClient(); err != nil {
 		info.Reason = indexer.ReasonClientRejects + ": " + err.Error()
 		return info, nil
 	}
-	info.State, info.ZTOC, info.ZTOCSize, info.Spans = storage.LayerIndexed, r.Digest, r.Size, r.Table.Len()
+	info.State, info.ZTOC, info.ZTOCSize, info.Spans = storage.LayerIndexed, r.Digest, r.Size, r.Spans
 	return info, writeFile(c.to.blob(r.Digest), r)
 }
 

@@ -201,7 +201,7 @@ func TestIndexInLayout(t *testing.T) {
 		{[]string{"list", dir, "x"}, "want 1 argument, not 2: sociable index list [LAYOUT]", exitUsage},
 		{[]string{"info", "--layout", dir, "sha256:00"}, "no indexed image is meant by", exitFailed},
 		{[]string{"create", dir, "-p", "linux/arm64"}, "has no image for linux/arm64: its one is for linux/amd64", exitFailed},
-		{[]string{"create", dir, "--span-size", "0"}, "--span-size of an image is 4KiB to 1GiB", exitUsage},
+		{[]string{"create", dir, "--span-size", "0"}, "--span-size is 4KiB to 1GiB, not 0", exitUsage},
 	} {
 		code, out, errs := command(append([]string{"index"}, tc.args...)...)
 		if code != tc.code || out != "" || !strings.Contains(errs, tc.want) || strings.Count(errs, "\n") != 1 {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/sociable/sociable/ztoc"
@@ -43,5 +45,13 @@ func (f bytesFlag) Type() string { return "SIZE" }
 // spanSizeFlag adds --span-size.
 func spanSizeFlag(cmd *cobra.Command, to *int64) {
 	*to = ztoc.DefaultSpanSize
-	cmd.Flags().Var(bytesFlag{to}, "span-size", "uncompressed `SIZE` of a span")
+	cmd.Flags().Var(bytesFlag{to}, "span-size", fmt.Sprintf("uncompressed `SIZE` of a span, %s to %s", minSpan, maxSpan))
+}
+
+// checkSpanSize says whether a span size is one that rules may have, too.
+func checkSpanSize(n int64) error {
+	if n < int64(minSpan) || n > int64(maxSpan) {
+		return usageError{error: fmt.Errorf("--span-size is %s to %s, not %s", minSpan, maxSpan, Bytes(n))}
+	}
+	return nil
 }

@@ -61,6 +61,9 @@ func buildZTOC(cmd *cobra.Command, path string, flags ztocBuildFlags) error {
 	if !slices.Contains([]string{"auto", "gzip", "uncompressed"}, flags.compression) {
 		return usageError{error: fmt.Errorf("--compression is auto, gzip or uncompressed, not %q", flags.compression)}
 	}
+	if err := checkSpanSize(flags.spanSize); err != nil {
+		return err
+	}
 	out, err := zTOCOutput(cmd, path, flags)
 	if err != nil {
 		return err
@@ -99,10 +102,10 @@ func buildZTOC(cmd *cobra.Command, path string, flags ztocBuildFlags) error {
 	if flags.json {
 		return printJSON(told, builtZTOC(r, flags.spanSize, compression))
 	}
-	if err := r.Unfit(); err != nil {
+	if err := r.CheckClient(); err != nil {
 		fmt.Fprintln(cmd.ErrOrStderr(), "sociable: warning:", err)
 	}
-	_, err = fmt.Fprintln(told, r.Digest, r.Size, r.Table.Len())
+	_, err = fmt.Fprintln(told, r.Digest, r.Size, r.Spans)
 	return err
 }
 
@@ -120,10 +123,10 @@ func zTOCOutput(cmd *cobra.Command, path string, flags ztocBuildFlags) (*output,
 
 func builtZTOC(r *ztoc.Result, spanSize int64, c ztoc.Compression) BuiltZTOC {
 	b := BuiltZTOC{
-		Digest: r.Digest, Size: r.Size, Spans: r.Table.Len(), Files: r.Entries, SpanSize: spanSize, Compression: c.String(),
+		Digest: r.Digest, Size: r.Size, Spans: r.Spans, Files: r.Entries, SpanSize: spanSize, Compression: c.String(),
 		LayerDigest: r.LayerDigest, LayerSize: r.LayerSize, DiffID: r.DiffID, UncompressedSize: r.UncompressedSize,
 	}
-	if err := r.Unfit(); err != nil {
+	if err := r.CheckClient(); err != nil {
 		b.Rejected = err.Error()
 	}
 	return b

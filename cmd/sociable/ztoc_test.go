@@ -74,7 +74,8 @@ func TestZTOCRefused(t *testing.T) {
 		{[]string{"layer.tar.zst"}, "algorithm at offset 0: zstd, neither gzip nor tar: not supported", exitFailed},
 		{[]string{"zlib-wrapped.gz"}, "gzip-header at offset 0: zlib stream, neither gzip nor tar", exitFailed},
 		{[]string{"bad-crc.tar.gz"}, "of the member at 0: checksum does not match", exitFailed},
-		{[]string{"plain-16k.tar", "--span-size", "0"}, "span-size at offset 0: span size 0 of a layer with compression uncompressed", exitFailed},
+		{[]string{"plain-16k.tar", "--span-size", "0"}, "--span-size is 4KiB to 1GiB, not 0", exitUsage},
+		{[]string{"plain-16k.tar", "--span-size", "2GiB"}, "--span-size is 4KiB to 1GiB, not 2GiB", exitUsage},
 		{[]string{"truncated.tar.gz"}, "deflate at offset ", exitFailed},
 		{[]string{"type-7.tar.gz"}, `tar-type at offset 512: tar entry of type '7': not supported`, exitFailed},
 		{[]string{"plain-16k.tar", "--compression", "gzip"}, "deflate at offset 0: not gzip", exitFailed},
@@ -245,8 +246,12 @@ func TestZTOCInStore(t *testing.T) {
 	if got := expect(t, "ztoc", "get-file", "--data", dir, short, name); got != file {
 		t.Errorf("out of spans: %d bytes of %d", len(got), len(file))
 	}
-	for i := range r.Table.Len() {
-		if err := os.Remove(blobFile(dir, r.Table.Span(i).Digest)); err != nil {
+	table, err := r.Table()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range table.Len() {
+		if err := os.Remove(blobFile(dir, table.Span(i).Digest)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -291,8 +296,12 @@ func fillStore(t *testing.T, dir string, r *ztoc.Result, layer []byte, whole boo
 	if whole {
 		put(storage.KindBlob, layer)
 	} else {
-		for i := range r.Table.Len() {
-			s := r.Table.Span(i)
+		table, err := r.Table()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range table.Len() {
+			s := table.Span(i)
 			put(storage.KindSpan, layer[s.Off:s.End])
 		}
 	}
@@ -305,7 +314,7 @@ func fillStore(t *testing.T, dir string, r *ztoc.Result, layer []byte, whole boo
 	}
 	err = store.Update(context.Background(), func(tx storage.Tx) error {
 		return errors.Join(tx.PutImage(image), tx.PutLayer(storage.LayerRow{
-			Digest: r.LayerDigest, SpanSize: 1 << 20, State: storage.LayerIndexed, ZTOC: r.Digest, ZTOCSize: r.Size, Spans: r.Table.Len(),
+			Digest: r.LayerDigest, SpanSize: 1 << 20, State: storage.LayerIndexed, ZTOC: r.Digest, ZTOCSize: r.Size, Spans: r.Spans,
 		}))
 	})
 	if err != nil {

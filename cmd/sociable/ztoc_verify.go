@@ -95,7 +95,7 @@ func verifyZTOC(cmd *cobra.Command, path string, z *openedZTOC, from place) (v V
 	defer func() { _ = r.Close() }() // it has been compared
 	if v.Match = r.Digest == v.Digest; !v.Match {
 		v.Differs, err = difference(r, z)
-	} else if err := r.Unfit(); err != nil {
+	} else if err := r.CheckClient(); err != nil {
 		v.Rejected = err.Error()
 	}
 	return v, err
@@ -107,7 +107,11 @@ func difference(r *ztoc.Result, z *openedZTOC) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	want, err := r.Table.MarshalBinary()
+	own, err := r.Table()
+	if err != nil {
+		return "", err
+	}
+	want, err := own.MarshalBinary()
 	if err != nil {
 		return "", err
 	}

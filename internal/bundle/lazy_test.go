@@ -36,7 +36,11 @@ func tabled(t testing.TB) ([]byte, ztoc.SpanTable) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	return layer, r.Table
+	table, err := r.Table()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layer, table
 }
 
 func TestSpans(t *testing.T) {

@@ -45,10 +45,13 @@ func NewLayer(t testing.TB, seed string, n int, spanSize int64) *Layer {
 	if _, err := r.WriteTo(&z); err != nil {
 		t.Fatalf("write zTOC: %v", err)
 	}
-	l.ZTOC, l.Table = z.Bytes(), r.Table
+	l.ZTOC = z.Bytes()
+	if l.Table, err = r.Table(); err != nil {
+		t.Fatalf("read span table: %v", err)
+	}
 	l.Row = storage.LayerRow{
 		Digest: r.LayerDigest, SpanSize: spanSize, Size: r.LayerSize, State: storage.LayerIndexed,
-		ZTOC: r.Digest, ZTOCSize: r.Size, Spans: r.Table.Len(), DiffID: r.DiffID, Head: bytes.Clone(l.Body[:512]),
+		ZTOC: r.Digest, ZTOCSize: r.Size, Spans: r.Spans, DiffID: r.DiffID, Head: bytes.Clone(l.Body[:512]),
 	}
 	return l
 }
