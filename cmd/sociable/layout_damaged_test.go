@@ -123,7 +123,7 @@ func TestZTOCFaults(t *testing.T) {
 		{[]string{"ztoc", "info", "-"}, "is not read from standard input here", exitUsage},
 		{[]string{"ztoc", "verify", "-", z}, "is not read from standard input here", exitUsage},
 		{[]string{"index", "create", lay, "--data", dir}, "--data goes with an image in a store", exitUsage},
-		{[]string{"index", "create", lay, "--span-size", "4095"}, "--span-size of an image is 4KiB to 1GiB", exitUsage},
+		{[]string{"index", "create", lay, "--span-size", "4095"}, "--span-size is 4KiB to 1GiB, not 4095", exitUsage},
 		{[]string{"index", "create", lay, "--platform", "linux/s390x", "-o", fresh}, "has no image for linux/s390x", exitFailed},
 		{[]string{"index", "create", lay, "-o", fresh}, "no layer of", exitFailed},
 		{[]string{"index", "create", lay, "-c", filepath.Join(dir, "nope.yml")}, "sociable: ", exitUsage},
