@@ -113,24 +113,7 @@ type proxy struct {
 // startProxy runs sociable over an empty store, before the registry.
 func startProxy(t *testing.T, args ...string) *proxy {
 	t.Helper()
-	p := &proxy{up: startLink(t, suite.registry.URL())}
-	var err error
-	if p.Proxy, err = harness.NewProxy(suite.programs, t.TempDir(), []string{"up=" + p.up.URL()}, args...); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Start(suite.ctx); err != nil {
-		t.Fatal(err)
-	}
-	p.down = startLink(t, "http://"+p.Addr)
-	t.Cleanup(func() {
-		if err := p.Stop(); err != nil {
-			t.Errorf("stop sociable: %v", err)
-		}
-		if t.Failed() {
-			t.Logf("sociable's log:\n%s", p.Log())
-		}
-	})
-	return p
+	return startProxyWith(t, nil, args...)
 }
 
 // ref is how clients behind the link name the image.

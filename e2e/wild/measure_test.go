@@ -53,6 +53,7 @@ func TestMeasure(t *testing.T) {
 		t.Run("lazy", s.lazy)
 		t.Run("files", s.files)
 		t.Run("span", s.span)
+		t.Run("learned", s.learned)
 		if t.Failed() {
 			return
 		}

@@ -37,9 +37,10 @@ type Node struct {
 
 // NodeOptions are what is said about a Node beyond its defaults.
 type NodeOptions struct {
-	V1     bool              // ask for SOCI v1 indexes, by the referrers API; otherwise v2 only
-	Stargz bool              // stargz-snapshotter in place of soci-snapshotter
-	Hosts  map[string]string // hosts.toml by registry host
+	V1       bool              // ask for SOCI v1 indexes, by the referrers API; otherwise v2 only
+	Prefetch bool              // fetch what an index names as needed by starts
+	Stargz   bool              // stargz-snapshotter in place of soci-snapshotter
+	Hosts    map[string]string // hosts.toml by registry host
 }
 
 // StartNode starts a node. Close it.
@@ -54,7 +55,7 @@ func StartNode(ctx context.Context, programs *Programs, opt NodeOptions) (_ *Nod
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	sociToml := fmt.Sprintf("[pull_modes.soci_v1]\nenable = %t\n", opt.V1)
+	sociToml := fmt.Sprintf("[pull_modes.soci_v1]\nenable = %t\n[prefetch]\nenable = %t\n", opt.V1, opt.Prefetch)
 	files := map[string]string{"soci.toml": sociToml, "containerd.toml": fmt.Sprintf(containerdConfig, dir)}
 	if err := os.Mkdir(n.path("certs.d"), 0o700); err != nil {
 		return nil, err

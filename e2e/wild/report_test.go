@@ -106,6 +106,29 @@ func (s samples) rows() (rows []row) {
 		"≤ direct + 5 ms", through <= direct+5})
 	hand, ours := s.median("files by hand s"), s.median("files warm s")
 	add("files warm s", row{"start of pull until every file is read and hashed, all equal", seconds(hand), seconds(ours), "≤ by hand", ours <= hand})
+	return append(rows, s.learnedRows()...)
+}
+
+// learnedRows are those of starts that were learnt from, if they were measured.
+func (s samples) learnedRows() (rows []row) {
+	if len(s["learned, prefetch s"]) == 0 {
+		return nil
+	}
+	hand, warm, prefetch := s.median("learned, by hand s"), s.median("learned, warm s"), s.median("learned, prefetch s")
+	rows = append(rows,
+		row{"lazy v1, learned, nodes prefetch", seconds(hand), seconds(prefetch) + " (" + seconds(warm) + " by nodes that don't)",
+			"≥ 1.4 × faster than by hand", hand >= 1.4*prefetch},
+		row{"… bytes to the node", megabytes(s.median("learned, by hand MB")), megabytes(s.median("learned, prefetch MB")), "", true})
+	for _, x := range []struct {
+		what, evicted string
+		base          float64
+	}{{"nodes don't prefetch", "learned, evicted", warm}, {"nodes prefetch", "learned, evicted, prefetch", prefetch}} {
+		took := s.median(x.evicted + " s")
+		rows = append(rows, row{
+			"lazy v1, learned, the proxy holds zTOCs only, upstream of 100 ms a request, " + x.what, "–",
+			fmt.Sprintf("%s (× %.2f of warm); from upstream %s", seconds(took), took/x.base, megabytes(s.median(x.evicted+" upstream MB"))),
+			"≤ 1.3 × warm", took <= 1.3*x.base})
+	}
 	return rows
 }
 
