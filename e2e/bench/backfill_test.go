@@ -87,7 +87,7 @@ func BenchmarkBackfill(b *testing.B) {
 		t := Table{
 			Heading: "Backfill of a layer of 10 GB",
 			Intro: fmt.Sprintf("An image that is only at its upstream, whose one layer has %.1f GB, compressed, and %d files of 64 MiB, made as it is read\n"+
-				"by a server on the same machine: fetched, verified, kept, and indexed from there, one run. %s.", float64(big.size)/1e9, len(big.starts)/2, Circumstances()),
+				"by a server on the same machine: fetched, verified, kept, and indexed as it comes, one run. %s.", float64(big.size)/1e9, len(big.starts)/2, Circumstances()),
 			Columns: []string{"what", "measured", "limit"},
 			Rows: [][]string{
 				{"`sociable index create 'up/vas*'` to the layer being whole and verified", fmt.Sprintf("%.1f s", fetched.Seconds()), ""},

@@ -2,8 +2,11 @@ package wild
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/e2e/harness"
 	"github.com/sociable/sociable/e2e/link"
@@ -32,6 +35,7 @@ func (s samples) learned(t *testing.T) {
 	}{{"learned, warm", false}, {"learned, prefetch", true}} {
 		s.start(t, tt.name, NodeOptions{V1: true, Prefetch: tt.prefetch}, Lazy, p.ref(), p.down)
 		s.nothingAsked(t, p)
+		p.wantPrefetch(t, tt.prefetch)
 	}
 	p.up.Set(slow)
 	defer p.up.Set(wire)
@@ -42,6 +46,7 @@ func (s samples) learned(t *testing.T) {
 		p.evict(t)
 		p.up.Forget()
 		s.start(t, tt.name, NodeOptions{V1: true, Prefetch: tt.prefetch}, Lazy, p.ref(), p.down)
+		p.wantPrefetch(t, tt.prefetch)
 		s.add(tt.name+" upstream MB", float64(p.up.Bytes())/1e6)
 		t.Logf("%s: %d bytes from the upstream in %d requests", tt.name, p.up.Bytes(), len(p.up.Requests()))
 	}
@@ -68,6 +73,46 @@ func (p *proxy) awaitStarts(t *testing.T, n int) {
 		return len(list) == 1 && list[0].Starts == n && (n < 2 || list[0].Index != "")
 	})
 	t.Logf("after %d starts: %d bytes of %d layers", n, list[0].Bytes, len(list[0].Layers))
+}
+
+// wantPrefetch holds that the index that is listed has prefetch artifacts, and
+// that the node of the last start asked for all of them, or for none.
+func (p *proxy) wantPrefetch(t *testing.T, all bool) {
+	t.Helper()
+	base := fmt.Sprintf("http://%s/v2/up/%s", p.Addr, suite.image.Repo())
+	var list, index struct {
+		Manifests []struct{ Digest digest.Digest }
+		Layers    []struct {
+			MediaType string
+			Digest    digest.Digest
+		}
+	}
+	body, err := get(t.Context(), base+"/referrers/"+suite.image.Digest.String()+"?artifactType=application%2Fvnd.amazon.soci.index.v1%2Bjson", "")
+	if err == nil {
+		err = json.Unmarshal(body, &list)
+	}
+	if err != nil || len(list.Manifests) != 1 {
+		t.Fatalf("%d indexes are listed (%v), want one", len(list.Manifests), err)
+	}
+	if body, err = get(t.Context(), base+"/manifests/"+list.Manifests[0].Digest.String(), ""); err == nil {
+		err = json.Unmarshal(body, &index)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	artifacts := 0
+	for _, l := range index.Layers {
+		if l.MediaType != "application/vnd.amazon.soci.prefetch.v1+json" {
+			continue
+		}
+		artifacts++
+		if asked := len(p.down.Requests(link.Blob(l.Digest))) > 0; asked != all {
+			t.Errorf("prefetch artifact %s asked for: %t, want %t", l.Digest, asked, all)
+		}
+	}
+	if artifacts == 0 {
+		t.Errorf("the index that is listed has no prefetch artifact: %s", body)
+	}
 }
 
 // startProxyWith is startProxy with environment variables.
