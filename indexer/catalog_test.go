@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -73,6 +74,10 @@ func (f *fetchLog) FetchManifest(context.Context, oci.Repo, digest.Digest) error
 
 func (f *fetchLog) FetchBlob(context.Context, oci.Repo, v1.Descriptor) error {
 	return errors.New("not here")
+}
+
+func (f *fetchLog) OpenBlob(context.Context, oci.Repo, v1.Descriptor) (io.ReadCloser, error) {
+	return nil, errors.New("not here")
 }
 
 // tasks lists them as KIND NAME:REFERENCE, with a ! where it failed.

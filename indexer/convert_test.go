@@ -1,9 +1,11 @@
 package indexer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -78,6 +80,13 @@ func (s *supply) FetchBlob(ctx context.Context, _ oci.Repo, d v1.Descriptor) err
 		err = errors.Join(err, w.Commit(ctx, storage.BlobRow{Digest: d.Digest, Kind: storage.KindBlob}, storage.Durable), w.Close())
 	}
 	return err
+}
+
+func (s *supply) OpenBlob(ctx context.Context, repo oci.Repo, d v1.Descriptor) (io.ReadCloser, error) {
+	if err := s.FetchBlob(ctx, repo, d); err != nil {
+		return nil, err
+	}
+	return io.NopCloser(bytes.NewReader(s.from.blob(d.Digest))), nil
 }
 
 // tagged is the image of a layout as a client pulls it by a tag.

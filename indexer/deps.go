@@ -45,6 +45,10 @@ type Fetcher interface {
 	// FetchBlob has a blob of repo whole in the store. storage.ErrNotFound, and
 	// storage.ErrFull when there is no room for it.
 	FetchBlob(ctx context.Context, repo oci.Repo, d v1.Descriptor) error
+	// OpenBlob reads one from its first byte, as it comes, kept on the way where
+	// there is room for it. io.EOF only behind the last byte of a blob that matched
+	// its digest. storage.ErrNotFound.
+	OpenBlob(ctx context.Context, repo oci.Repo, d v1.Descriptor) (io.ReadCloser, error)
 }
 
 // Lister lists what an upstream has, in pages.

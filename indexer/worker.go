@@ -79,7 +79,7 @@ func (x *Indexer) work(ctx context.Context, job *storage.JobRow) {
 		return
 	}
 	defer end()
-	err := x.index(ctx, k, source{verified: true, open: func() (io.ReadCloser, error) { return x.openOrFetch(ctx, job) }})
+	err := x.index(ctx, k, x.sourceOf(ctx, job))
 	if err == nil || errors.Is(err, errAgain) || ctx.Err() != nil {
 		return // done, or still queued
 	}
@@ -119,20 +119,30 @@ func (x *Indexer) dropRotten(ctx context.Context, job *storage.JobRow, cause err
 	return fmt.Errorf("%w: %w", errGone, cause)
 }
 
-// openOrFetch opens the job's layer, having it fetched where that is wanted.
-func (x *Indexer) openOrFetch(ctx context.Context, job *storage.JobRow) (io.ReadCloser, error) {
-	r, err := x.openStored(ctx, job.Layer.Digest)
-	if !errors.Is(err, errGone) || !job.Fetch || x.opt.Fetch == nil {
+// sourceOf reads the job's layer from the store, or where that is wanted as it
+// comes from upstream: once, and whether or not there is room to keep it.
+func (x *Indexer) sourceOf(ctx context.Context, job *storage.JobRow) source {
+	fetch := func() (io.ReadCloser, error) {
+		r, err := x.opt.Fetch.OpenBlob(ctx, job.Layer.Repo, job.Layer.Descriptor)
+		if err != nil {
+			return nil, fmt.Errorf("fetch layer: %w", err)
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{x.polite(ctx, r), r}, nil
+	}
+	mayFetch := job.Fetch && x.opt.Fetch != nil
+	if _, err := x.store.Stat(ctx, job.Layer.Digest); errors.Is(err, storage.ErrNotFound) && mayFetch {
+		return source{open: fetch}
+	}
+	return source{verified: true, open: func() (io.ReadCloser, error) {
+		r, err := x.openStored(ctx, job.Layer.Digest)
+		if errors.Is(err, errGone) && mayFetch { // evicted since
+			return fetch()
+		}
 		return r, err
-	}
-	if err := x.opt.Fetch.FetchBlob(ctx, job.Layer.Repo, job.Layer.Descriptor); err != nil {
-		return nil, fmt.Errorf("fetch layer: %w", err)
-	}
-	r, err = x.openStored(ctx, job.Layer.Digest)
-	if errors.Is(err, errGone) {
-		err = fmt.Errorf("it was fetched and is gone again: %w", storage.ErrFull)
-	}
-	return r, err
+	}}
 }
 
 // openStored reads a blob of the store from its first byte to its last.

@@ -323,9 +323,8 @@ func (x *pull) fetch(ctx context.Context, d v1.Descriptor, st stored) error {
 		return err
 	}
 	defer src.close()
-	if n := src.size(); n >= 0 && n != d.Size {
-		return &oci.Error{Code: errcode.ErrorCodeSizeInvalid, Status: http.StatusBadGateway, Message: fmt.Sprintf(
-			"blob %s of %s has %d bytes, its manifest says %d", d.Digest, x.repo, n, d.Size)}
+	if err := x.wantSize(src.size(), d); err != nil {
+		return err
 	}
 	t := src.(*fillSource).t // of a whole one
 	for {
