@@ -26,12 +26,12 @@ func newAdminCommand() *cobra.Command {
 func newAdminTokenCommand() *cobra.Command {
 	var dataDir string
 	var ttl time.Duration
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Print a token for the admin listener",
 		Long: `Print a token that may administer the running server, for its admin listener
-where that is reachable from other machines. Whoever owns the data folder can
-have one; users have theirs by auth.rules. It opens nothing at the registry.`,
+where a login is asked for. Whoever owns the data folder can have one; users have theirs by auth.rules. It opens nothing at the registry.`,
 		Example: `  curl -H "Authorization: Bearer $(sociable admin token)" https://proxy.example:5001/metrics`,
 		Args:    atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -43,6 +43,9 @@ have one; users have theirs by auth.rules. It opens nothing at the registry.`,
 				if err != nil {
 					return err
 				}
+				if asJSON {
+					return printJSON(cmd.OutOrStdout(), t)
+				}
 				_, err = fmt.Fprintln(cmd.OutOrStdout(), t.Token)
 				return err
 			})
@@ -50,6 +53,7 @@ have one; users have theirs by auth.rules. It opens nothing at the registry.`,
 	}
 	cmd.Flags().StringVar(&dataDir, "data", Default().Storage.Path, "the running server's data `FOLDER`")
 	cmd.Flags().DurationVar(&ttl, "ttl", time.Hour, "how `LONG` it is good for, 24h at most")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: the token, and until when it is good")
 	return cmd
 }
 

@@ -27,6 +27,27 @@ func (c *Config) show(origins bool) ([]byte, error) {
 	return out.Bytes(), enc.Close()
 }
 
+// values is what show writes, as JSON would have it. With origins, the key of
+// that name has the source of each value that is not a default, by its path.
+func (c *Config) values(origins bool) (map[string]any, error) {
+	out, err := c.show(false)
+	if err != nil {
+		return nil, err
+	}
+	v := map[string]any{}
+	if err := yaml.Unmarshal(out, &v); err != nil {
+		return nil, fmt.Errorf("read the configuration as YAML: %w", err)
+	}
+	if origins {
+		from := map[string]string{}
+		for path, o := range c.origins {
+			from[path] = o.String()
+		}
+		v["origins"] = from
+	}
+	return v, nil
+}
+
 type shower struct {
 	cfg     *Config
 	origins bool

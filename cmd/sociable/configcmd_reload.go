@@ -13,15 +13,17 @@ import (
 
 func newConfigReloadCommand() *cobra.Command {
 	var dataDir string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Have the running server read its configuration again",
 		Long: `Have the running server read the file, environment and flags that it was started
 with again, as SIGHUP does: upstreams with their credentials and budgets, access,
 auth, index.rules, and certificates. No connection is dropped, and a transfer
-goes on as it began. Other rules are applied to what is already stored, too. A configuration with a mistake changes nothing; each mistake is printed
-with its line, and the exit code is 2. Other keys that changed wait for a restart
-and are named.`,
+goes on as it began. Other rules are applied to what is already stored, too. A
+configuration with a mistake changes nothing; each mistake is printed with its
+line, and the exit code is 2. Other keys that changed wait for a restart and are
+named.`,
 		Example: `  sociable config check config.yml && sociable config reload
   kill -HUP $(pidof sociable)`,
 		Args: atMost(0),
@@ -30,6 +32,9 @@ and are named.`,
 				out, err := c.Reload(ctx)
 				if err != nil {
 					return usageError{err, true}
+				}
+				if asJSON {
+					return printJSON(cmd.OutOrStdout(), web.Reloaded{Warnings: append([]string{}, out.Warnings...), Restart: append([]string{}, out.Restart...)})
 				}
 				for _, w := range out.Warnings {
 					fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
@@ -43,6 +48,7 @@ and are named.`,
 		},
 	}
 	cmd.Flags().StringVar(&dataDir, "data", Default().Storage.Path, "the running server's data `FOLDER`")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: warnings, and the keys that wait for a restart")
 	return cmd
 }
 

@@ -42,12 +42,13 @@ func newDoctorCommand() *cobra.Command {
 		Long: `Go the way of a lazily loading client, from the name of the proxy's host to one
 span of each layer, and say in words what is wrong and how to mend it. Run it where
 the clients are; it needs no access to the proxy's files. IMAGE is named as
-clients do; a name without the proxy's host is looked for at --proxy. With
---node, the files of this machine's containerd and soci-snapshotter are read, too.`,
+clients do; a name without the proxy's host is looked for at --proxy, which reads
+it as it does theirs: lab/acme/app is of its upstream lab, redis of its default.
+With --node, the files of this machine's containerd and soci-snapshotter are read, too.`,
 		Example: `  sociable doctor --proxy proxy.example:5000
   sociable doctor proxy.example:5000/docker.io/library/redis:7
   sociable doctor --node --proxy proxy.example:5000 redis:7`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.proxy == "" {
 				f.proxy = cmp.Or(os.Getenv(proxyVariable), "127.0.0.1:5000")
@@ -145,6 +146,9 @@ func (f *doctorFlags) reference(image string) (string, error) {
 	named, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
 		return "", fmt.Errorf("image %q: %w", image, err)
+	}
+	if rest == "" || !strings.ContainsAny(first, ".:") && first != "localhost" {
+		return f.proxy + "/" + image, nil // which upstream is meant is for the proxy to say
 	}
 	return f.proxy + "/" + named.String(), nil
 }

@@ -32,6 +32,9 @@ func TestDoctor(t *testing.T) {
 	if _, errs, code := runSociable(t, "", "healthcheck", "--data", t.TempDir()); code != 1 || !strings.Contains(errs, "no server answers") {
 		t.Errorf("healthcheck without a server: exit code %d, %s", code, errs)
 	}
+	if r, code := walk("--platform", "linux/amd64", "--proxy", srv.addr, "up/acme/app:1"); code != 0 || r.Worst() != doctor.OK {
+		t.Errorf("named without the proxy: exit code %d, %+v", code, r)
+	}
 	if r, code := walk("--proxy", srv.addr); code != 0 || r.Worst() != doctor.OK {
 		t.Errorf("the proxy alone: exit code %d, %+v", code, r)
 	}
@@ -50,14 +53,17 @@ func TestDoctor(t *testing.T) {
 func TestDoctorReference(t *testing.T) {
 	f := doctorFlags{proxy: "proxy.example"}
 	for image, want := range map[string]string{
-		"redis:7":                                    "proxy.example/docker.io/library/redis:7",
+		"redis:7":                                    "proxy.example/redis:7",
+		"app":                                        "proxy.example/app",
+		"lab/acme/app:1":                             "proxy.example/lab/acme/app:1",
+		"docker.io/redis":                            "proxy.example/docker.io/library/redis",
 		"ghcr.io/acme/app":                           "proxy.example/ghcr.io/acme/app",
 		"proxy.example/ghcr.io/acme/app:1":           "proxy.example/ghcr.io/acme/app:1",
 		"proxy.example/local/app:1":                  "proxy.example/local/app:1",
 		"other.example/ghcr.io/acme/app:1":           "other.example/ghcr.io/acme/app:1",
 		"127.0.0.1:5000/lab/app:1":                   "127.0.0.1:5000/lab/app:1",
 		"two words":                                  "",
-		"redis@sha256:" + strings.Repeat("0", 64):    "proxy.example/docker.io/library/redis@sha256:" + strings.Repeat("0", 64),
+		"redis@sha256:" + strings.Repeat("0", 64):    "proxy.example/redis@sha256:" + strings.Repeat("0", 64),
 		"localhost:5000/docker.io/library/redis:7.2": "localhost:5000/docker.io/library/redis:7.2",
 	} {
 		got, err := f.reference(image)

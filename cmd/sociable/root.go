@@ -22,6 +22,7 @@ start before their image has arrived.`,
 		Args:          subcommandOnly,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.SetFlagErrorFunc(flagError)
 	cmd.SetHelpCommand(&cobra.Command{Hidden: true})
 	cmd.SetUsageTemplate(usageTemplate)
 	cmd.AddCommand(newServeCommand(), newConfigCommand(), newAdminCommand(), newIndexCommand(), newZTOCCommand(), newJobsCommand(), newPinCommand(), newUnpinCommand(), newPinsCommand(),
