@@ -20,14 +20,14 @@ func TestReadyTellsHealth(t *testing.T) {
 		Health: func() []Health {
 			return []Health{
 				{Name: "upstream a https://a.example", State: "ok"},
-				{Name: "upstream b https://b.example", State: "open", Left: 7 * time.Second, Why: "connection refused"},
+				{Name: "upstream b https://b.example", State: "down", Left: 7 * time.Second, Why: "connection refused"},
 			}
 		},
 	})
 	for path, want := range map[string]string{
 		"/readyz": "ok\n",
 		"/readyz?verbose": "ok\nupstream a https://a.example: ok\n" +
-			"upstream b https://b.example: open, for another 7s: connection refused\n",
+			"upstream b https://b.example: down, for another 7s: connection refused\n",
 	} {
 		w := httptest.NewRecorder()
 		s.Public().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, strings.NewReader("")))

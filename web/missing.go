@@ -11,19 +11,6 @@ import (
 	"github.com/sociable/sociable/storage"
 )
 
-// Missing lists what clients asked for in vain, by repository.
-func Missing(ctx context.Context, v Viewer) ([]storage.MissingRow, error) {
-	list := []storage.MissingRow{}
-	err := v.View(ctx, func(tx storage.Tx) error {
-		list = list[:0]
-		return tx.AllMissing(func(row storage.MissingRow) error {
-			list = append(list, row)
-			return nil
-		})
-	})
-	return list, err
-}
-
 // MissingThing is something that clients asked for in vain.
 type MissingThing struct {
 	Repository string    `json:"repository"` // canonical

@@ -30,27 +30,38 @@ const (
 // Lookup. Errors: ErrNotFound, ErrUnsupported for what is not a file,
 // ErrDigest, ErrInvalid, or those of layer and w.
 func (z *ZTOC) Extract(ctx context.Context, name string, layer io.ReaderAt, w io.Writer) (int64, error) {
-	e, at, err := z.lookup(name, z.entries.n)
-	for i := 0; err == nil && e.Type == TypeHardlink; i++ {
-		if i == maxLinks {
-			return 0, fmt.Errorf("%s: too many hard links: %w", name, ErrInvalid)
-		}
-		e, at, err = z.lookup(e.Linkname, at)
-	}
+	e, err := z.File(name)
 	if err != nil {
 		return 0, err
-	}
-	if e.Type == TypeSymlink {
-		return 0, fmt.Errorf("%s is a symlink to %s: %w", name, e.Linkname, ErrUnsupported)
-	}
-	if e.Type != TypeReg {
-		return 0, fmt.Errorf("%s is a %s: %w", name, e.Type, ErrUnsupported)
 	}
 	n, err := z.ReadRange(ctx, e.Offset, e.Size, layer, w)
 	if err != nil {
 		return n, fmt.Errorf("extract %s: %w", name, err)
 	}
 	return n, nil
+}
+
+// File finds the regular file that name leads to, hard links followed, as Extract
+// does. Errors: ErrNotFound, ErrUnsupported for what is no regular file, or
+// ErrInvalid.
+func (z *ZTOC) File(name string) (Entry, error) {
+	e, at, err := z.lookup(name, z.entries.n)
+	for i := 0; err == nil && e.Type == TypeHardlink; i++ {
+		if i == maxLinks {
+			return Entry{}, fmt.Errorf("%s: too many hard links: %w", name, ErrInvalid)
+		}
+		e, at, err = z.lookup(e.Linkname, at)
+	}
+	if err != nil {
+		return Entry{}, err
+	}
+	if e.Type == TypeSymlink {
+		return Entry{}, fmt.Errorf("%s is a symlink to %s: %w", name, e.Linkname, ErrUnsupported)
+	}
+	if e.Type != TypeReg {
+		return Entry{}, fmt.Errorf("%s is a %s: %w", name, e.Type, ErrUnsupported)
+	}
+	return e, nil
 }
 
 // ReadSpan writes the uncompressed bytes of span i to w, the last one's to the

@@ -221,7 +221,7 @@ func (g *gate) changed(to gobreaker.State) {
 type Health struct {
 	Upstream string
 	Endpoint string        // scheme://host, and a mirror's path
-	State    string        // ok, offline (by configuration), held (it asked for a pause), open (it does not answer), half-open (being found out)
+	State    string        // ok, offline (by configuration), held (it asked for a pause), down (it does not answer), probed (whether it answers again is being found out)
 	Left     time.Duration // until it may be asked again
 	Err      error         // why; nil when ok
 }
@@ -247,9 +247,9 @@ func (g *gate) health() Health {
 	case held > 0:
 		return Health{State: "held", Left: held, Err: g.why}
 	case open > 0:
-		return Health{State: "open", Left: open, Err: g.why}
+		return Health{State: "down", Left: open, Err: g.why}
 	case !g.reopens.IsZero():
-		return Health{State: "half-open", Err: g.why}
+		return Health{State: "probed", Err: g.why}
 	default:
 		return Health{State: "ok"}
 	}

@@ -205,7 +205,7 @@ func TestMirrorInTroubleIsPassedOver(t *testing.T) {
 	if n := len(mirror.requests()); n != 5 {
 		t.Errorf("asked the broken mirror %d times, want 5", n)
 	}
-	if h := c.Health(); len(h) != 2 || h[0].State != "open" || h[1].State != "ok" || h[0].Endpoint != mirror.URL {
+	if h := c.Health(); len(h) != 2 || h[0].State != "down" || h[1].State != "ok" || h[0].Endpoint != mirror.URL {
 		t.Errorf("health is %+v", h)
 	}
 }

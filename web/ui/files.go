@@ -217,8 +217,8 @@ func (u *UI) list(r *http.Request, v *LayerView) (*Files, error) {
 		return f, nil
 	}
 	list, ok := t.kids[f.Path]
-	if !ok && f.Path != "" {
-		return f, nil
+	if !ok && f.Path != "" && !t.folder(f.Path) {
+		return nil, oci.NewError(errcode.ErrorCodeBlobUnknown, "layer %s has no folder %.300q", v.Digest, f.Path)
 	}
 	f.Files = append(f.Files, list[:min(len(list), shownFiles)]...)
 	f.More = len(list) - len(f.Files)
@@ -248,17 +248,8 @@ func (u *UI) file(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer z.close()
-	src, done, err := u.bytesOf(r.Context(), v)
-	if err != nil {
-		return err
-	}
-	defer done()
-	out := &attachment{w: w, name: path.Base(clean(name))}
-	_, err = z.Extract(r.Context(), name, src, out)
+	e, err := z.File(name)
 	switch {
-	case out.begun && err != nil:
-		u.log.WarnContext(r.Context(), "file cut short", "digest", d, "file", name, "err", err)
-		panic(http.ErrAbortHandler)
 	case errors.Is(err, ztoc.ErrNotFound):
 		return &oci.Error{Code: errcode.ErrorCodeBlobUnknown, Message: fmt.Sprintf("layer %s has no file %.300q", d, name), Err: err}
 	case errors.Is(err, ztoc.ErrUnsupported):
@@ -266,8 +257,24 @@ func (u *UI) file(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	}
-	out.begin()
-	return nil
+	out := &attachment{w: w, name: path.Base(clean(name)), size: e.Size}
+	if r.Method == http.MethodHead {
+		out.begin()
+		return nil
+	}
+	src, done, err := u.bytesOf(r.Context(), v)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if _, err = z.ReadRange(r.Context(), e.Offset, e.Size, src, out); err != nil && out.begun {
+		u.log.WarnContext(r.Context(), "file cut short", "digest", d, "file", name, "err", err)
+		panic(http.ErrAbortHandler)
+	}
+	if err == nil {
+		out.begin()
+	}
+	return err
 }
 
 // bytesOf opens a layer's bytes, wherever they are.
@@ -287,6 +294,7 @@ func (u *UI) bytesOf(ctx context.Context, v *LayerView) (io.ReaderAt, func(), er
 type attachment struct {
 	w     http.ResponseWriter
 	name  string
+	size  int64
 	begun bool
 }
 
@@ -297,6 +305,7 @@ func (a *attachment) begin() {
 	a.begun = true
 	h := a.w.Header()
 	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Length", strconv.FormatInt(a.size, 10))
 	h.Set("Content-Disposition", disposition(a.name))
 	a.w.WriteHeader(http.StatusOK)
 }
@@ -324,9 +333,8 @@ func (u *UI) ztoc(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer b.Close()
-	a := &attachment{w: w, name: v.ZTOC.Encoded()[:12] + ".ztoc"}
+	a := &attachment{w: w, name: v.ZTOC.Encoded()[:12] + ".ztoc", size: b.Size()}
 	w.Header().Set("Docker-Content-Digest", v.ZTOC.String())
-	w.Header().Set("Content-Length", strconv.FormatInt(b.Size(), 10))
 	a.begin()
 	_, _ = io.Copy(a, io.NewSectionReader(b, 0, b.Size())) // a client that left is nobody's loss
 	return nil

@@ -167,14 +167,14 @@ func (u *UI) retry(ctx context.Context, id string) (Changed, error) {
 
 // Missing is what was asked for in vain.
 type Missing struct {
-	Missing []storage.MissingRow `json:"missing"`
-	More    int                  `json:"more,omitempty"`
+	Missing []web.MissingThing `json:"missing"`
+	More    int                `json:"more,omitempty"`
 }
 
 const shownMissing = 200
 
 func (u *UI) missing(r *http.Request) (*Missing, error) {
-	list, err := web.Missing(r.Context(), u.opt.Store)
+	list, err := web.MissingThings(r.Context(), u.opt.Store)
 	if err != nil {
 		return nil, err
 	}

@@ -81,8 +81,7 @@ func (u *UI) look(ctx context.Context, d digest.Digest, image string) (*LayerVie
 }
 
 // owners finds the images that have the layer, and its place in the wanted one or
-// the first. A skipped layer is filed under no image: then the image has to be
-// named.
+// the first.
 func (v *LayerView) owners(tx storage.Tx, want digest.Digest) (use *storage.ImageLayer, err error) {
 	d := v.Digest
 	see := func(row storage.ImageRow) {
@@ -108,11 +107,15 @@ func (v *LayerView) owners(tx storage.Tx, want digest.Digest) (use *storage.Imag
 		row, err := tx.Image(want)
 		if err == nil {
 			see(row)
-		} else if !errors.Is(err, storage.ErrNotFound) {
+		}
+		if ignoreNotFound(err) != nil {
 			return nil, err
 		}
+		if use == nil {
+			return nil, unknown("no image %s with the layer %s has passed here", want, d)
+		}
 	}
-	err = tx.ImagesOf(d, func(row storage.ImageRow) error {
+	more := func(row storage.ImageRow) error {
 		if row.Manifest.Digest != want {
 			see(row)
 		}
@@ -120,12 +123,21 @@ func (v *LayerView) owners(tx storage.Tx, want digest.Digest) (use *storage.Imag
 			return errEnough
 		}
 		return nil
-	})
+	}
+	if err = tx.ImagesOf(d, more); err == nil && use == nil { // what is left out is filed under manifests alone
+		err = tx.NamedBy(d, func(manifest digest.Digest) error {
+			row, err := tx.Image(manifest)
+			if err != nil {
+				return ignoreNotFound(err)
+			}
+			return more(row)
+		})
+	}
 	if err != nil && !errors.Is(err, errEnough) {
 		return nil, err
 	}
 	if use == nil {
-		return nil, unknown("no image here has the layer %s", d)
+		return nil, unknown("no image that has passed here has the layer %s", d)
 	}
 	return use, nil
 }

@@ -59,7 +59,7 @@ type Kind struct {
 type Health struct {
 	Upstream  string `json:"upstream"`
 	Endpoint  string `json:"endpoint"`
-	State     string `json:"state"` // ok, offline, held, open, half-open
+	State     string `json:"state"` // ok, offline, held (it asked for a pause), down (it does not answer), probed (whether it does again is being found out)
 	Why       string `json:"why,omitempty"`
 	Seconds   int64  `json:"seconds_left,omitempty"` // until that may change
 	Remaining *int64 `json:"ratelimit_remaining"`    // pulls that it says are left; null where it says nothing

@@ -110,7 +110,6 @@ var functions = template.FuncMap{
 	"stamp": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 	"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"query": query,
-	"word":  func(s string) string { return strings.ReplaceAll(s, "-", " ") },
 	"depth": func(p string) int { return strings.Count(p, "/") },
 }
 

@@ -268,3 +268,8 @@ func (t *tree) search(words string, n int) (found []*Item, matches int) {
 	}
 	return found, matches
 }
+
+// folder reports whether path is one that the layer has.
+func (t *tree) folder(path string) bool {
+	return slices.ContainsFunc(t.all, func(x *Item) bool { return x.Dir() && x.Path == path })
+}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -238,6 +239,10 @@ func TestAPI(t *testing.T) {
 		{"GET", "/api/v1/layers/" + r.small.String() + "/files?path=etc&image=" + r.image.String(), "", 200, `"path":"etc/new"`},
 		{"GET", "/api/v1/layers/" + r.small.String() + "/files?search=NEW&image=" + r.image.String(), "", 200, `"path":"etc/new"`},
 		{"GET", "/api/v1/layers/" + none + "/files", "", 404, "MANIFEST_UNKNOWN"},
+		{"GET", layer + "/files?path=none", "", 404, "has no folder"},
+		{"GET", "/api/v1/layers/" + r.small.String(), "", 200, `"reason":"too-small"`},
+		{"GET", layer + "?image=" + none, "", 404, "no image " + none},
+		{"GET", "/api/v1/layers/" + none + "?image=" + r.image.String(), "", 404, "with the layer " + none},
 		{"GET", layer + "/file?name=none", "", 404, "BLOB_UNKNOWN"},
 		{"GET", layer + "/file", "", 400, "NAME_INVALID"},
 		{"GET", "/api/v1/layers/" + r.small.String() + "/ztoc?image=" + r.image.String(), "", 404, "too-small"},
@@ -245,7 +250,7 @@ func TestAPI(t *testing.T) {
 		{"POST", "/api/v1/jobs/retry", `{"id":"none"}`, 404, "NAME_UNKNOWN"},
 		{"POST", "/api/v1/jobs/retry", `{"name":"x"}`, 400, "NAME_INVALID"},
 		{"POST", "/api/v1/jobs/retry", `{"id":""}`, 200, `{"jobs":1}`},
-		{"GET", "/api/v1/missing", "", 200, `"asked":3`},
+		{"GET", "/api/v1/missing", "", 200, `"images":["docker.io/library/redis:`},
 		{"GET", "/api/v1/setup", "", 200, "registries.yaml"},
 		{"POST", "/api/v1/setup/test", `{"image":""}`, 200, `127.0.0.1:5000/docker.io/library/redis:7`},
 		{"POST", "/api/v1/setup/test", `{"image":"../x"}`, 400, "NAME_INVALID"},
@@ -287,6 +292,10 @@ func TestFile(t *testing.T) {
 	if here.Code != 200 || here.Body.Len() == 0 || r.ranges.asked != 0 {
 		t.Fatalf("from the whole layer: %d, %d bytes, %d asked for", here.Code, here.Body.Len(), r.ranges.asked)
 	}
+	head := r.do("HEAD", target, "")
+	if n := strconv.Itoa(here.Body.Len()); head.Code != 200 || head.Header().Get("Content-Length") != n || here.Header().Get("Content-Length") != n || head.Body.Len() > 0 {
+		t.Errorf("HEAD: %d, %d bytes, headers %v, want those of GET: %v", head.Code, head.Body.Len(), head.Header(), here.Header())
+	}
 	if got := here.Header().Get("Content-Disposition"); !strings.HasPrefix(got, "attachment; filename=") {
 		t.Errorf("disposition %q", got)
 	}
@@ -321,7 +330,7 @@ func TestPages(t *testing.T) {
 		"/images?q=nothing":                  {"No image here has"},
 		"/images/" + r.image.String():        {"RUN &lt;b&gt;make&lt;/b&gt;", "application/spdx&#43;json", "docker pull 127.0.0.1:5000/docker.io/library/redis:7"},
 		"/layers/" + r.big.Digest().String(): {"spans were read by ranges", "Checkpoints", "layer 1 of 2"},
-		"/layers/" + r.small.String() + "?image=" + r.image.String(): {"a&#34;b&lt;c&gt;", "wasted below", "too small"},
+		"/layers/" + r.small.String() + "?image=" + r.image.String(): {"a&#34;b&lt;c&gt;", "wasted below", "too-small"},
 		"/jobs":                {"&lt;i&gt;disk&lt;/i&gt; full", "Retry"},
 		"/missing":             {"docker.io/library/redis"},
 		"/setup?client=podman": {`location = &#34;127.0.0.1:5000/docker.io&#34;`},

@@ -26,4 +26,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bigstore:", err)
 		os.Exit(1)
 	}
+	fmt.Printf("There are rows and no bytes, so nothing of it can be converted or indexed. Look at it with\n"+
+		"  SOCIABLE_INDEX_ENABLED=false sociable serve --data %s\n", *data)
 }
