@@ -11,7 +11,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/sociable/sociable/events"
 	"github.com/sociable/sociable/indexer"
+	"github.com/sociable/sociable/learn"
 	"github.com/sociable/sociable/proxy"
 	"github.com/sociable/sociable/referrers"
 	"github.com/sociable/sociable/storage"
@@ -70,28 +72,38 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 		return err
 	}
 	defer doors.close()
+	return (&base{cfg, log, reg, board, store.Store, l, ev, doors}).run(ctx, store.Run)
+}
 
+// base is what the other parts are built upon.
+type base struct {
+	cfg    *Config
+	log    *slog.Logger
+	reg    metricsRegistry
+	board  *board
+	store  *storage.Store
+	live   *live
+	events *events.Events
+	doors  *doors
+}
+
+// run builds the other parts, and serves until ctx ends.
+func (b *base) run(ctx context.Context, runStore func(context.Context) error) error {
+	cfg, log, reg, l := b.cfg, b.log, b.reg, b.live
 	fetch := &fetcher{}
-	ix := indexer.New(indexer.Options{
-		Fetch: fetch, List: lister{l}, Publish: publisher{l}, Flight: fetch.flight, Bring: fetch.bring, Busy: fetch.busy(cfg.Index.PauseAbove), Learned: cfg.Learn.Enabled, RetireAfter: cfg.Index.RetireAfter,
-		Store: store.Store, Rules: rules(cfg), Disabled: !cfg.Index.Enabled, Workers: cfg.Index.Workers,
-		Limits: cfg.Index.limits(), Events: ev, SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: log, Registerer: reg,
-	})
+	ix := b.indexer(fetch)
 	acc, err := buildAccess(cfg, l, log, reg)
 	if err != nil {
 		return err
 	}
-	lr := buildLearner(cfg, store.Store, ix, fetch.warm, acc, log, reg)
-	rf := referrers.New(referrers.Options{
-		Store: store.Store, Timeout: cfg.Referrers.UpstreamTimeout, TTL: cfg.Referrers.TTL, Hold: holdOptions(cfg, ix), Logger: log, Registerer: reg,
-		Upstream: askReferrers(l, acc), Hosted: isHosted(l), Offers: offersOf(lr),
-	})
+	lr := buildLearner(cfg, b.store, ix, fetch.warm, acc, log, reg)
+	rf := b.referrers(ix, acc, lr)
 	// What outlives a request ends after the listeners, not with them.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	told := &pushes{Events: ev}
+	told := &pushes{Events: b.events}
 	px, err := proxy.New(life, proxy.Options{
-		Store: store.Store, Upstreams: l.now.Load().ups, Default: cfg.DefaultUpstream, Access: acc, Indexer: ix, Referrers: rf, Converter: ix, Events: told, Starts: startsOf(lr),
+		Store: b.store, Upstreams: l.now.Load().ups, Default: cfg.DefaultUpstream, Access: acc, Indexer: ix, Referrers: rf, Converter: ix, Events: told, Starts: startsOf(lr),
 		StopOnDisconnect: !cfg.Storage.FinishOnDisconnect(),
 		FillAfterRanges:  cfg.Storage.FillAfterRanges, FillAfterPercent: cfg.Storage.FillAfterPercent, MaxUploads: cfg.Uploads.MaxOpen, Logger: log, Registerer: reg,
 	})
@@ -101,16 +113,9 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 	acc.resolve.Store(px)
 	fetch.Proxy = px
 	l.proxy, l.door, l.index = px, acc, ix
-	gc := storage.NewCollector(collectOptions(cfg, store.Store, log, reg))
-	admin := web.New(web.Options{
-		Store: store.Store, Collector: gc, Images: px, Indexing: ix, Gatherer: reg, Logger: log, Health: health(l),
-		Control: control{l, acc.Access}, Trusted: cfg.Import.trusted, Immutable: immutableTags(cfg),
-		Wake:    ix.Wake,
-		Learnt:  ix.Learnt,
-		Creator: &web.Creator{Store: store.Store, Find: pulledImages(px, store.Store), Index: ix}, Backfill: backfill(px, ix),
-	})
-
-	board.build(cfg, doors, l, px, ix, store.Store, reg, log)
+	gc := storage.NewCollector(collectOptions(cfg, b.store, log, reg))
+	admin := b.admin(px, ix, acc, gc)
+	b.board.build(cfg, b.doors, l, px, ix, b.store, reg, log)
 
 	pw, err := buildPrewarm(cfg, px, log, reg)
 	if err != nil {
@@ -123,14 +128,8 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 		name string
 		run  func(context.Context) error
 	}{
-		{"store", store.Run},
-		{"gc", gc.Run},
-		{"events", ev.Run},
-		{"indexer", ix.Run},
-		{"proxy", px.Run},
-		{"prewarm", pw.Run},
-		{"access", acc.run},
-		{"dashboard", board.run},
+		{"store", runStore}, {"gc", gc.Run}, {"events", b.events.Run}, {"indexer", ix.Run},
+		{"proxy", px.Run}, {"prewarm", pw.Run}, {"access", acc.run}, {"dashboard", b.board.run},
 	} {
 		stage.start(s.name, s.run)
 	}
@@ -141,11 +140,42 @@ func runMeasured(ctx context.Context, cfg *Config, log *slog.Logger, reg metrics
 		stage.start("reload", l.run)
 	}
 	stage.start("listeners", func(ctx context.Context) error {
-		return doors.serve(ctx, cfg, log, withHooks(px, l, ix, log, reg), admin, board.over(admin.Public()), acc, acc.tls.config())
+		return b.doors.serve(ctx, cfg, log, withHooks(px, l, ix, log, reg), admin, b.board.over(admin.Public()), acc, acc.tls.config())
 	})
 	err = stage.wait(ctx)
 	log.Info("stopped")
 	return err
+}
+
+// referrers tells what refers to images.
+func (b *base) referrers(ix *indexer.Indexer, acc *door, lr *learn.Learner) *referrers.Referrers {
+	cfg, l := b.cfg, b.live
+	return referrers.New(referrers.Options{
+		Store: b.store, Timeout: cfg.Referrers.UpstreamTimeout, TTL: cfg.Referrers.TTL, Hold: holdOptions(cfg, ix), Logger: b.log, Registerer: b.reg,
+		Upstream: askReferrers(l, acc), Hosted: isHosted(l), Offers: offersOf(lr),
+	})
+}
+
+// admin is what the admin listener and the socket answer with.
+func (b *base) admin(px *proxy.Proxy, ix *indexer.Indexer, acc *door, gc web.Collector) *web.Web {
+	cfg, l := b.cfg, b.live
+	return web.New(web.Options{
+		Store: b.store, Collector: gc, Images: px, Indexing: ix, Gatherer: b.reg, Logger: b.log, Health: health(l),
+		Control: control{l, acc.Access}, Trusted: cfg.Import.trusted, Immutable: immutableTags(cfg),
+		Wake:    ix.Wake,
+		Learnt:  ix.Learnt,
+		Creator: &web.Creator{Store: b.store, Find: pulledImages(px, b.store), Index: ix}, Backfill: backfill(px, ix),
+	})
+}
+
+// indexer is made before the proxy, through which it fetches.
+func (b *base) indexer(fetch *fetcher) *indexer.Indexer {
+	cfg, l := b.cfg, b.live
+	return indexer.New(indexer.Options{
+		Fetch: fetch, List: lister{l}, Publish: publisher{l}, Flight: fetch.flight, Bring: fetch.bring, Busy: fetch.busy(cfg.Index.PauseAbove), Learned: cfg.Learn.Enabled, RetireAfter: cfg.Index.RetireAfter,
+		Store: b.store, Rules: rules(cfg), Disabled: !cfg.Index.Enabled, Workers: cfg.Index.Workers,
+		Limits: cfg.Index.limits(), Events: b.events, SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: b.log, Registerer: b.reg,
+	})
 }
 
 // openedStore is the store with what has to be closed behind it.
