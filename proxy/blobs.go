@@ -60,6 +60,11 @@ func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodHead {
 		return p.headBlob(w, r, up, repo, d, st)
 	}
+	if encodes(r, st) {
+		if done, err := p.serveEncoded(w, r, repo, st); done {
+			return err
+		}
+	}
 	specs := oci.ParseRange(r.Header.Get("Range"))
 	if ir := r.Header.Get("If-Range"); ir != "" && ir != etag(d) {
 		specs = nil
@@ -72,9 +77,6 @@ func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
 		return notImported(d, st, err)
 	}
 	defer func() { a.src.close() }()
-	if encodes(r, st) {
-		return p.serveEncoded(w, r, a, st)
-	}
 	if specs == nil {
 		return p.serveWhole(w, r, a)
 	}

@@ -1,9 +1,6 @@
 package proxy
 
 import (
-	"bytes"
-	"compress/gzip"
-	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -15,17 +12,12 @@ import (
 	"github.com/sociable/sociable/storage"
 )
 
-const (
-	// maxEncoded bounds the encoded zTOCs that are kept in memory, in bytes, and
-	// maxEncodedOne one of them: all nodes of a cluster want the same at once.
-	maxEncoded    = 16 << 20
-	maxEncodedOne = 4 << 20
-)
-
 // encodable reports a blob that may be sent with a content coding: a zTOC, which
 // is mostly plain text and shrinks to a third. Layers never are, nor is any
 // answer to a Range: clients count the bytes of those.
-func encodable(st stored) bool { return st.row != nil && st.row.Kind == storage.KindZTOC }
+func encodable(st stored) bool {
+	return st.row != nil && st.row.Kind == storage.KindZTOC && st.row.Size <= maxEncoded
+}
 
 // encodes reports whether the answer to r is gzip-encoded.
 func encodes(r *http.Request, st stored) bool {
@@ -42,66 +34,29 @@ func entityTag(r *http.Request, st stored, d digest.Digest) string {
 }
 
 // serveEncoded sends a zTOC gzip-encoded: what comes out of decoding has the
-// digest.
-func (p *Proxy) serveEncoded(w http.ResponseWriter, r *http.Request, a *ask, st stored) error {
-	whole := oci.Range{Off: 0, End: a.src.size()}
-	out, err := p.prepare(r.Context(), a, whole)
+// digest. One that can't be encoded now is left to be sent as it is.
+func (p *Proxy) serveEncoded(w http.ResponseWriter, r *http.Request, repo oci.Repo, st stored) (done bool, err error) {
+	f, err := p.encoded.open(r.Context(), st.row)
 	if err != nil {
-		return blobError(a.d, err)
-	}
-	blobHeaders(w, a.d)
-	h := w.Header()
-	h.Set("Etag", entityTag(r, st, a.d))
-	h.Set("Content-Encoding", "gzip")
-	p.outcome(w, r, out)
-	body, kept := p.encoded.get(a.d)
-	if kept {
-		h.Set("Content-Length", strconv.Itoa(len(body)))
-	}
-	w.WriteHeader(http.StatusOK)
-	p.body(w, r, func(out io.Writer) error {
-		if kept {
-			if _, err := out.Write(body); err != nil {
-				return clientError{err}
-			}
-			return nil
+		if r.Context().Err() != nil {
+			return true, blobError(st.row.Digest, err)
 		}
-		return p.encode(out, func(zw io.Writer) error { return a.src.copyRange(r.Context(), zw, whole) }, a.d)
-	})
-	p.pulled(r, a.repo, blobTarget(a.d, a.src.size()), "")
-	return nil
-}
-
-// encode sends what send writes, encoded, to w, and keeps that for the next who
-// asks if it is small. The fastest level takes 8 ms for a megabyte; the best
-// makes it a sixth smaller, in five times as long.
-func (p *Proxy) encode(w io.Writer, send func(io.Writer) error, d digest.Digest) error {
-	keep := &keeper{}
-	zw, err := gzip.NewWriterLevel(io.MultiWriter(w, keep), gzip.BestSpeed)
-	if err != nil {
-		return err
+		if times, tell := p.complaints.note("a zTOC is not encoded", p.now()); tell {
+			p.log.WarnContext(r.Context(), "a zTOC is sent as it is, not gzip-encoded", "times", times, "digest", st.row.Digest, "err", err)
+		}
+		return false, nil
 	}
-	if err := errors.Join(send(zw), zw.Close()); err != nil {
-		return err
-	}
-	if !keep.over {
-		p.encoded.put(d, bytes.Clone(keep.buf.Bytes()))
-	}
-	return nil
-}
-
-// keeper keeps what is written, up to maxEncodedOne.
-type keeper struct {
-	buf  bytes.Buffer
-	over bool
-}
-
-func (k *keeper) Write(p []byte) (int, error) {
-	if k.over || k.buf.Len()+len(p) > maxEncodedOne {
-		k.over, k.buf = true, bytes.Buffer{}
-		return len(p), nil
-	}
-	return k.buf.Write(p)
+	defer f.Close() // only read from
+	blobHeaders(w, st.row.Digest)
+	h := w.Header()
+	h.Set("Etag", entityTag(r, st, st.row.Digest))
+	h.Set("Content-Encoding", "gzip")
+	h.Set("Content-Length", strconv.FormatInt(f.size, 10))
+	p.outcome(w, r, outcomeHit)
+	w.WriteHeader(http.StatusOK)
+	p.body(w, r, func(out io.Writer) error { return p.send(out, f, oci.Range{Off: 0, End: f.size}) })
+	p.pulled(r, repo, blobTarget(st.row.Digest, st.row.Size), "")
+	return true, nil
 }
 
 // acceptsGzip reads Accept-Encoding (RFC 9110 §12.5.3): whether gzip may be

@@ -39,29 +39,43 @@ func (c *lru[K, V]) get(k K) (v V, ok bool) {
 	return e.Value.(*lruEntry[K, V]).val, true
 }
 
-// put replaces what is there, and drops what was not used for longest.
-func (c *lru[K, V]) put(k K, v V) {
+// put replaces what is there, and drops what was not used for longest; it gives
+// both.
+func (c *lru[K, V]) put(k K, v V) (old []V) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.dropLocked(c.by[k])
+	old = c.dropLocked(c.by[k], old)
 	c.by[k] = c.use.PushFront(&lruEntry[K, V]{k, v})
 	c.sum += c.cost(v)
 	for c.sum > c.max {
-		c.dropLocked(c.use.Back())
+		old = c.dropLocked(c.use.Back(), old)
 	}
+	return old
 }
 
 func (c *lru[K, V]) drop(k K) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.dropLocked(c.by[k])
+	c.dropLocked(c.by[k], nil)
 }
 
-func (c *lru[K, V]) dropLocked(e *list.Element) {
+// clear drops and gives all.
+func (c *lru[K, V]) clear() (old []V) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.use.Len() > 0 {
+		old = c.dropLocked(c.use.Back(), old)
+	}
+	return old
+}
+
+// dropLocked drops e, if any, and appends it to old.
+func (c *lru[K, V]) dropLocked(e *list.Element, old []V) []V {
 	if e == nil {
-		return
+		return old
 	}
 	x := c.use.Remove(e).(*lruEntry[K, V])
 	delete(c.by, x.key)
 	c.sum -= c.cost(x.val)
+	return append(old, x.val)
 }

@@ -42,6 +42,9 @@ type Options struct {
 	FillAfterRanges, FillAfterPercent int
 	// MaxUploads is how many uploads one caller may have open; 0: any number.
 	MaxUploads int
+	// Scratch is a folder for files that nothing is lost without, at most 128 MiB:
+	// zTOCs, gzip-encoded; "": os.TempDir.
+	Scratch    string
 	Logger     *slog.Logger          // nil: nothing is logged
 	Registerer prometheus.Registerer // nil: nothing is exported
 	Now        func() time.Time      // nil: time.Now
@@ -64,7 +67,7 @@ type Proxy struct {
 	tables     *lru[digest.Digest, *ztoc.SpanTable] // by zTOC
 	readings   *lru[digest.Digest, reading]
 	bodies     *lru[digest.Digest, cachedManifest]
-	encoded    *lru[digest.Digest, []byte] // zTOCs; see serveEncoded
+	encoded    *encodings // zTOCs; see serveEncoded
 	manifests  *share[found]
 	filings    filings
 	complaints complaints
@@ -106,7 +109,6 @@ func New(life context.Context, o Options) (*Proxy, error) {
 		bodies: newLRU[digest.Digest](maxManifests, cachedManifest.cost),
 		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{}, warming: map[layerKey]struct{}{}, bringing: map[layerKey]struct{}{},
 	}
-	p.encoded = newLRU[digest.Digest](maxEncoded, func(b []byte) int64 { return int64(len(b)) })
 	p.spanAhead = spanAhead(o.Store.Usage().Limit)
 	p.absent = newLRU[string](maxAbsent, one[time.Time])
 	p.routing.Store(t)
@@ -130,6 +132,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 	}
 	p.life, p.end = context.WithCancelCause(life)
 	p.manifests = newShare[found](p.life, &p.work)
+	p.encoded = newEncodings(o.Scratch, p)
 	p.router = p.newRouter()
 	p.settle(life, p.voided(life, o.Upstreams))
 	return p, nil
@@ -147,6 +150,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	<-ctx.Done()
 	p.end(errShutdown)
 	p.work.end()
+	if err := p.encoded.end(); err != nil {
+		p.log.WarnContext(ctx, "encoded zTOCs are left behind", "dir", p.encoded.dir, "err", err)
+	}
 	return nil
 }
 
