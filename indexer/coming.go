@@ -21,10 +21,10 @@ const buildRate = 50 << 20
 type Flight func(d digest.Digest) (missing int64, bytesPerSecond float64, ok bool)
 
 // Coming says whether a SOCI v1 index of the image manifest d that is not listed
-// yet will certainly be, and about when: every layer that is wanted of it is
+// yet in repo will certainly be, and about when: every layer that is wanted of it is
 // whole in the store and queued or being built, or in flight. It is a matter of
 // this moment: a fetch may still fail.
-func (x *Indexer) Coming(ctx context.Context, d digest.Digest) (in time.Duration, ok bool, err error) {
+func (x *Indexer) Coming(ctx context.Context, repo oci.Repo, d digest.Digest) (in time.Duration, ok bool, err error) {
 	if x.opt.Disabled {
 		return 0, false, nil
 	}
@@ -32,7 +32,7 @@ func (x *Indexer) Coming(ctx context.Context, d digest.Digest) (in time.Duration
 	err = x.store.View(ctx, func(tx storage.Tx) error {
 		waiting, ok = nil, false
 		img, err := tx.Image(d)
-		if err != nil || img.Index != "" || img.Withdrawn || !x.ruleOf(&img).listsV1() {
+		if err != nil || img.Index != "" || !x.offersV1(&img, repo) {
 			return ignoreNotFound(err)
 		}
 		waiting, ok, err = x.waitingFor(tx, &img)
@@ -126,7 +126,7 @@ func (x *Indexer) BringLayers(ctx context.Context, repo oci.Repo, d digest.Diges
 	var waiting []storage.LayerRow
 	err := x.store.View(ctx, func(tx storage.Tx) error {
 		img, err := tx.Image(d)
-		if err != nil || img.Index != "" || img.Withdrawn || !x.ruleOf(&img).listsV1() {
+		if err != nil || img.Index != "" || !x.offersV1(&img, repo) {
 			return ignoreNotFound(err)
 		}
 		waiting, _, err = x.waitingFor(tx, &img)

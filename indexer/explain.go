@@ -10,7 +10,7 @@ import (
 // Choose gives the number of the rule that applies to an image of repo to which
 // tags lead; -1 when none does.
 func Choose(rules []Rule, repo oci.Repo, tags []string) int {
-	return ruleFor(rules, []named{{repo, tags}})
+	return ruleFor(rules, named{repo, tags})
 }
 
 // Decide says what rule, nil being none, does with each layer of the image of a
@@ -22,4 +22,14 @@ func Decide(rule *Rule, platform *v1.Platform, layers []v1.Descriptor) (out []st
 		return nil, false
 	}
 	return decide(rule, platformName(platform), layers), true
+}
+
+// Built gives the rule by which the layers of an image that was seen are indexed,
+// and its number, -1 when none applies: one rule for all the repositories that it is
+// in, with what an operator asked for over it.
+func Built(rules []Rule, img *storage.ImageRow) (i int, rule *Rule) {
+	if i = choose(rules, img); i >= 0 {
+		rule = &rules[i]
+	}
+	return i, asAsked(rule, img.Asked, img.Asked != nil)
 }

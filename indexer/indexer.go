@@ -39,7 +39,7 @@ type Options struct {
 	// artifacts, beside each index.
 	Learned bool
 	// OnlyAsked leaves alone all images but those that Want named: for who has a
-	// store open and does not know the rules.
+	// store open that is a server's.
 	OnlyAsked bool
 	Workers   int // layers indexed from the store at once; 0: 1
 	MaxTaps   int // layers indexed from streams at once; 0: 8

@@ -89,7 +89,7 @@ func TestWiderLimits(t *testing.T) {
 
 		w = with(Limits{MaxZTOC: 30_000})
 		w.manifest(redis, img)
-		w.check("want", w.x.Want(t.Context(), redis, row, storage.Asked{SpanSize: everything[0].SpanSize}))
+		w.check("want", w.x.Want(t.Context(), redis, row, storage.Asked{SpanSize: everything[0].SpanSize, MinLayerSize: new(int64(0))}))
 		w.settle()
 		if got := w.layer(digest.FromBytes(small)); !reflect.DeepEqual(got, before) {
 			t.Errorf("under the same limits it is %+v", got)
@@ -115,7 +115,7 @@ func TestWiderLimits(t *testing.T) {
 		w.stop()
 
 		w = start(t, dir, Options{OnlyAsked: true}, nil)
-		w.check("want", w.x.Want(t.Context(), redis, row, storage.Asked{SpanSize: everything[0].SpanSize}))
+		w.check("want", w.x.Want(t.Context(), redis, row, storage.Asked{SpanSize: everything[0].SpanSize, MinLayerSize: new(int64(0))}))
 		w.settle()
 		w.wantIndex(img, small, plain)
 		w.stop()

@@ -144,20 +144,21 @@ func (x *Indexer) takeNotes(tx storage.Tx, d digest.Digest, see func(*storage.Im
 	if err := seeNames(tx, d, &img); err != nil {
 		return notes{}, err
 	}
-	rule := x.ruleOf(&img)
-	img.Layers = decide(rule, img.Platform, descriptors)
+	img.Layers = decide(nil, img.Platform, descriptors) // what a rule is chosen by
+	img.Layers = decide(x.ruleOf(&img), img.Platform, descriptors)
 
 	var n notes
 	sameLayers := reflect.DeepEqual(old.Layers, img.Layers)
 	if !sameLayers || !slices.Equal(old.Repos, img.Repos) || !slices.Equal(old.Tags, img.Tags) ||
-		old.Platform != img.Platform || !reflect.DeepEqual(old.Asked, img.Asked) || old.Withdrawn != img.Withdrawn {
+		old.Platform != img.Platform || !reflect.DeepEqual(old.Asked, img.Asked) ||
+		old.Withdrawn != img.Withdrawn || !slices.Equal(old.WithdrawnIn, img.WithdrawnIn) {
 		n.img = &img
 	}
 	outdated, err := x.outdatedLearned(tx, &img)
 	if err != nil {
 		return n, err
 	}
-	if sameLayers && img.Index != "" && rule.listsV1() && !img.Withdrawn && !outdated {
+	if sameLayers && img.Index != "" && x.offersV1Anywhere(&img) && !outdated {
 		n.settled = true
 		return n, nil
 	}

@@ -13,38 +13,23 @@ import (
 // maxTags bounds how many of an image's tags are remembered for the rules.
 const maxTags = 64
 
-// ruleOf is the rule by which an image is indexed: the first that matches, and
-// in its place or over it what an operator asked for; nil when there is none.
-func (x *Indexer) ruleOf(img *storage.ImageRow) *Rule {
-	rule := x.ruleFor(namesOf(img)...)
-	a := img.Asked
-	if a == nil {
-		return rule
-	}
-	var asked Rule
-	if rule != nil {
-		asked = *rule
-	}
-	asked.SpanSize, asked.MinLayerSize, asked.MinImageSize, asked.Platforms = a.SpanSize, a.MinLayerSize, 0, nil
-	if rule == nil || !rule.listsV1() && !rule.converts() {
-		asked.Publish = PublishV1
-	}
-	return &asked
-}
-
 // namesOf sorts an image's tags by the repositories that they are in.
 func namesOf(img *storage.ImageRow) []named {
 	names := make([]named, 0, len(img.Repos))
 	for _, repo := range img.Repos {
-		n := named{repo: repo}
-		for _, ref := range img.Tags {
-			if tag, ok := strings.CutPrefix(ref, repo.String()+":"); ok {
-				n.tags = append(n.tags, tag)
-			}
-		}
-		names = append(names, n)
+		names = append(names, nameIn(img, repo))
 	}
 	return names
+}
+
+func nameIn(img *storage.ImageRow, repo oci.Repo) named {
+	n := named{repo: repo}
+	for _, ref := range img.Tags {
+		if tag, ok := strings.CutPrefix(ref, repo.String()+":"); ok {
+			n.tags = append(n.tags, tag)
+		}
+	}
+	return n
 }
 
 // seeNames adds to the row of image d the tags that lead to it by now, and its

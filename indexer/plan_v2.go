@@ -59,7 +59,7 @@ func (x *Indexer) planConversion(tx storage.Tx, repo oci.Repo, source digest.Dig
 	}
 	p.rule = rule
 	for _, a := range askedOf(&p.source, rule) {
-		if err := x.addPlatform(tx, &p, a, len(rule.Platforms) > 0); err != nil {
+		if err := x.addPlatform(tx, repo, &p, a, len(rule.Platforms) > 0); err != nil {
 			return p, err
 		}
 	}
@@ -106,7 +106,7 @@ func askedOf(source *storage.ManifestRow, rule *Rule) (out []asked) {
 }
 
 // addPlatform adds a platform's SOCI index, if it has one by now.
-func (x *Indexer) addPlatform(tx storage.Tx, p *conversionPlan, a asked, named bool) error {
+func (x *Indexer) addPlatform(tx storage.Tx, repo oci.Repo, p *conversionPlan, a asked, named bool) error {
 	img, err := tx.Image(a.manifest)
 	if errors.Is(err, storage.ErrNotFound) {
 		if named {
@@ -114,7 +114,7 @@ func (x *Indexer) addPlatform(tx storage.Tx, p *conversionPlan, a asked, named b
 		}
 		return nil
 	}
-	if err != nil || img.Withdrawn {
+	if err != nil || img.WithdrawnFrom(repo) || !wants(asAsked(p.rule, img.Asked, img.Asked.In(repo)), &img) {
 		return err
 	}
 	layers, through, err := zTOCsOf(tx, &img)

@@ -59,7 +59,7 @@ func (x *Indexer) plan(tx storage.Tx, manifest digest.Digest) (publication, erro
 			})
 		}
 	}
-	if len(layers) > 0 && !img.Withdrawn && x.ruleOf(&img).listsV1() {
+	if len(layers) > 0 && x.offersV1Anywhere(&img) {
 		if p.body, err = EncodeIndexV1(img.Manifest, layers); err != nil {
 			return p, err
 		}
@@ -76,7 +76,7 @@ func (x *Indexer) plan(tx storage.Tx, manifest digest.Digest) (publication, erro
 // to stay as it is: of this layer there are some spans alone. Whatever the rules
 // want is found out when it is here.
 func waitsForLayer(tx storage.Tx, img *storage.ImageRow, layer digest.Digest) (bool, error) {
-	if img.Index == "" || img.Withdrawn {
+	if img.Index == "" || img.WithdrawnEverywhere() {
 		return false, nil
 	}
 	if _, err := tx.Imported(layer); err != nil {

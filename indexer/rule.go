@@ -75,6 +75,10 @@ func (r *Rule) pushesV1() bool { return r.listsV1() && r.pushes(PublishV1) }
 
 func (r *Rule) pushesV2() bool { return r.converts() && r.pushes(PublishV2) }
 
+// Pushes reports which forms of an index are pushed to the upstream of an image; r
+// may be nil.
+func (r *Rule) Pushes() (v1, v2 bool) { return r.pushesV1(), r.pushesV2() }
+
 func (r *Rule) pushes(form string) bool {
 	return r.PublishUpstream == PublishUpstreamAll || r.PublishUpstream == PublishBoth || r.PublishUpstream == form
 }
@@ -86,20 +90,17 @@ type named struct {
 	tags []string
 }
 
-// ruleFor gives the number of the first rule that applies to the first of names
-// that has one; -1 when none does. Names are in the order in which they were
-// seen, so another one that turns up later changes no earlier decision.
-func ruleFor(rules []Rule, names []named) int {
-	for _, n := range names {
-		tags := n.tags
-		if len(tags) == 0 {
-			tags = []string{""}
-		}
-		for i := range rules {
-			for _, tag := range tags {
-				if rules[i].Matches(n.repo, tag) {
-					return i
-				}
+// ruleFor gives the number of the first rule that applies to n, by one of its
+// tags; -1 when none does.
+func ruleFor(rules []Rule, n named) int {
+	tags := n.tags
+	if len(tags) == 0 {
+		tags = []string{""}
+	}
+	for i := range rules {
+		for _, tag := range tags {
+			if rules[i].Matches(n.repo, tag) {
+				return i
 			}
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 )
@@ -84,7 +86,8 @@ func TestFirstRuleWins(t *testing.T) {
 		{[]string{"quay.io/b"}, 5},
 		{[]string{"quay.io/b:1"}, 5},
 		{nil, -1},
-		{[]string{"quay.io/c", "docker.io/library/nginx", "docker.io/library/redis"}, 2},
+		{[]string{"quay.io/c", "docker.io/library/nginx", "docker.io/library/redis"}, 0},
+		{[]string{"docker.io/library/redis", "docker.io/library/nginx", "quay.io/c"}, 0},
 	}
 	for _, tt := range tests {
 		var img storage.ImageRow
@@ -97,7 +100,8 @@ func TestFirstRuleWins(t *testing.T) {
 				img.Tags = append(img.Tags, s)
 			}
 		}
-		if got := ruleFor(rules, namesOf(&img)); got != tt.want {
+		img.Layers = decide(nil, "", []v1.Descriptor{{MediaType: v1.MediaTypeImageLayerGzip, Size: 1}})
+		if got := choose(rules, &img); got != tt.want {
 			t.Errorf("rule for %v is %d, want %d", tt.names, got, tt.want)
 		}
 	}

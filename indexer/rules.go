@@ -26,11 +26,10 @@ func (x *Indexer) SetRules(rules []Rule) {
 	wake(x.toResume)
 }
 
-// ruleFor is the first rule that applies to the first of names that has one; nil
-// when none does. It is of the set that was in force at one moment.
-func (x *Indexer) ruleFor(names ...named) *Rule {
+// ruleFor is the first rule that applies to n; nil when none does.
+func (x *Indexer) ruleFor(n named) *Rule {
 	rules := x.rules.Load().rules
-	if i := ruleFor(rules, names); i >= 0 {
+	if i := ruleFor(rules, n); i >= 0 {
 		return &rules[i]
 	}
 	return nil

@@ -22,8 +22,9 @@ var (
 )
 
 // Want says that an operator wants an index of an image manifest that is stored
-// and was found in repo, made in the way asked for, whatever the rules say, now
-// and later. Its layers that are whole in the store are queued, the others are
+// and was found in repo, whatever the rules say, now and later, with the sizes of
+// how, or where it has none, those of the rules; how.Repos is not read. What was
+// asked for before holds no more, but for the repositories. Its layers that are whole in the store are queued, the others are
 // indexed when they come; where all are through already, the index is listed
 // when Want returns. ErrDisabled, ErrNotIndexable.
 func (x *Indexer) Want(ctx context.Context, repo oci.Repo, row storage.ManifestRow, how storage.Asked) error {
@@ -32,15 +33,16 @@ func (x *Indexer) Want(ctx context.Context, repo oci.Repo, row storage.ManifestR
 		return ErrDisabled
 	case !indexable(&row.Manifest):
 		return fmt.Errorf("index %s: %w", row.Digest, ErrNotIndexable)
-	case how.SpanSize <= 0 || how.MinLayerSize < 0:
-		return fmt.Errorf("index %s: a span size of %d, layers of at least %d bytes: %w", row.Digest, how.SpanSize, how.MinLayerSize, errors.ErrUnsupported)
+	case how.SpanSize < 0 || how.MinLayerSize != nil && *how.MinLayerSize < 0:
+		return fmt.Errorf("index %s: a size below 0: %w", row.Digest, errors.ErrUnsupported)
 	}
 	subject := v1.Descriptor{MediaType: row.Manifest.MediaType, Digest: row.Digest, Size: row.Size}
 	err := x.note(ctx, row.Digest, func(img *storage.ImageRow) []v1.Descriptor {
-		img.Manifest, img.Asked, img.Withdrawn = subject, &how, false
+		img.Manifest = subject
 		if !slices.Contains(img.Repos, repo) {
 			img.Repos = append(img.Repos, repo)
 		}
+		ask(img, repo, how)
 		return row.Manifest.Layers
 	})
 	if err == nil {
@@ -50,6 +52,27 @@ func (x *Indexer) Want(ctx context.Context, repo oci.Repo, row storage.ManifestR
 		return fmt.Errorf("note image %s: %w", row.Digest, err)
 	}
 	return x.tryWider(ctx, row.Digest)
+}
+
+// ask notes in an image's row what Want is told, and that it is withdrawn from
+// repo no more.
+func ask(img *storage.ImageRow, repo oci.Repo, how storage.Asked) {
+	how.Repos = []oci.Repo{repo}
+	if img.Asked != nil {
+		for _, r := range img.Repos {
+			if r != repo && img.Asked.In(r) {
+				how.Repos = append(how.Repos, r)
+			}
+		}
+	}
+	if img.Withdrawn {
+		img.Withdrawn, img.WithdrawnIn = false, slices.Clone(img.Repos)
+	}
+	img.WithdrawnIn = slices.DeleteFunc(slices.Clone(img.WithdrawnIn), func(r oci.Repo) bool { return r == repo })
+	if len(img.WithdrawnIn) == 0 {
+		img.WithdrawnIn = nil
+	}
+	img.Asked = &how
 }
 
 // revive has those jobs of an image begin anew that were given up or cancelled.

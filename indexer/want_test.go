@@ -30,7 +30,7 @@ func TestWant(t *testing.T) {
 			w.manifest(redis, other)
 			w.whole(a)
 			w.settle()
-			how := storage.Asked{SpanSize: 128 << 10, MinLayerSize: 1000}
+			how := storage.Asked{SpanSize: 128 << 10, MinLayerSize: new(int64(1000))}
 			w.check("want", w.x.Want(t.Context(), redis, row, how))
 			w.settle()
 			if len(rules) == 0 {
@@ -87,7 +87,7 @@ func TestOnlyAsked(t *testing.T) {
 
 		w = start(t, dir, Options{OnlyAsked: true}, nil)
 		row := storage.ManifestRow{Digest: asked.digest, Size: int64(len(asked.body)), Manifest: asked.manifest}
-		w.check("want", w.x.Want(t.Context(), redis, row, storage.Asked{SpanSize: everything[0].SpanSize}))
+		w.check("want", w.x.Want(t.Context(), redis, row, storage.Asked{SpanSize: everything[0].SpanSize, MinLayerSize: new(int64(0))}))
 		w.settle()
 		w.wantIndex(asked, a, b)
 		if got := w.wantIndex(ruled, a); got.Digest != was.Digest {
@@ -111,8 +111,7 @@ func TestWantRefusals(t *testing.T) {
 	}{
 		{"off", Options{Disabled: true}, row, fine, ErrDisabled},
 		{"has one", Options{}, soci, fine, ErrNotIndexable},
-		{"no span size", Options{}, row, storage.Asked{}, errors.ErrUnsupported},
-		{"negative", Options{}, row, storage.Asked{SpanSize: 1, MinLayerSize: -1}, errors.ErrUnsupported},
+		{"negative", Options{}, row, storage.Asked{SpanSize: 1, MinLayerSize: new(int64(-1))}, errors.ErrUnsupported},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if err := New(tc.o).Want(t.Context(), redis, tc.row, tc.how); !errors.Is(err, tc.want) {
@@ -141,7 +140,7 @@ func TestComing(t *testing.T) {
 		w := start(t, t.TempDir(), o, nil)
 		coming := func(want bool, in time.Duration) {
 			t.Helper()
-			got, ok, err := w.x.Coming(t.Context(), img.digest)
+			got, ok, err := w.x.Coming(t.Context(), redis, img.digest)
 			if ok != want || err != nil || ok && got != in {
 				t.Errorf("coming in %s: %t, %v; want %t in %s", got, ok, err, want, in)
 			}
@@ -183,7 +182,7 @@ func TestWithdrawn(t *testing.T) {
 		w.settle()
 		was := w.wantIndex(img, a)
 		w.check("withdraw", w.store.Update(t.Context(), func(tx storage.Tx) error {
-			gone, err := storage.WithdrawIndexes(tx, img.digest, w.x.now())
+			gone, err := storage.WithdrawIndexes(tx, oci.Repo{}, img.digest, w.x.now())
 			if len(gone) != 1 || gone[0] != was.Digest {
 				t.Errorf("withdrawn: %v", gone)
 			}
@@ -199,7 +198,7 @@ func TestWithdrawn(t *testing.T) {
 		w.settle()
 		w.wantNoIndex(img)
 		row := storage.ManifestRow{Digest: img.digest, Size: int64(len(img.body)), Manifest: img.manifest}
-		w.check("want", w.x.Want(t.Context(), redis, row, storage.Asked{SpanSize: everything[0].SpanSize}))
+		w.check("want", w.x.Want(t.Context(), redis, row, storage.Asked{SpanSize: everything[0].SpanSize, MinLayerSize: new(int64(0))}))
 		w.settle()
 		if again := w.wantIndex(img, a); again.Digest != was.Digest {
 			t.Errorf("asked for again it is %s, was %s", again.Digest, was.Digest)

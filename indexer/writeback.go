@@ -137,7 +137,7 @@ func (p *pushPlan) row(index digest.Digest) *storage.PublishedRow {
 
 func (x *Indexer) planPushV1(tx storage.Tx, p *pushPlan) error {
 	img, err := tx.Image(p.subject)
-	if err != nil || img.Index == "" || !slices.Contains(img.Repos, p.repo) {
+	if err != nil || img.Index == "" || !slices.Contains(img.Repos, p.repo) || img.WithdrawnFrom(p.repo) {
 		return ignoreNotFound(err)
 	}
 	names := namesOf(&img)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/internal/oci"
@@ -19,6 +20,9 @@ type Converter interface {
 	ConvertedAt(repo oci.Repo, tag string) (base string, ok bool)
 	// ConvertedInPlace reports whether tag itself stands for its converted form.
 	ConvertedInPlace(repo oci.Repo, tag string) bool
+	// Withdrawn reports whether d, which tag base with a suffix leads to at the
+	// upstream, was made here, and is to be offered in repo no more.
+	Withdrawn(tx storage.Tx, repo oci.Repo, base string, d digest.Digest) (bool, error)
 	// Moved says that a tag leads elsewhere than where it was converted.
 	Moved(repo oci.Repo, tag string)
 }
@@ -39,7 +43,11 @@ func (p *Proxy) manifestAtTag(ctx context.Context, up *Upstream, repo oci.Repo, 
 		} else if known != nil {
 			return p.besideTag(ctx, up, repo, tag, base, *known, head)
 		}
-		return p.manifestByTag(ctx, up, repo, tag, head)
+		got, err := p.manifestByTag(ctx, up, repo, tag, head)
+		if err == nil {
+			err = p.notWithdrawn(ctx, repo, base, got.desc.Digest)
+		}
+		return got, err
 	}
 	got, err := p.manifestByTag(ctx, up, repo, tag, head)
 	if err != nil || !c.ConvertedInPlace(repo, tag) {
@@ -52,6 +60,18 @@ func (p *Proxy) manifestAtTag(ctx context.Context, up *Upstream, repo oci.Repo, 
 		return got, nil
 	}
 	return got, nil
+}
+
+// notWithdrawn is storage.ErrNotFound of what was pushed to the upstream from
+// here and is not to be offered.
+func (p *Proxy) notWithdrawn(ctx context.Context, repo oci.Repo, base string, d digest.Digest) error {
+	return p.store.View(ctx, func(tx storage.Tx) error {
+		gone, err := p.opt.Converter.Withdrawn(tx, repo, base, d)
+		if err == nil && gone {
+			err = fmt.Errorf("converted form of %s, %s: %w", absentKey(repo, base), d, storage.ErrNotFound)
+		}
+		return err
+	})
 }
 
 // besideTag answers for tag, which stands for the converted form of base. A tag

@@ -25,6 +25,10 @@ func (c *converter) ConvertedAt(_ oci.Repo, tag string) (string, bool) {
 	base, ok := strings.CutSuffix(tag, "-soci")
 	return base, ok && !c.inPlace
 }
+func (c *converter) Withdrawn(storage.Tx, oci.Repo, string, digest.Digest) (bool, error) {
+	return false, nil
+}
+
 func (c *converter) ConvertedInPlace(oci.Repo, string) bool { return c.inPlace }
 func (c *converter) Moved(oci.Repo, string)                 { c.moved.Add(1) }
 

@@ -15,9 +15,9 @@ import (
 
 // Coming knows of SOCI v1 indexes that are not listed yet.
 type Coming interface {
-	// Coming says whether the index of subject will certainly be listed, and
-	// about when.
-	Coming(ctx context.Context, subject digest.Digest) (in time.Duration, ok bool, err error)
+	// Coming says whether the index of subject will certainly be listed in repo,
+	// and about when.
+	Coming(ctx context.Context, repo oci.Repo, subject digest.Digest) (in time.Duration, ok bool, err error)
 	// BringLayers begins to fetch what such an index takes.
 	BringLayers(ctx context.Context, repo oci.Repo, subject digest.Digest) error
 }
@@ -153,12 +153,12 @@ func (s *Referrers) hold(r *http.Request, q query) (again bool, err error) {
 // else does.
 func (s *Referrers) certain(ctx context.Context, q query, first bool) (in time.Duration, ok bool, err error) {
 	c := s.holds.opt.Coming
-	in, ok, err = c.Coming(ctx, q.subject)
+	in, ok, err = c.Coming(ctx, q.repo, q.subject)
 	if err != nil || ok || !first || !s.holds.opt.Build {
 		return in, ok, err
 	}
 	if err := c.BringLayers(ctx, q.repo, q.subject); err != nil {
 		return 0, false, err
 	}
-	return c.Coming(ctx, q.subject)
+	return c.Coming(ctx, q.repo, q.subject)
 }

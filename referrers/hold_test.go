@@ -27,7 +27,7 @@ type soon struct {
 	listed  atomic.Bool
 }
 
-func (c *soon) Coming(context.Context, digest.Digest) (time.Duration, bool, error) {
+func (c *soon) Coming(context.Context, oci.Repo, digest.Digest) (time.Duration, bool, error) {
 	left := max(time.Until(c.at), 0)
 	if c.in != 0 {
 		left = c.in

@@ -33,6 +33,7 @@ type listing struct {
 type gathered struct {
 	listing
 	ours  bool  // the SOCI index was made here
+	none  bool  // what was made here is not for this repository
 	stale error // why the upstream's part is as it last was
 }
 
@@ -55,6 +56,13 @@ func (s *Referrers) list(ctx context.Context, q query) (g gathered, err error) {
 			}
 			more = sorted(clean(list))
 		}
+		if s.made != nil {
+			offered, err := s.made.Offers(tx, q.repo, q.subject)
+			if err != nil {
+				return err
+			}
+			g.none = !offered
+		}
 		return g.here(tx, q, entitled)
 	})
 	if err != nil {
@@ -62,6 +70,9 @@ func (s *Referrers) list(ctx context.Context, q query) (g gathered, err error) {
 	}
 	if !hosted && s.upstream != nil && (!g.ours || q.filter != oci.MediaTypeSOCIIndexV1) {
 		if more, g.stale, err = s.theirs(ctx, q.repo, q.subject); err != nil {
+			return g, err
+		}
+		if more.soci, err = s.notOurs(ctx, &g, q, more.soci); err != nil {
 			return g, err
 		}
 	}
@@ -72,6 +83,32 @@ func (s *Referrers) list(ctx context.Context, q query) (g gathered, err error) {
 		g.soci = nil
 	}
 	return g, nil
+}
+
+// notOurs leaves out of what an upstream lists the index that was pushed there
+// from here, where it is not for this repository any more.
+func (s *Referrers) notOurs(ctx context.Context, g *gathered, q query, soci *v1.Descriptor) (*v1.Descriptor, error) {
+	if soci == nil || !g.none {
+		return soci, nil
+	}
+	mine := false
+	err := s.store.View(ctx, func(tx storage.Tx) error {
+		row, err := tx.Blob(soci.Digest)
+		mine = err == nil && row.Kind == storage.KindIndex && row.Of == q.subject
+		if err != nil && !errors.Is(err, storage.ErrNotFound) || mine {
+			return err
+		}
+		pushed, err := tx.Published(q.repo, q.subject, soci.Digest)
+		mine = err == nil && pushed.Instead == ""
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	if mine {
+		return nil, err
+	}
+	return soci, err
 }
 
 var errEnough = errors.New("a page's worth was found")
@@ -88,7 +125,7 @@ func (g *gathered) here(tx storage.Tx, q query, entitled bool) error {
 		switch {
 		case full && (g.ours || q.last != ""):
 			return errEnough
-		case made && !entitled || !made && row.Repo != q.repo:
+		case made && !entitled || !made && row.Repo != q.repo, made && g.none && row.Descriptor.ArtifactType == oci.MediaTypeSOCIIndexV1:
 			return nil
 		}
 		d := bare(&row.Descriptor)

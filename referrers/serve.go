@@ -32,6 +32,13 @@ type Offers interface {
 	Offer(r *http.Request, repo oci.Repo, subject digest.Digest, plain v1.Descriptor, asked bool) v1.Descriptor
 }
 
+// Made knows what becomes of the SOCI v1 indexes that are made here.
+type Made interface {
+	// Offers reports whether the index that was made here of subject is to be listed
+	// for those who pull it from repo.
+	Offers(tx storage.Tx, repo oci.Repo, subject digest.Digest) (bool, error)
+}
+
 // Upstream asks the upstream for the referrers of subject in repo. An upstream
 // that has none, or no such API, gives an empty list and no error. It returns
 // when ctx ends.
@@ -45,6 +52,7 @@ type Options struct {
 	Timeout    time.Duration         // for the upstream's answer; 0: 1 s
 	TTL        time.Duration         // the upstream's answer is good for so long; 0: 1 min
 	Hold       HoldOptions           // of clients that ask for an index that is about to come
+	Made       Made                  // nil: what was made here is listed in every repository
 	Offers     Offers                // nil: all clients are offered the same index
 	Logger     *slog.Logger          // nil: nothing is logged
 	Registerer prometheus.Registerer // nil: nothing is measured
@@ -56,6 +64,7 @@ type Referrers struct {
 	upstream *asker // nil: none
 	hosted   func(up string) bool
 	holds    *holds
+	made     Made
 	offers   Offers
 	log      *slog.Logger
 	m        *metrics
@@ -75,7 +84,7 @@ func New(o Options) *Referrers {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Referrers{store: o.Store, hosted: o.Hosted, holds: newHolds(o.Hold), offers: o.Offers, log: o.Logger, m: newMetrics(o.Registerer)}
+	s := &Referrers{store: o.Store, hosted: o.Hosted, holds: newHolds(o.Hold), made: o.Made, offers: o.Offers, log: o.Logger, m: newMetrics(o.Registerer)}
 	if o.Upstream != nil {
 		s.upstream = newAsker(o.Upstream, o.Timeout, o.TTL, o.Store)
 	}

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -129,19 +130,39 @@ type ImageRow struct {
 	Tags      []string      `json:"tags,omitempty"`      // that led to it, canonical as in docker.io/library/redis:7, first first
 	Platform  string        `json:"platform,omitempty"`  // as linux/arm64, where it is known
 	Fetched   bool          `json:"fetched,omitempty"`   // by this proxy for its own purposes: nobody has pulled it
-	Withdrawn bool          `json:"withdrawn,omitempty"` // an operator wants no index of it
+	Withdrawn bool          `json:"withdrawn,omitempty"` // an operator wants no index of it, in no repository
 	Index     digest.Digest `json:"index,omitempty"`
 	IndexSize int64         `json:"index_size,omitempty"`
 	Published time.Time     `json:"published,omitzero"`
 	Asked     *Asked        `json:"asked,omitempty"` // by an operator, whatever the rules say
+	// WithdrawnIn are repositories in which an operator wants no index of it.
+	WithdrawnIn []oci.Repo `json:"withdrawn_in,omitempty"`
 	// Learned is offered instead of Index, but to some, and never listed beside it.
 	Learned *LearnedIndex `json:"learned,omitempty"`
 }
 
-// Asked is how an operator wants an image indexed.
+// WithdrawnFrom reports whether no index of the image is to be offered in repo.
+func (r *ImageRow) WithdrawnFrom(repo oci.Repo) bool {
+	return r.Withdrawn || slices.Contains(r.WithdrawnIn, repo)
+}
+
+// WithdrawnEverywhere reports whether no index of it is to be offered at all.
+func (r *ImageRow) WithdrawnEverywhere() bool {
+	return r.Withdrawn || len(r.Repos) > 0 && !slices.ContainsFunc(r.Repos, func(repo oci.Repo) bool { return !r.WithdrawnFrom(repo) })
+}
+
+// Asked is that an operator wants an image indexed, and how. The sizes hold for
+// the image's layers, in whichever repository it is.
 type Asked struct {
-	SpanSize     int64 `json:"span_size"`      // uncompressed bytes
-	MinLayerSize int64 `json:"min_layer_size"` // compressed bytes; a layer below it is skipped
+	SpanSize     int64  `json:"span_size,omitempty"`      // uncompressed bytes; 0: as the rule has it
+	MinLayerSize *int64 `json:"min_layer_size,omitempty"` // compressed bytes; a layer below it is skipped; nil: as the rule has it
+	// Repos are those in which an index is wanted whatever the rule there says; none: all.
+	Repos []oci.Repo `json:"repos,omitempty"`
+}
+
+// In reports whether an index is wanted in repo; a may be nil.
+func (a *Asked) In(repo oci.Repo) bool {
+	return a != nil && (len(a.Repos) == 0 || slices.Contains(a.Repos, repo))
 }
 
 // ImageLayer is one layer of an image as the rule that applied saw it.

@@ -18,11 +18,13 @@ import (
 
 // CreateRequest asks for the SOCI index of an image.
 type CreateRequest struct {
-	Name         string   `json:"name"`                // in any of its spellings, or the digest of its manifest
-	Platforms    []string `json:"platforms,omitempty"` // of an image index; none: all
-	OrOnly       bool     `json:"or_only,omitempty"`   // the image of a name that means no image index is taken, whatever it is for
-	SpanSize     int64    `json:"span_size"`
-	MinLayerSize int64    `json:"min_layer_size"`
+	Name      string   `json:"name"`                // in any of its spellings, or the digest of its manifest
+	Platforms []string `json:"platforms,omitempty"` // of an image index; none: all
+	OrOnly    bool     `json:"or_only,omitempty"`   // the image of a name that means no image index is taken, whatever it is for
+	// What is not given is as the rules have it, and what was given before is
+	// forgotten.
+	SpanSize     int64  `json:"span_size,omitempty"`
+	MinLayerSize *int64 `json:"min_layer_size,omitempty"`
 }
 
 // CreateEvent is one line of the answer: how far it is, and last the indexes or
@@ -90,7 +92,7 @@ const pollEvery = 50 * time.Millisecond
 // stays asked for when ctx ends first. Errors are those of Find and of Want, or
 // say which layer cannot be indexed; the indexes tell how far it came.
 func (c Creator) Create(ctx context.Context, q CreateRequest, tell func(CreateProgress)) ([]Index, error) {
-	if q.SpanSize < MinSpanSize || q.SpanSize > MaxSpanSize || q.MinLayerSize < 0 {
+	if q.SpanSize != 0 && (q.SpanSize < MinSpanSize || q.SpanSize > MaxSpanSize) || q.MinLayerSize != nil && *q.MinLayerSize < 0 {
 		return nil, oci.NewError(errcode.ErrorCodeNameInvalid, "a span has %d to %d bytes, and a layer none at least", MinSpanSize, MaxSpanSize)
 	}
 	var platforms []v1.Platform

@@ -29,6 +29,8 @@ type PlatformFacts struct {
 	Known    bool            `json:"known"`              // its manifest is here; else there are no layers
 	Layers   []v1.Descriptor `json:"layers,omitempty"`   // also of what is no image
 	Index    *Index          `json:"index,omitempty"`    // how far it is
+	// Image is where it was seen, and what an operator wants of it; nil: nothing is known.
+	Image *storage.ImageRow `json:"image,omitempty"`
 }
 
 // FactsOf gives what is known of the image that name means. storage.ErrNotFound.
@@ -94,6 +96,6 @@ func platformFacts(tx storage.Tx, d *v1.Descriptor) (PlatformFacts, error) {
 		return p, err
 	}
 	one, _, err := indexOf(tx, img)
-	p.Index = &one
+	p.Index, p.Image = &one, &img
 	return p, err
 }

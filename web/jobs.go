@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -174,9 +175,13 @@ type Withdrawn struct {
 	Indexes   []digest.Digest `json:"indexes"` // that were offered, v1 and v2; by digest they are readable for a while yet
 	// Upstream is what was pushed to the image's upstream, and stays there.
 	Upstream []Published `json:"upstream,omitempty"`
+	// Elsewhere are the other repositories that have an image of it, of which
+	// nothing was withdrawn.
+	Elsewhere []string `json:"elsewhere,omitempty"`
 }
 
-// Withdraw takes the indexes of an image off what is offered, for good: until an
+// Withdraw takes the indexes of an image off what is offered in the repository
+// that name means, or, named by its digest alone, everywhere, for good: until an
 // index of it is asked for by hand. storage.ErrNotFound.
 func Withdraw(ctx context.Context, s *storage.Store, name string) (w Withdrawn, err error) {
 	err = s.Update(ctx, func(tx storage.Tx) error {
@@ -185,13 +190,40 @@ func Withdraw(ctx context.Context, s *storage.Store, name string) (w Withdrawn, 
 			return err
 		}
 		w = Withdrawn{Reference: x.Reference, Digest: x.Digest}
-		if w.Indexes, err = storage.WithdrawIndexes(tx, x.Digest, time.Now().UTC()); err != nil {
+		from := x.Repo
+		if d, err := oci.ParseDigest(name); err == nil {
+			from, w.Reference = oci.Repo{}, d.String()
+		}
+		if w.Indexes, err = storage.WithdrawIndexes(tx, from, x.Digest, time.Now().UTC()); err != nil {
 			return err
 		}
-		w.Upstream, err = pushed(tx, x.Digest)
+		if w.Upstream, err = pushed(tx, from, x.Digest); err == nil {
+			w.Elsewhere, err = elsewhere(tx, from, x.Digest)
+		}
 		return err
 	})
 	return w, err
+}
+
+// elsewhere gives the repositories in which an image of root is not withdrawn.
+func elsewhere(tx storage.Tx, from oci.Repo, root digest.Digest) (names []string, err error) {
+	all, err := storage.Below(tx, root)
+	for _, d := range all {
+		if err != nil {
+			return nil, err
+		}
+		var img storage.ImageRow
+		if img, err = tx.Image(d); err != nil {
+			err = ignoreNotFound(err)
+			continue
+		}
+		for _, repo := range img.Repos {
+			if name := repo.String(); repo != from && !img.WithdrawnFrom(repo) && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names, err
 }
 
 func (s *Web) jobs(w http.ResponseWriter, r *http.Request) error {

@@ -214,7 +214,7 @@ func fileIndex(tx storage.Tx, repo oci.Repo, m oci.PulledManifest) error {
 		}
 	}
 	mine, err := madeHere(tx, &img)
-	if err != nil || mine || img.Withdrawn {
+	if err != nil || mine || img.WithdrawnFrom(repo) {
 		return err
 	}
 	now := time.Now().UTC().Round(0)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 )
 
@@ -71,16 +72,16 @@ func (x *Index) addPublished(tx storage.Tx) error {
 	return err
 }
 
-// pushed are the digests at upstreams of a manifest or index, and of all that is
-// below it.
-func pushed(tx storage.Tx, root digest.Digest) (list []Published, err error) {
+// pushed are the digests at the upstream of from, or, if that is zero, at all, of
+// a manifest or index, and of all that is below it.
+func pushed(tx storage.Tx, from oci.Repo, root digest.Digest) (list []Published, err error) {
 	all, err := storage.Below(tx, root)
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range all {
 		err := tx.PublishedOf(d, func(row storage.PublishedRow) error {
-			if row.Instead == "" && (!row.V2 || len(row.Tags) > 0) {
+			if (from == (oci.Repo{}) || row.Repo == from) && row.Instead == "" && (!row.V2 || len(row.Tags) > 0) {
 				list = append(list, publishedOf(&row))
 			}
 			return nil

@@ -62,12 +62,13 @@ type Explanation struct {
 	Reference string        `json:"reference"`
 	Digest    digest.Digest `json:"digest"`
 	MediaType string        `json:"media_type"`
-	Source    string        `json:"source"`         // whose knowledge this is
-	Rule      int           `json:"rule"`           // number in index.rules, from 0; -1: none applies
-	RuleAt    string        `json:"rule_at"`        // where it was given
-	Text      string        `json:"text,omitempty"` // the rule, on one line
-	Publish   string        `json:"publish"`        // what becomes of a finished index
-	Signed    string        `json:"signed"`         // how it is signed; "no", or "not known: ..."
+	Source    string        `json:"source"`           // whose knowledge this is
+	Rule      int           `json:"rule"`             // number in index.rules, from 0; -1: none applies
+	RuleAt    string        `json:"rule_at"`          // where it was given
+	Text      string        `json:"text,omitempty"`   // the rule, on one line
+	Publish   string        `json:"publish"`          // what becomes of a finished index
+	Upstream  string        `json:"publish_upstream"` // which of it is pushed to the upstream, too
+	Signed    string        `json:"signed"`           // how it is signed; "no", or "not known: ..."
 	Warnings  []string      `json:"warnings,omitempty"`
 
 	Images []ExplainedImage `json:"images"`
@@ -75,10 +76,13 @@ type Explanation struct {
 
 // ExplainedImage is one platform's image.
 type ExplainedImage struct {
-	Digest   digest.Digest    `json:"digest"`
-	Platform string           `json:"platform,omitempty"`
-	Note     string           `json:"note,omitempty"` // why there are no layers
-	Layers   []ExplainedLayer `json:"layers,omitempty"`
+	Digest   digest.Digest `json:"digest"`
+	Platform string        `json:"platform,omitempty"`
+	Note     string        `json:"note,omitempty"` // why there are no layers
+	// Instead says what goes before the rule here: another repository's, or what an
+	// operator asked for.
+	Instead []string         `json:"instead,omitempty"`
+	Layers  []ExplainedLayer `json:"layers,omitempty"`
 }
 
 // ExplainedLayer is one layer.
@@ -115,9 +119,9 @@ func (e *explainer) explain(ctx context.Context, word string) (*Explanation, err
 		out.RuleAt = e.cfg.origin(fmt.Sprintf("index.rules[%d]", out.Rule)).String()
 		out.Text = ruleText(&e.cfg.Index.Rules[out.Rule])
 	}
-	out.Publish = publishText(rule, facts)
+	out.Publish, out.Upstream = publishText(rule, facts), upstreamText(rule, facts)
 	for i := range facts.Images {
-		out.Images = append(out.Images, e.image(ctx, repo, rule, &facts.Images[i]))
+		out.Images = append(out.Images, e.image(ctx, repo, out.Rule, &facts.Images[i]))
 	}
 	out.Signed = e.signed(ctx, repo, facts)
 	out.warnSigned(rule)
@@ -184,7 +188,7 @@ func (e *explainer) fetch(ctx context.Context, word string) (f web.Facts, err er
 }
 
 // image decides about one platform; a manifest that is not known is fetched.
-func (e *explainer) image(ctx context.Context, repo oci.Repo, rule *indexer.Rule, p *web.PlatformFacts) ExplainedImage {
+func (e *explainer) image(ctx context.Context, repo oci.Repo, number int, p *web.PlatformFacts) ExplainedImage {
 	out := ExplainedImage{Digest: p.Digest}
 	if p.Platform != nil {
 		out.Platform = strings.TrimSuffix(p.Platform.OS+"/"+p.Platform.Architecture+"/"+p.Platform.Variant, "/")
@@ -209,6 +213,8 @@ func (e *explainer) image(ctx context.Context, repo oci.Repo, rule *indexer.Rule
 		}
 		p.Layers = row.Layers
 	}
+	rule, instead := e.ruleFor(repo, number, p.Image)
+	out.Instead = instead
 	layers, ok := indexer.Decide(rule, p.Platform, p.Layers)
 	if !ok {
 		out.Note = "no image: passed on as it is"

@@ -72,6 +72,7 @@ func (x *Explanation) print(w io.Writer) error {
 		fmt.Fprintf(t, "rule\tindex.rules[%d] (%s): %s\n", x.Rule, x.RuleAt, x.Text)
 	}
 	fmt.Fprintf(t, "publish\t%s\n", x.Publish)
+	fmt.Fprintf(t, "at the upstream\t%s\n", x.Upstream)
 	fmt.Fprintf(t, "signed\t%s\n", x.Signed)
 	for _, s := range x.Warnings {
 		fmt.Fprintf(t, "warning\t%s\n", s)
@@ -93,8 +94,11 @@ func (m *ExplainedImage) print(w io.Writer) error {
 		fmt.Fprintf(w, "  %s\n", m.Note)
 		return nil
 	}
+	for _, s := range m.Instead {
+		fmt.Fprintf(w, "  note: %s\n", s)
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "  LAYER\tSIZE\tBY THE RULE\tNOW")
+	fmt.Fprintln(t, "  LAYER\tSIZE\t"+byWhat(m.Instead)+"\tNOW")
 	for _, l := range m.Layers {
 		what := "left out: " + l.Reason
 		if l.Indexed {
@@ -103,4 +107,11 @@ func (m *ExplainedImage) print(w io.Writer) error {
 		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", shortDigest(l.Digest), humanize.IBytes(uint64(l.Size)), what, orDash(l.Now))
 	}
 	return t.Flush()
+}
+
+func byWhat(instead []string) string {
+	if len(instead) > 0 {
+		return "AS NOTED"
+	}
+	return "BY THE RULE"
 }

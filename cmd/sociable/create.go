@@ -82,7 +82,7 @@ func (c *adminClient) Create(ctx context.Context, q web.CreateRequest, tell func
 
 // Create indexes what is whole in the store, by an indexer that runs as long.
 func (o *offline) Create(ctx context.Context, q web.CreateRequest, tell func(web.CreateProgress)) (list []IndexInfo, err error) {
-	ix := indexer.New(indexer.Options{Store: o.store, OnlyAsked: true, SpillDir: filepath.Join(o.dir, "tmp"), Limits: o.limits})
+	ix := indexer.New(indexer.Options{Store: o.store, OnlyAsked: true, Rules: o.rules, SpillDir: filepath.Join(o.dir, "tmp"), Limits: o.limits})
 	ctx, end := context.WithCancel(ctx)
 	stage := newStages(context.WithoutCancel(ctx))
 	stage.start("store", o.store.Run)

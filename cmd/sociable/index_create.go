@@ -40,8 +40,11 @@ one, and make the image's SOCI index of them. Where the soci command line fails
 a whole image over one layer, this one leaves the layer out.
 
 A running server pulls an image that it has not, indexes it and lists the index
-as a referrer of the image. It does so as asked for here from then on, whatever
-its rules say. Where no server runs, what is whole in the store is indexed.
+as a referrer of the image. It does so from then on, whatever its rules say, in
+the repository that is named, and again where index rm took it away. Sizes that
+are not given are those of the rule; those that are go before it, for the image
+wherever it is, since its layers are indexed once. The same command without them
+drops them. Where no server runs, what is whole in the store is indexed.
 
 A pattern, as index.rules have them (ghcr.io/acme/**, redis:7*), is of all images of
 one upstream that match it: by its catalog where it has one, else those that are
@@ -73,15 +76,15 @@ index; one that has none makes the command fail when the others are through.`,
 			if strings.Contains(args[0], "*") {
 				return createMany(cmd, args[0], flags)
 			}
-			return createInStore(cmd, args[0], cfg.Index.limits(), flags)
+			return createInStore(cmd, args[0], cfg, flags)
 		},
 	}
 	flags.register(cmd)
-	cmd.Flags().StringVarP(&flags.config.file, "config", "c", "", "take index.max_* from `FILE` for a layout, or where no server runs")
+	cmd.Flags().StringVarP(&flags.config.file, "config", "c", "", "take index.max_* and rules from `FILE` for a layout, or where no server runs")
 	cmd.Flags().StringArrayVarP(&flags.platforms, "platform", "p", nil, "index the image for `OS/ARCHITECTURE` (repeatable; this machine's)")
 	cmd.Flags().BoolVar(&flags.allPlatforms, "all-platforms", false, "index the images for all platforms")
 	spanSizeFlag(cmd, &flags.spanSize)
-	cmd.Flags().Var(bytesFlag{&flags.minLayerSize}, "min-layer-size", "leave out layers below this `SIZE`")
+	cmd.Flags().Var(bytesFlag{&flags.minLayerSize}, "min-layer-size", "leave out layers below this `SIZE`, whatever the rule says")
 	cmd.Flags().StringVarP(&flags.output, "output", "o", "", "of a layout: write into the layout `DIR` instead, made where it is missing")
 	return cmd
 }

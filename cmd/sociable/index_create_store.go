@@ -9,13 +9,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sociable/sociable/indexer"
 	"github.com/sociable/sociable/web"
 )
 
 // createInStore has the server that owns a store index an image, or does it with
 // what is in a store that none owns.
-func createInStore(cmd *cobra.Command, word string, limits indexer.Limits, flags indexCreateFlags) error {
+func createInStore(cmd *cobra.Command, word string, cfg *Config, flags indexCreateFlags) error {
 	_, err := os.Stat(word)
 	switch {
 	case err == nil, strings.HasPrefix(word, "."), strings.HasPrefix(word, "/"):
@@ -28,14 +27,20 @@ func createInStore(cmd *cobra.Command, word string, limits indexer.Limits, flags
 	if _, err := platformNames(flags.platforms); err != nil {
 		return err
 	}
-	q := web.CreateRequest{Name: word, Platforms: flags.platforms, SpanSize: flags.spanSize, MinLayerSize: flags.minLayerSize}
+	q := web.CreateRequest{Name: word, Platforms: flags.platforms}
+	if cmd.Flags().Changed("span-size") {
+		q.SpanSize = flags.spanSize
+	}
+	if cmd.Flags().Changed("min-layer-size") {
+		q.MinLayerSize = &flags.minLayerSize
+	}
 	if len(q.Platforms) == 0 && !flags.allPlatforms {
 		q.Platforms, q.OrOnly = []string{"linux/" + runtime.GOARCH}, true
 	}
 	return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
 		doing := map[string]string{web.StepFetch: "fetching ", web.StepIndex: "indexing "}
 		if o, ok := api.(*offline); ok {
-			o.limits = limits
+			o.limits, o.rules = cfg.Index.limits(), rules(cfg)
 		}
 		bar, step := progress{}, ""
 		list, err := api.Create(cmd.Context(), q, func(p web.CreateProgress) {

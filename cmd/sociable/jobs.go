@@ -104,11 +104,13 @@ func newIndexRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rm IMAGE",
 		Short: "Offer no index of an image any more",
-		Long: `Offer no index of an image any more: its SOCI v1 indexes are listed no more, and
-its v2 image is served no more at its tag. They stay readable by digest for
-index.retire_after. It holds until index create asks for one again. What was
-pushed to the image's upstream (publish_upstream) stays there and is named: delete
-it there, where the upstream lets you.`,
+		Long: `Offer no index of an image any more in the repository that is named, or, of an
+image that is named by its digest alone, in none: its SOCI v1 indexes are listed
+no more, and its v2 image is served no more at its tag. They stay readable by
+digest for index.retire_after. It holds until index create asks for one again.
+What was pushed to the image's upstream (publish_upstream) is not offered here any
+more either; it stays there, for those who ask the upstream itself, and is named:
+delete it there, where the upstream lets you.`,
 		Example: `  sociable index rm redis:7`,
 		Args:    exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -123,6 +125,9 @@ it there, where the upstream lets you.`,
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d indexes withdrawn\n", x.Reference, len(x.Indexes))
 				for _, p := range x.Upstream {
 					fmt.Fprintf(cmd.OutOrStdout(), "stays at the upstream: %s\n", publishedText(p))
+				}
+				for _, repo := range x.Elsewhere {
+					fmt.Fprintf(cmd.OutOrStdout(), "still offered where a rule says so: %s\n", repo)
 				}
 				return nil
 			})

@@ -24,6 +24,7 @@ type offline struct {
 	store  *storage.Store
 	close  func() error
 	limits indexer.Limits // of what Create makes; the server's own are not known
+	rules  []indexer.Rule // the same
 }
 
 // openOffline opens the store itself, waiting at most a second for its lock:

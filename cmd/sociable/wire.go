@@ -153,7 +153,7 @@ func (b *base) referrers(ix *indexer.Indexer, acc *door, lr *learn.Learner) *ref
 	cfg, l := b.cfg, b.live
 	return referrers.New(referrers.Options{
 		Store: b.store, Timeout: cfg.Referrers.UpstreamTimeout, TTL: cfg.Referrers.TTL, Hold: holdOptions(cfg, ix), Logger: b.log, Registerer: b.reg,
-		Upstream: askReferrers(l, acc), Hosted: isHosted(l), Offers: offersOf(lr),
+		Upstream: askReferrers(l, acc), Hosted: isHosted(l), Made: ix, Offers: offersOf(lr),
 	})
 }
 

@@ -146,7 +146,7 @@ func (x *Image) fill(tx storage.Tx, row storage.ImageRow) (config digest.Digest,
 	if !ok {
 		return "", unknown("nobody has pulled image %s", row.Manifest.Digest)
 	}
-	x.MediaType, x.Withdrawn = row.Manifest.MediaType, row.Withdrawn
+	x.MediaType, x.Withdrawn = row.Manifest.MediaType, row.WithdrawnEverywhere()
 	for _, repo := range row.Repos {
 		x.Repositories = append(x.Repositories, repo.String())
 	}
