@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -19,9 +18,6 @@ import (
 const (
 	// Prefix is where hooks are: POST /hooks/UPSTREAM.
 	Prefix = "/hooks/"
-	// maxBody bounds one notification. Registries bundle at most some hundred
-	// events.
-	maxBody = 1 << 20
 	// maxEvents bounds what one notification may tell of.
 	maxEvents = 1000
 )
@@ -51,6 +47,9 @@ type Hooks struct {
 	opt Options
 	log *slog.Logger
 	m   *metrics
+
+	bodyTime time.Duration // see maxBodyTime
+	signing  chan struct{} // cap maxSigned; whoever's token is in it reads a body to see who signed it
 }
 
 // New makes a Hooks.
@@ -58,7 +57,7 @@ func New(o Options) *Hooks {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Hooks{opt: o, log: o.Logger, m: newMetrics(o.Registerer)}
+	return &Hooks{opt: o, log: o.Logger, m: newMetrics(o.Registerer), bodyTime: maxBodyTime, signing: make(chan struct{}, maxSigned)}
 }
 
 // answer is the body of a 202.
@@ -160,26 +159,4 @@ func (h *Hooks) images(upstream string, n notification) (pushes []oci.Pushed, ig
 
 func tooLarge(why string) *oci.Error {
 	return &oci.Error{Code: errcode.ErrorCodeSizeInvalid, Status: http.StatusRequestEntityTooLarge, Message: "the notification is too large: " + why}
-}
-
-// admitted reads the body of a request that shows a secret, or is signed with
-// one.
-func (h *Hooks) admitted(w http.ResponseWriter, r *http.Request, secrets []string) ([]byte, error) {
-	denied := &oci.Error{Code: errcode.ErrorCodeUnauthorized,
-		Message: "the secret is missing or wrong: send it as Authorization, as ?token=, or sign with X-Hub-Signature-256"}
-	signature := r.Header.Get("X-Hub-Signature-256")
-	if signature == "" && !shows(r, secrets) {
-		return nil, denied
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		return nil, tooLarge("at most 1 MiB is taken")
-	}
-	if err != nil {
-		return nil, &oci.Error{Code: errcode.ErrorCodeSizeInvalid, Message: "the notification broke off", Err: err}
-	}
-	if signature != "" && !signed(signature, body, secrets) {
-		return nil, denied
-	}
-	return body, nil
 }

@@ -43,6 +43,13 @@ func anyEqual(shown, secrets []string) bool {
 	return found == 1
 }
 
+// wellFormed reports whether signature could be one.
+func wellFormed(signature string) bool {
+	text, ok := strings.CutPrefix(signature, "sha256=")
+	mac, err := hex.DecodeString(text)
+	return ok && err == nil && len(mac) == sha256.Size
+}
+
 // signed reports whether signature is that of body, as GitHub makes it: sha256=
 // and the HMAC in hexadecimal.
 func signed(signature string, body []byte, secrets []string) bool {
