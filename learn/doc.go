@@ -7,7 +7,8 @@
 // have read are learnt. A start whose client was offered prefetch artifacts
 // reads what they name whether it needs it or not, so it does not count: a share
 // of the clients is offered the index without them, and what no such start reads
-// any more is forgotten after a while.
+// any more is forgotten after a while. A caller counts once a round, and no start
+// that reads nearly all of an image.
 //
 // What it promises:
 //

@@ -3,6 +3,7 @@ package learn
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -119,38 +120,81 @@ func indexedLayers(img *storage.ImageRow) (out []layerAt) {
 	return out
 }
 
-// spanSizes gives a function that tells the compressed bytes of an image's spans.
-func (l *layers) spanSizes(tx storage.Tx, img *storage.ImageRow) func(spanKey) (int64, bool) {
+// errNotNow says that a layer of the image has no zTOC now, and may have one again.
+var errNotNow = errors.New("the layer is not indexed now")
+
+// sizes tells the compressed bytes of a span; ok is false for one that is none of
+// the image's any more. errNotNow where that can't be said now.
+type sizes func(spanKey) (n int64, ok bool, err error)
+
+// spanSizes is about the spans of img.
+func (l *layers) spanSizes(tx storage.Tx, img *storage.ImageRow) sizes {
 	has := map[layerAt]bool{}
 	for _, x := range indexedLayers(img) {
 		has[x] = true
 	}
-	return func(k spanKey) (int64, bool) {
+	return func(k spanKey) (int64, bool, error) {
 		if !has[layerAt{k.layer, k.spanSize}] {
-			return 0, false
+			return 0, false, nil
 		}
 		t, err := l.table(tx, k.layer, k.spanSize)
-		if err != nil || t == nil || k.span >= t.Len() {
-			return 0, false
+		switch {
+		case err != nil:
+			return 0, false, fmt.Errorf("span table of %s: %w", k.layer, err)
+		case t == nil:
+			return 0, false, l.absent(tx, k)
+		case k.span >= t.Len():
+			return 0, false, nil
 		}
 		s := t.Span(k.span)
-		return s.End - s.Off, true
+		return s.End - s.Off, true, nil
 	}
 }
 
+// absent is nil where a layer that has no zTOC is not to get one, else errNotNow.
+func (l *layers) absent(tx storage.LayerTx, k spanKey) error {
+	row, err := tx.Layer(k.layer, k.spanSize)
+	switch {
+	case err == nil && row.State == storage.LayerSkipped:
+		return nil
+	case ignoreAbsent(err) != nil:
+		return fmt.Errorf("look up %s: %w", k.layer, err)
+	}
+	return fmt.Errorf("%s: %w", k.layer, errNotNow)
+}
+
+// total is the compressed bytes of the layers of an image that are indexed.
+func (l *layers) total(tx storage.Tx, img *storage.ImageRow) (n int64, err error) {
+	for _, x := range indexedLayers(img) {
+		t, err := l.table(tx, x.layer, x.spanSize)
+		if err != nil {
+			return 0, fmt.Errorf("span table of %s: %w", x.layer, err)
+		}
+		if t != nil && t.Len() > 0 {
+			n += t.Span(t.Len()-1).End - t.Span(0).Off
+		}
+	}
+	return n, nil
+}
+
 // ranges are the bytes of what was learnt, those that are needed first first.
-func (l *layers) ranges(tx storage.Tx, img *storage.ImageRow, row *storage.LearnRow) (out []storage.LayerRange) {
+// What has no zTOC now is left out.
+func (l *layers) ranges(tx storage.Tx, img *storage.ImageRow, row *storage.LearnRow) (out []storage.LayerRange, err error) {
 	size := l.spanSizes(tx, img)
 	for _, k := range byNeed(row.Learnt) {
-		if _, ok := size(k); !ok {
+		_, ok, err := size(k)
+		if err != nil && !errors.Is(err, errNotNow) {
+			return nil, err
+		}
+		if !ok {
 			continue
 		}
 		t, err := l.table(tx, k.layer, k.spanSize)
 		if err != nil {
-			continue
+			return nil, err
 		}
 		s := t.Span(k.span)
 		out = append(out, storage.LayerRange{Layer: k.layer, Range: oci.Range{Off: s.Off, End: s.End}})
 	}
-	return out
+	return out, nil
 }

@@ -48,6 +48,7 @@ const maxEvents = 8192
 // set, else for bytes of a layer.
 type event struct {
 	client   client
+	caller   client
 	at       time.Time
 	manifest digest.Digest // of the image
 	offered  bool
@@ -75,7 +76,7 @@ func (l *Learner) Read(r *http.Request, d digest.Digest, ranges ...oci.Range) {
 	if startsNothing(r) {
 		return
 	}
-	e := event{client: clientOf(r, l.opt.Who), at: l.now(), layer: d}
+	e := event{client: clientOf(r, l.opt.Who), caller: callerOf(r, l.opt.Who), at: l.now(), layer: d}
 	for _, e.r = range ranges {
 		switch {
 		case e.r.Off == 0 && e.r.End <= probe: // it looks whether the layer is there
@@ -126,7 +127,7 @@ func (l *Learner) Offer(r *http.Request, repo oci.Repo, subject digest.Digest, p
 	}
 	if asked && !startsNothing(r) {
 		l.m.offered(img.Learned != nil, out.Digest != plain.Digest)
-		l.sendFrom(event{client: c, at: now, manifest: subject, offered: out.Digest != plain.Digest})
+		l.sendFrom(event{client: c, caller: callerOf(r, l.opt.Who), at: now, manifest: subject, offered: out.Digest != plain.Digest})
 		l.warm(r, repo, &img, &row)
 	}
 	return out
@@ -154,7 +155,7 @@ func (l *Learner) Manifest(r *http.Request, repo oci.Repo, d digest.Digest) {
 		l.fault(r.Context(), "a start was not noticed", d, err)
 		return
 	}
-	l.sendFrom(event{client: clientOf(r, l.opt.Who), at: l.now(), manifest: subject, offered: offered})
+	l.sendFrom(event{client: clientOf(r, l.opt.Who), caller: callerOf(r, l.opt.Who), at: l.now(), manifest: subject, offered: offered})
 	l.warm(r, repo, &img, &row)
 }
 
@@ -212,10 +213,11 @@ func (l *Learner) warm(r *http.Request, repo oci.Repo, img *storage.ImageRow, ro
 		return
 	}
 	var ranges []storage.LayerRange
-	err := l.store.View(r.Context(), func(tx storage.Tx) error {
-		ranges = l.layers.ranges(tx, img, row)
-		return nil
+	err := l.store.View(r.Context(), func(tx storage.Tx) (err error) {
+		ranges, err = l.layers.ranges(tx, img, row)
+		return err
 	})
+	l.fault(r.Context(), "what was learnt is not brought here", row.Manifest, err)
 	if err == nil && len(ranges) > 0 {
 		l.opt.Warm(r, repo, row.Manifest, ranges)
 	}

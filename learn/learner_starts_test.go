@@ -80,10 +80,10 @@ func span(w *world, i int) oci.Range {
 // without asking for it.
 func TestMountTellsOfAStart(t *testing.T) {
 	inWorld(t, Policy{}, func(w *world) {
-		for range 2 {
-			w.mount("10.0.0.1")
+		for _, addr := range []string{"10.0.0.1", "10.0.0.2"} {
+			w.mount(addr)
 			time.Sleep(time.Second)
-			w.span("10.0.0.1", 3)
+			w.span(addr, 3)
 			time.Sleep(time.Minute)
 		}
 		w.span("10.0.0.9", 4) // of nobody's start

@@ -11,14 +11,15 @@ type metrics struct {
 }
 
 const (
-	startCounted, startOffered         = "counted", "offered"
+	startCounted, startOffered, startIgnored = "counted", "offered", "ignored"
+
 	askLearned, askSampled, askNothing = "learned", "sampled", "nothing"
 )
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		starts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "sociable_learn_starts_total", Help: "Starts of images by lazily loading clients that were seen, by whether they count or were offered what was learnt.",
+			Name: "sociable_learn_starts_total", Help: "Starts of images by lazily loading clients that were seen, by whether they count, were offered what was learnt, or are ignored: of a caller who counted in this round, or of nearly all of the image.",
 		}, []string{"kind"}),
 		asks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sociable_learn_offers_total", Help: "Clients that asked for a SOCI v1 index, by whether they were offered what was learnt, were left out to see what starts read, or nothing was learnt.",
@@ -33,7 +34,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "sociable_learn_watched", Help: "Starts that are being watched.",
 		}),
 	}
-	for _, k := range []string{startCounted, startOffered} {
+	for _, k := range []string{startCounted, startOffered, startIgnored} {
 		m.starts.WithLabelValues(k)
 	}
 	for _, k := range []string{askLearned, askSampled, askNothing} {
@@ -43,14 +44,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		reg.MustRegister(m.starts, m.asks, m.dropped, m.rounds, m.watched)
 	}
 	return m
-}
-
-func (m *metrics) started(offered bool) {
-	kind := startCounted
-	if offered {
-		kind = startOffered
-	}
-	m.starts.WithLabelValues(kind).Inc()
 }
 
 func (m *metrics) offered(learned, chosen bool) {

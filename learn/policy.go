@@ -44,16 +44,53 @@ type spanKey struct {
 // observed is a start that is over.
 type observed struct {
 	manifest digest.Digest
+	caller   client
 	began    time.Time
 	offered  bool
 	reads    map[spanKey]time.Duration // after began, each span's first
+
+	bytes, total int64 // that it read, and that the image's indexed layers have
 }
 
-// count adds a start to its image's row.
-func (p Policy) count(row *storage.LearnRow, o *observed) {
+const (
+	// maxCounted bounds the callers that are known to have been counted.
+	maxCounted = 256
+	// smallImage is what an image may have that starts do read nearly all of.
+	smallImage = 32 << 20
+)
+
+// greedy reports a start that read more than three quarters of an image that is
+// not small. A program needs a few percent; who reads so much in so short a time
+// copies, or wants others to. What such a start says is: everything, which
+// nobody needs to be told.
+func (o *observed) greedy() bool { return o.total > smallImage && o.bytes > o.total/4*3 }
+
+// again reports whether caller was counted within a round before at, and notes
+// that it is now where it was not.
+func (p Policy) again(row *storage.LearnRow, caller client, at time.Time) bool {
+	row.Counted = slices.DeleteFunc(row.Counted, func(c storage.CountedCaller) bool {
+		return at.Unix()-c.At >= int64(p.Round/time.Second)
+	})
+	if slices.ContainsFunc(row.Counted, func(c storage.CountedCaller) bool { return c.Who == uint64(caller) }) {
+		return true
+	}
+	row.Counted = append(row.Counted, storage.CountedCaller{Who: uint64(caller), At: at.Unix()})
+	if n := len(row.Counted); n > maxCounted {
+		row.Counted = row.Counted[n-maxCounted:]
+	}
+	return false
+}
+
+// count adds a start to its image's row, and says how it was taken. A caller counts
+// once a round: nobody says alone what all others are to fetch.
+func (p Policy) count(row *storage.LearnRow, o *observed) (kind string) {
 	if o.offered {
 		row.Offered++
-		return
+		return startOffered
+	}
+	if o.greedy() || p.again(row, o.caller, o.began) {
+		row.Ignored++
+		return startIgnored
 	}
 	row.Starts++
 	if o.began.After(row.Confirmed) {
@@ -68,6 +105,7 @@ func (p Policy) count(row *storage.LearnRow, o *observed) {
 		}
 	}
 	addRecent(&row.Recent, o)
+	return startCounted
 }
 
 func addRecent(r *storage.RecentStarts, o *observed) {
@@ -125,11 +163,11 @@ func compareKeys(a, b spanKey) int {
 
 // settle ends the round of an image where that is due: it learns what its recent
 // starts need, and forgets what has expired. It reports whether what was learnt is
-// another set of spans now. size gives a span's compressed bytes, ok is false for
-// one that is none of the image's any more.
-func (p Policy) settle(row *storage.LearnRow, now time.Time, size func(spanKey) (n int64, ok bool)) (changed bool) {
+// another set of spans now. An error of size leaves the round unended, and all that
+// was learnt.
+func (p Policy) settle(row *storage.LearnRow, now time.Time, size sizes) (changed bool, err error) {
 	if !row.Looked.IsZero() && now.Sub(row.Looked) < p.Round || row.Recent.Starts < p.MinStarts && len(row.Learnt) == 0 {
-		return false
+		return false, nil
 	}
 	before := learntSpans(row.Learnt)
 	next := p.needed(&row.Recent)
@@ -144,12 +182,16 @@ func (p Policy) settle(row *storage.LearnRow, now time.Time, size func(spanKey) 
 			delete(next, k)
 		}
 	}
-	row.Learnt, row.Looked = p.within(next, size), now.UTC().Round(0)
+	learnt, err := p.within(next, before, size)
+	if err != nil {
+		return false, err
+	}
+	row.Learnt, row.Looked = learnt, now.UTC().Round(0)
 	if sameSpans(before, learntSpans(row.Learnt)) {
-		return false
+		return false, nil
 	}
 	row.Set = row.Looked
-	return true
+	return true, nil
 }
 
 // needed are the spans that at least half of enough starts read.
@@ -169,25 +211,36 @@ func (p Policy) needed(r *storage.RecentStarts) map[spanKey]storage.LearntSpan {
 	return out
 }
 
-// within keeps, of those that the image has, the spans that are needed first,
-// up to MaxBytes, by layer and number.
-func (p Policy) within(spans map[spanKey]storage.LearntSpan, size func(spanKey) (int64, bool)) (out []storage.LearntLayer) {
+// within keeps, of those that the image has, up to MaxBytes, the spans that were
+// learnt before, so that none takes another's place and gives it back, and then
+// those that are needed first; by layer and number.
+func (p Policy) within(spans, before map[spanKey]storage.LearntSpan, size sizes) (out []storage.LearntLayer, err error) {
 	keys := make([]spanKey, 0, len(spans))
 	for k := range spans {
 		keys = append(keys, k)
 	}
+	rank := func(k spanKey) int {
+		if _, was := before[k]; was {
+			return 0
+		}
+		return 1
+	}
 	slices.SortFunc(keys, func(a, b spanKey) int {
-		return cmp.Or(cmp.Compare(spans[a].Millis, spans[b].Millis), compareKeys(a, b))
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(spans[a].Millis, spans[b].Millis), compareKeys(a, b))
 	})
 	left := p.MaxBytes
-	keys = slices.DeleteFunc(keys, func(k spanKey) bool {
-		n, ok := size(k)
-		if !ok || n > left {
-			return true
+	keep := keys[:0]
+	for _, k := range keys {
+		n, ok, err := size(k)
+		if err != nil {
+			return nil, err
 		}
-		left -= n
-		return false
-	})
+		if ok && n <= left {
+			left -= n
+			keep = append(keep, k)
+		}
+	}
+	keys = keep
 	slices.SortFunc(keys, compareKeys)
 	for _, k := range keys {
 		if n := len(out); n == 0 || out[n-1].Layer != k.layer || out[n-1].SpanSize != k.spanSize {
@@ -196,7 +249,7 @@ func (p Policy) within(spans map[spanKey]storage.LearntSpan, size func(spanKey) 
 		l := &out[len(out)-1]
 		l.Spans = append(l.Spans, spans[k])
 	}
-	return out
+	return out, nil
 }
 
 func learntSpans(layers []storage.LearntLayer) map[spanKey]storage.LearntSpan {

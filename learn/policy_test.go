@@ -43,7 +43,23 @@ func learnt(row *storage.LearnRow) (out []int) {
 }
 
 // hundred is the size of each of a layer's first thousand spans.
-func hundred(k spanKey) (int64, bool) { return 100, k.layer == layerA && k.span < 1000 }
+func hundred(k spanKey) (int64, bool, error) { return 100, k.layer == layerA && k.span < 1000, nil }
+
+// by is a start of somebody.
+func by(caller int, o *observed) *observed {
+	o.caller = client(caller)
+	return o
+}
+
+// settle is p.settle, where nothing fails.
+func settle(t *testing.T, p Policy, row *storage.LearnRow, now time.Time, size sizes) bool {
+	t.Helper()
+	changed, err := p.settle(row, now, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return changed
+}
 
 func TestLearn(t *testing.T) {
 	day := 24 * time.Hour
@@ -67,9 +83,9 @@ func TestLearn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := tc.policy.complete()
 			var row storage.LearnRow
-			for _, o := range tc.starts {
-				p.count(&row, o)
-				p.settle(&row, o.began, hundred)
+			for i, o := range tc.starts {
+				p.count(&row, by(i, o))
+				settle(t, p, &row, o.began, hundred)
 			}
 			if diff := cmp.Diff(tc.want, learnt(&row)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
@@ -92,9 +108,9 @@ func TestNothingFlaps(t *testing.T) {
 		if i%2 == 0 {
 			spans = append(spans, 2)
 		}
-		p.count(&row, saw(at, spans...))
+		p.count(&row, by(i, saw(at, spans...)))
 		before := fmt.Sprint(learnt(&row))
-		changed := p.settle(&row, at, hundred)
+		changed := settle(t, p, &row, at, hundred)
 		if changed != (before != fmt.Sprint(learnt(&row))) {
 			t.Fatalf("%s: changed %v, from %s to %v", at, changed, before, learnt(&row))
 		}
@@ -120,12 +136,13 @@ func TestNothingFlaps(t *testing.T) {
 func TestEqualStartsEqualRows(t *testing.T) {
 	p := Policy{}.complete()
 	var a, b storage.LearnRow
-	p.count(&a, saw(noon, 3, 1, 2))
-	p.count(&a, saw(noon, 5, 4))
-	p.count(&b, saw(noon, 5, 4))
-	p.count(&b, saw(noon, 3, 1, 2))
-	p.settle(&a, noon, hundred)
-	p.settle(&b, noon, hundred)
+	p.count(&a, by(1, saw(noon, 3, 1, 2)))
+	p.count(&a, by(2, saw(noon, 5, 4)))
+	p.count(&b, by(2, saw(noon, 5, 4)))
+	p.count(&b, by(1, saw(noon, 3, 1, 2)))
+	settle(t, p, &a, noon, hundred)
+	settle(t, p, &b, noon, hundred)
+	a.Counted, b.Counted = nil, nil
 	if diff := cmp.Diff(a, b); diff != "" {
 		t.Errorf("(-one order +the other):\n%s", diff)
 	}
@@ -135,10 +152,13 @@ func TestRecentIsBounded(t *testing.T) {
 	p := Policy{MinStarts: 1 << 20}.complete()
 	var row storage.LearnRow
 	for i := range 100 * maxRecent {
-		p.count(&row, saw(noon, 1, 10+i))
+		p.count(&row, by(i, saw(noon, 1, 10+i)))
 	}
 	if got := row.Recent; got.Starts > maxRecent || len(got.Layers[0].Spans) > maxRecent+1 || row.Starts != 100*maxRecent {
 		t.Errorf("%d spans of %d of %d starts", len(got.Layers[0].Spans), got.Starts, row.Starts)
+	}
+	if len(row.Counted) > maxCounted {
+		t.Errorf("%d callers are remembered", len(row.Counted))
 	}
 }
 

@@ -44,7 +44,7 @@ func (l *Learner) Run(ctx context.Context) error {
 // see takes one request into account.
 func (l *Learner) see(ctx context.Context, s *starts, e event) {
 	if e.manifest != "" {
-		l.getReady(ctx, s, e.client, e.manifest, e.offered, e.at)
+		l.getReady(ctx, s, &e)
 		return
 	}
 	x, err := l.layers.of(ctx, e.layer, e.at)
@@ -98,25 +98,25 @@ func (l *Learner) mounted(ctx context.Context, s *starts, e event, x *known) {
 		return
 	}
 	if _, asked := s.by[startKey{e.client, x.images[0]}]; !asked {
-		l.getReadyFor(s, e.client, &img, img.Learned != nil, e.at)
+		l.getReadyFor(s, &e, &img, img.Learned != nil)
 	}
 }
 
-func (l *Learner) getReady(ctx context.Context, s *starts, c client, manifest digest.Digest, offered bool, at time.Time) {
-	img, _, err := l.look(ctx, manifest)
+func (l *Learner) getReady(ctx context.Context, s *starts, e *event) {
+	img, _, err := l.look(ctx, e.manifest)
 	if err != nil {
-		l.fault(ctx, "a start was not noticed", manifest, err)
+		l.fault(ctx, "a start was not noticed", e.manifest, err)
 		return
 	}
-	l.getReadyFor(s, c, &img, offered, at)
+	l.getReadyFor(s, e, &img, e.offered)
 }
 
-func (l *Learner) getReadyFor(s *starts, c client, img *storage.ImageRow, offered bool, at time.Time) {
+func (l *Learner) getReadyFor(s *starts, e *event, img *storage.ImageRow, offered bool) {
 	layers := indexedLayers(img)
 	if len(layers) == 0 {
 		return
 	}
-	if s.getReady(startKey{c, img.Manifest.Digest}, layers, offered, at) {
+	if s.getReady(startKey{e.client, img.Manifest.Digest}, e.caller, layers, offered, e.at) {
 		l.m.dropped.Inc()
 	}
 }
@@ -127,8 +127,9 @@ func (l *Learner) file(ctx context.Context, over []*observed) {
 		return
 	}
 	var changed []digest.Digest
+	var kinds []string
 	err := l.store.Update(ctx, func(tx storage.Tx) error {
-		changed = changed[:0]
+		changed, kinds = changed[:0], kinds[:0]
 		rows := map[digest.Digest]*storage.LearnRow{}
 		var order []digest.Digest
 		for _, o := range over {
@@ -142,7 +143,11 @@ func (l *Learner) file(ctx context.Context, over []*observed) {
 				row = &got
 				rows[o.manifest], order = row, append(order, o.manifest)
 			}
-			l.policy.count(row, o)
+			kind, err := l.count(tx, row, o)
+			if err != nil {
+				return err
+			}
+			kinds = append(kinds, kind)
 		}
 		for _, d := range order {
 			new, err := l.settle(tx, rows[d])
@@ -159,10 +164,31 @@ func (l *Learner) file(ctx context.Context, over []*observed) {
 		l.fault(ctx, "starts not filed", over[0].manifest, err)
 		return
 	}
-	for _, o := range over {
-		l.m.started(o.offered)
+	for _, kind := range kinds {
+		l.m.starts.WithLabelValues(kind).Inc()
 	}
 	l.publish(ctx, changed)
+}
+
+// count adds a start to the row of its image, and says how it was taken.
+func (l *Learner) count(tx storage.Tx, row *storage.LearnRow, o *observed) (kind string, err error) {
+	img, err := tx.Image(o.manifest)
+	if err = ignoreAbsent(err); err != nil {
+		return "", err
+	}
+	if o.total, err = l.layers.total(tx, &img); err != nil {
+		return "", err
+	}
+	size := l.layers.spanSizes(tx, &img)
+	o.bytes = 0 // a transaction may be run again
+	for k := range o.reads {
+		n, _, err := size(k)
+		if err != nil && !errors.Is(err, errNotNow) {
+			return "", err
+		}
+		o.bytes += n
+	}
+	return l.policy.count(row, o), nil
 }
 
 // settle ends an image's round where that is due, and puts its row. An image that
@@ -175,7 +201,10 @@ func (l *Learner) settle(tx storage.Tx, row *storage.LearnRow) (changed bool, er
 	if err != nil {
 		return false, err
 	}
-	changed = l.policy.settle(row, l.now(), l.layers.spanSizes(tx, &img))
+	changed, err = l.policy.settle(row, l.now(), l.layers.spanSizes(tx, &img))
+	if err != nil && !errors.Is(err, errNotNow) {
+		return false, err
+	}
 	return changed, tx.PutLearn(*row)
 }
 

@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -25,6 +26,27 @@ func clientOf(r *http.Request, who func(*http.Request) string) client {
 		_, _ = h.Write([]byte{0})
 	}
 	return client(h.Sum64())
+}
+
+// callerOf tells callers apart by what they can't make up: where they are, an IPv6
+// network of 64 bits being one place, and who they are where that is known. The
+// starts of one teach no more than one start.
+func callerOf(r *http.Request, who func(*http.Request) string) client {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	if a, err := netip.ParseAddr(host); err == nil && a.Is6() && !a.Is4In6() {
+		if n, err := a.WithZone("").Prefix(64); err == nil {
+			host = n.String()
+		}
+	}
+	h := fnv.New64a()
+	for _, s := range []string{host, name(r, who)} {
+		_, _ = h.Write([]byte(s)) // a hash never fails
+		_, _ = h.Write([]byte{0})
+	}
+	return client(mix(h.Sum64()))
 }
 
 func name(r *http.Request, who func(*http.Request) string) string {

@@ -29,6 +29,7 @@ type startKey struct {
 // start is a client that got ready to load an image, and what it has read since.
 type start struct {
 	key     startKey
+	caller  client
 	layers  []layerAt // of the image
 	offered bool
 	ready   time.Time // when it last asked for the index, or mounted a layer
@@ -49,7 +50,7 @@ func newStarts(window time.Duration) *starts {
 
 // getReady has a client's next span be the first of a start, if it comes soon.
 // full says that one more start can't be watched.
-func (s *starts) getReady(k startKey, layers []layerAt, offered bool, now time.Time) (full bool) {
+func (s *starts) getReady(k startKey, caller client, layers []layerAt, offered bool, now time.Time) (full bool) {
 	x := s.by[k]
 	if x != nil && s.over(x, now) && x.began.IsZero() {
 		s.drop(x) // it came to nothing
@@ -65,7 +66,7 @@ func (s *starts) getReady(k startKey, layers []layerAt, offered bool, now time.T
 	case len(s.by) >= maxStarts:
 		return true
 	}
-	x = &start{key: k, layers: layers, offered: offered, ready: now, reads: map[spanKey]time.Duration{}}
+	x = &start{key: k, caller: caller, layers: layers, offered: offered, ready: now, reads: map[spanKey]time.Duration{}}
 	s.by[k] = x
 	of := s.clients[k.client]
 	if of == nil {
@@ -127,7 +128,7 @@ func (s *starts) finished(now time.Time) (out []*observed) {
 		}
 		s.drop(x)
 		if len(x.reads) > 0 {
-			out = append(out, &observed{manifest: k.manifest, began: x.began, offered: x.offered, reads: x.reads})
+			out = append(out, &observed{manifest: k.manifest, caller: x.caller, began: x.began, offered: x.offered, reads: x.reads})
 		}
 	}
 	return out

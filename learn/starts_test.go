@@ -53,7 +53,7 @@ func TestStarts(t *testing.T) {
 				switch {
 				case x.ready:
 					finish(x.at)
-					s.getReady(k, []layerAt{{layerA, spanSize}}, false, now)
+					s.getReady(k, 7, []layerAt{{layerA, spanSize}}, false, now)
 				case x.mount:
 					s.mounted(1, layerA, now)
 				default:
@@ -75,11 +75,11 @@ func TestStartsAreBounded(t *testing.T) {
 	s := newStarts(25 * time.Second)
 	layers := []layerAt{{layerA, spanSize}}
 	for i := range maxStarts {
-		if s.getReady(startKey{client(i), layerA}, layers, false, noon) {
+		if s.getReady(startKey{client(i), layerA}, 7, layers, false, noon) {
 			t.Fatalf("start %d is refused", i)
 		}
 	}
-	if !s.getReady(startKey{maxStarts, layerA}, layers, false, noon) {
+	if !s.getReady(startKey{maxStarts, layerA}, 7, layers, false, noon) {
 		t.Error("more than there is room for is taken")
 	}
 	s.finished(noon.Add(time.Minute))

@@ -14,14 +14,25 @@ type LearnRow struct {
 	Manifest digest.Digest `json:"manifest"` // of the image
 	Starts   int           `json:"starts"`   // that count
 	Offered  int           `json:"offered"`  // that don't: their clients were offered what was learnt before
-	Recent   RecentStarts  `json:"recent"`   // what the last ones read
-	Learnt   []LearntLayer `json:"learnt,omitempty"`
+	// Ignored are starts that tell nothing: of a caller who was counted in this
+	// round, and those that read nearly all of the image.
+	Ignored int             `json:"ignored,omitempty"`
+	Counted []CountedCaller `json:"counted,omitempty"` // of late, the last one last
+	Recent  RecentStarts    `json:"recent"`            // what the last ones read
+	Learnt  []LearntLayer   `json:"learnt,omitempty"`
 	// Set is when Learnt last changed, Looked when it could last have, zero: never;
 	// Confirmed when a start last counted.
 	Set       time.Time `json:"set,omitzero"`
 	Looked    time.Time `json:"looked,omitzero"`
 	Confirmed time.Time `json:"confirmed,omitzero"`
 	Imported  bool      `json:"imported,omitempty"` // Learnt came in a bundle
+}
+
+// CountedCaller is whose start was counted, by a hash of its address and name, and
+// when it began.
+type CountedCaller struct {
+	Who uint64 `json:"who"`
+	At  int64  `json:"at"` // seconds since 1970
 }
 
 // RecentStarts counts what the last starts read. Earlier ones weigh ever less.

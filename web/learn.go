@@ -19,7 +19,8 @@ type Learned struct {
 	Platform  string         `json:"platform,omitempty"`
 	Starts    int            `json:"starts"`          // that count
 	Offered   int            `json:"offered"`         // that don't: their clients were offered what was learnt
-	Recent    int            `json:"recent"`          // of these, the last ones, which are looked at
+	Ignored   int            `json:"ignored"`         // that tell nothing: of a caller who counted in the round, or of nearly all of the image
+	Recent    int            `json:"recent"`          // of those that count, the last ones, which are looked at
 	Index     digest.Digest  `json:"index,omitempty"` // SOCI v1 index with what was learnt, where one is offered
 	Imported  bool           `json:"imported,omitempty"`
 	Set       time.Time      `json:"set,omitzero"`       // when what was learnt last changed
@@ -93,7 +94,7 @@ func eachLearned(tx storage.Tx, name string, fn func(*storage.ImageRow, *storage
 
 func learnedOf(tx storage.Tx, img *storage.ImageRow, row *storage.LearnRow) (Learned, error) {
 	x := Learned{
-		Manifest: row.Manifest, Platform: img.Platform, Starts: row.Starts, Offered: row.Offered, Recent: row.Recent.Starts,
+		Manifest: row.Manifest, Platform: img.Platform, Starts: row.Starts, Offered: row.Offered, Ignored: row.Ignored, Recent: row.Recent.Starts,
 		Imported: row.Imported, Set: row.Set, Confirmed: row.Confirmed, Layers: []LearnedLayer{},
 	}
 	if img.Learned != nil {

@@ -64,7 +64,7 @@ func (s *Web) fileStarts(ctx context.Context, q ImportRequest) error {
 				if _, err := tx.Manifest(row.Manifest); err != nil {
 					return ignoreNotFound(err) // it is not of this image
 				}
-				row.Starts, row.Offered, row.Recent = old.Starts, old.Offered, old.Recent
+				row.Starts, row.Offered, row.Ignored, row.Counted, row.Recent = old.Starts, old.Offered, old.Ignored, old.Counted, old.Recent
 				return tx.PutLearn(row)
 			})
 		}

@@ -71,7 +71,11 @@ func printLearned(w io.Writer, x *web.Learned) error {
 	if x.Platform != "" {
 		fmt.Fprintf(t, "platform\t%s\n", x.Platform)
 	}
-	fmt.Fprintf(t, "starts\t%d counted, %d whose client was offered what was learnt\n", x.Starts, x.Offered)
+	fmt.Fprintf(t, "starts\t%d counted, %d whose client was offered what was learnt", x.Starts, x.Offered)
+	if x.Ignored > 0 {
+		fmt.Fprintf(t, ", %d ignored", x.Ignored)
+	}
+	fmt.Fprintln(t)
 	if len(x.Layers) == 0 {
 		fmt.Fprintf(t, "learnt\tnothing yet\n")
 		return t.Flush()

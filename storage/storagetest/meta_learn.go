@@ -12,7 +12,7 @@ func metaLearn(t *testing.T, m storage.Meta) {
 		{Layer: dig("layer"), SpanSize: 1 << 20, Spans: []storage.RecentSpan{{Span: 3, Starts: 1, Millis: 20, Read: 5}}},
 	}}}
 	b := storage.LearnRow{
-		Manifest: dig("b"), Offered: 2, Set: noon, Confirmed: noon.Add(time.Second), Imported: true,
+		Manifest: dig("b"), Offered: 2, Ignored: 3, Counted: []storage.CountedCaller{{Who: 1<<64 - 1, At: noon.Unix()}}, Set: noon, Confirmed: noon.Add(time.Second), Imported: true,
 		Learnt: []storage.LearntLayer{{Layer: dig("layer"), SpanSize: 1 << 20, Spans: []storage.LearntSpan{{Span: 0, Millis: 1, Read: noon.Unix()}}}},
 	}
 	if b.Manifest < a.Manifest {
