@@ -20,9 +20,10 @@ var slow = link.Options{Latency: 100 * time.Millisecond, BytesPerSecond: 50e6}
 // holds nothing of the layers but their zTOCs, in front of a slow upstream.
 func (s samples) learned(t *testing.T) {
 	hand := startByHand(t)
-	// The start is over long before the usual window is, and every client is to
-	// be offered what was learnt.
-	p := startProxyWith(t, []string{"SOCIABLE_LEARN_WINDOW=10s", "SOCIABLE_LEARN_SAMPLE_PERCENT=0"})
+	// The start is over long before the usual window is, every client is to be
+	// offered what was learnt, and all nodes have one address, of which one start a
+	// round counts.
+	p := startProxyWith(t, []string{"SOCIABLE_LEARN_WINDOW=10s", "SOCIABLE_LEARN_ROUND=1s", "SOCIABLE_LEARN_SAMPLE_PERCENT=0"})
 	p.warm(t)
 	for n := range 2 {
 		onNode(t, NodeOptions{V1: true}, func(n *Node) { start(t, n, Lazy, p.ref()) })
