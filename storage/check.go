@@ -36,7 +36,8 @@ const (
 	ProblemMissing  ProblemKind = "missing"  // a row without its bytes
 	ProblemUnfiled  ProblemKind = "unfiled"  // right bytes without a row, as a crash leaves them
 	ProblemGarbage  ProblemKind = "garbage"  // wrong bytes without a row, as a crash leaves them
-	ProblemPartial  ProblemKind = "partial"  // a partial has less than its row says, or no row
+	ProblemPartial  ProblemKind = "partial"  // a partial has less than its row says
+	ProblemLeftover ProblemKind = "leftover" // a file of a partial or an upload without a row, as a crash leaves them
 	ProblemZTOC     ProblemKind = "ztoc"     // an indexed layer without a usable zTOC
 	ProblemSpans    ProblemKind = "spans"    // a span table that is not its zTOC's
 	ProblemManifest ProblemKind = "manifest" // a manifest's row without its bytes
@@ -176,10 +177,17 @@ func (c *check) blobs(ctx context.Context) error {
 
 var errPage = errors.New("page is full")
 
+// renewer is a Blobs that may keep a blob open for its next reader. Renew has
+// the next Open find what has its name by then.
+type renewer interface{ Renew(d digest.Digest) }
+
 // blob compares one blob that has a row. It is open meanwhile, so it stays.
 func (c *check) blob(ctx context.Context, row BlobRow) error {
 	e := c.s.digests.opened(row.Digest)
 	defer c.s.digests.closed(e)
+	if fresh, ok := c.s.blobs.(renewer); ok {
+		fresh.Renew(row.Digest)
+	}
 	b, _, err := c.s.openRow(ctx, row.Digest)
 	if err != nil {
 		return c.unsound(ctx, row.Digest, nil)

@@ -19,7 +19,7 @@ type unfiled struct {
 
 // files looks for files without a row.
 func (c *check) files(ctx context.Context) error {
-	err := c.s.blobs.Walk(ctx, func(d digest.Digest, _ int64) error {
+	err := c.s.blobs.Walk(ctx, func(d digest.Digest, _ func() (int64, error)) error {
 		if _, err := c.s.Stat(ctx, d); !errors.Is(err, ErrNotFound) {
 			return err // nil: it has a row
 		}
@@ -81,9 +81,10 @@ func (s *Store) quarantineFile(ctx context.Context, d digest.Digest) error {
 	if _, err := s.Stat(ctx, d); !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	if err := s.blobs.Quarantine(ctx, d); !errors.Is(err, ErrNotFound) {
-		return err
+	if err := s.blobs.Quarantine(ctx, d); err != nil {
+		return ignoreAbsent(err)
 	}
+	s.strayGone(d, "")
 	return nil
 }
 
@@ -254,6 +255,7 @@ func (s *Store) fileFound(ctx context.Context, u *unfiled) error {
 	})
 	if err == nil {
 		s.space.add(row.Kind, row.Size, 1)
+		s.strayGone(u.Digest, "")
 	}
 	return err
 }

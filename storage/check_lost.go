@@ -28,6 +28,9 @@ func (c *check) lost(ctx context.Context) error {
 			return errors.Join(err, ctx.Err())
 		})
 	})
+	if err == nil {
+		err = c.lostManifests(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("look for lost parts of hosted images: %w", err)
 	}
@@ -82,4 +85,41 @@ func lostParts(tx Tx, row ManifestRow) (lost []lostPart, err error) {
 		}
 	}
 	return lost, err
+}
+
+// lostManifests names manifests that were pushed and are not here: nothing else
+// leads to one that no index names.
+func (c *check) lostManifests(ctx context.Context) error {
+	var gone []ContentRow
+	err := c.s.meta.View(ctx, func(tx Tx) error {
+		gone = nil
+		upstreams := map[string]bool{}
+		err := tx.TagRepos(func(repo oci.Repo) error {
+			upstreams[repo.Upstream] = true
+			return ctx.Err()
+		})
+		for up := range upstreams {
+			err = errors.Join(err, tx.ContentRepos(up, "", func(repo oci.Repo) error {
+				return tx.Contents(repo, func(row ContentRow) error {
+					_, err := tx.Blob(row.Digest)
+					if row.Manifest && errors.Is(err, ErrNotFound) && c.s.digests.pendingOf(row.Digest) == nil {
+						gone = append(gone, row)
+						return ctx.Err()
+					}
+					return errors.Join(ignoreAbsent(err), ctx.Err())
+				})
+			}))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, row := range gone {
+		err := c.found(ctx, ProblemLost, row.Digest, nil, "%s@%s, which was pushed here, is not here: push the image again", row.Repo, row.Digest)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -13,15 +16,20 @@ import (
 
 // partials compares the rows of partials with their files.
 func (c *check) partials(ctx context.Context) error {
-	sizes := map[digest.Digest]int64{}
-	err := c.s.blobs.WalkPartials(ctx, func(key string, size int64) error {
-		if d := digest.Digest(key); d.Validate() == nil { // else an upload's
+	sizes, uploads := map[digest.Digest]int64{}, map[string]int64{}
+	err := c.s.blobs.WalkPartials(ctx, func(key string, size, _ int64) error {
+		if d := digest.Digest(key); d.Validate() == nil {
 			sizes[d] = size
+		} else if id, ok := strings.CutPrefix(key, uploadPrefix); ok && c.s.uploads.get(id) == nil {
+			uploads[key] = size
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("walk partials: %w", err)
+	}
+	if err := c.leftUploads(ctx, uploads); err != nil {
+		return err
 	}
 	rows := map[digest.Digest]bool{}
 	short := map[digest.Digest]int64{}
@@ -59,10 +67,21 @@ func (c *check) partials(ctx context.Context) error {
 			continue // begun meanwhile
 		}
 		mend := func() error {
-			_, err := c.s.sweep(ctx, orphan{d: d, key: d.String(), size: size})
+			return c.s.sweepAll(ctx, []orphan{{d: d, key: d.String(), size: size}})
+		}
+		if err := c.found(ctx, ProblemLeftover, d, mend, "a partial file of %d bytes without a row", size); err != nil {
 			return err
 		}
-		if err := c.found(ctx, ProblemPartial, d, mend, "a partial file of %d bytes without a row", size); err != nil {
+	}
+	return nil
+}
+
+// leftUploads reports files of uploads that there are no more.
+func (c *check) leftUploads(ctx context.Context, sizes map[string]int64) error {
+	for _, key := range slices.Sorted(maps.Keys(sizes)) {
+		mend := func() error { return c.s.sweepAll(ctx, []orphan{{key: key, size: sizes[key]}}) }
+		err := c.found(ctx, ProblemLeftover, "", mend, "%s, a file of %d bytes of an upload that is over", key, sizes[key])
+		if err != nil {
 			return err
 		}
 	}

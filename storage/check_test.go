@@ -1,16 +1,12 @@
 package storage_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -211,7 +207,7 @@ func TestCheck(t *testing.T) {
 			name: "a partial's row", damage: func(r *stock) {
 				r.update(func(tx storage.Tx) error { return tx.DeletePartial(digest.FromString("part")) })
 			},
-			want: func(*stock) []string { return []string{"partial " + digest.FromString("part").String()} }, more: true,
+			want: func(*stock) []string { return []string{"leftover " + digest.FromString("part").String()} }, more: true,
 		},
 		{
 			name: "the image's list", damage: func(r *stock) {
@@ -332,71 +328,5 @@ func TestCheckHeals(t *testing.T) {
 			t.Errorf("there is still %v", found)
 		}
 		r.wantUsage()
-	}
-}
-
-// TestCheckWhileUsed finds nothing wrong with what comes and goes meanwhile.
-func TestCheckWhileUsed(t *testing.T) {
-	s := storagetest.NewStore(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	var work sync.WaitGroup
-	for i := range 4 {
-		work.Go(func() {
-			r := &rig{Store: s, t: t}
-			for j := 0; ctx.Err() == nil; j++ {
-				body := kb(fmt.Sprint(i, j%20), 30)
-				d, err := r.put(body, storage.KindBlob, storage.Durability(j%2))
-				if err == nil && j%3 == 0 {
-					_, err = s.Purge(t.Context(), d)
-				}
-				if err == nil && j%5 == 0 {
-					_, err = s.PurgeImage(t.Context(), storage.PurgeOptions{Repo: repoA, Root: d})
-					if errors.Is(err, storage.ErrNotFound) {
-						err = nil
-					}
-				}
-				if err != nil {
-					t.Errorf("worker: %v", err)
-				}
-			}
-		})
-	}
-	for range 20 {
-		report, err := s.Check(t.Context(), storage.CheckOptions{Repair: true, Found: func(p storage.Problem) { t.Errorf("found %+v", p) }})
-		if err != nil || report.Problems > 0 {
-			t.Errorf("Check: %+v, %v", report, err)
-		}
-	}
-	cancel()
-	work.Wait()
-}
-
-func TestCheckEnds(t *testing.T) {
-	layer := stockLayer(t)
-	r := newStock(t, layer)
-	why := errors.New("why")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	var told storage.CheckProgress
-	report, err := r.Check(ctx, storage.CheckOptions{
-		BytesPerSecond: 100_000, // so it would take 9 s
-		Progress: func(p storage.CheckProgress) {
-			told = p
-			if _, err := r.Check(t.Context(), storage.CheckOptions{}); !errors.Is(err, storage.ErrBusy) {
-				t.Errorf("a second check: %v, want ErrBusy", err)
-			}
-			cancel(why)
-		},
-	})
-	if !errors.Is(err, why) || report.Took > 5*time.Second || report.Took == 0 {
-		t.Errorf("Check: %+v, %v, want the cause of its end", report, err)
-	}
-	if told.OfBlobs < 6 || told.OfBytes < 700_000 || told.Bytes == 0 {
-		t.Errorf("progress %+v", told)
-	}
-	if found, _ := r.check(false); len(found) > 0 {
-		t.Errorf("the next check finds %v", found)
-	}
-	if strings.Join(r.quarantined(), "") != "" {
-		t.Error("something is in quarantine")
 	}
 }

@@ -225,7 +225,7 @@ func (g *collection) orphans(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, o := range list {
+	for _, o := range list.orphans {
 		gone := true
 		if !g.dry {
 			gone, err = g.s.sweep(ctx, o)

@@ -151,6 +151,14 @@ func (s *Store) evict(ctx context.Context, n int64) (freed int64, err error) {
 	if need == 0 {
 		return 0, nil
 	}
+	if before := s.Usage().Stray; before > 0 { // garbage goes first
+		if err := s.sweepAll(ctx, s.strays.list()); err != nil {
+			return 0, err
+		}
+		if freed := before - s.Usage().Stray; freed > 0 {
+			return freed, nil
+		}
+	}
 	return s.evictBytes(ctx, need)
 }
 

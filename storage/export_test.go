@@ -15,7 +15,7 @@ func (s *Store) SweepAfter(ctx context.Context, between func()) error {
 		return err
 	}
 	between()
-	return s.sweepAll(ctx, found)
+	return s.sweepAll(ctx, found.orphans)
 }
 
 // Intervals of the background work, for tests in a bubble of fake time.

@@ -199,13 +199,13 @@ func (r *rig) wantSound(contents map[digest.Digest][]byte) {
 // wantNoGarbage checks that there is no file without a row and no stale file.
 func (r *rig) wantNoGarbage() {
 	r.t.Helper()
-	err := r.disk.Walk(r.t.Context(), func(d digest.Digest, _ int64) error {
+	err := r.disk.Walk(r.t.Context(), func(d digest.Digest, _ func() (int64, error)) error {
 		if _, err := r.row(d); err != nil {
 			r.t.Errorf("garbage: blob %v", err)
 		}
 		return nil
 	})
-	err = errors.Join(err, r.disk.WalkPartials(r.t.Context(), func(key string, _ int64) error {
+	err = errors.Join(err, r.disk.WalkPartials(r.t.Context(), func(key string, _, _ int64) error {
 		_, err := r.partialRow(digest.Digest(key))
 		if id, upload := strings.CutPrefix(key, "upload-"); upload {
 			_, err = r.uploadRow(id)

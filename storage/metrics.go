@@ -115,5 +115,6 @@ func (c *usageCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descBlobs, u.Blobs[k], string(k))
 	}
 	gauge(descBytes, u.Partial, string(kindPartial))
+	gauge(descBytes, u.Stray, "stray")
 	gauge(descLimit, u.Limit)
 }

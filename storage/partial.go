@@ -30,6 +30,7 @@ type Partial struct {
 	mu      sync.Mutex
 	state   partialState
 	filed   int64       // bytes that its row has; -1 without a row
+	size    int64       // of the whole blob, as it was filed; -1: not known
 	written oci.Extents // here, by the row or written since
 	room    allotment
 	read    *entry // of the blob that it was promoted to: not evicted before Close
@@ -40,7 +41,7 @@ type partialState int
 const (
 	partialOpen     partialState = iota
 	partialPromoted              // a blob now
-	partialGone                  // discarded or purged
+	partialGone                  // discarded or purged; its bytes take room until it is closed
 	partialClosed
 )
 
@@ -81,9 +82,10 @@ func (p *Partial) grow(ctx context.Context, n int64) error {
 func (p *Partial) addRoom(n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.room.size += n
-	if p.state != partialOpen {
-		p.room.release()
+	if p.state == partialOpen {
+		p.room.size += n
+	} else {
+		p.s.space.giveBack(n)
 	}
 }
 
@@ -193,7 +195,21 @@ func (p *Partial) Checkpoint(ctx context.Context, size int64, have []oci.Range) 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.filed = oci.Extents(have).Bytes()
+	if size >= 0 {
+		p.size = size
+	}
 	return nil
+}
+
+// inFile is how many bytes its file has at most: what was written without being
+// filed is there, too.
+func (p *Partial) inFile() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.size >= 0 {
+		return max(p.filed, min(p.room.used, p.size))
+	}
+	return max(p.filed, p.room.used)
 }
 
 func (p *Partial) over() bool {
@@ -263,7 +279,6 @@ func (p *Partial) discardLocked(ctx context.Context) (freed int64, err error) {
 	if !p.end(partialGone) {
 		return 0, nil
 	}
-	defer p.release()
 	if err := p.s.meta.Update(ctx, func(tx Tx) error { return tx.DeletePartial(p.d) }); err != nil {
 		p.s.metrics.failed(opRow)
 		return 0, errors.Join(err, p.file.Remove())
@@ -280,16 +295,18 @@ func (p *Partial) Close() error {
 	if p.end(partialClosed) {
 		defer p.release()
 		if p.filed >= 0 {
-			p.s.space.park(p.d, p.filed)
+			p.s.space.park(p.d, p.inFile())
 		} else {
 			err = p.file.Remove()
 		}
 	}
 	err = errors.Join(err, p.file.Close())
 	p.mu.Lock()
-	if p.state == partialPromoted {
+	if p.state != partialClosed {
 		p.room.release()
-		p.s.digests.closed(p.read)
+		if p.read != nil {
+			p.s.digests.closed(p.read)
+		}
 		p.state, p.read = partialClosed, nil
 	}
 	p.mu.Unlock()

@@ -63,7 +63,7 @@ func (s *Store) OpenPartialFrom(ctx context.Context, d digest.Digest, source str
 		return nil, err
 	}
 	defer s.digests.unlock(e)
-	p := &Partial{s: s, ctx: ctx, d: d, source: source, filed: -1, room: allotment{s: s, partial: true}}
+	p := &Partial{s: s, ctx: ctx, d: d, source: source, filed: -1, size: -1, room: allotment{s: s, partial: true}}
 	if !s.partials.claim(p) {
 		return nil, fmt.Errorf("open partial %s: %w", d, ErrBusy)
 	}
@@ -82,13 +82,18 @@ func (p *Partial) open(ctx context.Context) error {
 		}
 		err = ErrNotFound
 	}
+	if errors.Is(err, ErrNotFound) && p.s.isStray(p.d, p.d.String()) {
+		if err := p.s.removePartialFile(ctx, p.d); err != nil {
+			return err
+		}
+	}
 	switch {
 	case errors.Is(err, ErrNotFound):
 		p.row = PartialRow{Digest: p.d, Size: -1}
 	case err != nil:
 		return err
 	default:
-		p.row, p.filed = row, oci.Extents(row.Have).Bytes()
+		p.row, p.filed, p.size = row, oci.Extents(row.Have).Bytes(), row.Size
 	}
 	err = p.s.unlessFullLocked(ctx, step, func() (err error) {
 		p.file, err = p.s.blobs.OpenPartial(ctx, p.d.String())
@@ -105,8 +110,7 @@ func (p *Partial) open(ctx context.Context) error {
 		p.row.Have, p.filed = nil, -1
 	}
 	p.written = slices.Clone(p.row.Have)
-	p.s.space.unpark(p.d)
-	p.room.adopt(max(p.filed, 0))
+	p.room.adopt(max(p.filed, p.s.space.unpark(p.d))) // what was written and not filed is in the file, too
 	return nil
 }
 
@@ -145,6 +149,9 @@ func (s *Store) removePartialLocked(ctx context.Context, e *entry) (freed int64,
 	if err := s.dropPartialRow(ctx, e.d); err != nil {
 		return 0, err
 	}
+	if p := s.digests.pendingOf(e.d); p != nil && p.dropPartial {
+		return 0, nil // its bytes are the blob's by now
+	}
 	return oci.Extents(row.Have).Bytes(), s.removePartialFile(ctx, e.d)
 }
 
@@ -154,5 +161,9 @@ func (s *Store) removePartialFile(ctx context.Context, d digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Remove(), f.Close())
+	err = f.Remove()
+	if err == nil {
+		s.strayGone(d, d.String())
+	}
+	return errors.Join(err, f.Close())
 }

@@ -51,7 +51,9 @@ func TestPartialResumes(t *testing.T) {
 	writeAt(t, p, body, ranges(8000, 9000)...) // not filed: lost with the process
 	r.wantAbsent("a partial", d)
 	closeIt(t, p)
-	r.wantUsage()
+	if got := r.Usage().Partial; got != 4000 {
+		t.Errorf("account of partials: %d bytes, want all 4000 that its file has", got)
+	}
 
 	r = r.reopen(storage.Options{})
 	p = r.openPartial(d)

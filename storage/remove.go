@@ -151,7 +151,7 @@ func wantAgain(tx Tx, row LayerRow) error {
 func (s *Store) removeLocked(ctx context.Context, e *entry) (freed int64, err error) {
 	row, err := s.Stat(ctx, e.d)
 	if errors.Is(err, ErrNotFound) {
-		return 0, s.blobs.Remove(ctx, e.d)
+		return 0, s.removeBytes(ctx, e.d)
 	}
 	if err != nil {
 		return 0, err
@@ -191,6 +191,15 @@ func (s *Store) drop(ctx context.Context, e *entry) error {
 	s.digests.setPending(e, nil)
 	s.digests.setBad(e, false)
 	return s.blobs.Remove(context.WithoutCancel(ctx), e.d)
+}
+
+// removeBytes removes what has d's name and no row, if there is such a file.
+func (s *Store) removeBytes(ctx context.Context, d digest.Digest) error {
+	err := s.blobs.Remove(ctx, d)
+	if err == nil {
+		s.strayGone(d, "")
+	}
+	return err
 }
 
 func (s *Store) uncount(row BlobRow) { s.space.add(row.Kind, -row.Size, -1) }

@@ -148,7 +148,7 @@ func TestRunSweeps(t *testing.T) {
 		defer stop()
 		pass(storage.SweepGrace - time.Second)
 		n := 0
-		err := r.disk.Walk(t.Context(), func(digest.Digest, int64) error { n++; return nil })
+		err := r.disk.Walk(t.Context(), func(digest.Digest, func() (int64, error)) error { n++; return nil })
 		if err != nil || n != 2 {
 			t.Errorf("%d files (%v) before the grace period ends, want 2", n, err)
 		}

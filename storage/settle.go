@@ -40,7 +40,7 @@ func (s *Store) settle(ctx context.Context, row BlobRow, st settlement) error {
 		return err
 	}
 	if was == absent { // what a crash left is not to be taken for the blob
-		if err := s.blobs.Remove(ctx, row.Digest); err != nil {
+		if err := s.removeBytes(ctx, row.Digest); err != nil {
 			return err
 		}
 	}

@@ -23,6 +23,7 @@ type space struct {
 	promised int64                   // to writers and open partials
 	written  int64                   // of promised, there already
 	open     int64                   // of written, in open partials
+	strays   int64                   // in files that a crash left
 }
 
 func (a *space) load(kinds map[Kind]tally, parked map[digest.Digest]int64) {
@@ -38,6 +39,7 @@ func (a *space) usage() Usage {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	u := Usage{
+		Stray: a.strays,
 		Bytes: make(map[Kind]int64, len(a.kinds)), Blobs: make(map[Kind]int64, len(a.kinds)),
 		Partial: a.open + a.idle, Limit: a.limit,
 	}
@@ -48,11 +50,18 @@ func (a *space) usage() Usage {
 }
 
 func (a *space) totalLocked() int64 {
-	sum := a.promised + a.idle
+	sum := a.promised + a.idle + a.strays
 	for _, t := range a.kinds {
 		sum += t.bytes
 	}
 	return sum
+}
+
+// stray counts n more bytes of strays.
+func (a *space) stray(n int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.strays += n
 }
 
 // ceiling is the limit, or what can be counted.
@@ -71,7 +80,7 @@ const fileSlack = 64 << 10
 func (a *space) never(n, short int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	stays, gain := a.promised, a.idle+int64(len(a.parked))*fileSlack
+	stays, gain := a.promised, a.strays+a.idle+int64(len(a.parked))*fileSlack
 	for k, t := range a.kinds {
 		if evictable(k) {
 			gain += t.bytes + t.blobs*fileSlack
@@ -162,11 +171,13 @@ func (a *space) park(d digest.Digest, n int64) {
 // unpark stops counting a partial that is opened, or gone, by what was counted:
 // that is not always what its row says, since a write of rows may fail and yet
 // be stored.
-func (a *space) unpark(d digest.Digest) {
+func (a *space) unpark(d digest.Digest) (was int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.idle -= a.parked[d]
+	was = a.parked[d]
+	a.idle -= was
 	delete(a.parked, d)
+	return was
 }
 
 // allotment is the room that one writer was promised. Its methods are not safe

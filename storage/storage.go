@@ -56,7 +56,9 @@ type Blobs interface {
 	// person can look at them; those of an earlier time are replaced. ErrNotFound.
 	Quarantine(ctx context.Context, d digest.Digest) error
 	// Walk calls fn for every committed blob, in no order. fn's error ends it.
-	Walk(ctx context.Context, fn func(d digest.Digest, size int64) error) error
+	// size looks for the blob's size, which may cost more than its name:
+	// ErrNotFound where it has gone meanwhile.
+	Walk(ctx context.Context, fn func(d digest.Digest, size func() (int64, error)) error) error
 
 	// OpenPartial opens, or makes, the file of a blob that is still arriving.
 	// key is the blob's digest, or an upload's id. There is one open Partial a
@@ -65,8 +67,9 @@ type Blobs interface {
 	// Reclaim undoes PartialFile.Commit: what is under d becomes the partial
 	// key, to be written again, unless there is one. ErrNotFound.
 	Reclaim(ctx context.Context, d digest.Digest, key string) error
-	// WalkPartials calls fn for every key with a partial file.
-	WalkPartials(ctx context.Context, fn func(key string, size int64) error) error
+	// WalkPartials calls fn for every key with a partial file, with its size and
+	// with how much of that takes room on the medium: all but its holes.
+	WalkPartials(ctx context.Context, fn func(key string, size, held int64) error) error
 	// Free is the number of bytes that the medium still has room for, and its
 	// size; both -1 where it has no such limit.
 	Free(ctx context.Context) (free, total int64, err error)

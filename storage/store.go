@@ -72,6 +72,7 @@ type Store struct {
 	evicting chan struct{} // cap 1; whoever's token is in it evicts
 	barren   barren
 	relief   relief
+	strays   strays
 	checking chan struct{} // cap 1; whoever's token is in it checks
 }
 
@@ -136,12 +137,13 @@ type Usage struct {
 	Bytes   map[Kind]int64 // of blobs, pending ones included
 	Blobs   map[Kind]int64 // how many
 	Partial int64          // bytes of blobs that are still arriving
+	Stray   int64          // bytes in files that a crash left, which are removed soon
 	Limit   int64          // 0: none
 }
 
 // Total is all bytes that count against the limit.
 func (u Usage) Total() int64 {
-	sum := u.Partial
+	sum := u.Partial + u.Stray
 	for _, n := range u.Bytes {
 		sum += n
 	}
@@ -197,8 +199,12 @@ func (s *Store) count(ctx context.Context) error {
 	if err := s.takeBack(ctx, pushing); err != nil {
 		return err
 	}
-	s.space.load(sums, parked)
 	s.uploads.load(s, pushing)
+	if err := s.findStrays(ctx, parked); err != nil {
+		s.uploads.unload()
+		return err
+	}
+	s.space.load(sums, parked)
 	s.counted.Store(true)
 	return nil
 }

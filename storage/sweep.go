@@ -34,10 +34,10 @@ func (o orphan) upload() string {
 // sweepOnce removes what a crash left: bytes without a row, files of partials
 // without a row, and rows of partials without their bytes. It ends with ctx.
 func (s *Store) sweepOnce(ctx context.Context) {
-	found, err := s.orphans(ctx)
+	sleep(ctx, sweepGrace)
+	err := s.sweepAll(ctx, s.strays.list())
 	if err == nil {
-		sleep(ctx, sweepGrace)
-		err = s.sweepAll(ctx, found)
+		err = s.checkPartials(ctx)
 	}
 	if err != nil && ctx.Err() == nil {
 		s.metrics.failed(opSweep)
@@ -62,26 +62,40 @@ func (s *Store) sweepAll(ctx context.Context, found []orphan) error {
 	if files > 0 {
 		s.log.InfoContext(ctx, "removed what was never filed", "files", files, "bytes", bytes)
 	}
-	return s.checkPartials(ctx)
+	return nil
 }
 
-// orphans finds files without a row.
-func (s *Store) orphans(ctx context.Context) (found []orphan, err error) {
-	err = s.blobs.Walk(ctx, func(d digest.Digest, size int64) error {
+// files are what orphans found.
+type files struct {
+	orphans []orphan
+	// What the files of partials and uploads take that have a row.
+	partials map[digest.Digest]int64
+	uploads  map[string]int64
+}
+
+// orphans finds files without a row, as far as it comes.
+func (s *Store) orphans(ctx context.Context) (files, error) {
+	found := files{partials: map[digest.Digest]int64{}, uploads: map[string]int64{}}
+	err := s.blobs.Walk(ctx, func(d digest.Digest, size func() (int64, error)) error {
 		_, err := s.Stat(ctx, d)
-		if errors.Is(err, ErrNotFound) {
-			found = append(found, orphan{d: d, size: size})
-			return nil
+		if !errors.Is(err, ErrNotFound) {
+			return err // nil: it has a row
 		}
-		return err
+		n, err := size()
+		if err == nil {
+			found.orphans = append(found.orphans, orphan{d: d, size: n})
+		}
+		return ignoreAbsent(err)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("walk blobs: %w", err)
+		return found, fmt.Errorf("walk blobs: %w", err)
 	}
-	err = s.blobs.WalkPartials(ctx, func(key string, size int64) error {
-		if strings.HasPrefix(key, uploadPrefix) {
-			if s.uploads.get(key[len(uploadPrefix):]) == nil {
-				found = append(found, orphan{key: key, size: size})
+	err = s.blobs.WalkPartials(ctx, func(key string, _, held int64) error {
+		if id, upload := strings.CutPrefix(key, uploadPrefix); upload {
+			if s.uploads.get(id) == nil {
+				found.orphans = append(found.orphans, orphan{key: key, size: held})
+			} else {
+				found.uploads[id] = held
 			}
 			return nil
 		}
@@ -90,14 +104,15 @@ func (s *Store) orphans(ctx context.Context) (found []orphan, err error) {
 			return nil //nolint:nilerr // not ours
 		}
 		_, err := s.partialRow(ctx, d)
-		if errors.Is(err, ErrNotFound) {
-			found = append(found, orphan{d: d, key: key, size: size})
-			return nil
+		if err == nil {
+			found.partials[d] = held
+		} else if errors.Is(err, ErrNotFound) {
+			found.orphans = append(found.orphans, orphan{d: d, key: key, size: held})
 		}
-		return err
+		return ignoreAbsent(err)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("walk partials: %w", err)
+		return found, fmt.Errorf("walk partials: %w", err)
 	}
 	return found, nil
 }
@@ -112,6 +127,11 @@ func (s *Store) partialRow(ctx context.Context, d digest.Digest) (row PartialRow
 
 // sweep removes o if it still has no row and nobody is about to give it one.
 func (s *Store) sweep(ctx context.Context, o orphan) (gone bool, err error) {
+	defer func() {
+		if gone {
+			s.strayGone(o.d, o.key)
+		}
+	}()
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
@@ -130,7 +150,7 @@ func (s *Store) sweep(ctx context.Context, o orphan) (gone bool, err error) {
 		if kept, err := s.keepHosted(ctx, o.d); kept || err != nil {
 			return false, err
 		}
-		err := s.blobs.Remove(ctx, o.d)
+		err := s.removeBytes(ctx, o.d)
 		return err == nil, err
 	}
 	if s.partials.isOpen(o.d) {

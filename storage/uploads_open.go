@@ -78,6 +78,16 @@ func (us *uploads) load(s *Store, rows []UploadRow) {
 	}
 }
 
+// unload undoes load.
+func (us *uploads) unload() {
+	us.mu.Lock()
+	defer us.mu.Unlock()
+	for _, u := range us.m {
+		u.room.release()
+	}
+	us.m, us.by, us.bytes = nil, nil, nil
+}
+
 // NewUpload is NewUploadBy for nobody in particular, who may have any number.
 func (s *Store) NewUpload(ctx context.Context, repo oci.Repo, algorithm digest.Algorithm) (*Upload, error) {
 	return s.NewUploadBy(ctx, "", 0, repo, algorithm)

@@ -127,7 +127,7 @@ func TestUploadMismatch(t *testing.T) {
 	u.Release() // never acknowledged: gone
 	r.wantAbsent("another blob", d)
 	r.wantUsage()
-	if err := r.disk.WalkPartials(t.Context(), func(key string, _ int64) error { t.Errorf("partial %s stays", key); return nil }); err != nil {
+	if err := r.disk.WalkPartials(t.Context(), func(key string, _, _ int64) error { t.Errorf("partial %s stays", key); return nil }); err != nil {
 		t.Error(err)
 	}
 }

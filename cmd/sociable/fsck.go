@@ -35,7 +35,8 @@ With --repair, wrong bytes are put aside in the folder quarantine of the store
 and fetched again when a client next asks for them, right ones that nothing
 knows of are filed, and rows that contradict each other are put right. A blob that
 was pushed here is put aside and has to be pushed again: until then each fsck
-names the images that miss it. What can't be indexed any more is indexed anew when
+names the images that miss it. A "leftover" is a file of an unfinished fetch or
+push that a crash left; a running server removes it soon. What can't be indexed any more is indexed anew when
 the server next starts. Where the rows are lost as a whole (meta.db), what the
 blobs are is read from them.
 

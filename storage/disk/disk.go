@@ -188,6 +188,10 @@ func (d *Disk) Open(ctx context.Context, dgst digest.Digest) (storage.Blob, erro
 	return &blob{in: d, d: dgst, f: f, size: st.Size(), epoch: epoch}, nil
 }
 
+// Renew has the next Open look for the file of dgst by its name: another program
+// may have put another one there.
+func (d *Disk) Renew(dgst digest.Digest) { d.idle.forget(dgst) }
+
 // Remove deletes the file of dgst.
 func (d *Disk) Remove(ctx context.Context, dgst digest.Digest) error {
 	if ctx.Err() != nil {

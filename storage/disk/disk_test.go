@@ -242,11 +242,11 @@ func TestWalkForeign(t *testing.T) {
 		}
 	}
 	var got []digest.Digest
-	err = d.Walk(t.Context(), func(d digest.Digest, _ int64) error { got = append(got, d); return nil })
+	err = d.Walk(t.Context(), func(d digest.Digest, _ func() (int64, error)) error { got = append(got, d); return nil })
 	if diff := cmp.Diff([]digest.Digest{dgst}, got); err != nil || diff != "" {
 		t.Errorf("Walk: %v (-want +got):\n%s", err, diff)
 	}
-	err = d.WalkPartials(t.Context(), func(key string, _ int64) error { t.Errorf("partial %q", key); return nil })
+	err = d.WalkPartials(t.Context(), func(key string, _, _ int64) error { t.Errorf("partial %q", key); return nil })
 	if err != nil {
 		t.Errorf("WalkPartials: %v", err)
 	}

@@ -11,7 +11,7 @@ import (
 
 // Walk goes through blobs/. Files whose name is no digest are not ours and are
 // passed over, as are those that vanish meanwhile.
-func (d *Disk) Walk(ctx context.Context, fn func(dgst digest.Digest, size int64) error) error {
+func (d *Disk) Walk(ctx context.Context, fn func(dgst digest.Digest, size func() (int64, error)) error) error {
 	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 		folders, err := d.list(ctx, "blobs", a.String())
 		if err != nil {
@@ -25,33 +25,50 @@ func (d *Disk) Walk(ctx context.Context, fn func(dgst digest.Digest, size int64)
 			if err != nil {
 				return err
 			}
-			err = each(files, func(name string, size int64) error {
-				dgst := digest.NewDigestFromEncoded(a, name)
-				if _, hex, err := split(dgst); err != nil || hex[:2] != folder.Name() {
-					return nil //nolint:nilerr // not ours
+			for _, e := range files {
+				dgst := digest.NewDigestFromEncoded(a, e.Name())
+				if _, hex, err := split(dgst); err != nil || hex[:2] != folder.Name() || !e.Type().IsRegular() {
+					continue // not ours
 				}
-				return fn(dgst, size)
-			})
-			if err != nil {
-				return err
+				if err := fn(dgst, func() (int64, error) { return sizeOf(e) }); err != nil {
+					return err
+				}
 			}
 		}
 	}
 	return nil
 }
 
+func sizeOf(e fs.DirEntry) (int64, error) {
+	st, err := e.Info()
+	if err != nil {
+		return 0, fmt.Errorf("size of %s: %w", e.Name(), tell(err))
+	}
+	return st.Size(), nil
+}
+
 // WalkPartials goes through partial/.
-func (d *Disk) WalkPartials(ctx context.Context, fn func(key string, size int64) error) error {
+func (d *Disk) WalkPartials(ctx context.Context, fn func(key string, size, held int64) error) error {
 	files, err := d.list(ctx, "partial")
 	if err != nil {
 		return err
 	}
-	return each(files, func(name string, size int64) error {
-		if checkKey(name) != nil {
-			return nil //nolint:nilerr // not ours
+	for _, e := range files {
+		if !e.Type().IsRegular() || checkKey(e.Name()) != nil {
+			continue // not ours
 		}
-		return fn(name, size)
-	})
+		st, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := fn(e.Name(), st.Size(), min(st.Size(), allocated(st))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *Disk) list(ctx context.Context, elem ...string) ([]fs.DirEntry, error) {
@@ -63,23 +80,4 @@ func (d *Disk) list(ctx context.Context, elem ...string) ([]fs.DirEntry, error) 
 		return nil, fmt.Errorf("list %s: %w", d.path(elem...), err)
 	}
 	return entries, nil
-}
-
-func each(entries []fs.DirEntry, fn func(name string, size int64) error) error {
-	for _, e := range entries {
-		if !e.Type().IsRegular() {
-			continue
-		}
-		st, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := fn(e.Name(), st.Size()); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -253,9 +253,9 @@ func blobsSync(t *testing.T, s storage.Blobs) {
 func wantWalk(t *testing.T, s storage.Blobs, want map[digest.Digest]int64) {
 	t.Helper()
 	got := map[digest.Digest]int64{}
-	err := s.Walk(t.Context(), func(d digest.Digest, size int64) error {
-		got[d] = size
-		return nil
+	err := s.Walk(t.Context(), func(d digest.Digest, size func() (int64, error)) (err error) {
+		got[d], err = size()
+		return err
 	})
 	if err != nil {
 		t.Errorf("Walk: %v", err)
@@ -277,7 +277,7 @@ func blobsWalk(t *testing.T, s storage.Blobs) {
 	wantWalk(t, s, want)
 	stop := errors.New("stop")
 	n := 0
-	err := s.Walk(t.Context(), func(digest.Digest, int64) error { n++; return stop })
+	err := s.Walk(t.Context(), func(digest.Digest, func() (int64, error)) error { n++; return stop })
 	if !errors.Is(err, stop) || n != 1 {
 		t.Errorf("Walk went on after an error: %v, %d calls", err, n)
 	}
@@ -375,8 +375,8 @@ func blobsEnded(t *testing.T, s storage.Blobs) {
 		"Sync":         func() error { return s.Sync(ctx, d) },
 		"Remove":       func() error { return s.Remove(ctx, d) },
 		"OpenPartial":  func() error { _, err := s.OpenPartial(ctx, "k"); return err },
-		"Walk":         func() error { return s.Walk(ctx, func(digest.Digest, int64) error { return nil }) },
-		"WalkPartials": func() error { return s.WalkPartials(ctx, func(string, int64) error { return nil }) },
+		"Walk":         func() error { return s.Walk(ctx, func(digest.Digest, func() (int64, error)) error { return nil }) },
+		"WalkPartials": func() error { return s.WalkPartials(ctx, func(string, int64, int64) error { return nil }) },
 		"Free":         func() error { _, _, err := s.Free(ctx); return err },
 	} {
 		if err := call(); !errors.Is(err, why) {

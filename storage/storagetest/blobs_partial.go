@@ -15,7 +15,10 @@ import (
 func wantPartials(t *testing.T, s storage.Blobs, want map[string]int64) {
 	t.Helper()
 	got := map[string]int64{}
-	err := s.WalkPartials(t.Context(), func(key string, size int64) error {
+	err := s.WalkPartials(t.Context(), func(key string, size, held int64) error {
+		if held < 0 || held > size {
+			t.Errorf("partial %s of %d bytes takes %d", key, size, held)
+		}
 		got[key] = size
 		return nil
 	})

@@ -26,7 +26,7 @@ func blobsQuarantine(t *testing.T, s storage.Blobs) {
 			t.Errorf("Close: %v", err)
 		}
 		wantAbsent(t, s, d)
-		err = s.Walk(t.Context(), func(found digest.Digest, _ int64) error {
+		err = s.Walk(t.Context(), func(found digest.Digest, _ func() (int64, error)) error {
 			if found != other {
 				t.Errorf("Walk finds %s", found)
 			}
