@@ -38,6 +38,8 @@ type Options struct {
 	// Learned offers what was learnt of starts (storage.LearnRow), as prefetch
 	// artifacts, beside each index.
 	Learned bool
+	// PushWait is how long Listed waits at most; 0: not at all.
+	PushWait time.Duration
 	// OnlyAsked leaves alone all images but those that Want named: for who has a
 	// store open that is a server's.
 	OnlyAsked bool
@@ -82,6 +84,7 @@ type Indexer struct {
 	whole   map[digest.Digest]struct{} // not looked at yet
 	retry   map[digest.Digest]struct{} // image manifests whose publication went wrong
 	claimed map[key]*atomic.Int64      // being built by this process: bytes read
+	streams map[key]*pushed            // those of them that come from uploads
 
 	running map[work]context.CancelCauseFunc // by this process
 
@@ -126,7 +129,7 @@ func New(o Options) *Indexer {
 		toDo:  make(chan struct{}, 1), toLease: make(chan struct{}, 1), toRetry: make(chan struct{}, 1), toTask: make(chan struct{}, 1), toResume: make(chan struct{}, 1), toStop: make(chan struct{}, 1),
 		whole:   map[digest.Digest]struct{}{},
 		retry:   map[digest.Digest]struct{}{},
-		claimed: map[key]*atomic.Int64{},
+		claimed: map[key]*atomic.Int64{}, streams: map[key]*pushed{},
 		running: map[work]context.CancelCauseFunc{},
 		moved:   map[movedTag]struct{}{}, unpulled: map[digest.Digest]int{},
 	}
@@ -191,6 +194,7 @@ func (x *Indexer) dispatch(ctx context.Context) error {
 			_, pushes, _ := x.pending()
 			for _, p := range pushes {
 				_ = p.rc.Close() // only read from
+				x.end(p, errNotRun)
 			}
 			return nil
 		}

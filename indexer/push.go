@@ -28,6 +28,9 @@ type pushed struct {
 	claimed bool          // the key is this build's
 	taken   bool          // another build has the key
 	over    bool
+
+	done chan struct{} // closed when it is over, and err is set
+	err  error
 }
 
 // PushSize is the size from which on a blob that is pushed to repo may be a
@@ -52,7 +55,7 @@ func (x *Indexer) Push(repo oci.Repo, rc io.ReadCloser) (is func(digest.Digest))
 		_ = rc.Close() // only read from
 		return func(digest.Digest) {}
 	}
-	p := &pushed{spanSize: rule.spanSize(), rc: rc}
+	p := &pushed{spanSize: rule.spanSize(), rc: rc, done: make(chan struct{})}
 	x.mu.Lock()
 	full := len(x.pushes) >= maxPendingTaps
 	if p.over = full; !full {
@@ -80,16 +83,21 @@ func (x *Indexer) identify(p *pushed, d digest.Digest) {
 	if _, p.taken = x.claimed[k]; !p.taken {
 		x.claimLocked(k)
 		p.claimed = true
+		x.streams[k] = p
 	}
 }
 
-// end has p build nothing any more, and gives its key back.
-func (x *Indexer) end(p *pushed) {
+// end has p build nothing any more, and gives its key back. err is why nothing
+// came of it.
+func (x *Indexer) end(p *pushed, err error) {
 	x.mu.Lock()
-	p.over = true
+	p.over, p.err = true, err
 	claimed, k := p.claimed, key{p.digest, p.spanSize}
-	p.claimed = false
+	if p.claimed = false; claimed {
+		delete(x.streams, k)
+	}
 	x.mu.Unlock()
+	close(p.done)
 	if claimed {
 		x.release(k)
 	}
@@ -102,13 +110,13 @@ func (x *Indexer) startPush(ctx context.Context, running *sync.WaitGroup, p *pus
 	default:
 		x.m.tapsDropped.Inc()
 		_ = p.rc.Close() // only read from
-		x.end(p)
+		x.end(p, errNotRun)
 		return
 	}
 	running.Go(func() {
 		x.m.tapsRunning.Inc()
 		err := x.buildPushed(ctx, p)
-		x.end(p)
+		x.end(p, err)
 		x.m.tapsRunning.Dec()
 		<-x.slots
 		if err == nil {

@@ -24,7 +24,8 @@ type Registry interface {
 	Tags(ctx context.Context, repo string, n int, last string) (tags []string, more bool, err error)
 }
 
-// Indexer is told what passes. None of its methods waits for an index.
+// Indexer is told what passes. None of its methods waits for an index, but for
+// Listed.
 type Indexer interface {
 	// Manifest is called after a manifest was stored, and may be again.
 	Manifest(ctx context.Context, repo oci.Repo, row storage.ManifestRow) error
@@ -39,6 +40,10 @@ type Indexer interface {
 	// the bytes as they come, from the first; its io.EOF means that they matched
 	// the digest that is was called with before.
 	Push(repo oci.Repo, rc io.ReadCloser) (is func(digest.Digest))
+	// Listed is called after Manifest, before whoever pushed the manifest d to
+	// repo is answered. It may wait for the end of what is being made from the streams of
+	// uploads, for a bounded time.
+	Listed(ctx context.Context, repo oci.Repo, d digest.Digest)
 	// Whole is called when d is complete in the store.
 	Whole(d digest.Digest)
 }

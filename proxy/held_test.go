@@ -44,3 +44,24 @@ func TestHeldKeepsNobodyBusy(t *testing.T) {
 		t.Errorf("%d requests counted while one was held, %d after", h.seen, s.p.Active())
 	}
 }
+
+// listing is an Indexer that looks how busy the proxy is while it waits.
+type listing struct {
+	noIndexer
+	active func() int
+	seen   map[digest.Digest]int
+}
+
+func (l *listing) Listed(_ context.Context, _ oci.Repo, d digest.Digest) { l.seen[d] = l.active() }
+
+// TestPushWaitsForItsIndex: the indexer may have who pushed a manifest wait, and
+// that keeps nobody busy.
+func TestPushWaitsForItsIndex(t *testing.T) {
+	l := &listing{seen: map[digest.Digest]int{}}
+	s := newHost(t, Hosting{}, func(o *Options) { o.Indexer = l })
+	l.active = s.p.Active
+	m := s.pushImage(t, "local/app", "v1", random(100, 1))
+	if got, asked := l.seen[m]; !asked || got != 0 {
+		t.Errorf("asked %v, %d requests counted while one waited", asked, got)
+	}
+}

@@ -211,6 +211,7 @@ func (p *Proxy) passManifest(w http.ResponseWriter, r *http.Request, up *Upstrea
 		p.log.ErrorContext(r.Context(), "pushed manifest is not kept", "repo", repo, "digest", m.row.Digest, "err", err)
 	}
 	p.refersAnew(r, repo, m.ref, m.subject())
+	p.awaitIndex(r, repo, m.row.Digest)
 	if subject != "" {
 		w.Header().Set("OCI-Subject", subject)
 	}

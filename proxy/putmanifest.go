@@ -46,8 +46,17 @@ func (p *Proxy) putManifest(w http.ResponseWriter, r *http.Request) error {
 	if err := p.index.Manifest(r.Context(), repo, m.row); err != nil {
 		p.log.ErrorContext(r.Context(), "manifest not given to the indexer", "digest", m.row.Digest, "err", err)
 	}
+	p.awaitIndex(r, repo, m.row.Digest)
 	m.headers(w)
 	return created(w, r, "manifests", m.row.Digest)
+}
+
+// awaitIndex gives the index of d a moment to be listed, in which the request
+// keeps nobody busy.
+func (p *Proxy) awaitIndex(r *http.Request, repo oci.Repo, d digest.Digest) {
+	p.active.Add(-1)
+	defer p.active.Add(1)
+	p.index.Listed(r.Context(), repo, d)
 }
 
 // pushed is a manifest that a client sends.

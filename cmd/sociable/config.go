@@ -171,6 +171,7 @@ type ReferrersConfig struct {
 	Wait            time.Duration `yaml:"wait"`             // an answer without an index that is about to come is held for so long; 0: never
 	WaitMax         time.Duration `yaml:"wait_max"`         // and a client in all
 	FirstPull       string        `yaml:"first_pull" enum:"proceed,build"`
+	PushWait        time.Duration `yaml:"push_wait"` // who pushed a manifest waits so long for an index that is being built from its uploads; 0: not
 }
 
 // EventsConfig is who is told of what happens here.
@@ -215,7 +216,7 @@ func Default() *Config {
 			Enabled: true, Workers: 1, PauseAbove: 32, MaxUncompressed: 100 << 30, MaxFiles: 10_000_000, MaxZTOC: 64 << 20, RetireAfter: 24 * time.Hour, Rules: []IndexRule{defaultRule()},
 		},
 		TLS:       TLSConfig{ClientAuth: "optional", ClientName: "subject"},
-		Referrers: ReferrersConfig{UpstreamTimeout: time.Second, TTL: time.Minute, Wait: 2 * time.Second, WaitMax: 20 * time.Second, FirstPull: "proceed"},
+		Referrers: ReferrersConfig{UpstreamTimeout: time.Second, TTL: time.Minute, Wait: 2 * time.Second, WaitMax: 20 * time.Second, FirstPull: "proceed", PushWait: 2 * time.Second},
 		GC:        GCConfig{Interval: 24 * time.Hour, Grace: 24 * time.Hour, PulledAfter: 90 * 24 * time.Hour},
 		Uploads:   UploadsConfig{Expire: 24 * time.Hour, MaxOpen: 1000},
 		Events:    EventsConfig{MaxQueue: 100_000},

@@ -42,6 +42,7 @@ const lineRate = 118e6
 // pushSample is one push of a large layer.
 type pushSample struct {
 	layer  time.Duration
+	answer time.Duration // to the manifest
 	listed time.Duration // from the answer to the manifest to the index being listed
 	behind time.Duration // the same, when the layer was pushed at gigabit
 	perSec float64       // manifests
@@ -147,11 +148,13 @@ func (c *pushes) push(ctx context.Context, addr, prefix string, speed float64) (
 		return s, err
 	}
 	s.layer = time.Since(start)
+	start = time.Now()
 	if _, err := call(ctx, http.MethodPut, base+"/manifests/1", c.image.MediaType, bytes.NewReader(c.image.Manifest), http.StatusCreated); err != nil {
 		return s, err
 	}
+	answered := time.Now()
+	s.answer = answered.Sub(start)
 	if speed >= 0 {
-		answered := time.Now()
 		url := base + "/referrers/" + c.image.Digest.String() + "?artifactType=application/vnd.amazon.soci.index.v1%2Bjson"
 		for listed := false; !listed; listed = err == nil && bytes.Contains(listOf(ctx, url), []byte("sha256:")) {
 			select {
@@ -293,13 +296,14 @@ func (c *pushes) report(b *testing.B, ours, theirs []pushSample) {
 	text := Table{
 		Heading: "Push",
 		Intro: fmt.Sprintf("One layer of real files, %.1f MiB, through loopback (a POST, one streamed PATCH, a PUT), indexed on the way; then "+
-			"manifests,\neach with a tag of its own, from %d clients for %v. Beside Debian's docker-registry, which indexes nothing; medians of %d\nruns in turns. %s. As fast as it\ngoes, client and server keep both cores busy, and building the index takes longer than the push.",
+			"manifests,\neach with a tag of its own, from %d clients for %v. Beside Debian's docker-registry, which indexes nothing; medians of %d\nruns in turns. %s. As fast as it\ngoes, client and server keep both cores busy, and building the index takes longer than the push: the answer to the\nmanifest waits for it (referrers.push_wait).",
 			float64(c.layer.Size)/(1<<20), manifestClients, manifestTime, len(ours), Circumstances()),
 		Columns: []string{"what", "docker-registry", "sociable", "sociable ÷ docker-registry", "limit"},
 		Rows: [][]string{
 			{"layer, until it is acknowledged", seconds(t.layer), seconds(o.layer), fmt.Sprintf("%.2f", ratio), fmt.Sprintf("%.2f", maxPushRatio)},
 			{"index listed after the manifest is acknowledged, layer pushed at 1 Gbit/s", "", millis(o.behind), "", millis(maxIndexBehind)},
-			{"the same, pushed as fast as it goes", "", millis(o.listed), "", ""},
+			{"the same, pushed as fast as it goes", "", millis(o.listed), "", millis(maxIndexBehind)},
+			{"its manifest, until it is acknowledged", millis(t.answer), millis(o.answer), "", ""},
 			{"manifests a second", fmt.Sprintf("%.0f", t.perSec), fmt.Sprintf("%.0f", o.perSec), fmt.Sprintf("%.2f", o.perSec/t.perSec), ""},
 			{"peak memory, largest of all runs", fmt.Sprintf("%d MiB", t.rss>>20), fmt.Sprintf("%d MiB", o.rss>>20), "", ""},
 		},
@@ -308,7 +312,7 @@ func (c *pushes) report(b *testing.B, ours, theirs []pushSample) {
 	b.ReportMetric(ratio, "×registry")
 	b.ReportMetric(float64(o.behind)/1e6, "ms-to-index")
 	b.ReportMetric(o.perSec, "manifests/s")
-	if ratio > maxPushRatio || o.behind > maxIndexBehind {
+	if ratio > maxPushRatio || max(o.behind, o.listed) > maxIndexBehind {
 		b.Errorf("over a limit: see the table")
 	}
 	if doc := os.Getenv("BENCH_DOC"); doc != "" {
@@ -320,13 +324,14 @@ func (c *pushes) report(b *testing.B, ours, theirs []pushSample) {
 
 // pushMedians is the median of each figure by itself; of memory the largest.
 func pushMedians(samples []pushSample) (m pushSample) {
-	var layer, listed, behind []time.Duration
+	var layer, answer, listed, behind []time.Duration
 	var perSec []int64
 	for _, s := range samples {
-		layer, listed, behind = append(layer, s.layer), append(listed, s.listed), append(behind, s.behind)
+		layer, answer = append(layer, s.layer), append(answer, s.answer)
+		listed, behind = append(listed, s.listed), append(behind, s.behind)
 		perSec = append(perSec, int64(s.perSec))
 		m.rss = max(m.rss, s.rss)
 	}
-	m.layer, m.listed, m.behind, m.perSec = median(layer), median(listed), median(behind), float64(median(perSec))
+	m.layer, m.answer, m.listed, m.behind, m.perSec = median(layer), median(answer), median(listed), median(behind), float64(median(perSec))
 	return m
 }
