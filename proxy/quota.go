@@ -105,6 +105,14 @@ func (s *push) withinQuota(ctx context.Context, more int64) error {
 				continue
 			}
 		}
+		if !s.spared { // the same blob may have come from another client meanwhile
+			if err := s.spare(ctx); err != nil {
+				return err
+			}
+			if s.spared {
+				continue
+			}
+		}
 		return errors.Join(quotaError(s.up, stored, open, size), s.u.Cancel(ctx))
 	}
 }
@@ -113,9 +121,10 @@ func (s *push) withinQuota(ctx context.Context, more int64) error {
 // one that needs it.
 const idleUpload = 5 * time.Minute
 
-// spare has the upload of d not count where the namespace has d already: it takes
-// no further room.
-func (s *push) spare(ctx context.Context, d digest.Digest) error {
+// spare has the upload not count where the namespace has its blob already, or
+// another upload is to become the same: it takes no further room.
+func (s *push) spare(ctx context.Context) error {
+	d := s.d
 	if d == "" || s.up.Hosting.Quota <= 0 {
 		return nil
 	}
@@ -132,6 +141,8 @@ func (s *push) spare(ctx context.Context, d digest.Digest) error {
 	})
 	if s.spared {
 		s.u.Spare()
+	} else if err == nil {
+		s.spared = s.u.Expect(d)
 	}
 	return err
 }

@@ -78,9 +78,10 @@ type push struct {
 	repo oci.Repo
 	u    *storage.Upload
 
-	pusher Pusher // nil: the blob stays here
-	spared bool   // the upload takes no room of the quota
-	want   int64  // how long the chunk says that it is; 0: it does not say
+	pusher Pusher        // nil: the blob stays here
+	spared bool          // the upload takes no room of the quota
+	d      digest.Digest // what the blob will be; "" while that is not known
+	want   int64         // how long the chunk says that it is; 0: it does not say
 }
 
 // open finds the upload that a request is about.
@@ -219,7 +220,8 @@ func (s *push) inOrder(w http.ResponseWriter, r *http.Request) error {
 func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) error {
 	ctx := r.Context()
 	what := "push to " + s.repo.String()
-	err := s.spare(ctx, d)
+	s.d = d
+	err := s.spare(ctx)
 	if n := r.ContentLength; err == nil && n > 0 {
 		if err = s.withinQuota(ctx, n); err == nil {
 			err = s.u.Reserve(ctx, s.u.Size()+n)

@@ -328,7 +328,7 @@ func (g *collection) uploads(ctx context.Context) error {
 		}
 		if gone {
 			g.report.Freed += row.Size
-			g.tell(Collected{What: CollectedUpload, Repo: row.Repo.String(), Upload: row.ID, Bytes: row.Size, Reason: "given up"})
+			g.tell(Collected{What: CollectedUpload, Repo: row.Repo.String(), Upload: row.ID, Bytes: row.Size, Reason: "given up: its client has not gone on with it since " + row.Touched.UTC().Format(time.RFC3339)})
 		}
 	}
 	return nil

@@ -97,12 +97,18 @@ var (
 		"Blobs stored, by what they are.", []string{"kind"}, nil)
 	descLimit = prometheus.NewDesc("sociable_storage_limit_bytes",
 		"Most bytes that may be stored; 0 is no limit.", nil, nil)
+	descUploads = prometheus.NewDesc("sociable_storage_open_uploads",
+		"Uploads that are neither finished nor cancelled; uploads.expire ends those that nobody goes on with.", nil, nil)
+	descUploadBytes = prometheus.NewDesc("sociable_storage_open_upload_bytes",
+		"Bytes that have come of open uploads.", nil, nil)
 )
 
 func (c *usageCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- descBytes
 	ch <- descBlobs
 	ch <- descLimit
+	ch <- descUploads
+	ch <- descUploadBytes
 }
 
 func (c *usageCollector) Collect(ch chan<- prometheus.Metric) {
@@ -117,4 +123,6 @@ func (c *usageCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descBytes, u.Partial, string(kindPartial))
 	gauge(descBytes, u.Stray, "stray")
 	gauge(descLimit, u.Limit)
+	gauge(descUploads, int64(u.Open.Uploads))
+	gauge(descUploadBytes, u.Open.Bytes)
 }

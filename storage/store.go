@@ -138,6 +138,7 @@ type Usage struct {
 	Blobs   map[Kind]int64 // how many
 	Partial int64          // bytes of blobs that are still arriving
 	Stray   int64          // bytes in files that a crash left, which are removed soon
+	Open    OpenUploads    // which are in Partial
 	Limit   int64          // 0: none
 }
 
@@ -152,7 +153,11 @@ func (u Usage) Total() int64 {
 
 // Usage gives the account. It is empty until Run, or the first write, has
 // counted the rows.
-func (s *Store) Usage() Usage { return s.space.usage() }
+func (s *Store) Usage() Usage {
+	u := s.space.usage()
+	u.Open = s.uploads.open()
+	return u
+}
 
 // count reads the account from the rows, once, before anything changes it.
 func (s *Store) count(ctx context.Context) error {

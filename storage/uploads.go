@@ -38,6 +38,7 @@ type Upload struct {
 	// Guarded by uploads.mu.
 	counted int64 // so many of its bytes are in uploads.bytes
 	spared  bool  // they are not to be
+	expects expected
 
 	mu    sync.Mutex
 	file  *uploadFile // nil while nobody needs it; opened by who has the upload alone

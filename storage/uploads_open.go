@@ -3,6 +3,8 @@ package storage
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -15,8 +17,15 @@ import (
 type uploads struct {
 	mu    sync.Mutex
 	m     map[string]*Upload
-	by    map[string]int   // how many each caller has
-	bytes map[string]int64 // that count, of each upstream
+	by    map[string]int       // how many each caller has
+	bytes map[string]int64     // that count, of each upstream
+	first map[expected]*Upload // that counts for all that are to become the same
+}
+
+// expected is a blob that uploads to an upstream's repositories are to become.
+type expected struct {
+	upstream string
+	d        digest.Digest
 }
 
 func (us *uploads) get(id string) *Upload {
@@ -53,6 +62,14 @@ func (us *uploads) drop(u *Upload) {
 	if us.by[u.row.By]--; us.by[u.row.By] == 0 {
 		delete(us.by, u.row.By)
 	}
+	us.spareLocked(u)
+	if us.first[u.expects] == u {
+		delete(us.first, u.expects)
+	}
+}
+
+// spareLocked has u not count; us.mu is held.
+func (us *uploads) spareLocked(u *Upload) {
 	us.bytes[u.repo.Upstream] -= u.counted
 	u.counted, u.spared = 0, true
 }
@@ -124,14 +141,59 @@ func (u *Upload) Spare() {
 	us := &u.s.uploads
 	us.mu.Lock()
 	defer us.mu.Unlock()
-	us.bytes[u.repo.Upstream] -= u.counted
-	u.counted, u.spared = 0, true
+	us.spareLocked(u)
 }
 
-// Counted is how many of the upload's bytes are in OpenBytes.
+// Expect says that the upload is to become d. It reports whether another one that
+// is open was said to: that one counts for both, and this one is spared.
+func (u *Upload) Expect(d digest.Digest) (spared bool) {
+	us := &u.s.uploads
+	us.mu.Lock()
+	defer us.mu.Unlock()
+	if us.m[u.id] != u {
+		return u.spared // it is over
+	}
+	if us.first == nil {
+		us.first = map[expected]*Upload{}
+	}
+	if us.first[u.expects] == u {
+		delete(us.first, u.expects)
+	}
+	u.expects = expected{u.repo.Upstream, d}
+	if first := us.first[u.expects]; first == nil {
+		us.first[u.expects] = u
+	} else {
+		us.spareLocked(u)
+	}
+	return u.spared
+}
+
+// Counted is how many bytes of the upload, and of the one that counts for it, are
+// in OpenBytes.
 func (u *Upload) Counted() int64 {
 	us := &u.s.uploads
 	us.mu.Lock()
 	defer us.mu.Unlock()
-	return u.counted
+	n := u.counted
+	if first := us.first[u.expects]; first != nil && first != u {
+		n += first.counted
+	}
+	return n
+}
+
+// OpenUploads are those that are not over, whoever's they are.
+type OpenUploads struct {
+	Uploads int
+	Bytes   int64 // that have come
+}
+
+func (us *uploads) open() (o OpenUploads) {
+	us.mu.Lock()
+	all := slices.Collect(maps.Values(us.m))
+	us.mu.Unlock()
+	for _, u := range all {
+		o.Uploads++
+		o.Bytes += u.Size()
+	}
+	return o
 }
