@@ -45,7 +45,7 @@ func (r *results) table(ctx context.Context) (text string, missed int) {
 	fmt.Fprintf(&b, "%s\n\nMeasured %s on %s, at commit %s, by `make bench-ztoc`: each figure the best of %d runs, the two builders in turn,\n"+
 		"single layer, warm page cache, 4 MiB spans; \"all\" is the four layers together. Both builders gave the same bytes each time.\n"+
 		"Like the official one, ours leaves the layer's own digest out, but for four rows. Both hash every compressed byte once, for\n"+
-		"the spans: what sha256 alone takes is the floor.\n\n",
+		"the spans: what sha256 alone takes is the floor of user CPU, and of wall time on one processor.\n\n",
 		section, time.Now().UTC().Format(time.DateOnly), machine(), commit(ctx), r.runs)
 	four, stored := r.layers[:len(r.layers)-1], r.layers[len(r.layers)-1]
 
