@@ -25,6 +25,7 @@ import (
 type Options struct {
 	Latency        time.Duration // before each answer's first byte
 	BytesPerSecond int64         // of the bodies of all answers together; 0: unlimited
+	From           net.IP        // the address that upstream sees; fixed by Start
 }
 
 // Link is one link. Its methods are safe for concurrent use.
@@ -53,6 +54,9 @@ func Start(upstream string, opt Options) (*Link, error) {
 		upstream: upstream,
 		addr:     ln.Addr().String(),
 		client:   &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64},
+	}
+	if opt.From != nil {
+		l.client.DialContext = (&net.Dialer{LocalAddr: &net.TCPAddr{IP: opt.From}}).DialContext
 	}
 	l.Set(opt)
 	l.serve(ln)
