@@ -21,10 +21,9 @@ var slow = link.Options{Latency: 100 * time.Millisecond, BytesPerSecond: 50e6}
 // holds nothing of the layers but their zTOCs, in front of a slow upstream.
 func (s samples) learned(t *testing.T) {
 	hand := startByHand(t)
-	// The start is over long before the usual window is, every client is to be
-	// offered what was learnt, and all nodes have one address, of which one start a
-	// round counts.
-	p := startProxyWith(t, []string{"SOCIABLE_LEARN_WINDOW=10s", "SOCIABLE_LEARN_ROUND=1s", "SOCIABLE_LEARN_SAMPLE_PERCENT=0"})
+	// The start is over long before the usual window is, and every client is to
+	// be offered what was learnt.
+	p := startProxyWith(t, []string{"SOCIABLE_LEARN_WINDOW=10s", "SOCIABLE_LEARN_SAMPLE_PERCENT=0"})
 	p.warm(t)
 	other, err := link.Start("http://"+p.Addr, link.Options{Latency: wire.Latency, BytesPerSecond: wire.BytesPerSecond, From: net.IPv4(127, 0, 0, 2)})
 	if err != nil {
