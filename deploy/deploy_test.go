@@ -96,7 +96,7 @@ func TestRender(t *testing.T) {
 		"defaults": {"", []string{"ConfigMap lab-sociable", "NetworkPolicy lab-sociable", "Service lab-sociable", "Service lab-sociable-admin", "ServiceAccount lab-sociable", "StatefulSet lab-sociable"}, ""},
 		"everything": {
 			"ingress: {enabled: true, className: nginx, tlsSecret: tls}\nserviceMonitor: {enabled: true, labels: {a: b}}\nprometheusRule: {enabled: true}\ngrafanaDashboard: {enabled: true}\n" +
-				"mirrors: {enabled: true}\nservice: {type: NodePort, nodePort: 30500}\ntlsSecret: own\nhtpasswdSecret: users\nenvFromSecret: passwords\npersistence: {existingClaim: disk}\n" +
+				"mirrors: {enabled: true, endpoint: \"https://proxy.example:30500\"}\nservice: {type: NodePort, nodePort: 30500}\ntlsSecret: own\nhtpasswdSecret: users\nenvFromSecret: passwords\npersistence: {existingClaim: disk}\n" +
 				"tolerations: [{operator: Exists}]\nnodeSelector: {disk: ssd}\npodAnnotations: {a: b}\nenv: [{name: A, value: b}]\nimagePullSecrets: [{name: x}]\npriorityClassName: high\nconfig: {storage: {max_bytes: 10GiB}, index: {workers: 2}}\n",
 			[]string{"ConfigMap lab-sociable", "ConfigMap lab-sociable-dashboard", "ConfigMap lab-sociable-mirrors", "DaemonSet lab-sociable-mirrors", "Ingress lab-sociable", "NetworkPolicy lab-sociable",
 				"PrometheusRule lab-sociable", "Service lab-sociable", "Service lab-sociable-admin", "ServiceAccount lab-sociable", "ServiceMonitor lab-sociable", "StatefulSet lab-sociable"}, "",
@@ -104,6 +104,7 @@ func TestRender(t *testing.T) {
 		"misspelt":       {"persistance: {}\n", nil, "persistance"},
 		"the chart's":    {"config: {listen: \":80\"}\n", nil, "config"},
 		"no way there":   {"mirrors: {enabled: true}\n", nil, "mirrors.endpoint"},
+		"no name there":  {"mirrors: {enabled: true}\nservice: {type: NodePort, nodePort: 30500}\ntlsSecret: own\n", nil, "a name that the certificate has"},
 		"no registry":    {"mirrors: {registries: []}\n", nil, "registries"},
 		"no size":        {"persistence: {size: big}\n", nil, "size"},
 		"no such policy": {"image: {pullPolicy: Sometimes}\n", nil, "pullPolicy"},

@@ -31,7 +31,7 @@ func (q *queueAge) register(reg prometheus.Registerer) {
 	}
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "sociable", Subsystem: "indexer", Name: "queue_oldest_job_seconds",
-		Help: "For how long the oldest job that is not given up has waited to be done; 0: none waits.",
+		Help: "For how long the oldest job that is not given up has waited to be done, of layers as of what becomes of images (conversions, publishing); 0: none waits.",
 	}, q.seconds))
 }
 
@@ -57,11 +57,18 @@ func (q *queueAge) seconds() float64 {
 func (q *queueAge) look(ctx context.Context) (oldest time.Time, err error) {
 	err = q.store.View(ctx, func(tx storage.Tx) error {
 		oldest = time.Time{}
-		return tx.Jobs(func(j storage.JobRow) error {
-			if !j.Failed && (oldest.IsZero() || j.Created.Before(oldest)) {
-				oldest = j.Created
+		see := func(failed bool, created time.Time) error {
+			if !failed && (oldest.IsZero() || created.Before(oldest)) {
+				oldest = created
 			}
 			return ctx.Err()
+		}
+		if err := tx.Jobs(func(j storage.JobRow) error { return see(j.Failed, j.Created) }); err != nil {
+			return err
+		}
+		return tx.Tasks(func(t storage.TaskRow) error {
+			// One that goes through a whole catalog takes as long as that does.
+			return see(t.Failed || t.Kind == storage.TaskCatalog, t.Created)
 		})
 	})
 	return oldest, err

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"time"
 
@@ -23,8 +25,11 @@ does: exit code 0 when it is, 1 when not. An upstream that is away does not make
 unready, since what is cached is served.`,
 		Example: `  sociable healthcheck
   HEALTHCHECK CMD ["/sociable", "healthcheck"]        # in a Dockerfile`,
-		Args: cobra.NoArgs,
+		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if timeout <= 0 {
+				return usageError{error: fmt.Errorf("--timeout: want more than 0s, not %s", timeout)}
+			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
 			c := newAdminClient(filepath.Join(f.dataDir, adminSocket))
@@ -35,6 +40,10 @@ unready, since what is cached is served.`,
 			}
 			resp, err := c.http.Do(req)
 			if err != nil {
+				var asked *url.Error
+				if errors.As(err, &asked) {
+					err = asked.Err // the address is a socket's, and says nothing
+				}
 				return fmt.Errorf("no server answers from %s: %w", f.dataDir, err)
 			}
 			defer resp.Body.Close()
@@ -49,6 +58,6 @@ unready, since what is cached is served.`,
 		},
 	}
 	f.register(cmd)
-	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Second, "wait at most so long for the answer")
+	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Second, "wait at most so `LONG` for the answer")
 	return cmd
 }

@@ -28,6 +28,7 @@ type Entry struct {
 	Message string    `json:"message"`
 	Detail  string    `json:"detail,omitempty"` // its fields, as in the log
 	Count   int       `json:"count"`
+	kind    string    // what is the same when it happens again
 }
 
 // Log remembers. It is safe for concurrent use.
@@ -62,8 +63,8 @@ func (l *Log) Entries() []Entry {
 func (l *Log) add(e Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i := len(l.list) - 1; i >= max(0, len(l.list)-20); i-- {
-		if x := l.list[i]; x.Message == e.Message && x.Level == e.Level && x.Detail == e.Detail {
+	for i := len(l.list) - 1; i >= 0; i-- {
+		if x := l.list[i]; x.Message == e.Message && x.Level == e.Level && x.kind == e.kind && (e.kind != "" || x.Detail == e.Detail) {
 			e.Count += x.Count
 			l.list = append(l.list[:i], l.list[i+1:]...)
 			break
@@ -81,7 +82,7 @@ func (l *Log) Handler(next slog.Handler) slog.Handler { return &handler{log: l, 
 type handler struct {
 	log   *Log
 	next  slog.Handler
-	attrs string // of With
+	attrs fields // of With
 }
 
 func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
@@ -90,13 +91,12 @@ func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
 
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelWarn {
-		var b strings.Builder
-		b.WriteString(h.attrs)
+		b := h.attrs
 		r.Attrs(func(a slog.Attr) bool {
-			write(&b, a)
-			return b.Len() < longest
+			b.write(a)
+			return len(b.all) < longest
 		})
-		h.log.add(Entry{Time: h.log.now().UTC(), Level: strings.ToLower(r.Level.String()), Message: clip(r.Message), Detail: clip(strings.TrimSpace(b.String())), Count: 1})
+		h.log.add(Entry{Time: h.log.now().UTC(), Level: strings.ToLower(r.Level.String()), Message: clip(r.Message), Detail: clip(strings.TrimSpace(b.all)), Count: 1, kind: clip(b.kind)})
 	}
 	if !h.next.Enabled(ctx, r.Level) {
 		return nil
@@ -105,25 +105,36 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 }
 
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	var b strings.Builder
-	b.WriteString(h.attrs)
+	b := h.attrs
 	for _, a := range attrs {
-		write(&b, a)
+		b.write(a)
 	}
-	return &handler{h.log, h.next.WithAttrs(attrs), b.String()}
+	return &handler{h.log, h.next.WithAttrs(attrs), b}
 }
 
 func (h *handler) WithGroup(name string) slog.Handler {
 	return &handler{h.log, h.next.WithGroup(name), h.attrs}
 }
 
-// passing are the fields that differ with each request: without them, what
-// happens again is seen to be the same.
-var passing = map[string]bool{"req": true, "client": true, "dur": true, "stack": true}
+// passing are the fields that differ each time, and what names one of many of the
+// same kind: without them, what happens again is seen to be the same. The newest
+// is shown with all that it has but the first four.
+var (
+	passing = map[string]bool{"req": true, "client": true, "dur": true, "stack": true}
+	naming  = map[string]bool{"attempts": true, "attempt": true, "ref": true, "digest": true, "path": true, "bytes": true, "id": true, "image": true, "layer": true}
+)
 
-func write(b *strings.Builder, a slog.Attr) {
-	if !passing[a.Key] {
-		fmt.Fprintf(b, "%s=%v ", a.Key, a.Value.Resolve())
+// fields are written ones: those that are shown, and those that tell its kind.
+type fields struct{ all, kind string }
+
+func (f *fields) write(a slog.Attr) {
+	if passing[a.Key] {
+		return
+	}
+	s := fmt.Sprintf("%s=%v ", a.Key, a.Value.Resolve())
+	f.all += s
+	if !naming[a.Key] {
+		f.kind += s
 	}
 }
 

@@ -25,8 +25,14 @@ func TestLog(t *testing.T) {
 	if len(got) != 2 || got[0].Level != "error" || !strings.HasPrefix(got[0].Detail, "upstream=u err=é") || len(got[0].Detail) > longest+3 {
 		t.Fatalf("entries %+v", got)
 	}
-	if want := (Entry{now, "warn", "odd", "digest=x", 2}); got[1] != want {
+	if want := (Entry{Time: now, Level: "warn", Message: "odd", Detail: "digest=x", Count: 2}); got[1] != want {
 		t.Errorf("got %+v, want %+v", got[1], want)
+	}
+	for i := range 2 * most {
+		log.Warn("task failed", "kind", "convert", "ref", fmt.Sprint(i), "attempts", i%7, "err", "it is away")
+	}
+	if got := l.Entries(); len(got) != 3 || got[0].Count != 2*most || got[0].Detail != fmt.Sprintf("kind=convert ref=%d attempts=%d err=it is away", 2*most-1, (2*most-1)%7) {
+		t.Errorf("many of one kind: %d entries, the newest %+v", len(got), got[0])
 	}
 	for i := range 2 * most {
 		log.Warn("many", "n", fmt.Sprint(i))

@@ -158,6 +158,11 @@ type Page struct {
 	Body     any
 }
 
+// BelowImages reports whether it is a page that one comes to by the list of images.
+func (p Page) BelowImages() bool {
+	return strings.HasPrefix(p.Path, "/images/") || strings.HasPrefix(p.Path, "/layers/")
+}
+
 // Ago says in words how long ago t was.
 func (p Page) Ago(t time.Time) string { return ago(p.Now, t) }
 

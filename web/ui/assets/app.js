@@ -1,5 +1,5 @@
 // What htmx does not do: copying, the file tree by keyboard, and no polling of a
-// page that nobody sees. Pages work without it.
+// page that nobody sees, or in which somebody stands with the keyboard. Pages work without it.
 "use strict";
 
 const say = (text) => { document.getElementById("said").textContent = text; };
@@ -24,7 +24,9 @@ document.addEventListener("click", (e) => {
 });
 
 document.addEventListener("htmx:beforeRequest", (e) => {
-  if (document.hidden && e.detail.elt.id === "live") e.preventDefault();
+  const live = e.detail.elt;
+  if (live.id !== "live") return;
+  if (document.hidden || live.contains(document.activeElement)) e.preventDefault(); // who stands in it would lose the place
 });
 
 document.addEventListener("keydown", (e) => {
