@@ -100,6 +100,22 @@ test("overview: numbers, charts, live", async () => {
   await page.locator(".tabs a[aria-current=true]", { hasText: "24h" }).waitFor();
 });
 
+test("a poll leaves whoever stands in the page where they are", async () => {
+  await page.goto("/");
+  const link = page.getByRole("link", { name: "Indexing queue" });
+  const poll = () => page.evaluate(() => {
+    const before = document.querySelector("#live");
+    const asked = new Promise((done) => before.addEventListener("htmx:beforeRequest", (e) => setTimeout(() => done(!e.defaultPrevented)), { once: true }));
+    htmx.ajax("GET", "/", { source: before, target: "#live", select: "#live", swap: "outerHTML" });
+    return asked;
+  });
+  await link.focus();
+  assert.equal(await poll(), false, "it asked, and would have replaced what has the focus");
+  assert.ok(await link.evaluate((x) => x === document.activeElement));
+  await link.evaluate((x) => x.blur());
+  assert.equal(await poll(), true, "it never asks again");
+});
+
 test("images: sort, search, open", async () => {
   await visit("/images", "Images");
   await page.getByRole("link", { name: "docker.io/library/redis:7.2.4" }).waitFor();
@@ -127,7 +143,7 @@ test("images: sort, search, open", async () => {
 test("image: layers, referrers, commands", async () => {
   await visit("/images/" + image, "docker.io/library/redis:7.2.4");
   const text = await page.locator("main").innerText();
-  for (const want of ["RUN make install", "too small", "application/spdx+json", "cosign", "linux/amd64", "measured"]) assert.ok(text.includes(want), want);
+  for (const want of ["RUN make install", "too-small", "application/spdx+json", "cosign", "linux/amd64", "measured"]) assert.ok(text.includes(want), want);
   assert.equal(await page.locator("svg.stack rect").count(), 3);
   await accessible("image");
   await fits("image");
