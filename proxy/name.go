@@ -24,6 +24,17 @@ func Name(ups []*Upstream, def, word string) (oci.Repo, oci.Reference, error) {
 	return t.name(word)
 }
 
+// Literal is Proxy.Name of a name that another sociable wrote out in full: its
+// first part has to be an upstream or a namespace here. It never means the
+// default upstream, where that name may be somebody else's.
+func (p *Proxy) Literal(word string) (oci.Repo, oci.Reference, error) {
+	t := p.routes()
+	if first, _, _ := strings.Cut(word, "/"); t.byName[first] == nil {
+		return oci.Repo{}, oci.Reference{}, oci.NewError(errcode.ErrorCodeNameUnknown, "no upstream and no hosted namespace %.200q is configured here", first)
+	}
+	return t.name(word)
+}
+
 func (t *routes) name(word string) (oci.Repo, oci.Reference, error) {
 	name, ref, err := splitName(strings.TrimPrefix(word, "docker://"))
 	if err != nil {

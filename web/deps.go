@@ -14,6 +14,9 @@ type Images interface {
 	// Name reads an image's name in any spelling; an *oci.Error says what is
 	// wrong with it.
 	Name(word string) (oci.Repo, oci.Reference, error)
+	// Literal is Name of one written out in full, whose upstream has to be
+	// configured here by its first part.
+	Literal(word string) (oci.Repo, oci.Reference, error)
 	// Pull brings an image here; its errors are for people.
 	Pull(ctx context.Context, repo oci.Repo, ref oci.Reference, o oci.PullOptions) (oci.PulledImage, error)
 }

@@ -41,6 +41,8 @@ type ImportRequest struct {
 	Pin    bool             `json:"pin,omitempty"`
 	// Early pins what is to come, before the first blob, and files nothing.
 	Early bool `json:"early,omitempty"`
+	// Check tells whether the image has a place here, and does nothing.
+	Check bool `json:"check,omitempty"`
 }
 
 // Imported is an image that was filed.
@@ -64,7 +66,7 @@ func (s *Web) importImage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return operatorError(err)
 	}
-	if !q.Early {
+	if !q.Early && !q.Check {
 		s.log.InfoContext(r.Context(), "image imported", "name", out.Reference, "digest", q.Root, "blobs", len(q.Blobs), "before", out.Before)
 	}
 	return sendJSON(w, out)
@@ -73,11 +75,14 @@ func (s *Web) importImage(w http.ResponseWriter, r *http.Request) error {
 // fileImage makes the image findable: durable bytes first, then, in one
 // transaction, rights, what refers to it, and the tag.
 func (s *Web) fileImage(ctx context.Context, q ImportRequest) (Imported, error) {
-	repo, ref, err := s.opt.Images.Name(q.Reference)
+	repo, ref, err := s.opt.Images.Literal(q.Reference)
 	if err != nil {
 		return Imported{}, err
 	}
 	out := Imported{Reference: canonical(repo, ref)}
+	if q.Check {
+		return out, nil
+	}
 	if q.Pin {
 		if _, err := s.opt.Store.Pin(ctx, out.Reference, q.Root, attachedOf(q.Manifests)...); err != nil {
 			return out, err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -33,8 +34,9 @@ func newImportCommand() *cobra.Command {
 		Short: "Take images out of a bundle",
 		Long: `Take the images of a bundle that sociable export made into the store, as if they
 had been pulled: under the names of their upstreams, which have to be configured
-here, with their tags where these led when the bundle was made. Every byte is
-checked against its digest. Images are pinned, since they could not be pulled
+here, with their tags where these led when the bundle was made: a bundle with an
+image of another upstream or hosted namespace is refused, and nothing of it taken.
+Every byte is checked against its digest. Images are pinned, since they could not be pulled
 again, and indexed here from their bytes: the SOCI indexes of the bundle are for
 other tools, and only compared with what comes out.
 
@@ -115,12 +117,38 @@ func runImport(ctx context.Context, cmd *cobra.Command, c *adminClient, args []s
 	if err := x.judge(r.Signature()); err != nil {
 		return fmt.Errorf("%s: %w", args[0], err)
 	}
+	if err := x.places(); err != nil {
+		return fmt.Errorf("%s: %w", args[0], err)
+	}
 	if err := x.take(r); err != nil {
 		return cmp.Or(context.Cause(ctx), fmt.Errorf("%s: %w", args[0], err))
 	}
 	bar.end()
 	results := x.file()
 	return x.print(cmd, results)
+}
+
+// places has every image's upstream be configured here, before anything is taken:
+// what a private upstream has must not become another one's.
+func (x *importing) places() error {
+	var unknown []string
+	for i := range x.st.Images {
+		q := web.ImportRequest{Reference: x.st.Images[i].Reference, Check: true}
+		_, err := x.c.Import(x.ctx, q)
+		if errors.Is(err, storage.ErrNotFound) {
+			first, _, _ := strings.Cut(q.Reference, "/")
+			unknown = append(unknown, first)
+		} else if err != nil {
+			return fmt.Errorf("%s: %w", q.Reference, err)
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	slices.Sort(unknown)
+	return fmt.Errorf("it has images of %s, for which no upstream and no hosted namespace is configured here; nothing was taken. "+
+		"Add them to upstreams or hosted as they are where the bundle was made; where no server runs, with --config or --upstream",
+		strings.Join(slices.Compact(unknown), ", "))
 }
 
 // take brings the bytes of the bundle into the store.
