@@ -108,6 +108,9 @@ func (l *live) Reload(ctx context.Context) (web.Reloaded, error) {
 	}
 	if err := l.proxy.SetUpstreams(next.ups, cfg.DefaultUpstream, func() {
 		l.now.Store(next)
+		for _, c := range next.clients {
+			c.Apply()
+		}
 		l.door.Apply(cfg.accessPolicy())
 		l.door.adminOpen.Store(l.began.adminOnLoopback && !cfg.admits())
 	}); err != nil {
@@ -147,7 +150,8 @@ func (l *live) refreshCertificates() error {
 }
 
 // next builds what cfg can reach. An upstream of which nothing changed keeps its
-// client, with its connections, tokens and breaker; dropped are the others'.
+// client, with its connections, tokens and breaker; dropped are the others', whose
+// followers share their budgets.
 func (l *live) next(cfg *Config) (next *reach, dropped []*upstream.Client, err error) {
 	old := l.now.Load()
 	keep := func(name string) *upstream.Client {
@@ -169,8 +173,12 @@ func (l *live) next(cfg *Config) (next *reach, dropped []*upstream.Client, err e
 	next = &reach{ups, clients, hookSecrets(cfg)}
 	next.bind(cfg, l.door.Access)
 	for name, c := range old.clients {
-		if clients[name] != c {
-			dropped = append(dropped, c)
+		if clients[name] == c {
+			continue
+		}
+		dropped = append(dropped, c)
+		if clients[name] != nil {
+			clients[name].Follow(c, asksAlike(l.cfg.Upstreams[name], cfg.Upstreams[name]))
 		}
 	}
 	return next, dropped, nil
@@ -184,6 +192,18 @@ func sameUpstream(a, b *UpstreamConfig) bool {
 	return sameCA && reflect.DeepEqual(x, y) && slices.EqualFunc(a.certs, b.certs, func(a, b tls.Certificate) bool {
 		return slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
 	})
+}
+
+// asksAlike reports whether an upstream is asked in the same way, and in the same
+// name, by a and by b: then what it said to a, it said to b.
+func asksAlike(a, b *UpstreamConfig) bool {
+	y := *b
+	y.Offline, y.Aliases, y.Hosts, y.Hook, y.hookSecrets, y.Mirrors = a.Offline, a.Aliases, a.Hosts, a.Hook, a.hookSecrets, a.Mirrors
+	y.TagTTL, y.TagTimeout, y.Push, y.Access = a.TagTTL, a.TagTimeout, a.Push, a.Access
+	y.StallTimeout, y.HeaderTimeout, y.DialTimeout, y.Retries = a.StallTimeout, a.HeaderTimeout, a.DialTimeout, a.Retries
+	y.MaxConnections, y.MaxTransfers, y.RequestsPerMinute, y.BytesPerSecond = a.MaxConnections, a.MaxTransfers, a.RequestsPerMinute, a.BytesPerSecond
+	y.BreakerFailures, y.BreakerPause = a.BreakerFailures, a.BreakerPause
+	return sameUpstream(a, &y)
 }
 
 // restartFor are the keys that changed and that a reload does not take over.

@@ -51,8 +51,8 @@ func TestBodyCloseDoesNotDrain(t *testing.T) {
 	if n, err := b.Read(make([]byte, 1)); n != 0 || !errors.Is(err, errClosed) {
 		t.Errorf("read after Close gave %d, %v", n, err)
 	}
-	if len(c.all) != 0 || len(c.bulk) != 0 {
-		t.Errorf("%d and %d slots are still taken", len(c.all), len(c.bulk))
+	if c.all.inUse() != 0 || c.bulk.inUse() != 0 {
+		t.Errorf("%d and %d slots are still taken", c.all.inUse(), c.bulk.inUse())
 	}
 }
 

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -15,31 +16,47 @@ var ErrBudget = errors.New("the requests a minute that this upstream may be sent
 // pace bounds the requests to one endpoint. Those who wait are let through in
 // the order in which they came; transfers of blobs leave an eighth to the rest,
 // so that the check of a tag does not queue behind layers.
-type pace struct{ all, bulk *rate.Limiter }
+// How many that are can be changed; who queues already keeps the place.
+type pace struct{ now atomic.Pointer[pacing] }
+
+type pacing struct {
+	perMinute int
+	all, bulk *rate.Limiter
+}
 
 // newPace allows perMinute requests; 0 allows any number. A sixth may come at
 // once.
 func newPace(perMinute int) *pace {
+	p := &pace{}
+	p.set(perMinute)
+	return p
+}
+
+func (p *pace) set(perMinute int) {
+	was := p.now.Load()
 	if perMinute <= 0 {
-		return nil
-	}
-	burst := max(1, perMinute/6)
-	return &pace{
-		all:  rate.NewLimiter(rate.Limit(float64(perMinute)/60), burst),
-		bulk: rate.NewLimiter(rate.Limit(float64(perMinute)/60*7/8), max(1, burst-burst/8)),
+		p.now.Store(nil)
+	} else if was == nil || was.perMinute != perMinute {
+		burst := max(1, perMinute/6)
+		p.now.Store(&pacing{
+			perMinute: perMinute,
+			all:       rate.NewLimiter(rate.Limit(float64(perMinute)/60), burst),
+			bulk:      rate.NewLimiter(rate.Limit(float64(perMinute)/60*7/8), max(1, burst-burst/8)),
+		})
 	}
 }
 
 // wait takes a place in the queue and waits for it, or fails with a HeldError
 // at once when that would take longer than limit.
 func (p *pace) wait(ctx context.Context, bulk bool, limit time.Duration) error {
-	if p == nil {
+	limits := p.now.Load()
+	if limits == nil {
 		return nil
 	}
 	now := time.Now()
-	taken := []*rate.Reservation{p.all.ReserveN(now, 1)}
+	taken := []*rate.Reservation{limits.all.ReserveN(now, 1)}
 	if bulk {
-		taken = append(taken, p.bulk.ReserveN(now, 1))
+		taken = append(taken, limits.bulk.ReserveN(now, 1))
 	}
 	var delay time.Duration
 	for _, r := range taken {
@@ -60,29 +77,39 @@ func (p *pace) wait(ctx context.Context, bulk bool, limit time.Duration) error {
 }
 
 // budget bounds the bytes that come from an upstream, all its transfers
-// together: each takes its turn piece by piece.
-type budget struct{ bytes *rate.Limiter }
+// together: each takes its turn piece by piece. When it is changed, the next
+// piece of every transfer is of the new one.
+type budget struct{ now atomic.Pointer[rate.Limiter] }
 
 // newBudget allows perSecond bytes; 0 allows any number.
 func newBudget(perSecond int64) *budget {
+	b := &budget{}
+	b.set(perSecond)
+	return b
+}
+
+func (b *budget) set(perSecond int64) {
+	was := b.now.Load()
 	if perSecond <= 0 {
-		return nil
+		b.now.Store(nil)
+	} else if was == nil || was.Limit() != rate.Limit(perSecond) {
+		b.now.Store(rate.NewLimiter(rate.Limit(perSecond), int(max(64<<10, min(perSecond/8, 4<<20)))))
 	}
-	return &budget{rate.NewLimiter(rate.Limit(perSecond), int(max(64<<10, min(perSecond/8, 4<<20))))}
 }
 
 // spend accounts for n bytes that have come, and has a transfer wait until they
 // are paid for. What is no transfer is small, and somebody waits for it: it is
 // paid for by those that are.
 func (b *budget) spend(ctx context.Context, n int, transfer bool) error {
-	if b == nil {
-		return nil
-	}
 	for n > 0 {
-		k := min(n, b.bytes.Burst())
+		limit := b.now.Load()
+		if limit == nil {
+			return nil
+		}
+		k := min(n, limit.Burst())
 		n -= k
 		now := time.Now()
-		delay := b.bytes.ReserveN(now, k).DelayFrom(now)
+		delay := limit.ReserveN(now, k).DelayFrom(now)
 		if !transfer || delay <= 0 {
 			continue
 		}

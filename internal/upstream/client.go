@@ -93,8 +93,8 @@ type Client struct {
 	senders *senders
 	closed  *atomic.Bool
 
-	all  chan struct{} // one slot for each request under way
-	bulk chan struct{} // of which so many may be transfers of blobs; taken before all
+	all  *slots // one for each request under way
+	bulk *slots // of which so many may be transfers of blobs; taken before all
 }
 
 // New makes a client. It dials nothing: an upstream may be down, and the client
@@ -111,8 +111,8 @@ func New(o Options) (*Client, error) {
 	}
 	c := &Client{
 		opt: o, log: o.Logger.With("upstream", o.Name), metrics: m, budget: newBudget(o.BytesPerSecond), senders: newSenders(), closed: new(atomic.Bool),
-		all:  make(chan struct{}, o.MaxConnections),
-		bulk: make(chan struct{}, o.MaxTransfers),
+		all:  newSlots(o.MaxConnections),
+		bulk: newSlots(o.MaxTransfers),
 	}
 	for _, u := range append(slices.Clone(o.Mirrors), o.URL) {
 		em, err := newEndpointMetrics(o.Registerer, o.Name, u.Host+u.Path)

@@ -27,11 +27,8 @@ const maxHold = 10 * time.Minute
 // whether it is back; as long as it is not, the while doubles, up to maxPauses of
 // it. So nobody waits for what was just seen to fail.
 type gate struct {
+	settings
 	upstream string
-	maxWait  time.Duration // what a request waits for a hold to end
-	backoff  time.Duration // the first hold for a 429 that says nothing
-	silence  time.Duration // without an answer for so long, an endpoint is silent
-	pause    time.Duration // of the open breaker, the first time
 	breaker  *gobreaker.TwoStepCircuitBreaker[struct{}]
 	metrics  *endpointMetrics
 	log      *slog.Logger
@@ -47,14 +44,26 @@ type gate struct {
 	why       error     // the last failure
 }
 
+// settings of a gate come from Options.
+type settings struct {
+	maxWait  time.Duration // what a request waits for a hold to end
+	backoff  time.Duration // the first hold for a 429 that says nothing
+	silence  time.Duration // without an answer for so long, an endpoint is silent
+	pause    time.Duration // of the open breaker, the first time
+	failures int           // that open it
+}
+
 func newGate(o Options, log *slog.Logger, m *endpointMetrics) *gate {
 	g := &gate{
-		upstream: o.Name, maxWait: o.MaxBackoff, backoff: o.Backoff, pause: o.BreakerPause, metrics: m, log: log,
-		silence: o.HeaderTimeout * 9 / 10, // a caller's deadline may be the same
+		upstream: o.Name, metrics: m, log: log,
+		settings: settings{
+			maxWait: o.MaxBackoff, backoff: o.Backoff, pause: o.BreakerPause, failures: o.BreakerFailures,
+			silence: o.HeaderTimeout * 9 / 10, // a caller's deadline may be the same
+		},
 	}
 	g.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Timeout:       o.BreakerPause,
-		ReadyToTrip:   func(n gobreaker.Counts) bool { return g.tripped(int(n.ConsecutiveFailures), o.BreakerFailures) },
+		ReadyToTrip:   func(n gobreaker.Counts) bool { return g.tripped(int(n.ConsecutiveFailures), g.failures) },
 		IsExcluded:    func(err error) bool { return err == errNoVerdict }, //nolint:errorlint // the very value
 		OnStateChange: func(_ string, _, to gobreaker.State) { g.changed(to) },
 	})

@@ -224,8 +224,8 @@ func TestManifestFaults(t *testing.T) {
 			if got := int(n.Load()); got != tc.tries && tc.tries >= 0 {
 				t.Errorf("asked %d times, want %d", got, tc.tries)
 			}
-			if len(c.all) != 0 {
-				t.Errorf("%d slots are still taken", len(c.all))
+			if c.all.inUse() != 0 {
+				t.Errorf("%d slots are still taken", c.all.inUse())
 			}
 		})
 	}

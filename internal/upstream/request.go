@@ -135,24 +135,20 @@ func (c *Client) ask(ctx context.Context, q *request) (a *answer, err error) {
 // acquire takes a slot for one request, and one of the bulk first.
 func (c *Client) acquire(ctx context.Context, bulk bool) (free func(), err error) {
 	if bulk {
-		select {
-		case c.bulk <- struct{}{}:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+		if err := c.bulk.take(ctx); err != nil {
+			return nil, err
 		}
 	}
 	release := func() {
 		if bulk {
-			<-c.bulk
+			c.bulk.free()
 		}
 	}
-	select {
-	case c.all <- struct{}{}:
-		return func() { <-c.all; release() }, nil
-	case <-ctx.Done():
+	if err := c.all.take(ctx); err != nil {
 		release()
-		return nil, context.Cause(ctx)
+		return nil, err
 	}
+	return func() { c.all.free(); release() }, nil
 }
 
 func (a *answer) Read(p []byte) (int, error) {

@@ -1,0 +1,45 @@
+package upstream
+
+// Follow has c, which is to take the place of old, share what bounds old's
+// requests: so transfers that go on through old count for c. With health, c goes
+// on with what was found out about the endpoints that both have, too: how long
+// they are to be left alone. That is for one that asks them in the same way, in
+// the same name. It is called before c is used, and changes nothing until Apply is.
+func (c *Client) Follow(old *Client, health bool) {
+	c.budget, c.all, c.bulk = old.budget, old.all, old.bulk
+	for _, e := range c.ends {
+		for _, was := range old.ends {
+			if was.root != e.root || was.prefix != e.prefix {
+				continue
+			}
+			e.rate = was.rate
+			if health {
+				e.gate = was.gate.follow(e.gate)
+			}
+		}
+	}
+}
+
+// Apply puts c's own bounds in force for what it shares with the client that it
+// Follows: transfers that are under way, too.
+func (c *Client) Apply() {
+	c.budget.set(c.opt.BytesPerSecond)
+	c.all.set(c.opt.MaxConnections)
+	c.bulk.set(c.opt.MaxTransfers)
+	for _, e := range c.ends {
+		e.rate.set(c.opt.RequestsPerMinute)
+	}
+}
+
+// follow gives the gate that goes on where g is, with the settings of next: g
+// itself where these are the same.
+func (g *gate) follow(next *gate) *gate {
+	if g.settings == next.settings {
+		g.metrics.breaker.Set(float64(g.breaker.State())) // next's being made said that it is closed
+		return g
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	next.held, next.doubted, next.heard, next.throttled, next.why = g.held, g.doubted, g.heard, g.throttled, g.why
+	return next
+}
