@@ -153,9 +153,10 @@ func TestWarm(t *testing.T) {
 			args := append([]string{"warm", "-f", "-", "-p", "linux/amd64", "--json"}, flags...)
 			out, errs, code := runSociable(t, manifest, args...)
 			got := decodeJSON[warmAnswer](t, out)
-			if code != 0 || len(got.Images) != 2 || len(got.Ignored) != 1 || got.Ignored[0].Line != 7 {
+			if code != 1 || len(got.Images) != 3 || !strings.HasPrefix(got.Images[2].Error, "-:7: spec.initContainers[1].image: ") {
 				t.Fatalf("exit code %d, %+v\n%s", code, got, errs)
 			}
+			got.Images = got.Images[:2]
 			for _, r := range got.Images {
 				if r.Error != "" || !r.Pinned || r.Layers != 1 || r.Blobs != 3 || r.Fetched < r.Bytes-1000 || len(r.Platforms) != 1 {
 					t.Errorf("%+v", r)
@@ -172,7 +173,7 @@ func TestWarm(t *testing.T) {
 			}
 			out, errs, code = runSociable(t, manifest, args...)
 			again := decodeJSON[warmAnswer](t, out)
-			if code != 0 || again.Images[0].Fetched+again.Images[1].Fetched != 0 {
+			if code != 1 || again.Images[0].Fetched+again.Images[1].Fetched != 0 {
 				t.Errorf("again: exit code %d, %+v\n%s", code, again, errs)
 			}
 			out, errs, code = runSociable(t, "", append([]string{"warm", "up/acme/app:1", "up/acme/none:1", "up/acme/tool:1", "-p", "linux/arm64"}, flags...)...)

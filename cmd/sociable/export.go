@@ -126,6 +126,7 @@ func runExport(cmd *cobra.Command, args []string, flags *exportFlags) error {
 	q := web.WarmRequest{Platforms: platforms, Index: true, Referrers: true, Here: flags.here, Lazy: flags.lazy}
 	return withServer(cmd, &flags.serverFlags, func(ctx context.Context, c *adminClient) error {
 		results, images := warmAll(ctx, cmd, c, names, q, flags.parallel)
+		results = append(results, flags.images.bad...)
 		failed := warmFailed(results)
 		if images = flags.whole(results, images); len(images) == 0 || context.Cause(ctx) != nil {
 			return nothingWritten(cmd, results, cmp.Or(context.Cause(ctx), failed), flags.goOn)
@@ -153,7 +154,7 @@ func (f *exportFlags) whole(results []warmed, images []web.WarmImage) (whole []w
 			whole = append(whole, images[i])
 		}
 	}
-	if len(whole) < len(images) && !f.goOn {
+	if len(whole) < len(results) && !f.goOn {
 		return nil
 	}
 	return whole

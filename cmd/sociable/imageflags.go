@@ -18,6 +18,8 @@ import (
 type imageFlags struct {
 	files     []string
 	platforms []string
+
+	bad []warmed // what read found where an image has to stand: failed before it began
 }
 
 func (f *imageFlags) register(cmd *cobra.Command) {
@@ -85,8 +87,15 @@ func (f *imageFlags) read(cmd *cobra.Command, args []string) (names []string, le
 			add(i.Name)
 		}
 		for _, g := range skipped {
+			if g.Bad {
+				f.bad = append(f.bad, warmed{Name: g.Value, Error: fmt.Sprintf("%s:%d: %s", file, g.Line, strings.TrimPrefix(g.String(), fmt.Sprintf("line %d: ", g.Line)))})
+				continue
+			}
 			left = append(left, ignored{file, g.Line, strings.TrimPrefix(g.String(), fmt.Sprintf("line %d: ", g.Line))})
 		}
+	}
+	if len(names) == 0 && len(f.bad) > 0 {
+		return nil, left, errors.New(f.bad[0].Error)
 	}
 	if len(names) == 0 {
 		return nil, left, fmt.Errorf("%s names no image", strings.Join(f.files, ", "))

@@ -34,8 +34,8 @@ func newWarmCommand() *cobra.Command {
 		Long: `Pull images, index them and pin them, so that no node is the first to ask for
 one. Images are named as arguments, in a list with one on each line, or by the
 YAML or JSON that will run them: the image of every container, init and ephemeral
-container, image volume and custom resource. What was seen there and not taken
-is told.
+container, image volume and custom resource, imageName, and a list of images. What
+is no image's name there fails. What was seen elsewhere and not taken is told.
 
 The running server does it; where none runs, the command opens the store itself,
 with the configuration that --config names. What is here already is not pulled
@@ -91,6 +91,7 @@ func runWarm(cmd *cobra.Command, args []string, flags *warmFlags) error {
 	q := web.WarmRequest{Platforms: platforms, Pin: !flags.noPin, Index: !flags.noWait, Referrers: flags.referrers}
 	return withServer(cmd, &flags.serverFlags, func(ctx context.Context, c *adminClient) error {
 		results, _ := warmAll(ctx, cmd, c, names, q, flags.parallel)
+		results = append(results, flags.images.bad...)
 		if flags.json {
 			err = printJSON(cmd.OutOrStdout(), map[string]any{"images": results, "ignored": append([]ignored{}, left...)})
 		} else {
@@ -158,7 +159,7 @@ func printWarmed(w io.Writer, results []warmed) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "IMAGE\tDIGEST\tPLATFORMS\tBLOBS\tSIZE\tFETCHED\tRESULT")
 	for _, r := range distinct(results) {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", cmp.Or(r.Reference, r.Name), shortDigest(r.Digest),
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", cmp.Or(r.Reference, r.Name, "-"), shortDigest(r.Digest),
 			orDash(strings.Join(r.Platforms, ",")), r.Blobs, humanize.IBytes(uint64(r.Bytes)), humanize.IBytes(uint64(r.Fetched)), r.result())
 	}
 	return t.Flush()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -32,35 +31,6 @@ func (f *finder) documents(text []byte) (err error) {
 	}
 }
 
-// trail is the way to a node. It is written out only where it is told: a text can
-// be made that names a long way a million times.
-type trail struct {
-	up  *trail
-	key string
-	i   int // in a sequence; -1: key
-}
-
-const maxTrail = 300
-
-// String is as in spec.containers[0], from the end where it is long.
-func (t *trail) String() string {
-	s := ""
-	for ; t != nil && len(s) < maxTrail; t = t.up {
-		switch {
-		case t.i >= 0:
-			s = "[" + strconv.Itoa(t.i) + "]" + s
-		case s == "" || s[0] == '[':
-			s = clip(t.key) + s
-		default:
-			s = clip(t.key) + "." + s
-		}
-	}
-	if t != nil {
-		s = "…" + s
-	}
-	return s
-}
-
 // walk looks below n, to which path leads.
 func (f *finder) walk(n *yaml.Node, path *trail, depth int) {
 	if depth > maxDepth {
@@ -74,7 +44,7 @@ func (f *finder) walk(n *yaml.Node, path *trail, depth int) {
 		}
 	case yaml.SequenceNode:
 		for i, c := range n.Content {
-			f.walk(c, &trail{path, "", i}, depth+1)
+			f.walk(c, path.at(i), depth+1)
 		}
 	case yaml.AliasNode:
 		if n.Alias != nil && !f.aliases[n.Alias] { // once is enough: it says the same everywhere
@@ -82,11 +52,24 @@ func (f *finder) walk(n *yaml.Node, path *trail, depth int) {
 			f.walk(n.Alias, path, depth+1)
 		}
 	case yaml.MappingNode:
+		f.variable(n, path)
+		kind := child(n, "kind")
+		object := kind != nil && kind.Kind == yaml.ScalarNode && kind.Value != ""
 		for i := 0; i+1 < len(n.Content); i += 2 {
-			f.entry(n.Content[i].Value, n.Content[i+1], path, depth)
+			key := n.Content[i].Value
+			at := path.to(key)
+			at.idle = at.idle || object && (inert[kind.Value] || inertKeys[key])
+			f.entry(key, n.Content[i+1], path, at, depth)
 		}
 	}
 }
+
+// Nothing runs what stands in these objects, nor in these parts of any: an image
+// there is told.
+var (
+	inert     = map[string]bool{"ConfigMap": true, "Secret": true, "CustomResourceDefinition": true}
+	inertKeys = map[string]bool{"metadata": true, "status": true, "data": true, "stringData": true, "binaryData": true}
+)
 
 // top looks into a document, which may be a list of names itself.
 func (f *finder) top(n *yaml.Node, depth int) {
@@ -96,47 +79,107 @@ func (f *finder) top(n *yaml.Node, depth int) {
 	}
 	for i, c := range n.Content {
 		if c.Kind == yaml.ScalarNode {
-			f.take(c, &trail{nil, "", i})
+			f.take(c, (*trail)(nil).at(i), true)
 		} else {
-			f.walk(c, &trail{nil, "", i}, depth+1)
+			f.walk(c, (*trail)(nil).at(i), depth+1)
 		}
 	}
 }
 
-// entry looks at one key of a mapping. "image" is an image, in a container of
-// any sort and in whatever custom resource; in a volume its "reference" is.
-func (f *finder) entry(key string, v *yaml.Node, path *trail, depth int) {
-	at := &trail{path, key, -1}
-	if v.Kind == yaml.AliasNode && v.Alias != nil && v.Alias.Kind == yaml.ScalarNode {
-		v = v.Alias
-	}
+// entry looks at one key of the mapping at path. "image" is an image, in a
+// container of any sort and in whatever custom resource; in a volume its
+// "reference" is. So are "imageName" and those of a list of "images", where they
+// are written as images are.
+func (f *finder) entry(key string, v *yaml.Node, path, at *trail, depth int) {
+	v = scalarOf(v)
+	scalar := v.Kind == yaml.ScalarNode
 	switch {
-	case key == "image" && v.Kind == yaml.ScalarNode:
-		f.take(v, at)
+	case scalar && !at.idle && key == "image":
+		f.take(v, at, path.isContainer())
 		return
-	case key == "image" && v.Kind == yaml.MappingNode:
+	case scalar && !at.idle && key == "imageName":
+		f.takeWritten(v, at)
+		return
+	case !at.idle && key == "images" && v.Kind == yaml.SequenceNode:
+		for i, c := range v.Content {
+			if c = scalarOf(c); c.Kind == yaml.ScalarNode {
+				f.takeWritten(c, at.at(i))
+			} else {
+				f.walk(c, at.at(i), depth+2)
+			}
+		}
+		return
+	case !at.idle && key == "image" && v.Kind == yaml.MappingNode:
 		if ref := child(v, "reference"); ref != nil && ref.Kind == yaml.ScalarNode {
-			f.take(ref, &trail{at, "reference", -1})
+			f.take(ref, at.to("reference"), true)
 		} else if child(v, "repository") != nil {
 			f.ignore(v, at, "is in parts; name it on a line of its own")
 		}
-	case v.Kind == yaml.ScalarNode && strings.HasSuffix(strings.ToLower(key), "image") && strings.ContainsAny(v.Value, "/:") && check(v.Value) == nil:
+	case scalar && at.idle && imageKey(key) && looks(v.Value) && !f.seen[v.Value]:
+		f.ignore(v, at, "may be an image, but nothing runs it there")
+		return
+	case scalar && imageKey(key) && looks(v.Value) && !at.idle:
 		f.ignore(v, at, "may be an image, but is under another key than image")
 		return
 	}
 	f.walk(v, at, depth+1)
 }
 
-func (f *finder) take(v *yaml.Node, at *trail) {
-	if v.Value == "" || v.Tag == "!!null" {
-		f.ignore(v, at, "is empty")
+// variable tells of an environment variable that may name an image, which the
+// program that has it may run.
+func (f *finder) variable(n *yaml.Node, path *trail) {
+	name, v := child(n, "name"), child(n, "value")
+	if name == nil || v == nil || v.Kind != yaml.ScalarNode || !looks(v.Value) || f.seen[v.Value] {
 		return
 	}
-	if err := check(v.Value); err != nil {
-		f.ignore(v, at, err.Error())
-		return
+	if word := strings.ToUpper(name.Value); strings.HasSuffix(word, "IMAGE") || strings.HasPrefix(word, "RELATED_IMAGE_") {
+		f.ignore(v, path.to("value"), "may be an image, but is a variable's value")
 	}
-	f.add(v.Value, v.Line)
+}
+
+func imageKey(key string) bool {
+	key = strings.ToLower(key)
+	return strings.HasSuffix(key, "image") || key == "imagename"
+}
+
+// looks reports what is written as an image, and hardly as anything else.
+func looks(word string) bool { return strings.ContainsAny(word, "/:") && check(word) == nil }
+
+// take adds an image. What is none is bad, since nothing can run without it; but
+// where something else could stand, and must is false, nothing may stand there,
+// and a URL.
+func (f *finder) take(v *yaml.Node, at *trail, must bool) {
+	err := check(v.Value)
+	switch {
+	case v.Value == "" || v.Tag == "!!null":
+		f.refuse(v, at, "is empty", must)
+	case err != nil:
+		f.refuse(v, at, err.Error(), must || !strings.Contains(v.Value, "://"))
+	default:
+		f.add(v.Value, v.Line)
+	}
+}
+
+// takeWritten is take for a value that may be something else: a pattern, or the
+// name of a machine's image.
+func (f *finder) takeWritten(v *yaml.Node, at *trail) {
+	switch {
+	case v.Value == "" || v.Tag == "!!null":
+	case !strings.ContainsAny(v.Value, "/:"):
+		f.ignore(v, at, "may be an image, but has neither a registry, nor a tag, nor a path")
+	case strings.Contains(v.Value, "*"):
+		f.ignore(v, at, "is a pattern")
+	default:
+		f.take(v, at, false)
+	}
+}
+
+// scalarOf follows an alias to a scalar.
+func scalarOf(v *yaml.Node) *yaml.Node {
+	if v.Kind == yaml.AliasNode && v.Alias != nil && v.Alias.Kind == yaml.ScalarNode {
+		return v.Alias
+	}
+	return v
 }
 
 func child(n *yaml.Node, key string) *yaml.Node {

@@ -30,6 +30,7 @@ type Ignored struct {
 	Where string // the path of keys, or "" in a list
 	Value string // as it is written, shortened
 	Why   string
+	Bad   bool // an image has to stand there, and none does
 }
 
 func (g Ignored) String() string {
@@ -120,12 +121,14 @@ func (f *finder) add(name string, line int) {
 	}
 }
 
-func (f *finder) ignore(n *yaml.Node, where *trail, why string) {
+func (f *finder) ignore(n *yaml.Node, where *trail, why string) { f.refuse(n, where, why, false) }
+
+func (f *finder) refuse(n *yaml.Node, where *trail, why string, bad bool) {
 	value := ""
 	if n.Kind == yaml.ScalarNode {
 		value = clip(n.Value)
 	}
-	f.ignored = append(f.ignored, Ignored{n.Line, where.String(), value, why})
+	f.ignored = append(f.ignored, Ignored{n.Line, where.String(), value, why, bad})
 }
 
 // check is nil for what names an image.

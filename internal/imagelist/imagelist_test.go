@@ -47,7 +47,49 @@ spec:
 kind: List
 items:
   - spec: {jobTemplate: {spec: {template: {spec: {containers: [{image: cron:1}]}}}}}
-`, []string{"9 busybox:1.36", "12 ghcr.io/acme/app:1.2", "16 debug", "18 quay.io/models/m:1", "22 cron:1"}, nil, ""},
+`, []string{"9 busybox:1.36", "12 ghcr.io/acme/app:1.2", "16 debug", "18 quay.io/models/m:1", "22 cron:1"}, []string{
+			`line 13: spec.template.spec.containers[0].env[0].value: "not/looked:at" may be an image, but is a variable's value`,
+		}, ""},
+		"operators": {`kind: Cluster
+spec:
+  imageName: ghcr.io/cloudnative-pg/postgresql:16
+  images: ["quay.io/a/one:1", {name: two, image: "quay.io/a/two:1"}, three, "quay.io/*"]
+  machine: {imageName: ubuntu-22.04}
+  disk: {image: "http://x/y.qcow2"}
+  empty: {imageName: "", image: ""}
+status: {image: "quay.io/a/old:1"}
+---
+kind: ConfigMap
+data: {image: "quay.io/a/not:me", images: ["quay.io/a/not:me"]}
+---
+kind: CustomResourceDefinition
+spec: {example: {image: "quay.io/a/not:me"}}
+`, []string{"3 ghcr.io/cloudnative-pg/postgresql:16", "4 quay.io/a/one:1", "4 quay.io/a/two:1"}, []string{
+			`line 4: spec.images[2]: "three" may be an image, but has neither a registry, nor a tag, nor a path`,
+			`line 4: spec.images[3]: "quay.io/*" is a pattern`,
+			`line 5: spec.machine.imageName: "ubuntu-22.04" may be an image, but has neither a registry, nor a tag, nor a path`,
+			`line 6: spec.disk.image: "http://x/y.qcow2" is no image's name: invalid reference format`,
+			`line 7: spec.empty.image: is empty`,
+			`line 8: status.image: "quay.io/a/old:1" may be an image, but nothing runs it there`,
+			`line 11: data.image: "quay.io/a/not:me" may be an image, but nothing runs it there`,
+			`line 14: spec.example.image: "quay.io/a/not:me" may be an image, but nothing runs it there`,
+		}, ""},
+		"bad": {`kind: Pod
+spec:
+  initContainers: [{image: "lab/app:"}, {image: ""}, {image: "http://x/y"}]
+  containers: [{image: "Bad Image"}]
+  volumes: [{image: {reference: "{{ .x }}"}}]
+  imageName: "lab/app:"
+  image: lab/App
+`, nil, []string{
+			`bad line 3: spec.initContainers[0].image: "lab/app:" is no image's name: invalid reference format`,
+			`bad line 3: spec.initContainers[1].image: is empty`,
+			`bad line 3: spec.initContainers[2].image: "http://x/y" is no image's name: invalid reference format`,
+			`bad line 4: spec.containers[0].image: "Bad Image" is no image's name: invalid reference format: repository name (library/Bad Image) must be lowercase`,
+			`bad line 5: spec.volumes[0].image.reference: "{{ .x }}" is a template that was not filled in`,
+			`bad line 6: spec.imageName: "lab/app:" is no image's name: invalid reference format`,
+			`bad line 7: spec.image: "lab/App" is no image's name: invalid reference format: repository name (lab/App) must be lowercase`,
+		}, ""},
 		"custom resources": {`apiVersion: monitoring.coreos.com/v1
 kind: Prometheus
 spec:
@@ -61,10 +103,10 @@ spec:
   bad: {image: Not An Image}
 `, []string{"4 quay.io/prometheus/prometheus:v3"}, []string{
 			`line 5: spec.sidecarImage: "quay.io/thanos/thanos:v1" may be an image, but is under another key than image`,
-			`line 7: spec.template.image: "{{ .Values.image }}" is a template that was not filled in`,
+			`bad line 7: spec.template.image: "{{ .Values.image }}" is a template that was not filled in`,
 			`line 8: spec.other.image: is empty`,
 			`line 9: spec.split.image: is in parts; name it on a line of its own`,
-			`line 11: spec.bad.image: "Not An Image" is no image's name: invalid reference format: repository name (library/Not An Image) must be lowercase`,
+			`bad line 11: spec.bad.image: "Not An Image" is no image's name: invalid reference format: repository name (library/Not An Image) must be lowercase`,
 		}, ""},
 		"aliases": {"a: &x {image: one}\nb: *x\nc: &n two:2\nd: {image: *n}\nloop: &l [*l]\n", []string{"1 one", "3 two:2"}, nil, ""},
 	} {
@@ -78,7 +120,11 @@ spec:
 				got = append(got, strconv.Itoa(i.Line)+" "+i.Name)
 			}
 			for _, g := range ignored {
-				left = append(left, g.String())
+				word := g.String()
+				if g.Bad {
+					word = "bad " + word
+				}
+				left = append(left, word)
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("images (-want +got):\n%s", diff)
