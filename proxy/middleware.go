@@ -82,7 +82,7 @@ func (p *Proxy) observe(w http.ResponseWriter, r *http.Request, next http.Handle
 func (p *Proxy) line(r *http.Request, id string, a *access, rec *oci.Recorder, dur time.Duration) {
 	status, level, err := a.result(r, rec)
 	if errors.Is(err, upstream.ErrOffline) {
-		p.missed(a)
+		p.missed(r.Method, a)
 	}
 	p.metrics.requests.WithLabelValues(a.route, method(r), strconv.Itoa(status/100)+"xx", a.cache.String()).Inc()
 	p.metrics.duration.WithLabelValues(a.route).Observe(dur.Seconds())

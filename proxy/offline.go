@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -55,13 +56,23 @@ const (
 	maxMissing = 10_000
 	// missingEvery is how long they are gathered before they are written.
 	missingEvery = time.Second
+	// headsWait is how long what only HEADs asked for is held back: a push looks
+	// what is there, too, and tells that it is one a little later.
+	headsWait = 3 * time.Second
 )
 
 // missing holds what clients asked for in vain and is not yet a row.
 type missing struct {
 	mu      sync.Mutex
-	pending map[missed]storage.MissingRow
+	pending map[missed]*wanted
 	wake    chan struct{}
+}
+
+// wanted is how often something was asked for: a pull asks by HEAD and GET, or by
+// one of them.
+type wanted struct {
+	row         storage.MissingRow
+	gets, heads int64
 }
 
 type missed struct {
@@ -70,34 +81,75 @@ type missed struct {
 }
 
 func newMissing() *missing {
-	return &missing{pending: map[missed]storage.MissingRow{}, wake: make(chan struct{}, 1)}
+	return &missing{pending: map[missed]*wanted{}, wake: make(chan struct{}, 1)}
 }
 
 // missed remembers what the request was for. Of a request for something else
-// than a manifest or a blob there is nothing that could be brought.
-func (p *Proxy) missed(a *access) {
+// than a manifest or a blob there is nothing that could be brought. Who asks by
+// HEAD for a blob is about to push it.
+func (p *Proxy) missed(method string, a *access) {
 	repo, err := oci.ParseRepo(a.repo)
 	row := storage.MissingRow{Repo: repo, Reference: a.reference, First: p.now()}
 	if row.Reference == "" {
 		row.Reference, row.Blob = a.digest, a.route == "blob"
 	}
-	if err != nil || row.Reference == "" || a.route == "referrers" {
+	if err != nil || row.Reference == "" || a.route == "referrers" || row.Blob && method == http.MethodHead {
 		return
 	}
 	p.missing.mu.Lock()
 	defer p.missing.mu.Unlock()
 	key := missed{repo, row.Reference}
-	if known, ok := p.missing.pending[key]; ok {
-		row = known
-	} else if len(p.missing.pending) >= maxMissing {
-		return
+	x := p.missing.pending[key]
+	if x == nil {
+		if len(p.missing.pending) >= maxMissing {
+			return
+		}
+		x = &wanted{row: row}
+		p.missing.pending[key] = x
 	}
-	row.Asked, row.Last = row.Asked+1, p.now()
-	p.missing.pending[key] = row
+	if method == http.MethodHead {
+		x.heads++
+	} else {
+		x.gets++
+	}
+	x.row.Last = p.now()
+	p.missing.again()
+}
+
+// again has what is pending be looked at.
+func (m *missing) again() {
 	select {
-	case p.missing.wake <- struct{}{}:
+	case m.wake <- struct{}{}:
 	default:
 	}
+}
+
+// pushed forgets what HEADs asked for in a repository just now: it was a push that
+// looked what is there already.
+func (m *missing) pushed(repo oci.Repo) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key, x := range m.pending {
+		if key.repo == repo && x.gets == 0 {
+			delete(m.pending, key)
+		}
+	}
+}
+
+// take gives what is to be written; all of it where the process ends.
+func (m *missing) take(now time.Time, all bool) (batch []storage.MissingRow) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key, x := range m.pending {
+		if !all && x.gets == 0 && now.Sub(x.row.First) < headsWait {
+			m.again()
+			continue
+		}
+		x.row.Asked = max(x.gets, x.heads)
+		batch = append(batch, x.row)
+		delete(m.pending, key)
+	}
+	return batch
 }
 
 func (p *Proxy) writeMissing(ctx context.Context) {
@@ -105,22 +157,19 @@ func (p *Proxy) writeMissing(ctx context.Context) {
 		select {
 		case <-p.missing.wake:
 		case <-ctx.Done():
-			p.flushMissing(context.WithoutCancel(ctx)) // short, and its end is waited for
+			p.flushMissing(context.WithoutCancel(ctx), true) // short, and its end is waited for
 			return
 		}
 		select { // gather: one transaction for a crowd
 		case <-time.After(missingEvery):
 		case <-ctx.Done():
 		}
-		p.flushMissing(context.WithoutCancel(ctx))
+		p.flushMissing(context.WithoutCancel(ctx), false)
 	}
 }
 
-func (p *Proxy) flushMissing(ctx context.Context) {
-	p.missing.mu.Lock()
-	batch := p.missing.pending
-	p.missing.pending = map[missed]storage.MissingRow{}
-	p.missing.mu.Unlock()
+func (p *Proxy) flushMissing(ctx context.Context, all bool) {
+	batch := p.missing.take(p.now(), all)
 	if len(batch) == 0 {
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -42,7 +43,7 @@ func goOffline(t *testing.T, g *registry, s *server) func() int {
 
 func (s *server) allMissing(t *testing.T) (all []storage.MissingRow) {
 	t.Helper()
-	s.p.flushMissing(t.Context())
+	s.p.flushMissing(t.Context(), true)
 	err := s.store.View(t.Context(), func(tx storage.Tx) error {
 		all = nil
 		return tx.AllMissing(func(row storage.MissingRow) error { all = append(all, row); return nil })
@@ -111,7 +112,7 @@ func TestOffline(t *testing.T) {
 		got[row.Repo.String()+" "+row.Reference] = fmt.Sprint(row.Asked, row.Blob)
 	}
 	want := map[string]string{
-		"up/a v2": "4 false", "up/a " + other.String(): got["up/a "+other.String()], "up/b " + layer.String(): "1 true",
+		"up/a v2": "2 false", "up/a " + other.String(): got["up/a "+other.String()], "up/b " + layer.String(): "1 true",
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) || got["up/a "+other.String()] == "" {
 		t.Errorf("missing are %v, want %v", got, want)
@@ -125,15 +126,42 @@ func TestMissingIsBounded(t *testing.T) {
 	s.p.now = func() time.Time { now = now.Add(time.Second); return now }
 	for round := range 2 {
 		for n := range maxMissing + 10 {
-			s.p.missed(&access{route: "manifest", repo: "up/a", reference: fmt.Sprintf("v%d-%d", round, n)})
+			s.p.missed(http.MethodGet, &access{route: "manifest", repo: "up/a", reference: fmt.Sprintf("v%d-%d", round, n)})
 		}
 		if n := len(s.allMissing(t)); n != maxMissing {
 			t.Fatalf("%d rows, want %d", n, maxMissing)
 		}
 	}
-	s.p.missed(&access{route: "manifest", repo: "up/a", reference: "last"})
+	s.p.missed(http.MethodGet, &access{route: "manifest", repo: "up/a", reference: "last"})
 	rows := s.allMissing(t)
 	if len(rows) != maxMissing || rows[0].Reference != "last" {
 		t.Errorf("%d rows, the first %+v", len(rows), rows[0])
+	}
+}
+
+// TestMissingOfAPush: what a push looks for is not missing, and a pull that asks
+// twice counts once.
+func TestMissingOfAPush(t *testing.T) {
+	g := newRegistry(t)
+	s := newServer(t, g, nil)
+	goOffline(t, g, s)
+	d := digest.FromString("other")
+	for _, path := range []string{"a/manifests/v1", "pushed/manifests/v1", "pushed/blobs/" + d.String(), "heads/manifests/v1", "a/blobs/" + d.String()} {
+		if a := s.do(t, http.MethodHead, "/v2/up/"+path); a.status != 404 {
+			t.Errorf("HEAD %s: %d", path, a.status)
+		}
+	}
+	if a := s.do(t, http.MethodGet, "/v2/up/a/manifests/v1"); a.status != 404 {
+		t.Errorf("GET: %d", a.status)
+	}
+	if a := s.do(t, http.MethodPost, "/v2/up/pushed/blobs/uploads/"); a.status != 405 {
+		t.Errorf("POST: %d", a.status)
+	}
+	got := map[string]int64{}
+	for _, row := range s.allMissing(t) {
+		got[row.Repo.String()+" "+row.Reference] = row.Asked
+	}
+	if diff := cmp.Diff(map[string]int64{"up/a v1": 1, "up/heads v1": 1}, got); diff != "" {
+		t.Errorf("missing (-want +got):\n%s", diff)
 	}
 }

@@ -21,7 +21,7 @@ func newMissingCommand() *cobra.Command {
 		Short: "List what clients asked for and did not get, offline",
 		Long: `List the images that clients asked for while their upstream is offline by
 configuration, and that are not here: a list as warm and export take it, the most
-wanted first. Of an image that is here in part, as after export --lazy-only, the
+wanted first. What pushes look for is not in it. Of an image that is here in part, as after export --lazy-only, the
 image is listed for the layers that were asked for; a blob of which no image is
 known is a comment. What is imported or warmed is taken off the list.`,
 		Example: `  sociable missing > images.txt     # carry it to where there is a network, then
