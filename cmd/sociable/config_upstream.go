@@ -8,9 +8,11 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
 )
 
 // checkUpstreamAmounts looks at the numbers and times of an upstream.
@@ -68,6 +70,24 @@ func (c *Config) checkWays(name string, bad, doubts *findings) {
 			key = ".client_key_file"
 		}
 		bad.add(c.origin(path+key), "%s: client_cert_file and client_key_file belong together", path)
+	}
+	c.doubtClientCert(name, time.Now(), doubts)
+}
+
+// doubtClientCert finds a certificate for an upstream that has ended, or soon will.
+// What is cached is served all the same.
+func (c *Config) doubtClientCert(name string, now time.Time, doubts *findings) {
+	for _, cert := range c.Upstreams[name].certs {
+		at, leaf := "upstreams."+name+".client_cert_file", cert.Leaf
+		switch {
+		case leaf == nil:
+		case now.After(leaf.NotAfter):
+			doubts.add(c.origin(at), "%s: the certificate expired on %s: the upstream will refuse it; replace the files and reload", at, leaf.NotAfter.UTC().Format(time.DateOnly))
+		case now.Add(upstream.CertificateNotice).After(leaf.NotAfter):
+			doubts.add(c.origin(at), "%s: the certificate ends on %s; replace the files and reload", at, leaf.NotAfter.UTC().Format(time.DateOnly))
+		case now.Before(leaf.NotBefore):
+			doubts.add(c.origin(at), "%s: the certificate is valid from %s only", at, leaf.NotBefore.UTC().Format(time.DateTime))
+		}
 	}
 }
 

@@ -215,12 +215,17 @@ func newTransport(o Options, g *guard) *http.Transport {
 	// A connection that died silently under HTTP/2 must be found out, or every
 	// resumption would be sent along the same dead connection.
 	ping := max(o.StallTimeout/2, time.Second)
+	var show func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
+	if len(o.Certificates) > 0 {
+		show = (&shown{certs: o.Certificates, log: o.Logger.With("upstream", o.Name)}).choose
+	}
 	return &http.Transport{
 		Proxy:       g.proxyFor,
 		DialContext: g.dial,
 		TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs,
-			Certificates:       o.Certificates,
+			GetClientCertificate: show,
+
 			InsecureSkipVerify: o.InsecureSkipVerify, // only where the operator said so
 		},
 		TLSHandshakeTimeout:    o.HeaderTimeout,
