@@ -103,7 +103,7 @@ func (s *TokenServer) open(ctx context.Context, raw string, now time.Time) (thei
 	}
 	t, err := jwt.ParseSigned(raw, asymmetric)
 	if err != nil || len(t.Headers) != 1 {
-		return theirClaims{}, errNotTheirs
+		return theirClaims{}, fmt.Errorf("%w: it is no JWT with one signature of an asymmetric algorithm", errNotTheirs)
 	}
 	c, err := s.signed(t, ks, now)
 	if err != nil { // it may have new keys
@@ -118,11 +118,28 @@ func (s *TokenServer) open(ctx context.Context, raw string, now time.Time) (thei
 	if c.Expiry == nil {
 		return theirClaims{}, fmt.Errorf("%w: it never ends", errNotTheirs)
 	}
-	if err := c.ValidateWithLeeway(jwt.Expected{Issuer: s.o.Issuer, AnyAudience: jwt.Audience{s.o.Service}, Time: now}, leeway); err != nil {
+	if err := s.valid(c.Claims, now); err != nil {
 		return theirClaims{}, err
 	}
 	s.known.Add(sum, verified{c, c.Expiry.Time().Add(leeway), turn})
 	return c, nil
+}
+
+// valid reports what in the claims of a token of theirs is not as it has to be; it
+// is for the log alone.
+func (s *TokenServer) valid(c jwt.Claims, now time.Time) error {
+	err := c.ValidateWithLeeway(jwt.Expected{Issuer: s.o.Issuer, AnyAudience: jwt.Audience{s.o.Service}, Time: now}, leeway)
+	switch {
+	case errors.Is(err, jwt.ErrInvalidIssuer):
+		return fmt.Errorf("%w: its issuer (iss) is %.100q, auth.token_server.issuer is %q", errNotTheirs, c.Issuer, s.o.Issuer)
+	case errors.Is(err, jwt.ErrInvalidAudience):
+		return fmt.Errorf("%w: its audience (aud) is %.100q, auth.token_server.service is %q", errNotTheirs, []string(c.Audience), s.o.Service)
+	case errors.Is(err, jwt.ErrExpired):
+		return fmt.Errorf("the token has expired: exp is %s", c.Expiry.Time().UTC().Format(time.RFC3339))
+	case errors.Is(err, jwt.ErrNotValidYet):
+		return fmt.Errorf("the token is not valid yet: nbf is %s", c.NotBefore.Time().UTC().Format(time.RFC3339))
+	}
+	return err
 }
 
 // signed are t's claims, when one of ks, or a certificate that they vouch for,
@@ -135,16 +152,17 @@ func (s *TokenServer) signed(t *jwt.JSONWebToken, ks keys, now time.Time) (c the
 			return c, nil
 		}
 	}
+	unknown := fmt.Errorf("%w: none of its %d keys has signed it; it names the key (kid) %.100q, for %s", errNotTheirs, len(ks.list), h.KeyID, h.Algorithm)
 	if ks.roots == nil {
-		return theirClaims{}, errNotTheirs
+		return theirClaims{}, unknown
 	}
 	chains, err := h.Certificates(x509.VerifyOptions{Roots: ks.roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	if err != nil || len(chains) == 0 {
-		return theirClaims{}, errNotTheirs
+		return theirClaims{}, unknown
 	}
 	c = theirClaims{}
 	if leaf := (checkKey{key: chains[0][0].PublicKey}); !leaf.strong() || t.Claims(leaf.key, &c) != nil {
-		return theirClaims{}, errNotTheirs
+		return theirClaims{}, unknown
 	}
 	return c, nil
 }
@@ -155,7 +173,7 @@ func (s *TokenServer) signed(t *jwt.JSONWebToken, ks keys, now time.Time) (c the
 func (a *Access) byTheirToken(r *http.Request, c *caller, s *TokenServer, raw string) {
 	t, err := s.open(r.Context(), raw, a.now())
 	if err != nil {
-		a.log.DebugContext(r.Context(), "login", "via", ViaToken, "decision", "refused", "client", r.RemoteAddr, "err", err)
+		a.log.InfoContext(r.Context(), "login", "via", ViaToken, "decision", "refused", "client", r.RemoteAddr, "err", err)
 		c.err = a.unauthorized(r, "", "invalid_token", "the token has expired, or is not one of the token server's")
 		return
 	}

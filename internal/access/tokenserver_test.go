@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -10,9 +11,12 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -282,5 +286,46 @@ func TestRulesNarrowTheirTokens(t *testing.T) {
 	}
 	if b.get(t, "/v2/a.io/private/app/pull", raw, "").StatusCode != 401 {
 		t.Error("an operator's token is taken for one of the token server's")
+	}
+}
+
+// TestTheirTokensAreExplained: the log says why a token does not count, and the
+// answer does not.
+func TestTheirTokensAreExplained(t *testing.T) {
+	ec := ecKey(t)
+	theirs := newTheirs(t, TokenServerOptions{KeysURL: address(t, newKeyServer(t, jwk("ec", ec)).URL)})
+	clock := newClock()
+	keys, err := OpenKeys(filepath.Join(t.TempDir(), "keys"), nil, clock.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	a := New(Options{Keys: keys, Now: clock.now, Resolve: resolve, Logger: slog.New(slog.NewTextHandler(&out, nil))}, Policy{Upstreams: map[string]Mode{"a.io": Closed}, Tokens: theirs})
+	with := func(k string, v any) jwt.MapClaims {
+		return clock.theirs(grant("a.io/app", "pull"), map[string]any{k: v})
+	}
+	ES := jwt.SigningMethodES256
+	for name, tt := range map[string]struct{ token, says string }{
+		"over":             {signed(t, ES, ec, "ec", with("exp", clock.now().Add(-time.Hour).Unix())), "the token has expired: exp is "},
+		"without an end":   {signed(t, ES, ec, "ec", with("exp", nil)), "it never ends"},
+		"another issuer":   {signed(t, ES, ec, "ec", with("iss", "wrong")), `its issuer (iss) is \"wrong\", auth.token_server.issuer is \"their issuer\"`},
+		"another audience": {signed(t, ES, ec, "ec", with("aud", "wrong")), `its audience (aud) is [\"wrong\"], auth.token_server.service is \"our name\"`},
+		"not yet":          {signed(t, ES, ec, "ec", with("nbf", clock.now().Add(time.Hour).Unix())), "not valid yet: nbf is "},
+		"another key":      {signed(t, ES, ecKey(t), "new", with("x", 1)), `none of its 1 keys has signed it; it names the key (kid) \"new\", for ES256`},
+		"none":             {signed(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, "ec", with("x", 1)), "an asymmetric algorithm"},
+	} {
+		out.Reset()
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v2/a.io/app/manifests/1", nil)
+		req.Header.Set("Authorization", "Bearer "+tt.token)
+		var answer error
+		a.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			answer = a.May(r, oci.Repo{Upstream: "a.io", Name: "app"}, oci.ActionPull)
+		})).ServeHTTP(httptest.NewRecorder(), req)
+		if log := out.String(); !strings.Contains(log, "msg=login via=token decision=refused") || !strings.Contains(log, tt.says) || strings.Contains(log, tt.token) {
+			t.Errorf("%s: the log says %s, want %s", name, log, tt.says)
+		}
+		if e, ok := errors.AsType[*oci.Error](answer); !ok || e.Message != "the token has expired, or is not one of the token server's" {
+			t.Errorf("%s: the answer is %v", name, answer)
+		}
 	}
 }
