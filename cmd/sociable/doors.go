@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sociable/sociable/internal/access"
 	"github.com/sociable/sociable/web"
 )
 
@@ -55,16 +56,17 @@ func (d *doors) close() {
 
 // serve answers on all doors until ctx ends; then open responses get
 // shutdown_timeout to finish.
-func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px http.Handler, admin *web.Web, public http.Handler, acc *door, secure *tls.Config) error {
+func (d *doors) serve(ctx context.Context, cfg *Config, log *slog.Logger, px http.Handler, admin *web.Web, public http.Handler, acc *door) error {
 	g, gctx := errgroup.WithContext(ctx)
-	adminTLS := secure
-	if !cfg.Admin.TLS {
-		adminTLS = nil
+	var adminTLS *tls.Config
+	if cfg.Admin.TLS {
+		adminTLS = acc.tls.adminConfig()
 	}
+	name := access.NameOf(cfg.TLS.ClientName)
 	for _, e := range []entrance{
-		{d.registry, traceRequests(cfg.Tracing, acc.Handler(px)), secure},
-		{d.admin, acc.guardAdmin(cfg, public), adminTLS},
-		{d.socket, admin.Local(gctx), nil},
+		{d.registry, traceRequests(cfg.Tracing, acc.Handler(px)), acc.tls.config(), name},
+		{d.admin, acc.guardAdmin(cfg, public), adminTLS, name},
+		{d.socket, admin.Local(gctx), nil, ""},
 	} {
 		if e.l != nil {
 			e.open(gctx, g, cfg.ShutdownTimeout, log)
@@ -82,13 +84,20 @@ type entrance struct {
 	l      net.Listener
 	h      http.Handler
 	secure *tls.Config // nil: plain HTTP
+	name   access.NameOf
 }
 
 // open answers, in g, until ctx ends, and then for up to grace what is open.
 func (e entrance) open(ctx context.Context, g *errgroup.Group, grace time.Duration, log *slog.Logger) {
 	var quiet quietConns
 	srv := &http.Server{
-		Handler: e.h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ConnState: quiet.note,
+		Handler: e.h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		ConnState: func(c net.Conn, state http.ConnState) {
+			quiet.note(c, state)
+			if state == http.StateClosed {
+				tellCertificate(log, c, e.name)
+			}
+		},
 		ErrorLog: newServerLog(log), TLSConfig: e.secure,
 	}
 	g.Go(func() error {

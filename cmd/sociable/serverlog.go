@@ -1,9 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
 	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 
@@ -41,15 +47,46 @@ func serverLogLevel(msg string) slog.Level {
 	return slog.LevelWarn
 }
 
-// refusedCertificate tells of a message that a client showed a certificate that is
-// not taken: one that has expired, or that no authority of ours made. That there
-// was none where one is required is told, too.
+// refusedCertificate tells of a message that a client showed no certificate where
+// one is required. What is said of one that is not taken does not name it:
+// tellCertificate does.
 func refusedCertificate(msg string) (client, why string, ok bool) {
 	rest, ok := strings.CutPrefix(msg, "http: TLS handshake error from ")
 	if !ok {
 		return "", "", false
 	}
 	client, why, _ = strings.Cut(rest, ": ")
-	return client, strings.TrimPrefix(why, "tls: "), strings.HasPrefix(why, "tls: failed to verify certificate") ||
-		strings.HasPrefix(why, "tls: client didn't provide a certificate")
+	return client, strings.TrimPrefix(why, "tls: "), strings.HasPrefix(why, "tls: client didn't provide a certificate")
+}
+
+// tellCertificate says of a connection that has ended which client certificate was
+// not taken there, and why: it has expired, no authority of ours made it, or it has
+// no name of the sort that tls.client_name wants, and so is nobody's.
+func tellCertificate(log *slog.Logger, conn net.Conn, name access.NameOf) {
+	c, ok := conn.(*tls.Conn)
+	if !ok {
+		return
+	}
+	err := c.Handshake() // is over: this is how it ended
+	if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && len(bad.UnverifiedCertificates) > 0 {
+		refuseCertificate(log, conn, bad.UnverifiedCertificates[0], err)
+		return
+	}
+	if err != nil {
+		return
+	}
+	if shown := c.ConnectionState().PeerCertificates; len(shown) > 0 && name.Of(shown[0]) == "" {
+		refuseCertificate(log, conn, shown[0], fmt.Errorf("it has no %s that names a user, see tls.client_name", cmp.Or(name, access.NameSubject)))
+	}
+}
+
+func refuseCertificate(log *slog.Logger, conn net.Conn, c *x509.Certificate, err error) {
+	clip := func(s string) string { // it is anybody's
+		if len(s) > 200 {
+			s = strings.ToValidUTF8(s[:200], "") + "…"
+		}
+		return s
+	}
+	log.Warn("login", "via", access.ViaCertificate, "decision", "refused", "client", conn.RemoteAddr().String(), "err", err,
+		"subject", clip(c.Subject.String()), "serial", clip(c.SerialNumber.Text(16)), "issuer", clip(c.Issuer.String()), "until", c.NotAfter.UTC())
 }

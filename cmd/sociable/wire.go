@@ -141,7 +141,7 @@ func (b *base) run(ctx context.Context, runStore func(context.Context) error) er
 		stage.start("reload", l.run)
 	}
 	stage.start("listeners", func(ctx context.Context) error {
-		return b.doors.serve(ctx, cfg, log, withHooks(px, l, ix, log, reg), admin, b.board.over(admin.Public()), acc, acc.tls.config())
+		return b.doors.serve(ctx, cfg, log, withHooks(px, l, ix, log, reg), admin, b.board.over(admin.Public()), acc)
 	})
 	err = stage.wait(ctx)
 	log.Info("stopped")

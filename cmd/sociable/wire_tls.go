@@ -18,6 +18,7 @@ type secure struct {
 	auth  tls.ClientAuthType
 	now   atomic.Pointer[tls.Config]
 	base  *tls.Config
+	admin *secure // of the admin listener, where probes and scrapers have no certificate; nil: like the registry's
 }
 
 // buildTLS gives the configuration of listeners that speak TLS, or nil.
@@ -26,13 +27,21 @@ func buildTLS(cfg *Config, certs *access.Certificates) *secure {
 	if !t.on() {
 		return nil
 	}
-	s := &secure{certs: certs, base: &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}}
+	auth := tls.NoClientCert
 	if t.ClientCAFile != "" {
-		s.auth = tls.VerifyClientCertIfGiven
-		if t.ClientAuth == "required" {
-			s.auth = tls.RequireAndVerifyClientCert
-		}
+		auth = tls.VerifyClientCertIfGiven
 	}
+	if t.ClientAuth != "required" {
+		return newSecure(cfg, certs, auth)
+	}
+	s := newSecure(cfg, certs, tls.RequireAndVerifyClientCert)
+	s.admin = newSecure(cfg, certs, auth)
+	return s
+}
+
+func newSecure(cfg *Config, certs *access.Certificates, auth tls.ClientAuthType) *secure {
+	t := &cfg.TLS
+	s := &secure{certs: certs, auth: auth, base: &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}}
 	if len(t.ACME.Domains) > 0 {
 		m := &autocert.Manager{
 			Prompt: autocert.AcceptTOS, HostPolicy: autocert.HostWhitelist(t.ACME.Domains...), Email: t.ACME.Email,
@@ -68,6 +77,9 @@ func (s *secure) renew() {
 		c.ClientCAs = s.certs.Clients()
 	}
 	s.now.Store(c)
+	if s.admin != nil {
+		s.admin.renew()
+	}
 }
 
 // config is what listeners are given.
@@ -76,4 +88,13 @@ func (s *secure) config() *tls.Config {
 		return nil
 	}
 	return s.base
+}
+
+// adminConfig is what the admin listener is given: who has no certificate logs in
+// otherwise there, and health asks for no login.
+func (s *secure) adminConfig() *tls.Config {
+	if s != nil && s.admin != nil {
+		return s.admin.base
+	}
+	return s.config()
 }

@@ -17,6 +17,9 @@ const (
 	NameURI     NameOf = "uri"
 )
 
+// Of is c's name, or "" where it has none of that kind.
+func (n NameOf) Of(c *x509.Certificate) string { return n.name(c) }
+
 // name is c's name, or "" where it has none of that kind.
 func (n NameOf) name(c *x509.Certificate) string {
 	first := func(s []string) string {
