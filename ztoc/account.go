@@ -38,6 +38,7 @@ type spanAccount struct {
 	cuts        []cut    // not reached yet
 	every       int64    // bytes of each span, if all are equally long and there are no cuts; else 0
 	err         error    // of the spill; what follows is lost
+	fault       *atomic.Pointer[error]
 }
 
 // take takes the layer's next bytes.
@@ -94,8 +95,11 @@ func (a *spanAccount) closeSpan() {
 	var sum [sha256.Size]byte
 	a.span.Sum(sum[:0])
 	a.span.Reset()
-	if a.err == nil {
-		a.err = a.sums.add(&sum)
+	if a.err != nil {
+		return
+	}
+	if a.err = a.sums.add(&sum); a.err != nil {
+		a.fault.CompareAndSwap(nil, &a.err)
 	}
 }
 
@@ -117,9 +121,9 @@ type streamAccount struct {
 	adler hash.Hash32 // of a zlib stream; else nil
 
 	tar    *tarWalk
-	tarErr error // what the tar's stream ends with, where that isn't its end
-	broken error // fault of the compressed stream, or a bound
-	fault  atomic.Pointer[error]
+	tarErr error                 // what the tar's stream ends with, where that isn't its end
+	broken error                 // fault of the compressed stream, or a bound
+	fault  atomic.Pointer[error] // what ends the build at once, whoever met it
 }
 
 // take takes a parcel of output, with the members' boundaries in it.
@@ -252,7 +256,7 @@ func newAccounts(spanSize int64, o Options, s *spill) *accounts {
 		lanes = min(2, runtime.GOMAXPROCS(0))
 	}
 	for i := range lanes {
-		spans := &spanAccount{span: sha256.New(), lane: i, lanes: lanes, sums: &sumList{spill: s}}
+		spans := &spanAccount{span: sha256.New(), lane: i, lanes: lanes, sums: &sumList{spill: s}, fault: &a.stream.fault}
 		if o.Compression == Uncompressed {
 			spans.every = spanSize
 		}

@@ -281,9 +281,5 @@ func (b *Builder) verdict(links *linksBack, parts []extent, size int64) (reject,
 	if err != nil {
 		return nil, err
 	}
-	if reject = tar.reject.pastEnd(tar.archive); reject == nil && tar.unreadable > 0 {
-		reject = &RejectError{RejectUnreadable, fmt.Sprintf(
-			"%d of %d files are sparse, or have an owner or a time that does not fit, and cannot be opened", tar.unreadable, tar.count)}
-	}
-	return reject, nil
+	return tar.reject.unfit(tar.archive, tar.unreadable, tar.count), nil
 }

@@ -105,6 +105,9 @@ func (er *entryReader) read(i int64) Entry {
 		DevMajor: f.int64Field(t, 11),
 		DevMinor: f.int64Field(t, 12),
 	}
+	if e.Offset < 0 || e.Size < 0 && e.Type == TypeReg {
+		f.invalid("%d bytes at %d", e.Size, e.Offset)
+	}
 	pax := f.vectorField(t, 13, 4)
 	for k := int64(0); k < pax.n && f.err == nil; k++ {
 		er.take(minRecord)
@@ -130,7 +133,7 @@ func (z *ZTOC) MultiSpanFiles() (int, error) {
 		if er.f.err != nil {
 			return 0, fmt.Errorf("read ztoc entry %d: %w", i, er.f.err)
 		}
-		if s.of(off) != s.of(off+size) {
+		if s.of(off) != s.of(endOf(off, size)) {
 			n++
 		}
 	}

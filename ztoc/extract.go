@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -27,14 +28,14 @@ const (
 // held, and checked again as it is decoded: when layer's bytes change meanwhile,
 // ErrDigest comes behind bytes that may be wrong. A hard link is the file in front
 // of it that it names, though another of that name may come later. name is as in
-// Lookup. Errors: ErrNotFound, ErrUnsupported for what is not a file,
-// ErrDigest, ErrInvalid, or those of layer and w.
+// Lookup. Errors: ErrNotFound, ErrUnsupported for what is not a file, or is a sparse
+// one, ErrDigest, ErrInvalid, ctx's cause, or those of layer and w.
 func (z *ZTOC) Extract(ctx context.Context, name string, layer io.ReaderAt, w io.Writer) (int64, error) {
 	e, err := z.File(name)
 	if err != nil {
 		return 0, err
 	}
-	n, err := z.ReadRange(ctx, e.Offset, e.Size, layer, w)
+	n, err := z.readRange(ctx, e.Offset, e.Size, layer, w, ErrInvalid)
 	if err != nil {
 		return n, fmt.Errorf("extract %s: %w", name, err)
 	}
@@ -42,24 +43,35 @@ func (z *ZTOC) Extract(ctx context.Context, name string, layer io.ReaderAt, w io
 }
 
 // File finds the regular file that name leads to, hard links followed, as Extract
-// does. Errors: ErrNotFound, ErrUnsupported for what is no regular file, or
-// ErrInvalid.
+// does. Its data are inside the archive, and are the file's content: of a sparse
+// file they are not. Errors: ErrNotFound, ErrUnsupported for what is no regular
+// file or a sparse one, or ErrInvalid.
 func (z *ZTOC) File(name string) (Entry, error) {
 	e, at, err := z.lookup(name, z.entries.n)
 	for i := 0; err == nil && e.Type == TypeHardlink; i++ {
 		if i == maxLinks {
 			return Entry{}, fmt.Errorf("%s: too many hard links: %w", name, ErrInvalid)
 		}
-		e, at, err = z.lookup(e.Linkname, at)
+		link := e
+		if e, at, err = z.lookup(link.Linkname, at); errors.Is(err, ErrNotFound) {
+			err = fmt.Errorf("%q links to %q, which is not in front of it: %w", link.Name, link.Linkname, ErrNotFound)
+		}
+	}
+	switch {
+	case err != nil:
+	case e.Type == TypeSymlink:
+		err = fmt.Errorf("%s is a symlink to %q: %w", name, e.Linkname, ErrUnsupported)
+	case e.Type != TypeReg && slices.Contains(entryTypes[:], e.Type):
+		err = fmt.Errorf("%s is a %s: %w", name, e.Type, ErrUnsupported)
+	case e.Type != TypeReg:
+		err = fmt.Errorf("%s is of type %q: %w", name, e.Type, ErrUnsupported)
+	case e.sparse():
+		err = fmt.Errorf("%s is a sparse file: %w", name, ErrUnsupported)
+	case endOf(e.Offset, e.Size) > z.ArchiveSize:
+		err = fmt.Errorf("%s has %d bytes at %d of an archive of %d: %w", name, e.Size, e.Offset, z.ArchiveSize, ErrInvalid)
 	}
 	if err != nil {
 		return Entry{}, err
-	}
-	if e.Type == TypeSymlink {
-		return Entry{}, fmt.Errorf("%s is a symlink to %s: %w", name, e.Linkname, ErrUnsupported)
-	}
-	if e.Type != TypeReg {
-		return Entry{}, fmt.Errorf("%s is a %s: %w", name, e.Type, ErrUnsupported)
 	}
 	return e, nil
 }
@@ -85,9 +97,14 @@ func (z *ZTOC) ReadSpan(ctx context.Context, i int, layer io.ReaderAt, w io.Writ
 
 // ReadRange writes n bytes of the uncompressed stream from off on to w. What is
 // checked is as with Extract. Errors: ErrRange where the stream has no such
-// bytes, as far as that is known before they are read, and otherwise as those of
-// ReadSpan.
+// bytes, before any is read of an uncompressed layer, and of a gzip layer behind
+// those that it has; otherwise as those of ReadSpan.
 func (z *ZTOC) ReadRange(ctx context.Context, off, n int64, layer io.ReaderAt, w io.Writer) (int64, error) {
+	return z.readRange(ctx, off, n, layer, w, ErrRange)
+}
+
+// readRange is ReadRange; fault is what bytes are that the stream cannot have.
+func (z *ZTOC) readRange(ctx context.Context, off, n int64, layer io.ReaderAt, w io.Writer, fault error) (int64, error) {
 	s, err := z.spans()
 	if err != nil {
 		return 0, err
@@ -95,8 +112,8 @@ func (z *ZTOC) ReadRange(ctx context.Context, off, n int64, layer io.ReaderAt, w
 	if n == 0 {
 		return 0, nil
 	}
-	if z.NumSpans == 0 || off < s.out[0] || n < 0 || off > 1<<62-n {
-		return 0, fmt.Errorf("%d bytes at %d: %w", n, off, ErrRange)
+	if z.NumSpans == 0 || off < s.out[0] || n < 0 || off > 1<<62-n || z.Compression == Uncompressed && off+n > z.LayerSize {
+		return 0, fmt.Errorf("%d bytes at %d: %w", n, off, fault)
 	}
 	var total int64
 	for i := s.of(off); total < n; i++ {
@@ -179,7 +196,9 @@ func (z *ZTOC) decodeSpan(ctx context.Context, s *spanInfo, i int, from, to int6
 	}
 	n, err := x.run(ctx, w)
 	if err == nil && to >= 0 && n < to-from {
-		err = fmt.Errorf("%w: %w", ErrTruncated, ErrInvalid)
+		if err = fmt.Errorf("%w: %w", ErrTruncated, ErrInvalid); i == z.NumSpans-1 && to > z.ArchiveSize {
+			err = fmt.Errorf("%d bytes at %d, of which there are %d: %w", to-from, from, n, ErrRange) // nobody said that there are more
+		}
 	}
 	if err != nil {
 		return n, fmt.Errorf("span %d: %w", i, err)
@@ -305,6 +324,9 @@ func (x *extractor) write(w io.Writer) (int64, error) {
 	}
 	n, err := w.Write(p)
 	x.left -= int64(n)
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
 	return int64(n), err
 }
 

@@ -118,6 +118,8 @@ func (z *ZTOC) readGzipInfo(f *fbReader) {
 	n := int64(int32(binary.LittleEndian.Uint32(head)))
 	z.SpanSize = int64(binary.LittleEndian.Uint64(head[4:]))
 	switch size := z.zinfo.n - zinfoHeader; {
+	case z.SpanSize < 0:
+		f.invalid("span size %d", z.SpanSize)
 	case n > 0 && size == n*checkpointSize:
 	case n > 0 && size == (n-1)*checkpointSize:
 		z.implicit = 1

@@ -26,16 +26,37 @@ const (
 
 // sparseForm tells by the records whether the file is sparse, and how.
 func (p *paxRecords) sparseForm() sparseForm {
-	major, minor := string(p.find(sparseMajor)), string(p.find(sparseMinor))
+	return sparseFormOf(string(p.find(sparseMajor)), string(p.find(sparseMinor)), len(p.find(sparseMap)) > 0)
+}
+
+func sparseFormOf(major, minor string, hasMap bool) sparseForm {
 	switch {
 	case major == "0" && (minor == "0" || minor == "1"):
 		return mapInPAX
 	case major == "1" && minor == "0":
 		return mapInFront
-	case major == "" && minor == "" && len(p.find(sparseMap)) > 0:
+	case major == "" && minor == "" && hasMap:
 		return mapInPAX
 	}
 	return notSparse
+}
+
+// sparse says that the entry's data are not the file's content, but its parts
+// that are no holes.
+func (e *Entry) sparse() bool {
+	var major, minor string
+	hasMap := false
+	for _, r := range e.PAX {
+		switch r.Key {
+		case sparseMajor:
+			major = r.Value
+		case sparseMinor:
+			minor = r.Value
+		case sparseMap:
+			hasMap = r.Value != ""
+		}
+	}
+	return sparseFormOf(major, minor, hasMap) != notSparse
 }
 
 // applySparse gives the header the sparse file's own name and size.
@@ -155,7 +176,6 @@ func (t *tarWalk) endMap(ok bool) {
 		t.refuse("tar: bad map of a sparse file")
 		return
 	}
-	t.unreadable++
 	t.keep()
 }
 

@@ -134,6 +134,9 @@ func (s *spill) writeTo(w io.Writer, es []extent) (int64, error) {
 			}
 			n, err := w.Write(p)
 			total += int64(n)
+			if err == nil && n < len(p) {
+				err = io.ErrShortWrite
+			}
 			if err != nil {
 				return total, err
 			}

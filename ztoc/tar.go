@@ -288,7 +288,7 @@ func (t *tarWalk) keep() {
 		return
 	}
 	t.reject.entry(t.pos, h.size, h.flag == '0')
-	if !readable(h) {
+	if !readable(h) || t.pax.sparseForm() != notSparse {
 		t.unreadable++
 	}
 	t.pax.clear()

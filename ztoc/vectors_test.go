@@ -142,18 +142,17 @@ func checkVector(t *testing.T, v row, layer io.Reader) {
 	if want, err := os.ReadFile(fmt.Sprintf("testdata/ztocs/%s.%d.ztoc", v.file, v.spanSize)); err == nil && !bytes.Equal(z.Bytes(), want) {
 		t.Error("bytes differ from the official ztoc")
 	}
-	if got, want := withoutLayer(r), v.verdict(); got != want {
+	if got, want := mountVerdict(r.CheckClient()), v.verdict(); got != want {
 		t.Errorf("client verdict %s, want %s", got, want)
 	}
 }
 
-// withoutLayer is the verdict as it is of the zTOC alone, which does not show what
-// it lacks of the layer.
-func withoutLayer(r *Result) string {
-	if e := new(RejectError); errors.As(r.CheckClient(), &e) && e.Reason == RejectUnreadable {
+// mountVerdict is the verdict of a client that mounts the layer and opens no file.
+func mountVerdict(err error) string {
+	if e := new(RejectError); errors.As(err, &e) && e.Reason == RejectUnreadable {
 		return verdictOf(nil)
 	}
-	return verdictOf(r.CheckClient())
+	return verdictOf(err)
 }
 
 // tableOf is the span table.

@@ -39,13 +39,13 @@ func (e *RejectError) Error() string {
 // *RejectError if not, nil if so. It reads all of it but the windows. Other errors
 // are ErrInvalid or the reader's.
 //
-// RejectUnreadable is what only a build can tell: the zTOC does not show what it
-// lacks of the layer.
+// RejectUnreadable it says of what the zTOC shows: sparse files that have PAX
+// records, and files without a time. Owners beyond 32 bits only a build can see.
 //
 // Clients also want the layer's bytes before the first span to be a gzip
 // header, which is not looked at here.
 func (z *ZTOC) CheckClient() error {
-	links, pastEnd, err := z.checkEntries()
+	links, unfit, err := z.checkEntries()
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (z *ZTOC) CheckClient() error {
 		return err
 	}
 	if len(links.seen) == 0 {
-		return pastEnd
+		return unfit
 	}
 	for e, err := range z.Entries() {
 		if err != nil {
@@ -66,15 +66,15 @@ func (z *ZTOC) CheckClient() error {
 		}
 		links.entry(e.Name)
 	}
-	return pastEnd
+	return unfit
 }
 
 // checkEntries sees whether entries lie one behind the other, and gives the
-// targets of all hard links, and whether a file goes on behind the archive.
-func (z *ZTOC) checkEntries() (links *linkTargets, pastEnd, err error) {
+// targets of all hard links, and whether there are files that cannot be read.
+func (z *ZTOC) checkEntries() (links *linkTargets, unfit, err error) {
 	var r reject
 	var last int64
-	sorted := true
+	sorted, unreadable := true, 0
 	links = &linkTargets{seen: map[uint64]bool{}}
 	for e, err := range z.Entries() {
 		if err != nil {
@@ -86,13 +86,16 @@ func (z *ZTOC) checkEntries() (links *linkTargets, pastEnd, err error) {
 		sorted = sorted && last <= e.Offset
 		last = e.Offset
 		r.entry(e.Offset, e.Size, e.Type == TypeReg)
+		if e.ModTime == "" || e.sparse() {
+			unreadable++
+		}
 	}
 	if !sorted {
 		if r, err = z.checkSorted(); err != nil {
 			return nil, nil, err
 		}
 	}
-	return links, r.pastEnd(z.ArchiveSize), r.err
+	return links, r.unfit(z.ArchiveSize, unreadable, z.NumEntries), r.err
 }
 
 // checkSorted looks at the entries in the order in which they lie, which is not
@@ -150,22 +153,35 @@ type reject struct {
 
 func (r *reject) entry(off, size int64, file bool) {
 	if file {
-		r.end = max(r.end, off+size)
+		r.end = max(r.end, endOf(off, size))
 	}
 	if off < r.next && r.err == nil {
 		r.err = &RejectError{RejectTOC, fmt.Sprintf("an entry begins at %d, before %d, where the one in front of it ends", off, r.next)}
 	}
-	r.next = off + size
+	r.next = endOf(off, size)
 	if rest := r.next % tarBlock; rest > 0 {
-		r.next += tarBlock - rest
+		r.next = endOf(r.next, tarBlock-rest)
 	}
 }
 
-// pastEnd says whether a file goes on behind the end of the archive, as a sparse
-// one may that comes last.
-func (r *reject) pastEnd(archive int64) error {
-	if r.end <= archive {
-		return nil
+// endOf is where size bytes from off on end; the largest number for what no
+// stream has.
+func endOf(off, size int64) int64 {
+	if size > 0 && off > 1<<63-1-size {
+		return 1<<63 - 1
 	}
-	return &RejectError{RejectPastEnd, fmt.Sprintf("a file goes on until %d, the archive until %d", r.end, archive)}
+	return off + size
+}
+
+// unfit says whether a file goes on behind the end of the archive, as a sparse
+// one may that comes last, or how many of all cannot be opened.
+func (r *reject) unfit(archive int64, unreadable, all int) error {
+	switch {
+	case r.end > archive:
+		return &RejectError{RejectPastEnd, fmt.Sprintf("a file goes on until %d, the archive until %d", r.end, archive)}
+	case unreadable > 0:
+		return &RejectError{RejectUnreadable, fmt.Sprintf(
+			"%d of %d files are sparse, or have an owner or a time that does not fit, and cannot be opened", unreadable, all)}
+	}
+	return nil
 }

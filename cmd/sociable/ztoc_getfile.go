@@ -22,7 +22,8 @@ func newZTOCGetFileCommand() *cobra.Command {
 		Short: "Read one file out of a layer by its zTOC",
 		Long: `Read one file out of a layer by its zTOC, from the spans that hold it alone, and
 check these. A zTOC in a file wants its layer named, too; one in the store or in
-an OCI layout finds it there; in a store, whole or in spans.`,
+an OCI layout finds it there; in a store, whole or in spans. A sparse file is
+refused: its layer has it without its holes.`,
 		Example: `  sociable ztoc get-file layer.ztoc etc/os-release --layer layer.tar.gz
   sociable ztoc get-file sha256:9f3c1a usr/bin/env -o env
   sociable ztoc get-file --layout redis-soci sha256:9f3c1a etc/passwd`,

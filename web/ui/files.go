@@ -253,7 +253,7 @@ func (u *UI) file(w http.ResponseWriter, r *http.Request) error {
 	case errors.Is(err, ztoc.ErrNotFound):
 		return &oci.Error{Code: errcode.ErrorCodeBlobUnknown, Message: fmt.Sprintf("layer %s has no file %.300q", d, name), Err: err}
 	case errors.Is(err, ztoc.ErrUnsupported):
-		return &oci.Error{Code: errcode.ErrorCodeUnsupported, Status: http.StatusBadRequest, Message: fmt.Sprintf("%.300q is no regular file", name), Err: err}
+		return &oci.Error{Code: errcode.ErrorCodeUnsupported, Status: http.StatusBadRequest, Message: fmt.Sprintf("%.300q is no regular file, or a sparse one", name), Err: err}
 	case err != nil:
 		return err
 	}
