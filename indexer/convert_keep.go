@@ -41,8 +41,11 @@ func (x *Indexer) keepConversion(ctx context.Context, repo oci.Repo, p *conversi
 			Digest: m.Descriptor.Digest, Size: m.Descriptor.Size, Kind: storage.KindIndex, Of: m.Of, Created: now, Accessed: now,
 		}
 		err = x.store.Put(ctx, blob, m.Body, func(tx storage.Tx) error {
-			err := tx.PutManifest(storage.ManifestRow{Digest: m.Descriptor.Digest, Size: m.Descriptor.Size, Manifest: *parsed})
-			if err != nil || i < len(out)-1 {
+			made := storage.ManifestRow{Digest: m.Descriptor.Digest, Size: m.Descriptor.Size, Manifest: *parsed}
+			if i < len(out)-1 {
+				return putAhead(tx, made, p.source.Digest, now)
+			}
+			if err := tx.PutManifest(made); err != nil {
 				return err
 			}
 			return x.fileConversion(tx, repo, p, row)
@@ -57,6 +60,22 @@ func (x *Indexer) keepConversion(ctx context.Context, repo oci.Repo, p *conversi
 	return x.considerPushes(ctx, p.source.Digest)
 }
 
+// putAhead writes the row of a manifest that a conversion of source is to be made
+// of. Until that is filed nothing leads to it, so that it counts as retired: should
+// the conversion never be filed, it is removed as what was listed once is.
+func putAhead(tx storage.Tx, made storage.ManifestRow, source digest.Digest, now time.Time) error {
+	if _, err := tx.Manifest(source); errors.Is(err, storage.ErrNotFound) {
+		return errChanged // purged meanwhile
+	} else if err != nil {
+		return err
+	}
+	_, err := tx.Manifest(made.Digest)
+	if errors.Is(err, storage.ErrNotFound) { // else something leads to it, or it is retired
+		err = tx.PutRetired(storage.RetiredRow{Digest: made.Digest, Since: now})
+	}
+	return errors.Join(err, tx.PutManifest(made))
+}
+
 // fileConversion writes the rows of a conversion, unless what it was made by
 // has changed.
 func (x *Indexer) fileConversion(tx storage.Tx, repo oci.Repo, p *conversionPlan, row storage.ConversionRow) error {
@@ -68,6 +87,11 @@ func (x *Indexer) fileConversion(tx storage.Tx, repo oci.Repo, p *conversionPlan
 		return errChanged
 	}
 	for _, m := range row.Made {
+		if _, err := tx.Manifest(m.Digest); errors.Is(err, storage.ErrNotFound) {
+			return errChanged // purged before it was named
+		} else if err != nil {
+			return err
+		}
 		if err := errors.Join(shareMade(tx, repo, m), tx.DeleteRetired(m.Digest)); err != nil {
 			return err
 		}

@@ -128,7 +128,7 @@ func (x *Indexer) putPrefetch(ctx context.Context, blobs []prefetchBlob, of dige
 		b := &blobs[i]
 		err := x.store.Put(ctx, storage.BlobRow{
 			Digest: b.desc.Digest, Size: b.desc.Size, Kind: storage.KindIndex, Of: of, Created: now, Accessed: now,
-		}, b.body, nil)
+		}, b.body, unlessPurged(of))
 		if err != nil {
 			return fmt.Errorf("store prefetch artifact %s: %w", b.desc.Digest, err)
 		}
@@ -147,7 +147,18 @@ func (x *Indexer) putLearned(ctx context.Context, p *publication, now time.Time)
 	}
 	return x.store.Put(ctx, storage.BlobRow{
 		Digest: l.d, Size: int64(len(l.body)), Kind: storage.KindIndex, Of: p.img.Manifest.Digest, Created: now, Accessed: now,
-	}, l.body, nil)
+	}, l.body, unlessPurged(p.img.Manifest.Digest))
+}
+
+// unlessPurged keeps what was made of an image from being stored when that is gone.
+func unlessPurged(image digest.Digest) func(storage.Tx) error {
+	return func(tx storage.Tx) error {
+		_, err := tx.Image(image)
+		if errors.Is(err, storage.ErrNotFound) {
+			return errChanged
+		}
+		return err
+	}
 }
 
 // writeLearned has what was learnt offered, or something else, or nothing, from

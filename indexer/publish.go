@@ -115,11 +115,16 @@ func (x *Indexer) carryOut(ctx context.Context, p *publication) error {
 	write := func(tx storage.Tx) error {
 		done = false
 		q, err := x.plan(tx, p.img.Manifest.Digest)
-		if err != nil || !q.due {
+		if err != nil {
 			return err
 		}
+		// Also where the image was purged meanwhile: with the transaction its bytes'
+		// row is not written, so that nothing is left of it.
 		if q.digest != p.digest || q.learned.digest() != p.learned.digest() {
 			return errChanged
+		}
+		if !q.due {
+			return nil
 		}
 		done = true
 		if err := q.writeLearned(tx, now); err != nil || q.digest == q.img.Index {

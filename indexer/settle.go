@@ -128,12 +128,12 @@ func (x *Indexer) keep(ctx context.Context, k key, o *outcome) error {
 	if err := x.write(ctx, blob, b.body); err != nil {
 		return fmt.Errorf("store zTOC: %w", err)
 	}
-	var had bool
+	var filed, had bool
 	err := x.store.Update(ctx, func(tx storage.Tx) (err error) {
 		if err = shareZTOC(tx, b.digest, k.layer); err != nil {
 			return err
 		}
-		had, err = putIndexed(tx, k, o, storage.LayerRow{
+		filed, had, err = putIndexed(tx, k, o, storage.LayerRow{
 			Digest: k.layer, SpanSize: k.spanSize, Size: b.layerSize, State: storage.LayerIndexed,
 			ZTOC: b.digest, ZTOCSize: b.size, Spans: b.spans, DiffID: b.diffID, Head: o.head,
 			Built: now, BuildTime: o.spent,
@@ -141,6 +141,10 @@ func (x *Indexer) keep(ctx context.Context, k key, o *outcome) error {
 		return err
 	})
 	if err != nil {
+		return err
+	}
+	if !filed {
+		_, err := x.store.PurgeUnneeded(ctx, b.digest, func(tx storage.Tx) (bool, error) { return isLayers(tx, b.digest) })
 		return err
 	}
 	if had {
@@ -167,22 +171,23 @@ func (x *Indexer) write(ctx context.Context, row storage.BlobRow, body io.Writer
 	return errors.Join(err, w.Close())
 }
 
-// putIndexed reports whether a job ended with it. A layer that nobody wants any
-// more is left alone: its zTOC is garbage.
-func putIndexed(tx storage.Tx, k key, o *outcome, row storage.LayerRow) (had bool, err error) {
+// putIndexed files a layer's zTOC, unless nobody wants the layer any more, and
+// reports whether a job ended with it.
+func putIndexed(tx storage.Tx, k key, o *outcome, row storage.LayerRow) (filed, had bool, err error) {
 	if _, err := tx.Layer(k.layer, k.spanSize); err != nil {
-		return false, ignoreNotFound(err)
+		return false, false, ignoreNotFound(err)
 	}
 	if err := tx.PutLayer(row); err != nil {
-		return false, err
+		return false, false, err
 	}
 	if err := tx.PutSpans(k.layer, k.spanSize, o.built.table); err != nil {
-		return false, err
+		return false, false, err
 	}
 	if err := tx.DeleteImported(k.layer); err != nil { // what a bundle said of it is of no use any more
-		return false, err
+		return false, false, err
 	}
-	return deleteJob(tx, k)
+	had, err = deleteJob(tx, k)
+	return true, had, err
 }
 
 // shareZTOC gives the repositories that have layer the right to a zTOC whose

@@ -248,8 +248,8 @@ func (p *imagePurge) write(tx Tx, s *Store) error {
 	for _, d := range p.imported {
 		errs = append(errs, tx.DeleteImported(d))
 	}
-	for _, d := range p.imported {
-		errs = append(errs, tx.DeleteImported(d))
+	for _, d := range p.retired {
+		errs = append(errs, tx.DeleteRetired(d), tx.DeleteManifest(d))
 	}
 	for _, d := range p.images {
 		errs = append(errs, tx.DeleteImage(d))

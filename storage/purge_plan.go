@@ -32,6 +32,7 @@ type imagePurge struct {
 	converted []ConversionRow
 	layers    []LayerRow
 	imported  []digest.Digest // layers
+	retired   []digest.Digest // made of what goes, and offered no more or not yet
 }
 
 type right struct {
@@ -223,6 +224,9 @@ func (p *imagePurge) findGone(tx Tx, keeps map[digest.Digest]bool) error {
 		}
 	}
 	p.addConverted()
+	if err := p.addRetired(tx); err != nil {
+		return err
+	}
 	return p.addRights(tx)
 }
 
