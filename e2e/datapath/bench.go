@@ -168,7 +168,7 @@ func (b *bench) log(format string, args ...any) {
 type sample struct {
 	took, first float64 // seconds
 	requests    int     // at the link
-	blobs       int     // of them for blobs
+	blobs       int     // of them for the blob that was asked for most often
 	bytes       int64   // of bodies at the link
 	twice       int64   // bytes of a blob that passed the link more than once
 	fault       string  // what was wrong; "" if nothing was
