@@ -233,6 +233,7 @@ func (c *creation) file(x IndexInfo, image v1.Descriptor) error {
 		d.Annotations = map[string]string{annotationSkipped: string(why)}
 	}
 	if c.to.dir != c.from.dir {
+		d.Platform = image.Platform // which the image's own index is not there to say
 		body, err := os.ReadFile(c.from.blob(image.Digest))
 		if err == nil && image.Digest.Algorithm() == digest.SHA256 {
 			_, err = c.to.put(body)

@@ -111,6 +111,18 @@ func TestIndexCreateInStore(t *testing.T) {
 		"sha256:94cef74606a63645068e6728e977c1e26c90ebeab7eb3056df7d2878db68f269",
 		"sha256:1af232defc61ade75851433090bc9d6524d8cd3b0cb9a055c4bd0079027beff4",
 		"sha256:610727dbeb124d7f9f3d4c298293058277123c4268de9b10e946fa207f68e1c0")
+	info := func(args ...string) string {
+		out, _ := program(t, exitOK, append([]string{"index", "info", "--data", s.dir, "up/buildkit:1"}, args...)...)
+		return out
+	}
+	if out := info(); strings.Count(out, "\nplatform ") != 3 || strings.Count(out, "\nLAYER ") != 3 {
+		t.Errorf("index info of three platforms:\n%s", out)
+	}
+	want(decodeJSON[[]IndexInfo](t, info("--json", "-p", "linux/amd64", "-p", "linux/arm64")),
+		"sha256:94cef74606a63645068e6728e977c1e26c90ebeab7eb3056df7d2878db68f269", "sha256:1af232defc61ade75851433090bc9d6524d8cd3b0cb9a055c4bd0079027beff4")
+	if x := decodeJSON[IndexInfo](t, info("--json", "-p", "linux/arm/v7")); x.Platform != "linux/arm/v7" || len(x.Layers) == 0 {
+		t.Errorf("index info of one platform: %+v", x)
+	}
 	for _, tc := range []struct {
 		args []string
 		want string

@@ -2,11 +2,11 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -21,25 +21,32 @@ import (
 
 func newIndexInfoCommand() *cobra.Command {
 	var flags placeFlags
+	var platforms []string
 	cmd := &cobra.Command{
-		Use:   "info IMAGE|DIGEST|LAYOUT",
+		Use:   "info IMAGE|DIGEST|LAYOUT[:TAG]",
 		Short: "Show one image's index, layer by layer",
 		Long: `Show one image's index, layer by layer: its zTOC, or why it has none. The image
-is named by its reference, or by the digest of its manifest, of which the first
-characters suffice. Of an OCI layout, all indexes are shown. By the digest of a
-SOCI index, its manifest is printed, as soci index info does.`,
+is named by its reference, in an OCI layout by its tag, or by the digest of its
+manifest, of which the first characters suffice. Of an image for many platforms,
+each that is indexed is shown, as JSON in a list; of an OCI layout, all indexes
+are. By the digest of a SOCI index, its manifest is printed, as soci index info
+does.`,
 		Example: `  sociable index info redis:7
+  sociable index info redis:7 --platform linux/arm64
   sociable index info sha256:9f3c1a
   sociable index info --layout redis-soci sha256:9f3c1a`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, ok := openLayout(args[0])
 			if !ok || flags.layout != "" {
-				return showIndex(cmd, args[0], &flags)
+				return showIndex(cmd, args[0], platforms, &flags)
 			}
 			list, err := l.layoutIndexes()
 			if err == nil && len(list) == 0 {
 				err = fmt.Errorf("%s has no SOCI index; sociable index create makes one", args[0])
+			}
+			if err == nil {
+				list, err = forPlatforms(list, args[0], platforms)
 			}
 			if err != nil {
 				return err
@@ -48,25 +55,30 @@ SOCI index, its manifest is printed, as soci index info does.`,
 		},
 	}
 	flags.register(cmd)
+	cmd.Flags().StringArrayVarP(&platforms, "platform", "p", nil, "only those for `OS/ARCHITECTURE` (repeatable)")
 	return cmd
 }
 
-// showIndex shows the one image, or SOCI index, that word means.
-func showIndex(cmd *cobra.Command, word string, flags *placeFlags) error {
+// showIndex shows the one image, for each of its platforms, or the SOCI index, that
+// word means.
+func showIndex(cmd *cobra.Command, word string, platforms []string, flags *placeFlags) error {
 	from, err := flags.place()
 	if err != nil {
 		return err
 	}
-	x, err := from.index(cmd.Context(), word)
-	switch {
-	case err != nil:
+	list, err := from.indexesOf(cmd.Context(), word, platforms)
+	if err != nil {
 		return err
+	}
+	switch x := list[0]; {
+	case len(list) > 1:
+		return printCreated(cmd.OutOrStdout(), list, flags.json)
 	case x.Index != "" && strings.HasPrefix(x.Index.String(), word):
 		return printIndexManifest(cmd.OutOrStdout(), from, x.Index)
 	case flags.json:
 		return printJSON(cmd.OutOrStdout(), x)
 	}
-	return printIndex(cmd.OutOrStdout(), x)
+	return printIndex(cmd.OutOrStdout(), list[0])
 }
 
 // printIndexManifest prints a SOCI index manifest, indented.
@@ -88,55 +100,16 @@ func printIndexManifest(w io.Writer, from place, d digest.Digest) error {
 	return err
 }
 
-// index finds the one image that word means.
-func (p place) index(ctx context.Context, word string) (x IndexInfo, err error) {
-	if p.layout != nil {
-		list, err := p.indexes(ctx)
-		if err != nil {
-			return x, err
-		}
-		return oneMeant(list, word)
-	}
-	err = withStore(ctx, p.dataDir, func(api adminAPI) error {
-		list, err := api.Indexes(ctx)
-		if err == nil {
-			x, err = oneMeant(list, word)
-		}
-		if err == nil {
-			x, err = api.Index(ctx, x.Manifest)
-		}
-		return err
-	})
-	return x, err
-}
-
-// oneMeant is the one image that word means.
-func oneMeant(all []IndexInfo, word string) (IndexInfo, error) {
-	matches := matcher(word)
-	list := slices.DeleteFunc(slices.Clone(all), func(x IndexInfo) bool { return !matches(x) })
-	switch len(list) {
-	case 0:
-		for _, z := range zTOCsOf(all) {
-			if strings.Contains(word, ":") && strings.HasPrefix(z.Digest.String(), word) {
-				return IndexInfo{}, fmt.Errorf("%s is a zTOC, no index: see sociable ztoc info", word)
-			}
-		}
-		return IndexInfo{}, noImage(word)
-	case 1:
-		return list[0], nil
-	}
-	return IndexInfo{}, fmt.Errorf("%q could mean %s or %s, of %d; name it by its digest",
-		word, shortDigest(list[0].Manifest), shortDigest(list[1].Manifest), len(list))
-}
-
-func noImage(word string) error {
-	return fmt.Errorf("no indexed image is meant by %q; sociable index list --all shows what there is", word)
+// isDigest says that word is a digest, or the beginning of one.
+func isDigest(word string) bool {
+	alg, hex, ok := strings.Cut(word, ":")
+	return ok && (alg == "sha256" || alg == "sha512") && hex != ""
 }
 
 // matcher reads word as the beginning of a digest, or as a reference in any of
 // the spellings that lead to an image through the proxy.
 func matcher(word string) func(IndexInfo) bool {
-	if alg, hex, ok := strings.Cut(word, ":"); ok && (alg == "sha256" || alg == "sha512") && hex != "" {
+	if isDigest(word) {
 		return func(x IndexInfo) bool {
 			return strings.HasPrefix(x.Manifest.String(), word) || strings.HasPrefix(x.Index.String(), word)
 		}
@@ -228,14 +201,27 @@ func printIndex(w io.Writer, x IndexInfo) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(t, "LAYER\tSIZE\tSTATE\tSPANS\tZTOC\tZTOC SIZE")
-	for _, l := range x.Layers {
-		fmt.Fprintf(t, "%s\t%s\t%s\t", shortDigest(l.Digest), humanize.IBytes(uint64(l.Size)), l.State)
-		if l.ZTOC == "" {
-			fmt.Fprintf(t, "%s\n", l.Reason)
-		} else {
-			fmt.Fprintf(t, "%d\t%s\t%s\n", l.Spans, shortDigest(l.ZTOC), humanize.IBytes(uint64(l.ZTOCSize)))
+	return printLayers(t, x.Layers)
+}
+
+// printLayers prints a row for each layer; what is long, and not of all of them,
+// stands last.
+func printLayers(t *tabwriter.Writer, layers []LayerInfo) error {
+	head, some := "LAYER\tSIZE\tSTATE\tSPANS\tZTOC\tZTOC SIZE", false
+	if some = slices.ContainsFunc(layers, func(l LayerInfo) bool { return l.Reason != "" }); some {
+		head += "\tREASON"
+	}
+	fmt.Fprintln(t, head)
+	for _, l := range layers {
+		spans, size := "-", "-"
+		if l.ZTOC != "" {
+			spans, size = strconv.Itoa(l.Spans), humanize.IBytes(uint64(l.ZTOCSize))
 		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s", shortDigest(l.Digest), humanize.IBytes(uint64(l.Size)), l.State, spans, shortDigest(l.ZTOC), size)
+		if some {
+			fmt.Fprintf(t, "\t%s", orDash(l.Reason))
+		}
+		fmt.Fprintln(t)
 	}
 	return t.Flush()
 }

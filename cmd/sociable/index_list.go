@@ -44,7 +44,7 @@ layout, these are the indexes in it.`,
 			}
 			list, err := from.indexes(cmd.Context())
 			if err == nil {
-				list, err = filter.of(list)
+				list, err = filter.of(from, list)
 			}
 			if err != nil {
 				return err
@@ -88,12 +88,12 @@ type indexFilter struct {
 }
 
 // of gives the images that are wanted; that there is none of the name is an error.
-func (f indexFilter) of(list []IndexInfo) ([]IndexInfo, error) {
+func (f indexFilter) of(from place, list []IndexInfo) ([]IndexInfo, error) {
 	names, err := platformNames(f.platforms)
 	if err != nil {
 		return nil, err
 	}
-	if list, err = meant(list, f.image); err != nil || len(names) == 0 {
+	if list, err = from.meant(list, f.image); err != nil || len(names) == 0 {
 		return list, err
 	}
 	return slices.DeleteFunc(list, func(x IndexInfo) bool { return !slices.Contains(names, x.Platform) }), nil

@@ -86,23 +86,10 @@ func (p place) ztocs(ctx context.Context, word string) ([]StoredZTOC, error) {
 	if err != nil {
 		return nil, err
 	}
-	if images, err = meant(images, word); err != nil {
+	if images, err = p.meant(images, word); err != nil {
 		return nil, err
 	}
 	return zTOCsOf(images), nil
-}
-
-// meant are the images that word means, all for "".
-func meant(images []IndexInfo, word string) ([]IndexInfo, error) {
-	if word == "" {
-		return images, nil
-	}
-	matches := matcher(word)
-	images = slices.DeleteFunc(images, func(x IndexInfo) bool { return !matches(x) })
-	if len(images) == 0 {
-		return nil, noImage(word)
-	}
-	return images, nil
 }
 
 func zTOCsOf(images []IndexInfo) (list []StoredZTOC) {

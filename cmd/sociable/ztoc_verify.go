@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
@@ -83,7 +84,13 @@ func verifyZTOC(cmd *cobra.Command, path string, z *openedZTOC, from place) (v V
 	switch err := z.CheckClient(); {
 	case errors.As(err, new(*ztoc.RejectError)):
 		v.Rejected = err.Error()
+	case errors.Is(err, ztoc.ErrInvalid):
+		v.Differs = err.Error()
+		return v, nil
 	case err != nil:
+		return v, err
+	}
+	if v.Differs, err = otherLayer(f, z); v.Differs != "" || err != nil {
 		return v, err
 	}
 	bar := newProgress(cmd, z.LayerSize, "reading "+filepath.Base(path))
@@ -94,11 +101,37 @@ func verifyZTOC(cmd *cobra.Command, path string, z *openedZTOC, from place) (v V
 	}
 	defer func() { _ = r.Close() }() // it has been compared
 	if v.Match = r.Digest == v.Digest; !v.Match {
-		v.Differs, err = difference(r, z)
+		if v.Differs, err = difference(r, z); errors.Is(err, ztoc.ErrInvalid) {
+			v.Differs, err = err.Error(), nil
+		}
 	} else if err := r.CheckClient(); err != nil {
 		v.Rejected = err.Error()
 	}
 	return v, err
+}
+
+// otherLayer says of a layer that is a plain file why it cannot be that of the zTOC,
+// as far as that shows before it is read; "" else.
+func otherLayer(f *os.File, z *openedZTOC) (string, error) {
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() {
+		return "", err
+	}
+	if fi.Size() != z.LayerSize {
+		return otherSize(z, fi.Size()), nil
+	}
+	head := make([]byte, min(512, fi.Size()))
+	if _, err := f.ReadAt(head, 0); err != nil {
+		return "", err
+	}
+	if c, err := ztoc.Detect(head); err == nil && c != z.Compression {
+		return fmt.Sprintf("is of a layer with compression %s, this one has %s", z.Compression, c), nil
+	}
+	return "", nil
+}
+
+func otherSize(z *openedZTOC, size int64) string {
+	return fmt.Sprintf("is of a layer of %d bytes, this one has %d", z.LayerSize, size)
 }
 
 // difference says in what a zTOC differs from the layer's own.
@@ -120,7 +153,7 @@ func difference(r *ztoc.Result, z *openedZTOC) (string, error) {
 	case err != nil:
 		return "", err
 	case r.LayerSize != z.LayerSize:
-		return fmt.Sprintf("is of a layer of %d bytes, this one has %d", z.LayerSize, r.LayerSize), nil
+		return otherSize(z, r.LayerSize), nil
 	case !bytes.Equal(want, got):
 		return "its spans are not those of the layer", nil
 	case r.Entries != z.NumEntries || r.ArchiveSize != z.ArchiveSize:
