@@ -32,7 +32,7 @@ func edge(what string, err error) error {
 	case errors.Is(err, upstream.ErrBudget):
 		return &oci.Error{Code: errcode.ErrorCodeTooManyRequests, Message: what + ": the requests a minute that this proxy sends its upstream at most are spent (requests_per_minute)", RetryAfter: max(retryAfter, time.Second), Err: err}
 	case upstream.IsThrottled(err):
-		return &oci.Error{Code: errcode.ErrorCodeTooManyRequests, Message: what + ": the upstream asks to slow down", RetryAfter: retryAfter, Err: err}
+		return &oci.Error{Code: errcode.ErrorCodeTooManyRequests, Message: what + ": the upstream asks to slow down", RetryAfter: max(retryAfter, time.Second), Err: err}
 	case upstream.IsDenied(err):
 		return &oci.Error{Code: errcode.ErrorCodeDenied, Message: what + ": the upstream refuses this proxy access: check the repository's name and the upstream's credentials", Err: err}
 	case errors.Is(err, upstream.ErrDigest), errors.Is(err, storage.ErrDigest):

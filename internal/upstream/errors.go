@@ -30,6 +30,7 @@ type StatusError struct {
 	Digest     digest.Digest // what the first error's detail is about; "" where it names none
 
 	elsewhere bool // the answer came from where a redirect led
+	spent     bool // it says that nothing is left of its limit
 }
 
 func (e *StatusError) Error() string {
@@ -90,13 +91,14 @@ func (e *HeldError) Error() string {
 func (e *HeldError) Unwrap() error { return e.Err }
 
 // RetryAfter is when asking again may help, as the upstream said or as is known
-// here; 0 where neither is so.
+// here; 0 where neither is so. However long the upstream wants to be left alone,
+// it is asked again after maxHold.
 func RetryAfter(err error) time.Duration {
 	if e, ok := errors.AsType[*HeldError](err); ok {
-		return e.RetryAfter
+		return min(e.RetryAfter, maxHold)
 	}
 	if e, ok := errors.AsType[*StatusError](err); ok {
-		return e.RetryAfter
+		return min(e.RetryAfter, maxHold)
 	}
 	return 0
 }

@@ -154,3 +154,43 @@ func TestFollow(t *testing.T) {
 	}
 	free()
 }
+
+// TestThrottledWithoutATime: an endpoint whose 429 does not say for how long it
+// wants to be left alone is asked ever more seldom, and hardly at all when it says
+// that its limit is spent; what clients are told is never longer than a hold.
+func TestThrottledWithoutATime(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		spent       bool
+		first, last time.Duration
+	}{
+		{"a burst", false, 100 * time.Millisecond, time.Minute},
+		{"a limit that is spent", true, time.Minute, time.Minute},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newClient(t, "http://up.example", func(o *Options) { o.Backoff, o.MaxBackoff = 100*time.Millisecond, 5*time.Second }).ends[0].gate
+				var holds []time.Duration
+				for range 12 {
+					done, err := g.enter(t.Context(), false, new(time.Duration))
+					if err != nil {
+						t.Fatal(err)
+					}
+					done(t.Context(), time.Now(), &StatusError{Status: http.StatusTooManyRequests, spent: tt.spent})
+					left, _ := g.holding()
+					holds = append(holds, left)
+					time.Sleep(left)
+				}
+				if holds[0] != tt.first || holds[11] != tt.last {
+					t.Errorf("held for %v", holds)
+				}
+			})
+		})
+	}
+	if !limitSpent(http.Header{"Ratelimit-Remaining": {"0;w=21600"}}) || limitSpent(http.Header{"Ratelimit-Remaining": {"1;w=21600"}}) || limitSpent(http.Header{}) {
+		t.Error("whether a limit is spent is misread")
+	}
+	if got := RetryAfter(&StatusError{Status: http.StatusTooManyRequests, RetryAfter: 99999999 * time.Second}); got != maxHold {
+		t.Errorf("clients are told to come after %v, and the upstream is asked after %v", got, maxHold)
+	}
+}

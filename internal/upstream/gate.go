@@ -20,6 +20,11 @@ const maxPauses = 6
 // asked once more, whatever it said.
 const maxHold = 10 * time.Minute
 
+// unsaid is how many times maxWait, which is a minute by default, an endpoint is
+// left alone at most whose 429 does not say for how long: at once where it says
+// that its limit is spent.
+const unsaid = 12
+
 // gate decides whether an endpoint may be asked. It holds everything back that
 // would go to one that asked for a pause (429 and 503 with Retry-After, RFC 9110
 // §10.2.3), and is a circuit breaker in front of one that does not answer: after
@@ -189,15 +194,20 @@ func (e *StatusError) throttles() bool {
 // hold holds everything back for as long as s wants, or for longer each time.
 func (g *gate) hold(s *StatusError) {
 	d := s.RetryAfter
-	if d <= 0 {
-		d = min(g.backoff<<min(g.throttled, 20), g.maxWait)
+	if most := unsaid * g.maxWait; d <= 0 && s.spent {
+		d = most
+	} else if d <= 0 {
+		if time.Now().Before(g.held) {
+			return // asked before that began
+		}
+		d = min(g.backoff<<min(g.throttled, 20), most)
 	}
 	g.throttled++
 	until := time.Now().Add(min(d, maxHold))
 	if until.After(g.held) {
 		g.held = until
 		g.metrics.heldUntil.Set(float64(until.UnixMilli()) / 1000)
-		if s.RetryAfter > g.maxWait {
+		if d > g.maxWait {
 			g.log.Warn("upstream asks for a pause: nothing is asked of it until then", "until", until.Format(time.RFC3339), "err", s)
 		}
 	}

@@ -172,7 +172,7 @@ func TestShortHoldIsWaitedFor(t *testing.T) {
 func TestHoldsGrow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newTestGate(t)
-		for _, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 5000, 5000} {
+		for _, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 60_000, 60_000} {
 			done, err := g.enter(t.Context(), true, new(time.Duration))
 			if err != nil {
 				t.Fatal(err)
@@ -181,6 +181,11 @@ func TestHoldsGrow(t *testing.T) {
 			if got := g.health().Left; got != want*time.Millisecond {
 				t.Errorf("held for %v, want %v ms", got, int(want))
 			}
+			done(t.Context(), time.Now(), &StatusError{Status: 429}) // was on its way
+			if got := g.health().Left; got != want*time.Millisecond {
+				t.Errorf("one that was asked before holds for %v, want %v ms", got, int(want))
+			}
+			time.Sleep(g.health().Left)
 		}
 		done, err := g.enter(t.Context(), true, new(time.Duration))
 		if err != nil {

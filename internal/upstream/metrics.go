@@ -162,6 +162,12 @@ func (m *endpointMetrics) rateLimit(h http.Header) {
 	}
 }
 
+// limitSpent reports an endpoint that says that nothing is left of its limit.
+func limitSpent(h http.Header) bool {
+	n, _, ok := parseRateLimit(h.Get("RateLimit-Remaining"))
+	return ok && n == 0
+}
+
 // parseRateLimit reads "100;w=21600": a number, and its window in seconds, -1
 // where it has none.
 func parseRateLimit(s string) (n, window int64, ok bool) {

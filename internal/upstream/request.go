@@ -240,6 +240,7 @@ func (a *answer) refusal(q *request) error {
 		Code:       inventCode(q.op, a.StatusCode),
 		RetryAfter: parseRetryAfter(a.Header.Get("Retry-After"), time.Now()),
 		elsewhere:  hostPort(a.Request.URL) != a.e.guard.host,
+		spent:      limitSpent(a.Header),
 	}
 	var doc struct {
 		Errors []struct {
