@@ -50,6 +50,7 @@ type Imported struct {
 	Reference string        `json:"reference"`        // as it is called here
 	Before    digest.Digest `json:"before,omitempty"` // what the tag led to, where that was something else
 	Pinned    bool          `json:"pinned,omitempty"`
+	Lazy      int           `json:"lazy,omitempty"` // layers that are here by some of their spans alone
 }
 
 func (s *Web) importImage(w http.ResponseWriter, r *http.Request) error {
@@ -111,7 +112,7 @@ func (s *Web) fileImage(ctx context.Context, q ImportRequest) (Imported, error) 
 			rows = append(rows, row)
 		}
 		out.Before = ""
-		if err := fileLazy(tx, repo, lazy); err != nil {
+		if out.Lazy, err = fileLazy(tx, repo, lazy); err != nil {
 			return err
 		}
 		if came, err = dropLazy(tx, q.Blobs); err != nil {

@@ -136,29 +136,30 @@ func (s *Web) tableOf(ctx context.Context, d digest.Digest) (table ztoc.SpanTabl
 }
 
 // fileLazy has the spans be found, and repo have their layers. Of a layer that is
-// whole here they are of no use.
-func fileLazy(tx storage.Tx, repo oci.Repo, rows []storage.ImportedRow) error {
+// whole here they are of no use; lazy counts the others.
+func fileLazy(tx storage.Tx, repo oci.Repo, rows []storage.ImportedRow) (lazy int, err error) {
 	for i := range rows {
 		row := &rows[i]
 		_, err := tx.Blob(row.Layer)
 		if errors.Is(err, storage.ErrNotFound) {
+			lazy++
 			err = tx.PutImported(*row)
 		}
 		if err == nil {
 			err = tx.PutRight(repo, row.Layer)
 		}
 		if err != nil {
-			return err
+			return lazy, err
 		}
 		zTOC, err := tx.Blob(row.ZTOC)
 		if err == nil && zTOC.Of != row.Layer { // layers can share one, which is readable where its own is
 			err = tx.PutRight(repo, row.ZTOC)
 		}
 		if err != nil {
-			return err
+			return lazy, err
 		}
 	}
-	return nil
+	return lazy, nil
 }
 
 // dropLazy forgets spans of layers that have come as a whole, and gives these.

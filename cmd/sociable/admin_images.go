@@ -125,6 +125,9 @@ func (c *adminClient) put(ctx context.Context, path, mediaType string, size int6
 	}
 	req.Header.Set("Content-Type", mediaType)
 	resp, err := c.http.Do(req)
+	if ue, ok := errors.AsType[*url.Error](err); ok && errors.Is(err, bundle.ErrBundle) {
+		return ue.Err // it broke off on this side
+	}
 	if err != nil {
 		return fmt.Errorf("ask the running server: %w", err)
 	}

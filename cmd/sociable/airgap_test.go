@@ -156,6 +156,9 @@ func TestWarm(t *testing.T) {
 			if code != 1 || len(got.Images) != 3 || !strings.HasPrefix(got.Images[2].Error, "-:7: spec.initContainers[1].image: ") {
 				t.Fatalf("exit code %d, %+v\n%s", code, got, errs)
 			}
+			if fresh := "no server runs and no store is in " + data + ": a new one is made there, with " + s.config; strings.Contains(errs, fresh) == live {
+				t.Errorf("with a server: %t, it says %q", live, errs)
+			}
 			got.Images = got.Images[:2]
 			for _, r := range got.Images {
 				if r.Error != "" || !r.Pinned || r.Layers != 1 || r.Blobs != 3 || r.Fetched < r.Bytes-1000 || len(r.Platforms) != 1 {
@@ -173,6 +176,9 @@ func TestWarm(t *testing.T) {
 			}
 			out, errs, code = runSociable(t, manifest, args...)
 			again := decodeJSON[warmAnswer](t, out)
+			if strings.Contains(errs, "a new one is made") {
+				t.Errorf("there is a store: %s", errs)
+			}
 			if code != 1 || again.Images[0].Fetched+again.Images[1].Fetched != 0 {
 				t.Errorf("again: exit code %d, %+v\n%s", code, again, errs)
 			}

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"path"
 	"strings"
+	"time"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,7 +32,10 @@ type PrewarmJob struct {
 
 func defaultPrewarm() PrewarmConfig { return PrewarmConfig{Parallel: 2, PauseAbove: 16} }
 
-func (c *Config) checkPrewarm(bad *findings) {
+func (c *Config) checkPrewarm(bad, doubts *findings) {
+	if c.Offline && len(c.Prewarm.Jobs) > 0 {
+		doubts.add(c.origin("prewarm.jobs"), "prewarm.jobs: nothing can be followed with offline: true")
+	}
 	if c.Prewarm.Parallel < 1 {
 		bad.add(c.origin("prewarm.parallel"), "prewarm.parallel: want at least 1; to follow no image name none")
 	}
@@ -56,10 +61,23 @@ func (c *Config) checkPrewarm(bad *findings) {
 				bad.add(c.origin(fmt.Sprintf("%s.platforms[%d]", at, k)), "%s.platforms: %v", at, err)
 			}
 		}
-		if _, err := cron.ParseStandard(j.Schedule); err != nil {
+		if err := checkSchedule(j.Schedule); err != nil {
 			bad.add(c.origin(at+".schedule"), "%s.schedule: %q is not a schedule: %v; write \"*/15 * * * *\", @hourly or @every 10m", at, j.Schedule, err)
 		}
 	}
+}
+
+// checkSchedule reports what is no schedule, and one without a pause.
+func checkSchedule(s string) error {
+	if _, err := cron.ParseStandard(s); err != nil {
+		return err
+	}
+	if d, every := strings.CutPrefix(strings.TrimSpace(s), "@every "); every {
+		if d, err := time.ParseDuration(d); err != nil || d < time.Second {
+			return errors.New("want at least a second between")
+		}
+	}
+	return nil
 }
 
 // buildPrewarm makes what follows images; the configuration was checked.

@@ -91,6 +91,7 @@ type importing struct {
 
 	blobs, had      int
 	bytes, hadBytes int64
+	parted          int           // of blobs: configs and layers, which are stored as they are
 	failed          map[int]error // images
 }
 
@@ -188,6 +189,7 @@ func (x *importing) blob(b bundle.Blob, body io.Reader) error {
 	if b.Made {
 		return x.parts.add(b, body)
 	}
+	x.parted++
 	here, err := x.c.HasBlob(x.ctx, b.Digest)
 	if err != nil {
 		return err
@@ -242,12 +244,12 @@ func (x *importing) file() []imported {
 	results := make([]imported, len(x.st.Images))
 	for i := range x.st.Images {
 		img := &x.st.Images[i]
-		results[i] = imported{Reference: img.Reference, Digest: img.Root.Digest, Lazy: len(img.Lazy)}
+		results[i] = imported{Reference: img.Reference, Digest: img.Root.Digest}
 		err := x.failed[i]
 		if err == nil {
 			var got web.Imported
 			got, err = x.c.Import(x.ctx, x.request(i, false))
-			results[i].Before, results[i].Pinned = got.Before, got.Pinned
+			results[i].Before, results[i].Pinned, results[i].Lazy = got.Before, got.Pinned, got.Lazy
 			results[i].Reference = cmp.Or(got.Reference, img.Reference)
 		}
 		if err != nil {
@@ -255,7 +257,7 @@ func (x *importing) file() []imported {
 		}
 	}
 	for i := range results {
-		if results[i].Error == "" && results[i].Lazy > 0 {
+		if results[i].Error == "" && len(x.st.Images[i].Lazy) > 0 {
 			results[i].Index = "from the bundle"
 		} else if results[i].Error == "" && !x.flags.noWait {
 			if err := x.await(&x.st.Images[i], &results[i]); err != nil {
@@ -349,7 +351,7 @@ func (x *importing) table(w io.Writer, results []imported) error {
 		case r.Error != "":
 			result = "failed: " + r.Error
 		case r.Lazy > 0:
-			result = fmt.Sprintf("here, but for what no start has read of %d layers", r.Lazy)
+			result = fmt.Sprintf("here, but for what no start had read of %d of its layers", r.Lazy)
 		case r.Before != "":
 			result = "here, the tag led to " + shortDigest(r.Before) + " before"
 		}
@@ -359,7 +361,7 @@ func (x *importing) table(w io.Writer, results []imported) error {
 		return err
 	}
 	x.trust.print(w)
-	_, err := fmt.Fprintf(w, "%d blobs, %s checked; %d of them, %s, were here already\n",
-		x.blobs, humanize.IBytes(uint64(x.bytes)), x.had, humanize.IBytes(uint64(x.hadBytes)))
+	_, err := fmt.Fprintf(w, "%d blobs, %s checked; of the %d configs and layers among them %d, %s, were here already\n",
+		x.blobs, humanize.IBytes(uint64(x.bytes)), x.parted, x.had, humanize.IBytes(uint64(x.hadBytes)))
 	return err
 }

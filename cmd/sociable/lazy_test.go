@@ -218,7 +218,7 @@ func TestLazyBundle(t *testing.T) {
 	srv := startServer(t, "--config", trusting(t, public), "--data", to)
 	for range 2 { // twice, and it is the same
 		out := must(t, "import", file, "--data", to)
-		for _, want := range []string{"signed with " + public + ", sha256:", "here, but for what no start has read of 1 layers", "from the bundle"} {
+		for _, want := range []string{"signed with " + public + ", sha256:", "here, but for what no start had read of 1 of its layers", "from the bundle"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("import does not say %q:\n%s", want, out)
 			}
@@ -237,6 +237,9 @@ func TestLazyBundle(t *testing.T) {
 	// The whole layer comes, and is what counts from then on.
 	if out := must(t, "import", full, "--data", to); !strings.Contains(out, "same") {
 		t.Errorf("import of the whole says:\n%s", out)
+	}
+	if out := must(t, "import", file, "--data", to); strings.Contains(out, "but for") {
+		t.Errorf("the layer is whole, and import of some spans says:\n%s", out)
 	}
 	pullFrom(t, srv.addr, "up/acme/app:1", &ggcr.Platform{OS: "linux", Architecture: "amd64"})
 	x.discover(t, srv.addr)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,9 @@ func withServer(cmd *cobra.Command, f *serverFlags, fn func(ctx context.Context,
 		if found, err := withRunning(ctx, cfg.Storage.Path, fn); found || err != nil {
 			return err
 		}
+	}
+	if _, err := os.Stat(filepath.Join(cfg.Storage.Path, metaFile)); errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "no server runs and no store is in %s: a new one is made there, with %s\n", cfg.Storage.Path, cmp.Or(f.file, "the built-in configuration"))
 	}
 	return withOwnServer(ctx, cmd, cfg, fn)
 }
