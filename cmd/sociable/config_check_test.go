@@ -51,7 +51,7 @@ func TestMistakes(t *testing.T) {
 		{"two documents", "listen: 127.0.0.1:1\n---\nlisten: 127.0.0.1:2\n", []string{"2: a second document begins here; there can be only one"}},
 		{"merge", "log: &l {level: info}\nadmin: {<<: *l}\n", []string{"2: merging (<<) is not supported; write the keys out"}},
 		{"followed without a pause", "prewarm: {jobs: [{images: ['redis:7'], schedule: '@every 0s'}]}\n", []string{
-			`1: prewarm.jobs[0].schedule: "@every 0s" is not a schedule: want at least a second between`,
+			`1: prewarm.jobs[0].schedule: "@every 0s" is not a schedule: want at least a second between; write "*/15 * * * *", @hourly or @every 10m`,
 		}},
 		{"followed images", "prewarm:\n  parallel: 0\n  jobs:\n    - images: ['redis:7', 'ghcr.io/a/*', 'x:[']\n      platforms: [linux]\n      schedule: often\n", []string{
 			`2: prewarm.parallel: want at least 1; to follow no image name none`,
