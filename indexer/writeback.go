@@ -143,7 +143,8 @@ func (x *Indexer) planPushV1(tx storage.Tx, p *pushPlan) error {
 	names := namesOf(&img)
 	i := slices.IndexFunc(names, func(n named) bool { return n.repo == p.repo })
 	rule := x.ruleFor(names[i])
-	if rule.pushesV1() && (p.row(img.Index) == nil || len(p.replaced(img.Index)) > 0) {
+	done := p.row(img.Index)
+	if rule.pushesV1() && (done == nil || done.Begun || len(p.replaced(img.Index)) > 0) {
 		p.v1, p.priority = &img, rule.Priority
 	}
 	return nil
@@ -203,17 +204,32 @@ func (x *Indexer) push(ctx context.Context, t *storage.TaskRow) error {
 	if _, err := x.opt.Publish.Manifest(ctx, p.repo, oci.Reference{Digest: p.subject}); err != nil {
 		return lasting(fmt.Errorf("find %s at its upstream: %w", p.subject, err))
 	}
+	var v1err, v2err error
 	if p.v1 != nil {
 		if err := x.pushV1(ctx, &p); err != nil {
-			return x.notPushed(lasting(fmt.Errorf("push SOCI index of %s: %w", p.subject, err)))
+			v1err = x.notPushed(lasting(fmt.Errorf("push SOCI index of %s: %w", p.subject, err)))
 		}
 	}
-	if p.v2 != nil {
+	if p.v2 != nil && ctx.Err() == nil { // whatever became of the other form
 		if err := x.pushV2(ctx, &p); err != nil {
-			return x.notPushed(lasting(fmt.Errorf("push converted image of %s: %w", p.subject, err)))
+			v2err = x.notPushed(lasting(fmt.Errorf("push converted image of %s: %w", p.subject, err)))
 		}
 	}
-	return nil
+	return bothForms(v1err, v2err)
+}
+
+// bothForms makes one error of two. What another attempt may mend is tried again,
+// though the other is for good.
+func bothForms(v1err, v2err error) error {
+	if v1err == nil || v2err == nil {
+		return errors.Join(v1err, v2err)
+	}
+	_, a := errors.AsType[permanent](v1err)
+	_, b := errors.AsType[permanent](v2err)
+	if a != b {
+		return fmt.Errorf("%v; %v", v1err, v2err) //nolint:errorlint // it is not permanent
+	}
+	return fmt.Errorf("%w; %w", v1err, v2err)
 }
 
 func (x *Indexer) notPushed(err error) error {
@@ -233,7 +249,8 @@ func lasting(err error) error {
 // what it replaces goes. One that others have put there stays the only one.
 func (x *Indexer) pushV1(ctx context.Context, p *pushPlan) error {
 	replaces := p.replaced(p.v1.Index)
-	if p.row(p.v1.Index) != nil {
+	was := p.row(p.v1.Index)
+	if was != nil && !was.Begun {
 		return x.unlist(ctx, p, replaces) // which is left of the last time
 	}
 	row := storage.PublishedRow{Repo: p.repo, Subject: p.subject, Index: p.v1.Index}
@@ -249,6 +266,11 @@ func (x *Indexer) pushV1(ctx context.Context, p *pushPlan) error {
 		if !ours[d.Digest] {
 			row.Instead = d.Digest
 			x.log.InfoContext(ctx, "index not pushed: the upstream has another", "repo", p.repo.String(), "digest", p.subject, "index", d.Digest)
+			if was != nil && was.Made {
+				if err := x.unlist(ctx, p, []storage.PublishedRow{*was}); err != nil {
+					return err
+				}
+			}
 			return x.filePushed(ctx, row, pushLeft)
 		}
 	}
@@ -259,7 +281,7 @@ func (x *Indexer) pushV1(ctx context.Context, p *pushPlan) error {
 	if err != nil {
 		return err
 	}
-	if row.Made, err = x.isAbsent(ctx, p.repo, p.v1.Index); err != nil {
+	if err := x.beginV1(ctx, &row, was); err != nil {
 		return err
 	}
 	old := make([]digest.Digest, 0, len(replaces))
@@ -269,17 +291,42 @@ func (x *Indexer) pushV1(ctx context.Context, p *pushPlan) error {
 	if row.Fallback, err = x.opt.Publish.PushReferrer(ctx, p.repo, p.subject, desc, body, old); err != nil {
 		return err
 	}
+	row.Begun = false
 	if err := x.filePushed(ctx, row, pushDone); err != nil {
 		return err
 	}
 	return x.unlist(ctx, p, replaces)
 }
 
+// beginV1 files that the index of row is being pushed, and whether the upstream had
+// it before the first attempt: what an attempt puts there that does not end counts
+// as made, so that it goes when it is replaced.
+func (x *Indexer) beginV1(ctx context.Context, row, was *storage.PublishedRow) (err error) {
+	if was != nil {
+		row.Made, row.Begun = was.Made, true
+		return nil // filed
+	}
+	if row.Made, err = x.isAbsent(ctx, row.Repo, row.Index); err != nil {
+		return err
+	}
+	row.Begun = true
+	return x.fileBegun(ctx, *row)
+}
+
+// fileBegun writes what is about to be pushed.
+func (x *Indexer) fileBegun(ctx context.Context, row storage.PublishedRow) error {
+	row.At = x.now().UTC()
+	if err := x.store.Update(ctx, func(tx storage.Tx) error { return tx.PutPublished(row) }); err != nil {
+		return fmt.Errorf("file what is to be pushed: %w", err)
+	}
+	return nil
+}
+
 // unlist takes what was pushed from here, and is replaced, away from upstream. One
 // that does not delete keeps it.
 func (x *Indexer) unlist(ctx context.Context, p *pushPlan, replaced []storage.PublishedRow) error {
 	for _, r := range replaced {
-		err := x.opt.Publish.Unlist(ctx, p.repo, p.subject, r.Index, r.Fallback)
+		err := x.opt.Publish.Unlist(ctx, p.repo, p.subject, r.Index, r.Fallback || r.Begun) // of which it is not known
 		if errors.Is(err, ErrRefused) {
 			x.log.WarnContext(ctx, "the upstream keeps the index that was replaced", "repo", p.repo.String(), "index", r.Index, "err", err)
 			err = nil

@@ -33,6 +33,8 @@ type origin struct {
 	puts      int
 	faults    int   // so many changes fail
 	refuse    error // of all that would be changed
+	unlisted  int   // so many pushes of referrers fail when the manifest is there
+	lost      int   // so many of them do all that they should, and it is not heard
 	noDelete  bool
 	hosted    bool
 }
@@ -132,11 +134,19 @@ func (o *origin) PushReferrer(ctx context.Context, repo oci.Repo, subject digest
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.unlisted > 0 {
+		o.unlisted--
+		return false, errors.New("trouble with the list")
+	}
 	if d.ArtifactType != oci.MediaTypeSOCIIndexV1 || d.Size != int64(len(body)) {
 		o.t.Errorf("listed as %+v", d)
 	}
 	if !slices.ContainsFunc(o.lists[subject], func(x v1.Descriptor) bool { return x.Digest == d.Digest }) {
 		o.lists[subject] = append(o.lists[subject], d)
+	}
+	if o.lost > 0 {
+		o.lost--
+		return false, errors.New("trouble with the answer")
 	}
 	return true, nil
 }

@@ -20,7 +20,7 @@ import (
 func (x *Indexer) pushV2(ctx context.Context, p *pushPlan) error {
 	row := storage.PublishedRow{Repo: p.repo, Subject: p.subject, Index: p.v2.Index.Digest, V2: true}
 	if old := p.row(row.Index); old != nil {
-		row.Tags, row.Taken, row.Made = old.Tags, old.Taken, old.Made
+		row.Tags, row.Taken, row.Pushing, row.Made = old.Tags, old.Taken, old.Pushing, old.Made
 	}
 	var free []string
 	for _, tag := range p.targets {
@@ -45,7 +45,12 @@ func (x *Indexer) pushV2(ctx context.Context, p *pushPlan) error {
 			return err
 		}
 	}
+	row.Pushing = without(row.Pushing, p.targets)
 	return x.filePushed(ctx, row, result)
+}
+
+func without(tags, gone []string) []string {
+	return slices.DeleteFunc(slices.Clone(tags), func(tag string) bool { return slices.Contains(gone, tag) })
 }
 
 // isFree reports whether tag is not at the upstream, or leads to what was pushed
@@ -61,7 +66,7 @@ func (x *Indexer) isFree(ctx context.Context, p *pushPlan, tag string) (bool, er
 	ours := false
 	err = x.store.View(ctx, func(tx storage.Tx) error {
 		return tx.AllPublished(func(row storage.PublishedRow) error {
-			ours = ours || row.V2 && row.Repo == p.repo && row.Index == d && slices.Contains(row.Tags, tag)
+			ours = ours || row.V2 && row.Repo == p.repo && row.Index == d && (slices.Contains(row.Tags, tag) || slices.Contains(row.Pushing, tag))
 			return nil
 		})
 	})
@@ -94,10 +99,8 @@ func (x *Indexer) pushConverted(ctx context.Context, p *pushPlan, row *storage.P
 	if err != nil {
 		return err
 	}
-	if !row.Made {
-		if row.Made, err = x.isAbsent(ctx, p.repo, desc.Digest); err != nil {
-			return err
-		}
+	if err := x.beginV2(ctx, p, row, tags); err != nil {
+		return err
 	}
 	for _, tag := range tags {
 		if err := x.opt.Publish.PushManifest(ctx, p.repo, oci.Reference{Tag: tag}, desc.MediaType, body); err != nil {
@@ -106,6 +109,18 @@ func (x *Indexer) pushConverted(ctx context.Context, p *pushPlan, row *storage.P
 		row.Tags = append(row.Tags, tag)
 	}
 	return nil
+}
+
+// beginV2 files the tags that are about to lead to the converted image of row: should
+// the push not end, what they lead to is known to be from here.
+func (x *Indexer) beginV2(ctx context.Context, p *pushPlan, row *storage.PublishedRow, tags []string) (err error) {
+	if p.row(row.Index) == nil {
+		if row.Made, err = x.isAbsent(ctx, p.repo, row.Index); err != nil {
+			return err
+		}
+	}
+	row.Pushing = append(without(row.Pushing, tags), tags...)
+	return x.fileBegun(ctx, *row)
 }
 
 // pushBlobs sends the zTOCs, and whatever else a SOCI index names, and its config.
@@ -157,11 +172,10 @@ func dropTags(tx storage.Tx, row storage.PublishedRow) error {
 		if !r.V2 || r.Repo != row.Repo || r.Subject == row.Subject && r.Index == row.Index {
 			return nil
 		}
-		if n := len(r.Tags); n > 0 {
-			r.Tags = slices.DeleteFunc(r.Tags, func(tag string) bool { return slices.Contains(row.Tags, tag) })
-			if len(r.Tags) < n {
-				changed = append(changed, r)
-			}
+		n := len(r.Tags) + len(r.Pushing)
+		r.Tags, r.Pushing = without(r.Tags, row.Tags), without(r.Pushing, row.Tags)
+		if len(r.Tags)+len(r.Pushing) < n {
+			changed = append(changed, r)
 		}
 		return nil
 	})

@@ -96,10 +96,14 @@ type PublishedRow struct {
 	Fallback bool `json:"fallback,omitempty"`
 	// Made says that the upstream did not have it before.
 	Made bool `json:"made,omitempty"`
+	// Begun says of a v1 index that its push began and is not known to have ended:
+	// it may be there.
+	Begun bool `json:"begun,omitempty"`
 	// Tags are the upstream's that were made to lead to a v2 image, Taken those
-	// that were left because they led elsewhere.
-	Tags  []string `json:"tags,omitempty"`
-	Taken []string `json:"taken,omitempty"`
+	// that were left because they led elsewhere. Those of Pushing may lead to it.
+	Tags    []string `json:"tags,omitempty"`
+	Taken   []string `json:"taken,omitempty"`
+	Pushing []string `json:"pushing,omitempty"`
 	// Instead is a SOCI v1 index that the upstream has of the image and that is not
 	// from here: ours was not put beside it.
 	Instead digest.Digest `json:"instead,omitempty"`

@@ -20,7 +20,9 @@ type Published struct {
 	Tags    []string      `json:"tags,omitempty"`
 	Taken   []string      `json:"taken,omitempty"`   // tags that lead to something that is not from here, and were left
 	Instead digest.Digest `json:"instead,omitempty"` // the SOCI v1 index of somebody else that the upstream has: ours was not put beside it
-	At      time.Time     `json:"at"`
+	// Begun says that a push began and has not ended: it may be there.
+	Begun bool      `json:"begun,omitempty"`
+	At    time.Time `json:"at"`
 }
 
 // Where a v1 index is listed.
@@ -33,7 +35,9 @@ func publishedOf(row *storage.PublishedRow) Published {
 	p := Published{Repository: row.Repo.String(), Form: "v1", Index: row.Index, Instead: row.Instead, Tags: row.Tags, Taken: row.Taken, At: row.At}
 	switch {
 	case row.V2:
-		p.Form = "v2"
+		p.Form, p.Begun = "v2", len(row.Pushing) > 0
+	case row.Begun:
+		p.Begun = true
 	case row.Instead != "":
 	case row.Fallback:
 		p.Listed = ListedByTag
@@ -81,7 +85,7 @@ func pushed(tx storage.Tx, from oci.Repo, root digest.Digest) (list []Published,
 	}
 	for _, d := range all {
 		err := tx.PublishedOf(d, func(row storage.PublishedRow) error {
-			if (from == (oci.Repo{}) || row.Repo == from) && row.Instead == "" && (!row.V2 || len(row.Tags) > 0) {
+			if (from == (oci.Repo{}) || row.Repo == from) && row.Instead == "" && (!row.V2 || len(row.Tags)+len(row.Pushing) > 0) {
 				list = append(list, publishedOf(&row))
 			}
 			return nil

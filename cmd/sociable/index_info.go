@@ -154,6 +154,8 @@ func publishedText(p web.Published) string {
 	switch {
 	case p.Instead != "":
 		return fmt.Sprintf("v1 not in %s, which has %s, not from here (%s)", p.Repository, shortDigest(p.Instead), at)
+	case p.Begun && len(p.Tags)+len(p.Taken) == 0:
+		return fmt.Sprintf("%s %s is being pushed to %s, see sociable jobs list (begun %s)", p.Form, shortDigest(p.Index), p.Repository, at)
 	case p.Form == "v1":
 		how := "by the referrers API"
 		if p.Listed == web.ListedByTag {
@@ -167,6 +169,9 @@ func publishedText(p web.Published) string {
 	}
 	if len(p.Taken) > 0 {
 		parts = append(parts, "not at "+strings.Join(p.Taken, ", ")+", which is somebody else's")
+	}
+	if len(parts) == 0 {
+		parts = append(parts, "at no tag any more")
 	}
 	return fmt.Sprintf("v2 %s in %s, %s (%s)", shortDigest(p.Index), p.Repository, strings.Join(parts, "; "), at)
 }
