@@ -68,7 +68,7 @@ func (z *ZTOC) File(name string) (Entry, error) {
 	case e.sparse():
 		err = fmt.Errorf("%s is a sparse file: %w", name, ErrUnsupported)
 	case endOf(e.Offset, e.Size) > z.ArchiveSize:
-		err = fmt.Errorf("%s has %d bytes at %d of an archive of %d: %w", name, e.Size, e.Offset, z.ArchiveSize, ErrInvalid)
+		err = fmt.Errorf("%s is said to have %d bytes at %d of an archive of %d: %w", name, e.Size, e.Offset, z.ArchiveSize, ErrInvalid)
 	}
 	if err != nil {
 		return Entry{}, err

@@ -68,6 +68,7 @@ func TestZTOCInLayout(t *testing.T) {
 		{[]string{"info", dir}, "is a folder, not a zTOC; it is an OCI layout", exitFailed},
 		{[]string{"build", dir}, "is a folder, not a layer; it is an OCI layout", exitFailed},
 		{[]string{"build", ""}, "the name of the layer is empty", exitUsage},
+		{[]string{"get-file", zFile, ""}, "the name of the file is empty", exitUsage},
 		{[]string{"list", t.TempDir()}, "is no OCI layout", exitFailed},
 		{[]string{"list", dir + ":none"}, "has no image none", exitFailed},
 		{[]string{"get-file", "--layout", out, other, file}, "the layer is not whole in layout", exitFailed},

@@ -46,6 +46,9 @@ type GotFile struct {
 }
 
 func getFile(cmd *cobra.Command, word, name string, flags *getFileFlags) error {
+	if name == "" {
+		return usageError{error: errors.New("the name of the file is empty")}
+	}
 	out, err := openOutput(cmd, flags.output, word, flags.layer)
 	if err != nil {
 		return err
