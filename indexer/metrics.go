@@ -27,6 +27,7 @@ type metrics struct {
 	converted    prometheus.Counter
 	buildSeconds prometheus.Histogram
 	buildBytes   prometheus.Counter
+	taskFailures *prometheus.CounterVec
 	queued       prometheus.Gauge
 	tapsRunning  prometheus.Gauge
 	tapsDropped  prometheus.Counter
@@ -66,9 +67,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Compressed bytes of layers that were read for indexing.",
 		}),
 		queued: prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: ns, Subsystem: sub, Name: "queue_jobs",
-			Help: "Layers that wait to be indexed from the store, running ones included.",
+			Namespace: ns, Subsystem: sub, Name: "queue_jobs", ConstLabels: prometheus.Labels{"kind": kindLayer},
+			Help: queueHelp,
 		}),
+		taskFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "task_failures_total",
+			Help: "Attempts to do a task about an image (conversions, publishing, fetching) that failed, by its kind; most are repeated.",
+		}, []string{"kind"}),
 		tapsRunning: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: ns, Subsystem: sub, Name: "taps_running",
 			Help: "Layers that are being indexed while they are fetched.",
@@ -87,9 +92,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, r := range []string{pushDone, pushLeft, pushFailed} {
 		m.pushes.WithLabelValues(r)
 	}
+	for _, k := range taskKinds {
+		m.taskFailures.WithLabelValues(string(k))
+	}
 	if reg != nil {
 		reg.MustRegister(m.pushes, m.builds, m.skipped, m.published, m.converted, m.buildSeconds, m.buildBytes,
-			m.queued, m.tapsRunning, m.tapsDropped)
+			m.queued, m.taskFailures, m.tapsRunning, m.tapsDropped)
 	}
 	return m
 }

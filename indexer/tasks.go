@@ -132,6 +132,7 @@ func (x *Indexer) doTask(ctx context.Context, t *storage.TaskRow) {
 		return // again, by the rows of now
 	}
 	if err != nil {
+		x.m.taskFailures.WithLabelValues(string(t.Kind)).Inc()
 		x.log.WarnContext(ctx, "task failed", "kind", t.Kind, "repo", t.Repo.String(), "ref", t.Reference, "attempts", t.Attempts+1, "err", err)
 	}
 	if uerr := x.endTask(ctx, *t, err); uerr != nil && ctx.Err() == nil {

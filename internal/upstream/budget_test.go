@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/sociable/sociable/internal/oci"
@@ -154,6 +155,25 @@ func TestThrottledUpstreamIsLeftAlone(t *testing.T) {
 	}
 	if h := c.Health(); len(h) != 1 || h[0].State != "held" || h[0].Endpoint != reg.URL || h[0].Err == nil {
 		t.Errorf("health is %+v", h)
+	}
+}
+
+// TestUnsaidLimitsAreAbsent: sums and minima over series would count a stand-in.
+func TestUnsaidLimitsAreAbsent(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	m, err := newEndpointMetrics(reg, "docker.io", "https://registry-1.docker.io")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"sociable_upstream_ratelimit_limit", "sociable_upstream_ratelimit_remaining", "sociable_upstream_ratelimit_window_seconds"}
+	for _, tt := range []struct {
+		limit, remaining string
+		want             int
+	}{{"", "", 0}, {"100;w=21600", "76;w=21600", 3}, {"100", "", 2}} {
+		m.rateLimit(http.Header{"Ratelimit-Limit": {tt.limit}, "Ratelimit-Remaining": {tt.remaining}})
+		if n, err := testutil.GatherAndCount(reg, names...); n != tt.want || err != nil {
+			t.Errorf("after %q and %q there are %d series (%v), want %d", tt.limit, tt.remaining, n, err, tt.want)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -117,9 +118,9 @@ type endpointMetrics struct {
 	breaker   prometheus.Gauge
 	heldUntil prometheus.Gauge
 	refused   prometheus.Counter
-	limit     prometheus.Gauge
-	remaining prometheus.Gauge
-	window    prometheus.Gauge
+	limit     *saidGauge
+	remaining *saidGauge
+	window    *saidGauge
 }
 
 func newEndpointMetrics(reg prometheus.Registerer, upstream, endpoint string) (*endpointMetrics, error) {
@@ -135,13 +136,10 @@ func newEndpointMetrics(reg prometheus.Registerer, upstream, endpoint string) (*
 			Name: "sociable_upstream_refused_total", ConstLabels: labels,
 			Help: "Requests that were not sent because the endpoint does not answer or wanted a pause.",
 		}),
-		limit:     gauge("ratelimit_limit", "Pulls that the endpoint says it allows in its window (RateLimit-Limit); -1: it says nothing."),
-		remaining: gauge("ratelimit_remaining", "Pulls that the endpoint says are left (RateLimit-Remaining); -1: it says nothing."),
-		window:    gauge("ratelimit_window_seconds", "The window of ratelimit_limit; -1: the endpoint does not say it."),
+		limit:     &saidGauge{Gauge: gauge("ratelimit_limit", "Pulls that the endpoint says it allows in its window (RateLimit-Limit); absent where it says nothing.")},
+		remaining: &saidGauge{Gauge: gauge("ratelimit_remaining", "Pulls that the endpoint says are left (RateLimit-Remaining); absent where it says nothing.")},
+		window:    &saidGauge{Gauge: gauge("ratelimit_window_seconds", "The window of ratelimit_limit; absent where the endpoint does not say it.")},
 	}
-	m.limit.Set(-1)
-	m.remaining.Set(-1)
-	m.window.Set(-1)
 	if reg == nil {
 		return m, nil
 	}
@@ -154,11 +152,30 @@ func newEndpointMetrics(reg prometheus.Registerer, upstream, endpoint string) (*
 // Docker Hub does (docs.docker.com, "Docker Hub usage and limits").
 func (m *endpointMetrics) rateLimit(h http.Header) {
 	if n, window, ok := parseRateLimit(h.Get("RateLimit-Limit")); ok {
-		m.limit.Set(float64(n))
-		m.window.Set(float64(window))
+		m.limit.say(n)
+		m.window.say(window)
 	}
 	if n, _, ok := parseRateLimit(h.Get("RateLimit-Remaining")); ok {
-		m.remaining.Set(float64(n))
+		m.remaining.say(n)
+	}
+}
+
+// saidGauge is absent while the endpoint does not say what it is.
+type saidGauge struct {
+	prometheus.Gauge
+	said atomic.Bool
+}
+
+// say sets it; -1 says that it is not known.
+func (g *saidGauge) say(n int64) {
+	g.Set(float64(n))
+	g.said.Store(n >= 0)
+}
+
+// Collect implements prometheus.Collector.
+func (g *saidGauge) Collect(ch chan<- prometheus.Metric) {
+	if g.said.Load() {
+		g.Gauge.Collect(ch)
 	}
 }
 

@@ -23,11 +23,11 @@ const (
 	UpstreamRequests             //
 	UpstreamFailures             // without an answer, or with 5xx or 429
 	Indexed                      // layers that got a zTOC
-	IndexFailures                // attempts that are repeated
+	IndexFailures                // attempts to index a layer, or to do a task about an image; most are repeated
 	Evicted                      // bytes
 	Stored                       // gauge: bytes of all kinds
 	StoredSpans                  // gauge: bytes of spans
-	Queue                        // gauge: layers that wait to be indexed
+	Queue                        // gauge: jobs in the queue
 
 	names = iota
 )
@@ -84,6 +84,7 @@ var sources = map[string]func(r *reading, label func(string) string, v float64){
 			r[IndexFailures] += v
 		}
 	},
+	"sociable_indexer_task_failures_total": func(r *reading, _ func(string) string, v float64) { r[IndexFailures] += v },
 	"sociable_storage_evicted_bytes_total": func(r *reading, _ func(string) string, v float64) { r[Evicted] += v },
 	"sociable_storage_bytes": func(r *reading, label func(string) string, v float64) {
 		r[Stored] += v

@@ -70,7 +70,7 @@ type Health struct {
 type Failures struct {
 	Requests int64           `json:"requests"` // answered with 5xx
 	Upstream int64           `json:"upstream"` // requests to upstreams without a good answer
-	Indexing int64           `json:"indexing"` // attempts to index a layer
+	Indexing int64           `json:"indexing"` // attempts to index a layer, or to convert, push or fetch an image
 	Troubles []trouble.Entry `json:"troubles"` // warnings and errors of the log, newest first
 }
 
@@ -78,7 +78,7 @@ type Failures struct {
 type Chart struct {
 	Name  string    `json:"name"`
 	Title string    `json:"title"`
-	Unit  string    `json:"unit"` // bytes, bytes/s, requests/s, ratio, layers
+	Unit  string    `json:"unit"` // bytes, bytes/s, requests/s, ratio, layers, jobs
 	Start time.Time `json:"start"`
 	Step  int64     `json:"step_seconds"`
 	Lines []Line    `json:"lines"`
@@ -208,9 +208,6 @@ func (u *UI) rateLimits() map[string]rateLimit {
 				labels[l.GetName()] = l.GetValue()
 			}
 			v := int64(m.GetGauge().GetValue())
-			if v < 0 {
-				continue
-			}
 			key := labels["upstream"] + " " + labels["endpoint"]
 			x := out[key]
 			if name == "limit" {
@@ -245,7 +242,7 @@ func charts(s *series.Series, now time.Time) []Chart {
 		{Name: "requests", Title: "Requests", Unit: "requests/s", Lines: []Line{{"requests", rate(series.Requests)}, {"failed", rate(series.Failures)}}},
 		{Name: "hits", Title: "Hit ratio", Unit: "ratio", Lines: []Line{{"hit ratio", hits}}},
 		{Name: "store", Title: "Cache", Unit: "bytes", Lines: []Line{{"stored", points(s, series.Stored, 1)}, {"of these spans", points(s, series.StoredSpans, 1)}}},
-		{Name: "queue", Title: "Indexing queue", Unit: "layers", Lines: []Line{{"waiting", points(s, series.Queue, 1)}}},
+		{Name: "queue", Title: "Indexing queue", Unit: "jobs", Lines: []Line{{"waiting", points(s, series.Queue, 1)}}},
 		{Name: "indexed", Title: "Layers indexed", Unit: "layers", Lines: []Line{{"indexed", points(s, series.Indexed, 1)}, {"failed", points(s, series.IndexFailures, 1)}}},
 	}
 	for i := range list {
