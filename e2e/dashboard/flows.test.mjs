@@ -185,6 +185,9 @@ test("layer: heat map, file tree by keyboard, search, download, checkpoints", as
 
 test("jobs and missing", async () => {
   await visit("/jobs", "Jobs");
+  const rows = page.locator("#live tbody tr", { hasText: "no such host" });
+  assert.ok(await rows.count() > 50, "there are jobs to be seen");
+  await rows.first().getByRole("button", { name: /^Retry registry\.k8s\.io/ }).waitFor();
   await accessible("jobs");
   await fits("jobs");
   await shot("jobs");

@@ -1,14 +1,18 @@
 package dashboard
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/storage/bolt"
 	"github.com/sociable/sociable/web/series"
 )
@@ -48,6 +52,30 @@ func past(t *testing.T, data string) {
 		now = now.Add(20 * time.Second)
 	}
 	if err := r.Keep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	unhappy(t, db)
+}
+
+// unhappy gives a store jobs that were given up, with names and errors as long as
+// they can be: enough of them for a long page.
+func unhappy(t *testing.T, db *bolt.DB) {
+	t.Helper()
+	err := db.Update(t.Context(), func(tx storage.Tx) error {
+		for i := range 120 {
+			name := fmt.Sprintf("team-%03d/a-service-with-a-name-that-is-rather-long/and-a-part-of-it", i)
+			err := tx.PutTask(storage.TaskRow{
+				Kind: storage.TaskConvert, Repo: oci.Repo{Upstream: "registry.k8s.io", Name: name}, Reference: digest.FromString(name).String(),
+				Attempts: 12, Failed: true, Created: time.Now().Add(-time.Duration(i) * time.Minute),
+				LastError: "fetch manifest: GET \"https://registry.k8s.io/v2/" + name + "/manifests/latest\": dial tcp: lookup registry.k8s.io: no such host",
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 }

@@ -3,44 +3,40 @@ package ui
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/gorilla/mux"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/web"
 )
 
 // apiRoutes are the paths below /api/v1; openapi.json describes each.
 func (u *UI) apiRoutes() []apiRoute {
 	return []apiRoute{
-		{"GET", "/overview", answer(u.overview)},
-		{"GET", "/images", answer(u.images)},
-		{"GET", "/images/{digest}", answer(u.image)},
-		{"GET", "/layers/{digest}", answer(u.layer)},
-		{"GET", "/layers/{digest}/files", answer(u.files)},
-		{"GET", "/layers/{digest}/file", u.file},
-		{"GET", "/layers/{digest}/ztoc", u.ztoc},
-		{"GET", "/layers/{digest}/checkpoints", answer(u.checkpoints)},
-		{"GET", "/jobs", answer(func(r *http.Request) (*Jobs, error) {
+		{"GET", "/overview", "range", answer(u.overview)},
+		{"GET", "/images", "q sort order offset limit", answer(u.images)},
+		{"GET", "/images/{digest}", "", answer(u.image)},
+		{"GET", "/layers/{digest}", "image", answer(u.layer)},
+		{"GET", "/layers/{digest}/files", "image path search", answer(u.files)},
+		{"GET", "/layers/{digest}/file", "image name", u.file},
+		{"GET", "/layers/{digest}/ztoc", "image", u.ztoc},
+		{"GET", "/layers/{digest}/checkpoints", "image offset limit", answer(u.checkpoints)},
+		{"GET", "/jobs", "", answer(func(r *http.Request) (*Jobs, error) {
 			j, err := u.allJobs(r.Context())
 			return &j, err
 		})},
-		{"POST", "/jobs/retry", answer(func(r *http.Request) (*Changed, error) {
-			var q struct {
-				ID string `json:"id"`
-			}
-			if err := receive(r, &q); err != nil {
-				return nil, err
-			}
-			c, err := u.retry(r.Context(), q.ID)
-			return &c, err
-		})},
-		{"GET", "/missing", answer(u.missing)},
-		{"GET", "/setup", answer(u.setup)},
-		{"POST", "/setup/test", answer(func(r *http.Request) (*TestResult, error) {
+		{"POST", "/jobs/retry", "", u.changeJobs(web.RetryJob)},
+		{"POST", "/jobs/cancel", "", u.changeJobs(web.CancelJob)},
+		{"GET", "/missing", "", answer(u.missing)},
+		{"GET", "/setup", "", answer(u.setup)},
+		{"POST", "/setup/test", "", answer(func(r *http.Request) (*TestResult, error) {
 			var q struct {
 				Image string `json:"image"`
 			}
@@ -49,13 +45,44 @@ func (u *UI) apiRoutes() []apiRoute {
 			}
 			return u.test(r, q.Image)
 		})},
-		{"GET", "/openapi.json", openAPI},
+		{"GET", "/openapi.json", "", openAPI},
 	}
 }
 
 type apiRoute struct {
 	method, path string
+	query        string // the parameters that it takes, with spaces between
 	serve        oci.Handler
+}
+
+// strict refuses parameters that the route does not take: one that is misspelt
+// would be without effect, in silence.
+func (x apiRoute) strict(w http.ResponseWriter, r *http.Request) error {
+	takes := strings.Fields(x.query)
+	for _, name := range slices.Sorted(maps.Keys(r.URL.Query())) {
+		switch {
+		case slices.Contains(takes, name):
+		case len(takes) == 0:
+			return bad("there is no parameter %.50q: this takes none", name)
+		default:
+			return bad("there is no parameter %.50q: this takes %s", name, strings.Join(takes, ", "))
+		}
+	}
+	return x.serve(w, r)
+}
+
+// changeJobs is a request that changes the job that its body names, or several.
+func (u *UI) changeJobs(change changeJob) oci.Handler {
+	return answer(func(r *http.Request) (*Changed, error) {
+		var q struct {
+			ID string `json:"id"`
+		}
+		if err := receive(r, &q); err != nil {
+			return nil, err
+		}
+		c, err := u.change(r.Context(), q.ID, change)
+		return &c, err
+	})
 }
 
 func (u *UI) api(m *mux.Router) {
@@ -65,7 +92,7 @@ func (u *UI) api(m *mux.Router) {
 		if x.method == http.MethodGet {
 			methods = append(methods, http.MethodHead)
 		}
-		m.Methods(methods...).Path("/api/v1" + x.path).Handler(x.serve)
+		m.Methods(methods...).Path("/api/v1" + x.path).Handler(oci.Handler(x.strict))
 		allowed["/api/v1"+x.path] = x.method
 	}
 	for path, method := range allowed {

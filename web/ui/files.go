@@ -234,7 +234,7 @@ func (u *UI) file(w http.ResponseWriter, r *http.Request) error {
 	}
 	name := r.FormValue("name")
 	if name == "" {
-		return bad("name says which file")
+		return oci.NewError(errcode.ErrorCodeNameInvalid, "name says which file")
 	}
 	v, err := u.look(r.Context(), d, r.FormValue("image"))
 	if err != nil {

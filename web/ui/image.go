@@ -65,7 +65,7 @@ func number(r *http.Request, name string, absent, most int) (int, error) {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 0 || n > most {
-		return 0, bad("%s is a number from 0 to %d, not %.20q", name, most, s)
+		return 0, oci.NewError(errcode.ErrorCodePaginationNumberInvalid, "%s is a number from 0 to %d, not %.20q", name, most, s)
 	}
 	return n, nil
 }

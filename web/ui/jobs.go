@@ -3,6 +3,7 @@ package ui
 import (
 	"context"
 	"errors"
+	"html/template"
 	"net/http"
 	"sync"
 	"time"
@@ -15,10 +16,11 @@ import (
 
 // Queue is what is to be indexed, in short.
 type Queue struct {
-	Waiting int       `json:"waiting"`
-	PutOff  int       `json:"put_off"` // failed, and are tried again by themselves
-	Failed  int       `json:"failed"`  // given up until they are retried by hand
-	Running []Running `json:"running"`
+	Waiting   int       `json:"waiting"`
+	PutOff    int       `json:"put_off"`   // failed, and are tried again by themselves
+	Failed    int       `json:"failed"`    // given up until they are retried by hand
+	Cancelled int       `json:"cancelled"` // by hand
+	Running   []Running `json:"running"`
 }
 
 // Running is a layer that is being indexed.
@@ -45,8 +47,10 @@ type Jobs struct {
 }
 
 const (
-	// shownJobs is how many jobs of one state a page has.
-	shownJobs = 100
+	// shownJobs is how many jobs of one state a page has at most, and shownBytes
+	// how large all of them make it at most: errors and names are long and short.
+	shownJobs  = 100
+	shownBytes = 80_000
 	// jobsFresh is for how long a look at the queue is good: to read a long one
 	// for each viewer would cost what indexing needs.
 	jobsFresh = 2 * time.Second
@@ -86,6 +90,9 @@ func (u *UI) allJobs(ctx context.Context) (Jobs, error) {
 	return j, err
 }
 
+// shownStates are in the order of a page.
+var shownStates = []string{web.JobFailed, web.JobPutOff, web.JobWaiting, web.JobCancelled}
+
 func sortJobs(list []web.Job) Jobs {
 	var j Jobs
 	by := map[string][]web.Job{}
@@ -96,6 +103,8 @@ func sortJobs(list []web.Job) Jobs {
 			j.Failed++
 		case web.JobPutOff:
 			j.PutOff++
+		case web.JobCancelled:
+			j.Cancelled++
 		default:
 			j.Waiting++
 		}
@@ -104,11 +113,25 @@ func sortJobs(list []web.Job) Jobs {
 		}
 	}
 	j.Jobs = []web.Job{}
-	for _, s := range []string{web.JobFailed, web.JobPutOff, web.JobWaiting} {
-		j.Jobs = append(j.Jobs, by[s]...)
+	left := shownBytes
+	for i, s := range shownStates {
+		most := left / (len(shownStates) - i) // what one state leaves is for the others
+		for k := range by[s] {
+			n := rowBytes(&by[s][k])
+			if most -= n; most < 0 {
+				break
+			}
+			left -= n
+			j.Jobs = append(j.Jobs, by[s][k])
+		}
 	}
 	j.More = len(list) - len(j.Jobs)
 	return j
+}
+
+// rowBytes is about how many bytes a job's row has, which names it three times.
+func rowBytes(j *web.Job) int {
+	return 500 + 3*(len(j.Repository)+len(j.Reference)) + len(template.HTMLEscapeString(j.Error))
 }
 
 func (u *UI) running(ctx context.Context) ([]Running, error) {
@@ -152,9 +175,11 @@ type Changed struct {
 	Jobs int `json:"jobs"`
 }
 
-// retry has a job tried again, or with "" all that failed.
-func (u *UI) retry(ctx context.Context, id string) (Changed, error) {
-	n, err := web.RetryJob(ctx, u.opt.Store, id)
+type changeJob func(ctx context.Context, s *storage.Store, id string) (int, error)
+
+// change changes a job, or with "" all that failed.
+func (u *UI) change(ctx context.Context, id string, change changeJob) (Changed, error) {
+	n, err := change(ctx, u.opt.Store, id)
 	if err != nil {
 		return Changed{}, web.OperatorError(err)
 	}

@@ -61,6 +61,9 @@ var operations = map[string]operation{
 	"POST /jobs/retry": {"Have a job tried again; an empty id is every one that failed", nil, struct {
 		ID string `json:"id"`
 	}{}, Changed{}},
+	"POST /jobs/cancel": {"Have a job not be done, until it is retried; an empty id is every one that failed", nil, struct {
+		ID string `json:"id"`
+	}{}, Changed{}},
 	"GET /missing": {"What was asked for while its upstream is offline by configuration", nil, nil, Missing{}},
 	"GET /setup":   {"The configuration of each client, with this proxy's address", nil, nil, Setup{}},
 	"POST /setup/test": {"Go the way of a lazy client to this proxy; an empty image is the last one pulled", nil, struct {
@@ -105,10 +108,17 @@ func document(t *testing.T) *openapi3.T {
 		}
 		o := openapi3.NewOperation()
 		o.Summary, o.OperationID = op.summary, strings.ToLower(r.method)+camel(r.path)
+		var query []string
 		for _, name := range op.params {
 			p := params[name]
+			if p.in == "query" {
+				query = append(query, name)
+			}
 			q := &openapi3.Parameter{Name: name, In: p.in, Description: p.what, Required: p.in == "path" || name == "name", Schema: openapi3.NewSchemaRef("", &openapi3.Schema{Type: &openapi3.Types{p.kind}})}
 			o.AddParameter(q)
+		}
+		if takes := strings.Fields(r.query); !slices.Equal(takes, query) {
+			t.Errorf("%s takes %q, and its document says %q", key, takes, query)
 		}
 		if op.body != nil {
 			o.RequestBody = &openapi3.RequestBodyRef{Value: openapi3.NewRequestBody().WithRequired(true).WithJSONSchemaRef(schema(t, gen, doc, op.body))}

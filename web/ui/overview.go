@@ -2,6 +2,7 @@ package ui
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -100,8 +101,9 @@ func parseRange(s string) (series.Range, error) {
 	return "", bad("range is 1h, 24h or 7d, not %.20q", s)
 }
 
+// bad is an error of a parameter.
 func bad(format string, args ...any) error {
-	return oci.NewError(errcode.ErrorCodeNameInvalid, format, args...)
+	return &oci.Error{Code: errcode.ErrorCodeUnsupported, Status: http.StatusBadRequest, Message: fmt.Sprintf(format, args...)}
 }
 
 func (u *UI) overview(r *http.Request) (*Overview, error) {

@@ -7,6 +7,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/web"
 )
 
 // filled makes a page of one value.
@@ -95,7 +96,7 @@ func (u *UI) setupPage(r *http.Request) (string, any, error) {
 // retryForm has a job tried again and shows the queue.
 func (u *UI) retryForm() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := u.retry(r.Context(), r.FormValue("id")); err != nil {
+		if _, err := u.change(r.Context(), r.FormValue("id"), web.RetryJob); err != nil {
 			u.render(w, r, oci.AsError(err).HTTPStatus(), "error", oci.AsError(err))
 			return
 		}

@@ -171,7 +171,7 @@ func (u *UI) test(r *http.Request, image string) (*TestResult, error) {
 			name = name[:i]
 		}
 		if repo, err := oci.ParseRepo(name); err != nil || oci.CheckName(repo.Name) != nil || !u.knows(repo.Upstream) {
-			return nil, bad("%.300q is no image's name as the list of images has it", image)
+			return nil, oci.NewError(errcode.ErrorCodeNameInvalid, "%.300q is no image's name as the list of images has it", image)
 		}
 		ref += "/" + image
 	}
