@@ -1,10 +1,12 @@
 package ui
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"html/template"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -113,20 +115,37 @@ func sortJobs(list []web.Job) Jobs {
 		}
 	}
 	j.Jobs = []web.Job{}
+	fits := whatFits(by)
+	for _, s := range shownStates {
+		j.Jobs = append(j.Jobs, by[s][:fits[s]]...)
+	}
+	j.More = len(list) - len(j.Jobs)
+	return j
+}
+
+// whatFits says how many jobs of each state fit on a page: an equal part of it for
+// each, and what one leaves is for the others.
+func whatFits(by map[string][]web.Job) map[string]int {
+	need, fits := map[string]int{}, map[string]int{}
+	for s, jobs := range by {
+		for i := range jobs {
+			need[s] += rowBytes(&jobs[i])
+		}
+	}
 	left := shownBytes
-	for i, s := range shownStates {
-		most := left / (len(shownStates) - i) // what one state leaves is for the others
-		for k := range by[s] {
-			n := rowBytes(&by[s][k])
+	states := slices.SortedFunc(slices.Values(shownStates), func(a, b string) int { return cmp.Compare(need[a], need[b]) })
+	for i, s := range states {
+		most := left / (len(states) - i)
+		for fits[s] < len(by[s]) {
+			n := rowBytes(&by[s][fits[s]])
 			if most -= n; most < 0 {
 				break
 			}
 			left -= n
-			j.Jobs = append(j.Jobs, by[s][k])
+			fits[s]++
 		}
 	}
-	j.More = len(list) - len(j.Jobs)
-	return j
+	return fits
 }
 
 // rowBytes is about how many bytes a job's row has, which names it three times.
