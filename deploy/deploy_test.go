@@ -134,7 +134,7 @@ func checkConfig(t *testing.T, got map[string]map[string]any) {
 	t.Helper()
 	text, _ := field(got["ConfigMap lab-sociable"], "data", "config.yml").(string)
 	// Files of secrets are not here.
-	text = regexp.MustCompile(`(?m)^.*(cert_file|key_file|htpasswd_file):.*$\n?|^(tls|auth):\n`).ReplaceAllString(text, "")
+	text = regexp.MustCompile(`(?m)^.*(cert_file|key_file|htpasswd_file):.*$\n?|^(tls|auth):\n|^ +tls: true\n`).ReplaceAllString(text, "")
 	file := filepath.Join(t.TempDir(), "config.yml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -164,6 +164,31 @@ func checkSelectors(t *testing.T, got map[string]map[string]any) {
 			if matches != (pod == "StatefulSet lab-sociable") {
 				t.Errorf("%s leads to %s: %t", svc, pod, matches)
 			}
+		}
+	}
+}
+
+// TestAdminSpeaksTLS: with a certificate the admin port has it, too, and probes and
+// scrapers are told.
+func TestAdminSpeaksTLS(t *testing.T) {
+	for values, want := range map[string]string{"": "http", "tlsSecret: own\n": "https"} {
+		got, err := render(t, values+"serviceMonitor: {enabled: true}\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := field(got["ConfigMap lab-sociable"], "data", "config.yml").(string)
+		if has := strings.Contains(text, "  tls: true\n"); has != (want == "https") {
+			t.Errorf("%q: the configuration is\n%s", values, text)
+		}
+		containers, _ := field(got["StatefulSet lab-sociable"], "spec", "template", "spec", "containers").([]any)
+		for _, probe := range []string{"startupProbe", "livenessProbe", "readinessProbe"} {
+			if s := field(containers[0], probe, "httpGet", "scheme"); s != strings.ToUpper(want) {
+				t.Errorf("%q: the %s is by %v, want %s", values, probe, s, want)
+			}
+		}
+		endpoints, _ := field(got["ServiceMonitor lab-sociable"], "spec", "endpoints").([]any)
+		if s := field(endpoints[0], "scheme"); s != want {
+			t.Errorf("%q: scraped by %v, want %s", values, s, want)
 		}
 	}
 }
