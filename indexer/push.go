@@ -47,7 +47,8 @@ func (x *Indexer) PushSize(repo oci.Repo) int64 {
 // it is, its manifest will say later; where it begins as a layer does, it is
 // built from the stream, so that the result is there when the manifest comes.
 // rc is as Tap's, and closed in any case. Whoever pushes calls the func that is
-// returned with the blob's digest as soon as that is known, and before io.EOF.
+// returned with the blob's digest when its bytes were found to match it, and before
+// io.EOF.
 // Push never blocks.
 func (x *Indexer) Push(repo oci.Repo, rc io.ReadCloser) (is func(digest.Digest)) {
 	rule := x.ruleFor(named{repo: repo})

@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"context"
+	"io"
 	"net/http"
+	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -63,5 +65,47 @@ func TestPushWaitsForItsIndex(t *testing.T) {
 	m := s.pushImage(t, "local/app", "v1", random(100, 1))
 	if got, asked := l.seen[m]; !asked || got != 0 {
 		t.Errorf("asked %v, %d requests counted while one waited", asked, got)
+	}
+}
+
+// claims is an Indexer that is told what is pushed.
+type claims struct {
+	noIndexer
+	begun chan struct{}
+	is    chan digest.Digest
+}
+
+func (*claims) PushSize(oci.Repo) int64 { return 1 }
+
+func (c *claims) Push(_ oci.Repo, rc io.ReadCloser) func(digest.Digest) {
+	_ = rc.Close()
+	close(c.begun)
+	return func(d digest.Digest) { c.is <- d }
+}
+
+// TestPushIsWhatHasCome: the indexer is told what a blob is when all of it has
+// come, and not when its client says so, who may never go on.
+func TestPushIsWhatHasCome(t *testing.T) {
+	c := &claims{begun: make(chan struct{}), is: make(chan digest.Digest, 1)}
+	s := newHost(t, Hosting{}, func(o *Options) { o.Indexer = c })
+	body := random(1000, 1)
+	d := digest.FromBytes(body)
+	r, w := io.Pipe()
+	var rest sync.WaitGroup
+	rest.Go(func() {
+		_, _ = w.Write(body[:500])
+		<-c.begun
+		if len(c.is) > 0 {
+			t.Error("the indexer is told before all has come")
+		}
+		_, _ = w.Write(body[500:])
+		_ = w.Close()
+	})
+	if a := s.send(t, http.MethodPost, "/v2/local/app/blobs/uploads/?digest="+d.String(), r); a.status != http.StatusCreated {
+		t.Errorf("push: %d %s", a.status, a.body)
+	}
+	rest.Wait()
+	if got := <-c.is; got != d {
+		t.Errorf("told %s, want %s", got, d)
 	}
 }

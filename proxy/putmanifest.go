@@ -315,5 +315,8 @@ func mayMove(tx storage.Tx, up *Upstream, repo oci.Repo, tag string, to digest.D
 	if err != nil {
 		return err
 	}
+	if to == "" {
+		return oci.NewError(errcode.ErrorCodeDenied, "tag %s of %s is immutable and means %s: it is not deleted, nor is what it means", tag, repo, old.Digest)
+	}
 	return oci.NewError(errcode.ErrorCodeDenied, "tag %s of %s is immutable and means %s: push under another tag", tag, repo, old.Digest)
 }

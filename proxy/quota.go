@@ -83,6 +83,11 @@ func (s *push) withinQuota(ctx context.Context, more int64) error {
 	}
 	for {
 		var stored, open int64
+		if s.spared { // the one that counts for it may have been given up
+			if err := s.spare(ctx); err != nil {
+				return err
+			}
+		}
 		if !s.spared {
 			open = s.p.store.OpenBytes(s.up.Name) - s.u.Counted()
 			err := s.p.store.View(ctx, func(tx storage.Tx) (err error) {

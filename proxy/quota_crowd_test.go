@@ -47,18 +47,58 @@ func TestCrowdUnderQuota(t *testing.T) {
 	wantCode(t, "another", full, http.StatusForbidden, "DENIED")
 }
 
-// TestFirstOfManyGivesUp: those that another upload counted for are judged by
-// themselves when that is cancelled.
-func TestFirstOfManyGivesUp(t *testing.T) {
-	body, other := random(600, 1), random(600, 2)
-	s := newHost(t, Hosting{Quota: 1000}, nil)
-	wrong := s.send(t, http.MethodPost, "/v2/local/app/blobs/uploads/", nil).header.Get("Location")
-	if a := s.send(t, http.MethodPatch, wrong, bytes.NewReader(body[:500])); a.status != http.StatusAccepted {
-		t.Fatalf("send: %d", a.status)
+// TestQuotaOfDifferentLayers has 16 clients push different layers at once that fit
+// together: none counts twice while it is being filed.
+func TestQuotaOfDifferentLayers(t *testing.T) {
+	const clients, size = 16, 100 << 10
+	s := newHost(t, Hosting{Quota: clients*size + 100}, nil)
+	var crowd sync.WaitGroup
+	for i := range clients {
+		crowd.Go(func() {
+			body := random(size, byte(i))
+			path := "/v2/local/app/blobs/uploads/?digest=" + digest.FromBytes(body).String()
+			if a := s.send(t, http.MethodPost, path, bytes.NewReader(body)); a.status != http.StatusCreated {
+				t.Errorf("push: %d %s", a.status, a.body)
+			}
+		})
 	}
-	a := s.send(t, http.MethodPut, wrong+"?digest="+digest.FromBytes(body).String(), nil)
-	wantCode(t, "other bytes", a, http.StatusBadRequest, "DIGEST_INVALID")
-	s.pushBlob(t, "local/app", body)
-	full := s.send(t, http.MethodPost, "/v2/local/app/blobs/uploads/?digest="+digest.FromBytes(other).String(), bytes.NewReader(other))
-	wantCode(t, "another", full, http.StatusForbidden, "DENIED")
+	crowd.Wait()
+	if got := s.store.OpenBytes("local"); got != 0 {
+		t.Errorf("%d bytes are open in the end", got)
+	}
+}
+
+// TestBrokenCrowdTakesRoom: what is kept of uploads that say they are the same,
+// and that break off, counts each by itself.
+func TestBrokenCrowdTakesRoom(t *testing.T) {
+	s := newHost(t, Hosting{Quota: 1000}, nil)
+	path := "?digest=" + digest.FromString("nobody has it").String()
+	var locs []string
+	for range 3 {
+		locs = append(locs, s.send(t, http.MethodPost, "/v2/local/app/blobs/uploads/", nil).header.Get("Location"))
+	}
+	var begun, crowd sync.WaitGroup
+	begun.Add(len(locs))
+	for i, loc := range locs {
+		crowd.Go(func() {
+			r, w := io.Pipe()
+			crowd.Go(func() {
+				_, _ = w.Write(random(600, byte(i)))
+				begun.Done()
+				begun.Wait()
+				_ = w.CloseWithError(io.ErrUnexpectedEOF) // the connection is cut
+			})
+			_ = s.send(t, http.MethodPut, loc+path, r)
+		})
+	}
+	crowd.Wait()
+	kept := 0
+	for _, loc := range locs {
+		if a := s.do(t, http.MethodGet, loc); a.status == http.StatusNoContent {
+			kept++
+		}
+	}
+	if open := s.store.OpenBytes("local"); kept > 1 || open > 1000 || open != int64(kept)*600 {
+		t.Errorf("%d uploads are kept, and %d bytes count", kept, open)
+	}
 }

@@ -230,7 +230,7 @@ func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 	if err != nil {
 		return s.p.uploadError(what, err)
 	}
-	err = s.copy(w, r, d)
+	err = s.copy(w, r)
 	if short, ok := errors.AsType[sizeError](err); ok {
 		return s.misfit(r, short)
 	}
@@ -238,6 +238,13 @@ func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 	if errors.As(err, &broken) {
 		if !s.u.Filed() { // nobody could go on with it
 			return &oci.Error{Code: errcode.ErrorCodeBlobUploadInvalid, Status: http.StatusBadRequest, Message: "the body of the request ended early: send it again", Err: err}
+		}
+		if s.spared { // what is kept of it takes room
+			s.d, s.spared = "", false
+			s.u.Count()
+			if err := s.withinQuota(context.WithoutCancel(ctx), 0); err != nil {
+				return s.p.uploadError(what, err)
+			}
 		}
 		if err := s.u.Checkpoint(context.WithoutCancel(ctx)); err != nil {
 			return s.p.uploadError(what, err)
@@ -252,7 +259,7 @@ func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 
 // copy appends what the client sends, and gives it up when it stops sending. Its
 // own faults are clientErrors.
-func (s *push) copy(w http.ResponseWriter, r *http.Request, d digest.Digest) error {
+func (s *push) copy(w http.ResponseWriter, r *http.Request) error {
 	from := s.p.senders.begin(s.u.ID(), w)
 	defer s.p.senders.end(s.u.ID(), from)
 	buf := s.p.bufs.get()
@@ -268,7 +275,7 @@ func (s *push) copy(w http.ResponseWriter, r *http.Request, d digest.Digest) err
 			if err := s.withinQuota(r.Context(), 0); err != nil {
 				return err
 			}
-			s.tap(r.Context(), tapAt, d)
+			s.tap(r.Context(), tapAt)
 			if s.pusher != nil && s.u.Size() == int64(n) { // with the first bytes
 				s.forwarding()
 			}
@@ -303,6 +310,7 @@ func (s *push) finish(w http.ResponseWriter, r *http.Request, d digest.Digest) e
 		if err := holdContent(tx, s.up, row, s.p.store.OpenBytes(s.up.Name)-s.u.Counted()); err != nil {
 			return err
 		}
+		s.u.Filing(d)
 		return s.p.tell(tx, r, oci.Event{Kind: oci.EventPush, Repo: s.repo, Target: blobTarget(d, row.Size)})
 	})
 	if err != nil {
@@ -335,9 +343,10 @@ func created(w http.ResponseWriter, r *http.Request, kind string, d digest.Diges
 	return nil
 }
 
-// tap has the upload indexed from the stream, once it is large enough. d is what
-// it will be, where that is known.
-func (s *push) tap(ctx context.Context, size int64, d digest.Digest) {
+// tap has the upload indexed from the stream, once it is large enough. What it is,
+// the indexer hears when all of it has come: what a client says before would keep
+// the layer from being indexed from elsewhere, for as long as it sends.
+func (s *push) tap(ctx context.Context, size int64) {
 	if size < 0 || s.u.Watched() || s.u.Size() < size {
 		return
 	}
@@ -347,9 +356,5 @@ func (s *push) tap(ctx context.Context, size int64, d digest.Digest) {
 		s.u.OnMatch(func(digest.Digest) {})
 		return
 	}
-	is := s.p.index.Push(s.repo, rc)
-	if d != "" {
-		is(d)
-	}
-	s.u.OnMatch(is)
+	s.u.OnMatch(s.p.index.Push(s.repo, rc))
 }

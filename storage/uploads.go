@@ -116,6 +116,7 @@ func (u *Upload) Release() {
 		} else if u.stateNow() == uploadOpen {
 			_ = u.sync(context.Background()) // what it loses is sent again
 		}
+		u.Count()
 	}
 	if u.held != nil {
 		u.closeFile(u.held)

@@ -162,10 +162,45 @@ func (u *Upload) Expect(d digest.Digest) (spared bool) {
 	u.expects = expected{u.repo.Upstream, d}
 	if first := us.first[u.expects]; first == nil {
 		us.first[u.expects] = u
+		us.countLocked(u)
 	} else {
 		us.spareLocked(u)
 	}
 	return u.spared
+}
+
+// countLocked has u count, whatever was said before; us.mu is held.
+func (us *uploads) countLocked(u *Upload) {
+	if us.m[u.id] != u || !u.spared {
+		return
+	}
+	u.spared, u.counted = false, u.Size()
+	us.bytes[u.repo.Upstream] += u.counted
+}
+
+// Count has the upload count by itself, as one does that no request has.
+func (u *Upload) Count() {
+	us := &u.s.uploads
+	us.mu.Lock()
+	defer us.mu.Unlock()
+	if us.first[u.expects] == u {
+		delete(us.first, u.expects)
+	}
+	u.expects = expected{}
+	us.countLocked(u)
+}
+
+// Filing says, within the transaction that files d for the upload's upstream, that
+// it counts there from now on: neither the upload does, nor the one that counted for
+// it. Where that comes to nothing the upload counts again when it is released.
+func (u *Upload) Filing(d digest.Digest) {
+	us := &u.s.uploads
+	us.mu.Lock()
+	defer us.mu.Unlock()
+	us.spareLocked(u)
+	if first := us.first[expected{u.repo.Upstream, d}]; first != nil {
+		us.spareLocked(first)
+	}
 }
 
 // Counted is how many bytes of the upload, and of the one that counts for it, are
