@@ -49,6 +49,7 @@ func (p *passthrough) login(ctx context.Context, login loginKey, cred credential
 			p.words.Add(wordOf{login, repo}, word{when: now, there: true})
 			p.aways.Remove(of)
 		case errors.Is(err, ErrRefused):
+			p.forget(login, repo.Upstream)
 			p.words.Add(wordOf{login, oci.Repo{Upstream: repo.Upstream}}, word{when: now})
 			p.aways.Remove(of)
 		case !errors.Is(err, ErrUnknown):
@@ -56,6 +57,16 @@ func (p *passthrough) login(ctx context.Context, login loginKey, cred credential
 		}
 		return err
 	})
+}
+
+// forget drops all that upstream said about login: it refuses these credentials,
+// so that an outage after it must not let them in by what it said before.
+func (p *passthrough) forget(login loginKey, upstream string) {
+	for _, k := range p.words.Keys() {
+		if k.login == login && k.repo.Upstream == upstream {
+			p.words.Remove(k)
+		}
+	}
 }
 
 func (p *passthrough) tryLogin(ctx context.Context, login loginKey, cred credentials, repo oci.Repo) error {
