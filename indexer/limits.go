@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/dustin/go-humanize"
 	"github.com/opencontainers/go-digest"
@@ -54,14 +53,13 @@ func (l Limits) Refusal(c ztoc.Compression, err error) string {
 
 // explain says which limit was met, and how it is raised; "" where none was.
 func (l Limits) explain(err error) string {
-	var refused *ztoc.Error
 	switch {
-	case !errors.Is(err, ztoc.ErrTooLarge), strings.Contains(err.Error(), "hard links"): // these have a bound that nobody can set
+	case !errors.Is(err, ztoc.ErrTooLarge):
 		return ""
-	case errors.As(err, &refused) && l.MaxUncompressed > 0 && refused.Offset == l.MaxUncompressed:
+	case errors.Is(err, ztoc.ErrMaxUncompressed):
 		return "decompressed it has more than the " + humanize.IBytes(uint64(l.MaxUncompressed)) +
 			" of index.max_uncompressed: raise that to have it indexed"
-	case strings.Contains(err.Error(), fmt.Sprintf(" %d files", l.MaxFiles+1)):
+	case errors.Is(err, ztoc.ErrMaxEntries):
 		return fmt.Sprintf("it holds more than the %d files of index.max_files: raise that to have it indexed", l.MaxFiles)
 	}
 	return "its zTOC is larger than the " + humanize.IBytes(uint64(l.MaxZTOC)) +

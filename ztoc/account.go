@@ -148,7 +148,7 @@ func (a *streamAccount) output(buf []byte) {
 	}
 	a.size += int64(len(buf))
 	if a.size > a.max {
-		a.refuse(refuse(ClassLimit, a.max, fmt.Errorf("uncompressed stream: %w", ErrTooLarge)))
+		a.refuse(refuse(ClassLimit, a.max, fmt.Errorf("uncompressed stream: %w", ErrMaxUncompressed)))
 		return
 	}
 	if a.adler != nil {

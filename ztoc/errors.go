@@ -27,7 +27,11 @@ var (
 	ErrChecksum    = errors.New("checksum does not match")
 	ErrTrailing    = errors.New("data after the last gzip member")
 	ErrUnsupported = errors.New("not supported")
-	ErrTooLarge    = errors.New("too large")
+	ErrTooLarge    = errors.New("too large") // beyond a bound of Options, or of the format
+	// ErrMaxEntries and ErrMaxUncompressed say which bound of Options it was;
+	// each is an ErrTooLarge.
+	ErrMaxEntries      error = &boundError{}
+	ErrMaxUncompressed error = &boundError{}
 	// ErrAborted is what a Builder gives after Finish or Abort.
 	ErrAborted = errors.New("build is over")
 	// ErrInvalid is what every error of Parse and of a zTOC's methods is, when
@@ -59,6 +63,15 @@ func (e *Error) Error() string {
 
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Cause }
+
+// boundError is a bound of Options that a layer is beyond. It is told from others
+// by its address, so it is not of size 0.
+type boundError struct{ _ byte }
+
+func (*boundError) Error() string { return ErrTooLarge.Error() }
+
+// Is makes each bound an ErrTooLarge.
+func (*boundError) Is(target error) bool { return target == ErrTooLarge }
 
 func refuse(c Class, off int64, cause error) *Error {
 	return &Error{Class: c, Offset: off, Cause: cause}

@@ -143,3 +143,38 @@ func ExampleResult_CheckClient() {
 	// Output:
 	// nonmonotonic - span 0 has no uncompressed bytes
 }
+
+// A zTOC lists the files of its layer; nothing of the layer is read for that.
+func ExampleParse() {
+	table, err := os.ReadFile("testdata/ztocs/all-types.tar.gz.4096.ztoc")
+	if err != nil {
+		panic(err)
+	}
+	z, err := ztoc.Parse(bytes.NewReader(table), int64(len(table)))
+	if err != nil {
+		panic(err)
+	}
+	for e, err := range z.Entries() {
+		if err != nil {
+			panic(err)
+		}
+		if e.Type == ztoc.TypeHardlink || e.Type == ztoc.TypeSymlink {
+			fmt.Printf("%s %s -> %s\n", e.Type, e.Name, e.Linkname)
+		}
+	}
+	// Output:
+	// symlink usr/sym -> file.txt
+	// hardlink usr/hard -> usr/file.txt
+}
+
+// What is no layer of a kind that can be indexed is told by class and cause.
+func ExampleDetect() {
+	zstd := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x04, 0x00}
+	_, err := ztoc.Detect(zstd)
+	var refused *ztoc.Error
+	fmt.Println(errors.As(err, &refused) && refused.Class == ztoc.ClassAlgorithm, errors.Is(err, ztoc.ErrUnsupported))
+	fmt.Println(err)
+	// Output:
+	// true true
+	// algorithm at offset 0: zstd, neither gzip nor tar: not supported
+}

@@ -19,6 +19,8 @@ type linksBack struct {
 	from uint64 // hashes that this time is about
 	to   uint64 // inclusive
 	most int    // targets at once
+	// passes is how often verdict has looked at all entries.
+	passes int
 	pathHash
 }
 
@@ -64,7 +66,7 @@ func (l *linksBack) next() bool {
 // is none. What came last one first were the entries on the tape; z is their
 // zTOC.
 func (l *linksBack) verdict(entries *tape, z io.ReaderAt, size int64) error {
-	first := int64(1<<63 - 1)
+	first, total := int64(1<<63-1), int64(1<<63-1)
 	var dead error
 	for {
 		if l.want.n > 0 {
@@ -79,20 +81,34 @@ func (l *linksBack) verdict(entries *tape, z io.ReaderAt, size int64) error {
 		if !l.next() {
 			return dead
 		}
-		r := entries.backward()
-		var e rawEntry
-		for r.more() {
-			e.read(r)
-			l.name(r.text())
-			l.target(&e, r.text())
-			for range 2 + 2*e.pax {
-				r.text()
-			}
+		n, err := l.again(entries, total, first)
+		if err != nil {
+			return err
 		}
-		if r.err != nil {
-			return r.err
+		total = n
+	}
+}
+
+// again looks at all entries once more, and gives how many there are. Where that
+// is known, as total, it looks for the targets of those alone that are in front of
+// number first: behind a link that is dead none is the first. So a layer of dead
+// links does not take a time for each part of them.
+func (l *linksBack) again(entries *tape, total, first int64) (n int64, err error) {
+	l.passes++
+	r := entries.backward()
+	var e rawEntry
+	for r.more() {
+		e.read(r)
+		n++
+		l.name(r.text())
+		if link := r.text(); total-n < first {
+			l.target(&e, link)
+		}
+		for range 2 + 2*e.pax {
+			r.text()
 		}
 	}
+	return n, r.err
 }
 
 // firstDead gives the first of all links to what is wanted, and its number, which

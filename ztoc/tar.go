@@ -293,11 +293,23 @@ func (t *tarWalk) keep() {
 	}
 	t.pax.clear()
 	t.longName, t.longLink = t.longName[:0], t.longLink[:0]
-	if t.count++; t.count > t.maxEntries || t.entries.size() > t.maxBytes {
-		t.end(refuse(ClassLimit, t.pos, fmt.Errorf("table of contents of %d files: %w", t.count, ErrTooLarge)))
+	t.count++
+	if over := t.overBound(); over != nil {
+		t.end(refuse(ClassLimit, t.pos, fmt.Errorf("table of contents of %d files: %w", t.count, over)))
 		return
 	}
 	t.content(inData, t.left)
+}
+
+// overBound gives the bound that the entries are beyond, nil for none.
+func (t *tarWalk) overBound() error {
+	switch {
+	case t.count > t.maxEntries:
+		return ErrMaxEntries
+	case t.entries.size() > t.maxBytes:
+		return ErrTooLarge
+	}
+	return nil
 }
 
 // keepEntry writes the entry to the tape, so that reading it backward gives what

@@ -52,8 +52,10 @@ type Options struct {
 	// compress.
 	SkipLayerDigest bool
 	// SerialHash hashes one span after another, for callers that have many builds
-	// at once. Else two are hashed at a time where there are two processors, for
-	// which up to 2 MiB more of the layer may be waiting in memory.
+	// at once: spans' digests, the layer's own, and an uncompressed layer's tar are
+	// one goroutine's work then. Else two spans are hashed at a time where there are
+	// two processors, and the rest beside them, for which up to 2 MiB more of the
+	// layer may be waiting in memory.
 	SerialHash bool
 	// DiffID also computes the digest of the uncompressed stream.
 	DiffID bool
