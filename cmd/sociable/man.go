@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
@@ -21,10 +23,61 @@ func newManCommand() *cobra.Command {
 			}
 			root := cmd.Root()
 			root.DisableAutoGenTag = true // the same bytes each time
-			if err := doc.GenManTree(root, &doc.GenManHeader{Title: "SOCIABLE", Section: "1", Source: "sociable", Manual: "sociable"}, args[0]); err != nil {
+			forManual(root)
+			if err := doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "sociable", Manual: "sociable"}, args[0]); err != nil {
 				return fmt.Errorf("write manual pages into %s: %w", args[0], err)
 			}
-			return nil
+			return completePages(args[0], root)
 		},
 	}
+}
+
+// forManual has a command and those below it say what a manual page is to have:
+// a group is nothing to run, and that every command has --help is known.
+func forManual(cmd *cobra.Command) {
+	if cmd.HasAvailableSubCommands() {
+		cmd.Use, cmd.DisableFlagsInUseLine = cmd.Name()+" COMMAND", true
+	}
+	cmd.InitDefaultHelpFlag()
+	cmd.Flags().Lookup("help").Hidden = true
+	for _, c := range cmd.Commands() {
+		forManual(c)
+	}
+}
+
+// manEnd is what every page ends with.
+const manEnd = `
+.SH EXIT STATUS
+0: done. 1: failed. 2: wrong command line or configuration.
+
+.SH ENVIRONMENT
+\fBSOCIABLE_\fP\fIKEY\fP: overrides a key of the configuration, as SOCIABLE_STORAGE_MAX_BYTES does storage.max_bytes. Flags override it.
+
+.SH FILES
+\fIconfig.yml\fP: the configuration, where --config names it. \fIDATA/admin.sock\fP: by which commands reach a running server.
+`
+
+// completePages ends each page in dir, and gives it its own name: the generator
+// writes a dash as roff has it where it is a name.
+func completePages(dir string, cmd *cobra.Command) error {
+	name := strings.ReplaceAll(cmd.CommandPath(), " ", "-")
+	path := filepath.Join(dir, name+".1")
+	page, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	_, rest, _ := strings.Cut(string(page), ".TH ")
+	_, rest, _ = strings.Cut(rest, " ")
+	text := fmt.Sprintf(".nh\n.TH %q %s", strings.ToUpper(name), rest)
+	if err := os.WriteFile(path, []byte(strings.TrimRight(text, "\n")+"\n"+manEnd), 0o644); err != nil { //nolint:gosec // for everybody to read
+		return err
+	}
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() && !c.IsAdditionalHelpTopicCommand() {
+			if err := completePages(dir, c); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
