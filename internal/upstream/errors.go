@@ -31,6 +31,8 @@ type StatusError struct {
 
 	elsewhere bool // the answer came from where a redirect led
 	spent     bool // it says that nothing is left of its limit
+
+	window time.Duration // until the limit begins anew, at most; 0 where it does not say
 }
 
 func (e *StatusError) Error() string {

@@ -162,10 +162,13 @@ func TestThrottledWithoutATime(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
 		spent       bool
+		window      time.Duration
 		first, last time.Duration
 	}{
-		{"a burst", false, 100 * time.Millisecond, time.Minute},
-		{"a limit that is spent", true, time.Minute, time.Minute},
+		{"a burst", false, 0, 100 * time.Millisecond, time.Minute},
+		{"a limit that is spent", true, 0, time.Minute, time.Minute},
+		{"one of a short window", true, 5 * time.Second, 5 * time.Second, 5 * time.Second},
+		{"one of a long window", true, 6 * time.Hour, time.Minute, time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -176,7 +179,7 @@ func TestThrottledWithoutATime(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					done(t.Context(), time.Now(), &StatusError{Status: http.StatusTooManyRequests, spent: tt.spent})
+					done(t.Context(), time.Now(), &StatusError{Status: http.StatusTooManyRequests, spent: tt.spent, window: tt.window})
 					left, _ := g.holding()
 					holds = append(holds, left)
 					time.Sleep(left)

@@ -22,7 +22,7 @@ const maxHold = 10 * time.Minute
 
 // unsaid is how many times maxWait, which is a minute by default, an endpoint is
 // left alone at most whose 429 does not say for how long: at once where it says
-// that its limit is spent.
+// that its limit is spent, and no longer than the window of the limit.
 const unsaid = 12
 
 // gate decides whether an endpoint may be asked. It holds everything back that
@@ -195,7 +195,9 @@ func (e *StatusError) throttles() bool {
 func (g *gate) hold(s *StatusError) {
 	d := s.RetryAfter
 	if most := unsaid * g.maxWait; d <= 0 && s.spent {
-		d = most
+		if d = most; s.window > 0 {
+			d = min(d, s.window)
+		}
 	} else if d <= 0 {
 		if time.Now().Before(g.held) {
 			return // asked before that began

@@ -185,6 +185,21 @@ func limitSpent(h http.Header) bool {
 	return ok && n == 0
 }
 
+// limitWindow is how long it takes at most until an endpoint's limit begins anew,
+// as it says: the least of the limit's windows and RateLimit-Reset, which is in
+// seconds. 0: it does not say.
+func limitWindow(h http.Header) (d time.Duration) {
+	_, a, _ := parseRateLimit(h.Get("RateLimit-Remaining"))
+	_, b, _ := parseRateLimit(h.Get("RateLimit-Limit"))
+	c, _, _ := parseRateLimit(h.Get("RateLimit-Reset"))
+	for _, s := range []int64{a, b, c} {
+		if w := time.Duration(min(s, int64(maxHold/time.Second))) * time.Second; w > 0 && (d == 0 || w < d) {
+			d = w
+		}
+	}
+	return d
+}
+
 // parseRateLimit reads "100;w=21600": a number, and its window in seconds, -1
 // where it has none.
 func parseRateLimit(s string) (n, window int64, ok bool) {

@@ -241,6 +241,7 @@ func (a *answer) refusal(q *request) error {
 		RetryAfter: parseRetryAfter(a.Header.Get("Retry-After"), time.Now()),
 		elsewhere:  hostPort(a.Request.URL) != a.e.guard.host,
 		spent:      limitSpent(a.Header),
+		window:     limitWindow(a.Header),
 	}
 	var doc struct {
 		Errors []struct {
