@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -22,7 +23,8 @@ const basicLife = 5 * time.Minute
 // upstream's token service gave for its credentials, and not these. It is safe
 // for concurrent use.
 type Caller struct {
-	e *endpoint
+	e    *endpoint
+	gate *gate // holds for this caller alone; without a breaker
 
 	mu     sync.Mutex
 	tokens map[string]token // by repository
@@ -49,15 +51,45 @@ func As(ctx context.Context, k *Caller) context.Context {
 
 // asker is in whose name e is asked under ctx.
 func (e *endpoint) asker(ctx context.Context) asker {
-	if k, ok := ctx.Value(callerKey{}).(*Caller); ok && k.e == e {
+	if k := e.caller(ctx); k != nil {
 		return k
 	}
 	return e.auth
 }
 
+// caller is in whose name e is asked under ctx, or nil: in our own.
+func (e *endpoint) caller(ctx context.Context) *Caller {
+	if k, ok := ctx.Value(callerKey{}).(*Caller); ok && k.e == e {
+		return k
+	}
+	return nil
+}
+
 // NewCaller gives a caller who has not logged in yet.
 func (c *Client) NewCaller() *Caller {
-	return &Caller{e: c.ends[len(c.ends)-1], tokens: map[string]token{}}
+	e := c.ends[len(c.ends)-1]
+	g := &gate{settings: e.gate.settings, upstream: e.gate.upstream, metrics: e.gate.metrics, log: e.log}
+	return &Caller{e: e, gate: g, tokens: map[string]token{}}
+}
+
+// wait waits while the upstream wants a pause of k, which may be nil.
+func (k *Caller) wait(ctx context.Context, patient bool, held *time.Duration) error {
+	if k == nil {
+		return nil
+	}
+	return k.gate.wait(ctx, patient, held)
+}
+
+// judge notes what the outcome of a request says about k, which may be nil, and
+// returns what is left to say about the endpoint. Registries limit each account:
+// that one caller's limit is spent holds back nobody else.
+func (k *Caller) judge(ctx context.Context, start time.Time, err error) error {
+	s, ok := errors.AsType[*StatusError](err)
+	if k == nil || err != nil && !(ok && s.Status == http.StatusTooManyRequests && !s.elsewhere) {
+		return err
+	}
+	_ = k.gate.judge(ctx, start, err) // there is no breaker to tell
+	return nil
 }
 
 // Login exchanges a caller's credentials for a token to pull from repo, and to

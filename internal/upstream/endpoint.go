@@ -91,12 +91,16 @@ func (c *Client) order(ctx context.Context, q *request) []*endpoint {
 // ask sends q once, or twice when the endpoint wants to be asked otherwise.
 // patient waits for an endpoint that is held back for a moment.
 func (e *endpoint) ask(ctx context.Context, q *request, patient bool) (a *answer, err error) {
+	k := e.caller(ctx)
+	if err := k.wait(ctx, patient, &q.held); err != nil {
+		return nil, e.c.askErr(ctx, q, err)
+	}
 	done, err := e.gate.enter(ctx, patient, &q.held)
 	if err != nil {
 		return nil, e.c.askErr(ctx, q, err)
 	}
 	start := time.Now()
-	defer func() { done(ctx, start, err) }()
+	defer func() { done(ctx, start, k.judge(ctx, start, err)) }()
 	repo := e.prefix + q.repo
 	auth := e.asker(ctx)
 	g, err := auth.authorize(ctx, repo, q.op.pushes())

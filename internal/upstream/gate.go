@@ -84,21 +84,8 @@ var errNoVerdict = errors.New("no verdict")
 // request waits for it, however many follow one another, up to maxWait in all:
 // held is what it has waited already, its attempts of before included.
 func (g *gate) enter(ctx context.Context, patient bool, held *time.Duration) (done func(context.Context, time.Time, error), err error) {
-	for {
-		left, err := g.holding()
-		if left <= 0 {
-			break
-		}
-		if !patient || left > g.maxWait-*held {
-			g.metrics.refused.Inc()
-			return nil, err
-		}
-		// Those who waited do not come all at once.
-		pause := left + rand.N(left/4+1)
-		*held += pause
-		if werr := sleep(ctx, pause); werr != nil {
-			return nil, werr
-		}
+	if err := g.wait(ctx, patient, held); err != nil {
+		return nil, err
 	}
 	var verdict func(error)
 	if err = g.open(); err == nil {
@@ -111,6 +98,26 @@ func (g *gate) enter(ctx context.Context, patient bool, held *time.Duration) (do
 		return nil, err
 	}
 	return func(ctx context.Context, start time.Time, err error) { verdict(g.judge(ctx, start, err)) }, nil
+}
+
+// wait waits for the end of a hold, or is the error for that.
+func (g *gate) wait(ctx context.Context, patient bool, held *time.Duration) error {
+	for {
+		left, err := g.holding()
+		if left <= 0 {
+			return nil
+		}
+		if !patient || left > g.maxWait-*held {
+			g.metrics.refused.Inc()
+			return err
+		}
+		// Those who waited do not come all at once.
+		pause := left + rand.N(left/4+1)
+		*held += pause
+		if werr := sleep(ctx, pause); werr != nil {
+			return werr
+		}
+	}
 }
 
 // holding is how long everything is still held back, and the error for that.
@@ -207,7 +214,9 @@ func (g *gate) hold(s *StatusError) {
 	g.throttled++
 	until := time.Now().Add(min(d, maxHold))
 	if until.After(g.held) {
-		g.held = until
+		if g.held = until; g.breaker == nil {
+			return // a caller's, which is no news of the endpoint
+		}
 		g.metrics.heldUntil.Set(float64(until.UnixMilli()) / 1000)
 		if d > g.maxWait {
 			g.log.Warn("upstream asks for a pause: nothing is asked of it until then", "until", until.Format(time.RFC3339), "err", s)
