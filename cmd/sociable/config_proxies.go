@@ -14,7 +14,7 @@ func (c *Config) checkProxies(bad, doubts *findings) {
 		if err != nil {
 			a, aerr := netip.ParseAddr(s)
 			if aerr != nil || a.Zone() != "" {
-				bad.add(c.origin(path), "%s: %q is no network; write 10.0.0.0/8, or an address", path, s)
+				bad.add(c.origin(path), "%s: %q is no network; write 192.0.2.0/28, or an address, that only load balancers have", path, s)
 				continue
 			}
 			p = netip.PrefixFrom(a, a.BitLen())
