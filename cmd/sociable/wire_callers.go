@@ -73,6 +73,8 @@ func caller(s access.Session) *upstream.Caller {
 
 func callerError(err error) error {
 	switch {
+	case errors.Is(err, upstream.ErrCredentials):
+		return fmt.Errorf("%w: %w", access.ErrRefusedLogin, err)
 	case upstream.IsDenied(err):
 		return fmt.Errorf("%w: %w", access.ErrRefused, err)
 	case upstream.IsNotFound(err):

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -37,6 +38,9 @@ type Session interface {
 // What an upstream says about a caller.
 var (
 	ErrRefused = errors.New("the upstream refuses this caller")
+	// ErrRefusedLogin is an ErrRefused that is about no repository: it is not
+	// asked about with another.
+	ErrRefusedLogin = fmt.Errorf("%w whatever it asks for", ErrRefused)
 	ErrUnknown = errors.New("the upstream does not know this")
 )
 

@@ -35,7 +35,7 @@ func (p *passthrough) login(ctx context.Context, login loginKey, cred credential
 	}
 	return p.once(ctx, "login "+login.String()+repo.String(), func(ctx context.Context) error {
 		err := p.tryLogin(ctx, login, cred, repo)
-		if errors.Is(err, ErrRefused) && repo.Name != "" {
+		if errors.Is(err, ErrRefused) && !errors.Is(err, ErrRefusedLogin) && repo.Name != "" {
 			err = p.refusedWhat(ctx, login, cred, repo.Upstream)
 		}
 		of := sessionOf{login, repo.Upstream}

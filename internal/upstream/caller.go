@@ -159,6 +159,10 @@ func (k *Caller) keep(repo string, t token) {
 	k.tokens[repo] = t
 }
 
+// ErrCredentials says that a Login was refused whatever repository it was for:
+// asking again for less would only be another wrong password.
+var ErrCredentials = errors.New("credentials are refused")
+
 // loginBasic tries the credentials on the upstream's root.
 func (k *Caller) loginBasic(ctx context.Context, username, password string) error {
 	header := "Basic " + base64.StdEncoding.EncodeToString([]byte(username+":"+password))
@@ -178,10 +182,14 @@ func (k *Caller) loginBasic(ctx context.Context, username, password string) erro
 	}
 	_ = resp.Body.Close()                                                   // not read
 	if resp.StatusCode/100 != 2 && resp.StatusCode != http.StatusNotFound { // a registry without its root has to be asked something else
-		return fmt.Errorf("log in: %w", &StatusError{
+		err := &StatusError{
 			Upstream: k.e.auth.upstream, Op: string(opToken), Status: resp.StatusCode,
 			Code: inventCode(opToken, resp.StatusCode), RetryAfter: ex.retryAfter,
-		})
+		}
+		if IsDenied(err) {
+			return fmt.Errorf("log in: %w: %w", ErrCredentials, err)
+		}
+		return fmt.Errorf("log in: %w", err)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
