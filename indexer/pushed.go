@@ -35,15 +35,8 @@ func (x *Indexer) Pushed(ctx context.Context, pushes []oci.Pushed) (queued int, 
 	}
 	full := false
 	err = x.store.View(ctx, func(tx storage.Tx) (err error) {
-		n := 0
-		err = tx.Tasks(func(storage.TaskRow) error {
-			if n++; n >= maxWaitingTasks {
-				return errStop
-			}
-			return nil
-		})
-		full = errors.Is(err, errStop)
-		return nil
+		full, err = isFull(tx, maxWaitingTasks)
+		return err
 	})
 	if err == nil && full {
 		err = ErrQueueFull
@@ -68,6 +61,24 @@ func (x *Indexer) Pushed(ctx context.Context, pushes []oci.Pushed) (queued int, 
 	}
 	wake(x.toTask)
 	return queued, nil
+}
+
+// isFull reports whether so many tasks wait, or are being done.
+func isFull(tx storage.Tx, most int) (bool, error) {
+	n := 0
+	err := tx.Tasks(func(t storage.TaskRow) error {
+		if t.Failed || t.Cancelled { // it waits for a person
+			return nil
+		}
+		if n++; n >= most {
+			return errStop
+		}
+		return nil
+	})
+	if errors.Is(err, errStop) {
+		return true, nil
+	}
+	return false, err
 }
 
 func pushedTag(p oci.Pushed) []string { return tagOf(oci.Reference{Tag: p.Tag}) }

@@ -17,11 +17,14 @@ const retirePause = 10 * time.Minute
 
 // sweep removes what was retired RetireAfter ago, until ctx ends. What a hosted
 // repository has, or a pin holds, stays: a storage.Collector takes it when they
-// let go of it.
+// let go of it. It forgets tasks that failed long ago besides.
 func (x *Indexer) sweep(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := x.removeRetired(ctx); err != nil && ctx.Err() == nil {
 			x.log.WarnContext(ctx, "what is retired was not removed", "err", err)
+		}
+		if err := x.forgetFailed(ctx); err != nil && ctx.Err() == nil {
+			x.log.WarnContext(ctx, "what failed long ago was not forgotten", "err", err)
 		}
 		pause(ctx, min(retirePause, x.opt.RetireAfter))
 	}

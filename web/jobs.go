@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -123,6 +124,22 @@ func CancelJob(ctx context.Context, s *storage.Store, id string) (int, error) {
 		}
 		j.Cancelled = true
 		return tx.PutJob(*j)
+	})
+}
+
+var errWaits = errors.New("only what failed or was cancelled is forgotten")
+
+// ClearJob forgets a job that failed or was cancelled; "" is every one that failed.
+// It is filed anew when there is reason to, by a pull, say. storage.ErrNotFound.
+func ClearJob(ctx context.Context, s *storage.Store, id string) (int, error) {
+	return changeJobs(ctx, s, id, func(tx storage.Tx, t *storage.TaskRow, j *storage.JobRow) error {
+		switch {
+		case t != nil && (t.Failed || t.Cancelled):
+			return tx.DeleteTask(t.Kind, t.Repo, t.Reference)
+		case j != nil && (j.Failed || j.Cancelled):
+			return tx.DeleteJob(j.Layer.Digest, j.SpanSize)
+		}
+		return fmt.Errorf("the job %.300q still waits, cancel it first: %w", id, errWaits)
 	})
 }
 

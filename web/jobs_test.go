@@ -73,6 +73,21 @@ func TestJobs(t *testing.T) {
 	if got := ids(); got[convert] != JobWaiting {
 		t.Errorf("after retrying: %v", got)
 	}
+	if _, err := ClearJob(t.Context(), s, convert); !errors.Is(err, errWaits) {
+		t.Errorf("forget what waits: %v", err)
+	}
+	if n, err := ClearJob(t.Context(), s, wait); n != 1 || err != nil {
+		t.Errorf("forget what was cancelled: %d, %v", n, err)
+	}
+	if err := s.Update(t.Context(), func(tx storage.Tx) error { return tx.PutTask(task) }); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := ClearJob(t.Context(), s, ""); n != 1 || err != nil {
+		t.Errorf("forget what failed: %d, %v", n, err)
+	}
+	if got := ids(); got[convert] != JobWaiting || len(got) != 1 {
+		t.Errorf("after forgetting: %v", got)
+	}
 	if _, err := CancelJob(t.Context(), s, "layer:none"); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("cancel what there is not: %v", err)
 	}

@@ -83,6 +83,7 @@ func (s *Web) Local(life context.Context) http.Handler {
 	post := m.Methods(http.MethodPost).Subrouter()
 	post.Path("/api/v1/jobs/retry").Handler(s.changeJob(RetryJob))
 	post.Path("/api/v1/jobs/cancel").Handler(s.changeJob(CancelJob))
+	post.Path("/api/v1/jobs/clear").Handler(s.changeJob(ClearJob))
 	post.Path("/api/v1/backfill").Handler(oci.Handler(s.backfill))
 	post.Path("/api/v1/indexes/withdraw").Handler(oci.Handler(s.withdraw))
 	post.Path("/api/v1/learn/reset").Handler(oci.Handler(s.resetLearned))

@@ -37,6 +37,7 @@ type adminAPI interface {
 	Jobs(ctx context.Context) ([]web.Job, error)
 	RetryJob(ctx context.Context, id string) (int, error)
 	CancelJob(ctx context.Context, id string) (int, error)
+	ClearJob(ctx context.Context, id string) (int, error)
 	WithdrawIndex(ctx context.Context, name string) (web.Withdrawn, error) // web.Withdraw
 	Learned(ctx context.Context, name string) ([]web.Learned, error)       // web.LearnedOf
 	ResetLearned(ctx context.Context, name string) ([]digest.Digest, error)

@@ -81,6 +81,10 @@ func (c *adminClient) CancelJob(ctx context.Context, id string) (int, error) {
 	return c.changeJobs(ctx, "cancel", id)
 }
 
+func (c *adminClient) ClearJob(ctx context.Context, id string) (int, error) {
+	return c.changeJobs(ctx, "clear", id)
+}
+
 func (c *adminClient) changeJobs(ctx context.Context, how, id string) (int, error) {
 	var n struct {
 		Jobs int `json:"jobs"`

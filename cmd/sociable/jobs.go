@@ -16,13 +16,14 @@ import (
 func newJobsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "jobs",
-		Short: "See, retry and cancel what waits to be indexed",
+		Short: "See, retry, cancel and forget what waits to be indexed",
 		Args:  subcommandOnly,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newJobsListCommand(),
 		newJobsChangeCommand("retry", "Have a job done at its next turn, as if it never had failed", "%d jobs are tried again\n", adminAPI.RetryJob),
-		newJobsChangeCommand("cancel", "Have a job not be done, until it is retried or its image is pulled", "%d jobs cancelled\n", adminAPI.CancelJob))
+		newJobsChangeCommand("cancel", "Have a job not be done, until it is retried or its image is pulled", "%d jobs cancelled\n", adminAPI.CancelJob),
+		newJobsChangeCommand("clear", "Forget a job that failed or was cancelled", "%d jobs forgotten\n", adminAPI.ClearJob))
 	return cmd
 }
 
@@ -74,7 +75,7 @@ func newJobsChangeCommand(name, short, done string, change func(adminAPI, contex
   sociable jobs %[1]s --failed`, name),
 		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if failed != (len(args) == 0) {
+			if failed != (len(args) == 0) || len(args) == 1 && args[0] == "" {
 				return usageError{errors.New("name one job, as jobs list shows it, or give --failed"), false}
 			}
 			id := ""

@@ -95,6 +95,10 @@ func (o *offline) CancelJob(ctx context.Context, id string) (int, error) {
 	return web.CancelJob(ctx, o.store, id)
 }
 
+func (o *offline) ClearJob(ctx context.Context, id string) (int, error) {
+	return web.ClearJob(ctx, o.store, id)
+}
+
 func (o *offline) WithdrawIndex(ctx context.Context, name string) (web.Withdrawn, error) {
 	return web.Withdraw(ctx, o.store, name)
 }
