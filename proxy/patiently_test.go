@@ -16,19 +16,19 @@ import (
 	"github.com/sociable/sociable/internal/upstream"
 )
 
-// spent is a registry of which every other request is more than our budget
-// allows.
+// spent is a registry of which each third request is more than our budget
+// allows: a tag may take two, to look and to fetch.
 type spent struct {
 	Registry
 	mu    sync.Mutex
-	turn  bool
+	turn  int
 	times int
 }
 
 func (s *spent) pay() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.turn = !s.turn; s.turn {
+	if s.turn++; s.turn%3 == 1 {
 		s.times++
 		return &upstream.HeldError{Upstream: "up", Throttled: true, RetryAfter: time.Millisecond, Err: upstream.ErrBudget}
 	}
