@@ -41,7 +41,7 @@ var (
 	// ErrRefusedLogin is an ErrRefused that is about no repository: it is not
 	// asked about with another.
 	ErrRefusedLogin = fmt.Errorf("%w whatever it asks for", ErrRefused)
-	ErrUnknown = errors.New("the upstream does not know this")
+	ErrUnknown      = errors.New("the upstream does not know this")
 )
 
 // How long an upstream's word about a caller and a repository counts.
