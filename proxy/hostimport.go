@@ -33,23 +33,22 @@ func (p *Proxy) Host(ctx context.Context, repo oci.Repo, blobs []digest.Digest, 
 				return err
 			}
 			row := storage.ContentRow{Repo: repo, Digest: d, Size: blob.Size, Pushed: now}
-			return holdContent(tx, up, row, p.store.OpenBytes(up.Name))
+			return p.holdContent(tx, up, row)
 		})
 		if err != nil {
 			return fmt.Errorf("host blob %s in %s: %w", d, repo, err)
 		}
 	}
 	return p.store.Update(ctx, func(tx storage.Tx) error {
-		open := p.store.OpenBytes(up.Name)
 		for _, m := range manifests {
 			row := storage.ContentRow{Repo: repo, Digest: m.Digest, Size: m.Size, Manifest: true, Pushed: now}
-			if err := holdContent(tx, up, row, open); err != nil {
+			if err := p.holdContent(tx, up, row); err != nil {
 				return err
 			}
 			if err := putReferrer(tx, repo, &pushed{row: m}); err != nil {
 				return err
 			}
-			if err := reclaim(tx, up, repo, m.Digest, open); err != nil {
+			if err := p.reclaim(tx, up, repo, m.Digest); err != nil {
 				return err
 			}
 		}

@@ -93,7 +93,7 @@ func (p *Proxy) mountFrom(r *http.Request, up *Upstream, source, repo oci.Repo, 
 		if !ok {
 			return storage.ErrNotFound
 		}
-		if err := holdContent(tx, up, row, p.store.OpenBytes(up.Name)); err != nil {
+		if err := p.holdContent(tx, up, row); err != nil {
 			return err
 		}
 		return p.tell(tx, r, oci.Event{Kind: oci.EventMount, Repo: repo, FromRepo: source, Target: blobTarget(blob.Digest, blob.Size)})

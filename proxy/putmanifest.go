@@ -269,13 +269,13 @@ func (p *Proxy) hostManifest(r *http.Request, up *Upstream, repo oci.Repo, m *pu
 			return err
 		}
 		row := storage.ContentRow{Repo: repo, Digest: d, Size: m.row.Size, Manifest: true, Pushed: now}
-		if err := holdContent(tx, up, row, p.store.OpenBytes(up.Name)); err != nil {
+		if err := p.holdContent(tx, up, row); err != nil {
 			return err
 		}
 		if err := putReferrer(tx, repo, m); err != nil {
 			return err
 		}
-		if err := reclaim(tx, up, repo, d, p.store.OpenBytes(up.Name)); err != nil {
+		if err := p.reclaim(tx, up, repo, d); err != nil {
 			return err
 		}
 		for _, tag := range m.tags {

@@ -19,39 +19,38 @@ import (
 // A namespace's quota covers what its repositories have, each digest once, and
 // the bytes of uploads that are under way: those count as they arrive.
 
-// used is what of up's quota is taken, as tx has it, open being bytes of uploads.
-func used(tx storage.Tx, up *Upstream, open int64) (int64, error) {
-	n, err := tx.ContentBytes(up.Name)
-	return n + open, err
-}
-
-// holdContent says, within a transaction, that a repository has something, if
-// that may be so. open is how many bytes of uploads count that are not this.
-func holdContent(tx storage.Tx, up *Upstream, row storage.ContentRow, open int64) error {
+// holdContent says, within an update, that a repository has something, if that
+// may be so.
+func (p *Proxy) holdContent(tx storage.Tx, up *Upstream, row storage.ContentRow) error {
 	if err := storage.NotBlocked(tx, row.Digest); err != nil {
 		return err
 	}
-	before, err := used(tx, up, open)
+	before, err := tx.ContentBytes(up.Name)
 	if err != nil {
 		return err
 	}
 	if err := tx.PutContent(row); err != nil {
 		return err
 	}
-	after, err := used(tx, up, open)
-	if q := up.Hosting.Quota; err == nil && q > 0 && after > q && after > before {
-		err = quotaError(up, before-open, open, row.Size)
+	after, err := tx.ContentBytes(up.Name)
+	q := up.Hosting.Quota
+	if err != nil || q <= 0 || after <= before {
+		return err
+	}
+	open, err := p.store.OpenCount(up.Name).Beside(tx, up.Name)
+	if err == nil && after+open > q {
+		err = quotaError(up, before, open, row.Size)
 	}
 	return err
 }
 
 // reclaim has what the manifest d needs count again, where it was left to be
 // collected.
-func reclaim(tx storage.Tx, up *Upstream, repo oci.Repo, d digest.Digest, open int64) error {
+func (p *Proxy) reclaim(tx storage.Tx, up *Upstream, repo oci.Repo, d digest.Digest) error {
 	rows, err := storage.Reclaim(tx, repo, d)
 	for _, row := range rows {
 		if err == nil {
-			err = holdContent(tx, up, row, open)
+			err = p.holdContent(tx, up, row)
 		}
 	}
 	return err
@@ -78,79 +77,70 @@ func quotaError(up *Upstream, stored, open, size int64) error {
 // it takes is room, too.
 func (s *push) withinQuota(ctx context.Context, more int64) error {
 	quota := s.up.Hosting.Quota
-	if quota <= 0 {
-		return nil
-	}
-	for {
-		var stored, open int64
-		if s.spared { // the one that counts for it may have been given up
-			if err := s.spare(ctx); err != nil {
-				return err
-			}
+	for quota > 0 {
+		stored, open, own, err := s.account(ctx, more)
+		if err != nil {
+			return err
 		}
-		if !s.spared {
-			open = s.p.store.OpenBytes(s.up.Name) - s.u.Counted()
-			err := s.p.store.View(ctx, func(tx storage.Tx) (err error) {
-				stored, err = used(tx, s.up, 0)
-				return err
-			})
+		if own == 0 || own <= quota-stored-open {
+			return nil
+		}
+		if open > 0 && own <= quota-stored { // others may have left theirs
+			ended, err := s.p.store.EndIdle(ctx, s.up.Name, idleUpload)
 			if err != nil {
 				return err
 			}
-		}
-		size := s.u.Size() + more
-		if size <= quota-stored-open {
-			return nil
-		}
-		if open > 0 && size <= quota-stored { // others may have left theirs
-			if ended, err := s.p.store.EndIdle(ctx, s.up.Name, idleUpload); ended || err != nil {
-				if err != nil {
-					return err
-				}
+			if ended {
 				continue
 			}
 		}
-		if !s.spared { // the same blob may have come from another client meanwhile
-			if err := s.spare(ctx); err != nil {
-				return err
-			}
-			if s.spared {
-				continue
-			}
-		}
-		return errors.Join(quotaError(s.up, stored, open, size), s.u.Cancel(ctx))
+		return errors.Join(quotaError(s.up, stored, open, own), s.u.Cancel(ctx))
 	}
+	return nil
+}
+
+// account tells what the namespace's content takes, what other uploads take beside
+// it, and what this one takes beside both once more bytes have come: nothing, where
+// it repeats what the namespace has, or less than has come of another one that is
+// to become the same.
+func (s *push) account(ctx context.Context, more int64) (stored, open, own int64, err error) {
+	own = s.u.Size() + more
+	if s.u.Ahead() >= own {
+		return 0, 0, 0, nil
+	}
+	count := s.p.store.OpenCount(s.up.Name)
+	if s.d == "" {
+		count.Unknown -= s.u.Size()
+	} else {
+		delete(count.Known, s.d)
+	}
+	err = s.p.store.View(ctx, func(tx storage.Tx) error {
+		has, err := int64(0), error(nil)
+		if s.d != "" {
+			has, err = storage.CountedSize(tx, s.up.Name, s.d)
+		}
+		if err == nil {
+			stored, err = tx.ContentBytes(s.up.Name)
+		}
+		if err == nil {
+			open, err = count.Beside(tx, s.up.Name)
+		}
+		own = max(0, s.u.Size()+more-has)
+		return err
+	})
+	return stored, open, own, err
+}
+
+// expect says what the upload is to become, as far as this request knows. What it
+// was counted with before counts by itself again when the request is over.
+func (s *push) expect(d digest.Digest) {
+	s.d = d
+	s.u.Expect(d)
 }
 
 // idleUpload is after how long an upload that nobody goes on with makes room for
 // one that needs it.
 const idleUpload = 5 * time.Minute
-
-// spare has the upload not count where the namespace has its blob already, or
-// another upload is to become the same: it takes no further room.
-func (s *push) spare(ctx context.Context) error {
-	d := s.d
-	if d == "" || s.up.Hosting.Quota <= 0 {
-		return nil
-	}
-	err := s.p.store.View(ctx, func(tx storage.Tx) error {
-		s.spared = false
-		return tx.ContentOf(d, func(repo oci.Repo) error {
-			if s.spared || repo.Upstream != s.up.Name {
-				return nil
-			}
-			row, err := tx.Content(repo, d)
-			s.spared = err == nil && row.Released.IsZero()
-			return err
-		})
-	})
-	if s.spared {
-		s.u.Spare()
-	} else if err == nil {
-		s.spared = s.u.Expect(d)
-	}
-	return err
-}
 
 // tooManyPause is when a client may try again that has too many uploads open.
 const tooManyPause = 10 * time.Second

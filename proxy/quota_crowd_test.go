@@ -2,8 +2,11 @@ package proxy
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
@@ -100,5 +103,99 @@ func TestBrokenCrowdTakesRoom(t *testing.T) {
 	}
 	if open := s.store.OpenBytes("local"); kept > 1 || open > 1000 || open != int64(kept)*600 {
 		t.Errorf("%d uploads are kept, and %d bytes count", kept, open)
+	}
+}
+
+// upload begins one, and sends the beginning of a body of size bytes that is to
+// become d. Whoever closes the connection ends it early.
+func (s *server) upload(t *testing.T, d digest.Digest, begin []byte, size int) (loc string, conn net.Conn) {
+	t.Helper()
+	loc = s.send(t, http.MethodPost, "/v2/local/app/blobs/uploads/", nil).header.Get("Location")
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if _, err := fmt.Fprintf(conn, "PUT %s?digest=%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", loc, d, size, begin); err != nil {
+		t.Fatal(err)
+	}
+	return loc, conn
+}
+
+// await asks for something until the open uploads' bytes are n.
+func (s *server) await(t *testing.T, n int64) {
+	t.Helper()
+	for s.store.OpenBytes("local") != n {
+		if a := s.do(t, http.MethodGet, "/v2/"); a.status != http.StatusOK {
+			t.Fatal(a.status)
+		}
+	}
+}
+
+// TestPushedWhileOpen: what has become a blob does not count once more for an
+// upload of the same that is under way, and what that sends beyond it does.
+func TestPushedWhileOpen(t *testing.T) {
+	s := newHost(t, Hosting{Quota: 1000}, nil)
+	body := random(500, 1)
+	s.upload(t, digest.FromBytes(body), body[:400], 500)
+	s.await(t, 400)
+	s.pushBlob(t, "local/app", body)
+	s.pushBlob(t, "local/app", random(400, 2))
+	more := random(101, 3)
+	a := s.send(t, http.MethodPost, "/v2/local/app/blobs/uploads/?digest="+digest.FromBytes(more).String(), bytes.NewReader(more))
+	wantCode(t, "more than there is room for", a, http.StatusForbidden, "DENIED")
+	other := io.MultiReader(bytes.NewReader(random(700, 4)))
+	a = s.send(t, http.MethodPost, "/v2/local/app/blobs/uploads/?digest="+digest.FromBytes(body).String(), other)
+	wantCode(t, "other bytes as what is there", a, http.StatusForbidden, "DENIED")
+}
+
+// TestFirstOfManyGivesUp: those that counted together as the largest of them are
+// judged by themselves when that is cut off.
+func TestFirstOfManyGivesUp(t *testing.T) {
+	s := newHost(t, Hosting{Quota: 1000}, nil)
+	s.pushBlob(t, "local/app", random(100, 1))
+	d := digest.FromBytes(random(700, 2))
+	first, one := s.upload(t, d, random(600, 2), 700)
+	s.await(t, 600)
+	second, two := s.upload(t, d, random(500, 2), 700)
+	for s.store.Usage().Open.Bytes != 1100 {
+		s.do(t, http.MethodGet, "/v2/")
+	}
+	if got := s.store.OpenBytes("local"); got != 600 {
+		t.Errorf("%d bytes are counted, want the larger's 600", got)
+	}
+	_ = two.Close() // there is no room for both
+	for s.store.Usage().Open.Uploads != 1 {
+		s.do(t, http.MethodGet, "/v2/")
+	}
+	wantCode(t, "the second", s.do(t, http.MethodGet, second), http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN")
+	_ = one.Close()
+	if a := s.do(t, http.MethodGet, first); a.status != http.StatusNoContent {
+		t.Errorf("the first can't go on: %d %s", a.status, a.body)
+	}
+	s.await(t, 600)
+	third := random(301, 3)
+	a := s.send(t, http.MethodPost, "/v2/local/app/blobs/uploads/?digest="+digest.FromBytes(third).String(), bytes.NewReader(third))
+	wantCode(t, "another", a, http.StatusTooManyRequests, "TOOMANYREQUESTS")
+}
+
+// TestInventedDigest: uploads that are said to become the same, and are cut off,
+// take no more room than there is.
+func TestInventedDigest(t *testing.T) {
+	s := newHost(t, Hosting{Quota: 1000}, nil)
+	s.pushBlob(t, "local/app", random(600, 1))
+	d := digest.FromString("none of these")
+	a := s.send(t, http.MethodPost, "/v2/local/app/blobs/uploads/?digest="+d.String(), bytes.NewReader(random(401, 2)))
+	wantCode(t, "more than there is room for", a, http.StatusForbidden, "DENIED")
+	for range 4 {
+		loc, conn := s.upload(t, d, random(300, 2), 400)
+		for s.store.Usage().Open.Bytes < 300 {
+			s.do(t, http.MethodGet, "/v2/")
+		}
+		_ = conn.Close()
+		s.do(t, http.MethodGet, loc) // once that request has ended
+	}
+	if got := s.store.Usage().Open.Bytes; got > 400 {
+		t.Errorf("%d bytes were kept, more than there is room for", got)
 	}
 }

@@ -79,7 +79,6 @@ type push struct {
 	u    *storage.Upload
 
 	pusher Pusher        // nil: the blob stays here
-	spared bool          // the upload takes no room of the quota
 	d      digest.Digest // what the blob will be; "" while that is not known
 	want   int64         // how long the chunk says that it is; 0: it does not say
 }
@@ -220,9 +219,9 @@ func (s *push) inOrder(w http.ResponseWriter, r *http.Request) error {
 func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) error {
 	ctx := r.Context()
 	what := "push to " + s.repo.String()
-	s.d = d
-	err := s.spare(ctx)
-	if n := r.ContentLength; err == nil && n > 0 {
+	s.expect(d)
+	var err error
+	if n := r.ContentLength; n > 0 {
 		if err = s.withinQuota(ctx, n); err == nil {
 			err = s.u.Reserve(ctx, s.u.Size()+n)
 		}
@@ -239,12 +238,9 @@ func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 		if !s.u.Filed() { // nobody could go on with it
 			return &oci.Error{Code: errcode.ErrorCodeBlobUploadInvalid, Status: http.StatusBadRequest, Message: "the body of the request ended early: send it again", Err: err}
 		}
-		if s.spared { // what is kept of it takes room
-			s.d, s.spared = "", false
-			s.u.Count()
-			if err := s.withinQuota(context.WithoutCancel(ctx), 0); err != nil {
-				return s.p.uploadError(what, err)
-			}
+		s.expect("") // it may go on as something else, or never: what is kept of it takes room
+		if err := s.withinQuota(context.WithoutCancel(ctx), 0); err != nil {
+			return s.p.uploadError(what, err)
 		}
 		if err := s.u.Checkpoint(context.WithoutCancel(ctx)); err != nil {
 			return s.p.uploadError(what, err)
@@ -307,10 +303,9 @@ func (s *push) finish(w http.ResponseWriter, r *http.Request, d digest.Digest) e
 	ctx := context.WithoutCancel(r.Context()) // all of it is here
 	row := storage.ContentRow{Repo: s.repo, Digest: d, Size: s.u.Size(), Pushed: s.p.now().UTC()}
 	err := s.u.Commit(ctx, d, storage.KindHosted, func(tx storage.Tx) error {
-		if err := holdContent(tx, s.up, row, s.p.store.OpenBytes(s.up.Name)-s.u.Counted()); err != nil {
+		if err := s.p.holdContent(tx, s.up, row); err != nil {
 			return err
 		}
-		s.u.Filing(d)
 		return s.p.tell(tx, r, oci.Event{Kind: oci.EventPush, Repo: s.repo, Target: blobTarget(d, row.Size)})
 	})
 	if err != nil {

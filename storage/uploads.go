@@ -36,9 +36,8 @@ type Upload struct {
 	match  func(digest.Digest)
 
 	// Guarded by uploads.mu.
-	counted int64 // so many of its bytes are in uploads.bytes
-	spared  bool  // they are not to be
-	expects expected
+	counted int64         // so many of its bytes are known to it
+	expects digest.Digest // "" where it is not known
 
 	mu    sync.Mutex
 	file  *uploadFile // nil while nobody needs it; opened by who has the upload alone
@@ -116,7 +115,7 @@ func (u *Upload) Release() {
 		} else if u.stateNow() == uploadOpen {
 			_ = u.sync(context.Background()) // what it loses is sent again
 		}
-		u.Count()
+		u.Expect("") // who goes on with it says so again
 	}
 	if u.held != nil {
 		u.closeFile(u.held)

@@ -45,17 +45,9 @@ func (s *Store) endIdle(ctx context.Context, id string, since time.Time) (bool, 
 		return false, nil
 	}
 	defer u.Release()
-	if s.uploads.get(id) != u || !u.row.Touched.Before(since) || !u.takesRoom() { // over, gone on with, or it takes no room
+	if s.uploads.get(id) != u || !u.row.Touched.Before(since) || u.Size() == 0 { // over, gone on with, or it takes no room
 		return false, nil
 	}
 	err := u.Cancel(ctx)
 	return err == nil, err
-}
-
-// takesRoom reports whether bytes of the upload itself are in OpenBytes.
-func (u *Upload) takesRoom() bool {
-	us := &u.s.uploads
-	us.mu.Lock()
-	defer us.mu.Unlock()
-	return u.counted > 0
 }

@@ -15,17 +15,24 @@ import (
 // uploads are all that there are: those that have a row, and those that are
 // sent in one go and need none.
 type uploads struct {
-	mu    sync.Mutex
-	m     map[string]*Upload
-	by    map[string]int       // how many each caller has
-	bytes map[string]int64     // that count, of each upstream
-	first map[expected]*Upload // that counts for all that are to become the same
+	mu   sync.Mutex
+	m    map[string]*Upload
+	by   map[string]int                          // how many each caller has
+	sum  map[string]int64                        // what has come of those of each upstream that nothing is expected of
+	same map[string]map[digest.Digest]sameUpload // the others, by upstream and by what they are to become
 }
 
-// expected is a blob that uploads to an upstream's repositories are to become.
-type expected struct {
-	upstream string
-	d        digest.Digest
+// sameUpload are uploads that are to become the same blob.
+type sameUpload map[*Upload]struct{}
+
+// most is what has come of the largest, but for u.
+func (of sameUpload) most(u *Upload) (n int64) {
+	for other := range of {
+		if other != u {
+			n = max(n, other.counted)
+		}
+	}
+	return n
 }
 
 func (us *uploads) get(id string) *Upload {
@@ -39,7 +46,7 @@ func (us *uploads) put(u *Upload, most int) error {
 	us.mu.Lock()
 	defer us.mu.Unlock()
 	if us.m == nil {
-		us.m, us.by, us.bytes = map[string]*Upload{}, map[string]int{}, map[string]int64{}
+		us.m, us.by, us.sum = map[string]*Upload{}, map[string]int{}, map[string]int64{}
 	}
 	by := u.row.By
 	if most > 0 && us.by[by] >= most {
@@ -48,7 +55,7 @@ func (us *uploads) put(u *Upload, most int) error {
 	us.m[u.id] = u
 	us.by[by]++
 	u.counted = u.size
-	us.bytes[u.repo.Upstream] += u.size
+	us.sum[u.repo.Upstream] += u.size
 	return nil
 }
 
@@ -62,25 +69,45 @@ func (us *uploads) drop(u *Upload) {
 	if us.by[u.row.By]--; us.by[u.row.By] == 0 {
 		delete(us.by, u.row.By)
 	}
-	us.spareLocked(u)
-	if us.first[u.expects] == u {
-		delete(us.first, u.expects)
-	}
+	us.expectLocked(u, "")
+	us.sum[u.repo.Upstream] -= u.counted
+	u.counted = 0
 }
 
-// spareLocked has u not count; us.mu is held.
-func (us *uploads) spareLocked(u *Upload) {
-	us.bytes[u.repo.Upstream] -= u.counted
-	u.counted, u.spared = 0, true
+// expectLocked moves u to those that are to become d, which may be "" for what is
+// not known; us.mu is held.
+func (us *uploads) expectLocked(u *Upload, d digest.Digest) {
+	up := u.repo.Upstream
+	if u.expects == d {
+		return
+	}
+	if of := us.same[up]; u.expects == "" {
+		us.sum[up] -= u.counted
+	} else if delete(of[u.expects], u); len(of[u.expects]) == 0 {
+		delete(of, u.expects)
+	}
+	if u.expects = d; d == "" {
+		us.sum[up] += u.counted
+		return
+	}
+	if us.same == nil {
+		us.same = map[string]map[digest.Digest]sameUpload{}
+	}
+	if us.same[up] == nil {
+		us.same[up] = map[digest.Digest]sameUpload{}
+	}
+	if us.same[up][d] == nil {
+		us.same[up][d] = sameUpload{}
+	}
+	us.same[up][d][u] = struct{}{}
 }
 
 // grow counts n more bytes of u.
 func (us *uploads) grow(u *Upload, n int64) {
 	us.mu.Lock()
 	defer us.mu.Unlock()
-	if !u.spared {
-		u.counted += n
-		us.bytes[u.repo.Upstream] += n
+	if u.counted += n; u.expects == "" {
+		us.sum[u.repo.Upstream] += n
 	}
 }
 
@@ -102,7 +129,7 @@ func (us *uploads) unload() {
 	for _, u := range us.m {
 		u.room.release()
 	}
-	us.m, us.by, us.bytes = nil, nil, nil
+	us.m, us.by, us.sum, us.same = nil, nil, nil, nil
 }
 
 // NewUpload is NewUploadBy for nobody in particular, who may have any number.
@@ -125,95 +152,6 @@ func (s *Store) NewUploadBy(ctx context.Context, by string, most int, repo oci.R
 		return nil, err
 	}
 	return u, nil
-}
-
-// OpenBytes is how many bytes of open uploads to upstream's repositories are
-// here, but for those that were spared.
-func (s *Store) OpenBytes(upstream string) int64 {
-	s.uploads.mu.Lock()
-	defer s.uploads.mu.Unlock()
-	return s.uploads.bytes[upstream]
-}
-
-// Spare has the upload's bytes not be in OpenBytes: they will come to nothing
-// that is not counted already.
-func (u *Upload) Spare() {
-	us := &u.s.uploads
-	us.mu.Lock()
-	defer us.mu.Unlock()
-	us.spareLocked(u)
-}
-
-// Expect says that the upload is to become d. It reports whether another one that
-// is open was said to: that one counts for both, and this one is spared.
-func (u *Upload) Expect(d digest.Digest) (spared bool) {
-	us := &u.s.uploads
-	us.mu.Lock()
-	defer us.mu.Unlock()
-	if us.m[u.id] != u {
-		return u.spared // it is over
-	}
-	if us.first == nil {
-		us.first = map[expected]*Upload{}
-	}
-	if us.first[u.expects] == u {
-		delete(us.first, u.expects)
-	}
-	u.expects = expected{u.repo.Upstream, d}
-	if first := us.first[u.expects]; first == nil {
-		us.first[u.expects] = u
-		us.countLocked(u)
-	} else {
-		us.spareLocked(u)
-	}
-	return u.spared
-}
-
-// countLocked has u count, whatever was said before; us.mu is held.
-func (us *uploads) countLocked(u *Upload) {
-	if us.m[u.id] != u || !u.spared {
-		return
-	}
-	u.spared, u.counted = false, u.Size()
-	us.bytes[u.repo.Upstream] += u.counted
-}
-
-// Count has the upload count by itself, as one does that no request has.
-func (u *Upload) Count() {
-	us := &u.s.uploads
-	us.mu.Lock()
-	defer us.mu.Unlock()
-	if us.first[u.expects] == u {
-		delete(us.first, u.expects)
-	}
-	u.expects = expected{}
-	us.countLocked(u)
-}
-
-// Filing says, within the transaction that files d for the upload's upstream, that
-// it counts there from now on: neither the upload does, nor the one that counted for
-// it. Where that comes to nothing the upload counts again when it is released.
-func (u *Upload) Filing(d digest.Digest) {
-	us := &u.s.uploads
-	us.mu.Lock()
-	defer us.mu.Unlock()
-	us.spareLocked(u)
-	if first := us.first[expected{u.repo.Upstream, d}]; first != nil {
-		us.spareLocked(first)
-	}
-}
-
-// Counted is how many bytes of the upload, and of the one that counts for it, are
-// in OpenBytes.
-func (u *Upload) Counted() int64 {
-	us := &u.s.uploads
-	us.mu.Lock()
-	defer us.mu.Unlock()
-	n := u.counted
-	if first := us.first[u.expects]; first != nil && first != u {
-		n += first.counted
-	}
-	return n
 }
 
 // OpenUploads are those that are not over, whoever's they are.

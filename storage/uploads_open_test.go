@@ -41,11 +41,31 @@ func TestOpenUploads(t *testing.T) {
 	send(t, first, []byte("12345"))
 	send(t, second, []byte("678"))
 	want("both", 8)
-	other := mustBegin("b")
-	send(t, other, []byte("spared"))
-	other.Spare()
-	send(t, other, []byte("still"))
-	want("a spared one", 8)
+	same, longer := mustBegin("b"), mustBegin("b")
+	d := digest.FromString("same")
+	same.Expect(d)
+	send(t, same, []byte("123"))
+	send(t, longer, []byte("1234"))
+	want("two of which one says what it is to become", 15)
+	longer.Expect(d)
+	want("two that are to become the same", 12)
+	send(t, same, []byte("45"))
+	want("the other is the larger", 13)
+	if err := same.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	same.Expect(digest.FromString("other"))
+	want("one is to become something else", 17)
+	same.Expect(d)
+	want("the same again", 13)
+	same.Release()
+	want("nobody goes on with one", 17)
+	if err := same.Cancel(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want("that is cancelled", 12)
+	longer.Release() // nobody was told of it
+	want("so is the other", 8)
 	for _, u := range []*storage.Upload{first, second} {
 		if err := u.Checkpoint(t.Context()); err != nil {
 			t.Fatal(err)
