@@ -12,7 +12,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 )
 
@@ -127,8 +126,7 @@ func (e *encodings) encode(f *os.File, b storage.Blob) (size int64, err error) {
 	zw.Reset(out)
 	buf := e.bufs.get()
 	defer e.bufs.put(buf)
-	r := oci.Range{Off: 0, End: b.Size()}
-	if _, err := io.CopyBuffer(struct{ io.Writer }{zw}, io.NewSectionReader(b, 0, r.End), buf); err != nil {
+	if _, err := io.CopyBuffer(struct{ io.Writer }{zw}, io.NewSectionReader(b, 0, b.Size()), buf); err != nil {
 		return 0, err
 	}
 	if err := errors.Join(zw.Close(), out.Flush()); err != nil {
