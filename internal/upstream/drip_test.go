@@ -1,8 +1,10 @@
 package upstream
 
 import (
+	"context"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sociable/sociable/internal/oci"
@@ -28,7 +30,7 @@ func TestDrippingRefusal(t *testing.T) {
 			}
 		}
 	}
-	c := newClient(t, reg.URL, func(o *Options) { o.HeaderTimeout, o.Retries = 100*time.Millisecond, -1 })
+	c := newClient(t, reg.URL, func(o *Options) { o.HeaderTimeout, o.Retries = time.Second, -1 })
 	if _, err := c.Manifest(t.Context(), repo, tag("x")); !IsNotFound(err) {
 		t.Errorf("got %v", err)
 	}
@@ -39,30 +41,34 @@ func TestDrippingRefusal(t *testing.T) {
 func TestStormEnds(t *testing.T) {
 	reg := newRegistry(t)
 	d := reg.addBlob([]byte("x"))
-	c := newClient(t, reg.URL, func(o *Options) { o.MaxBackoff = 50 * time.Millisecond })
-	g := c.ends[0].gate
-	hold := func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.held = time.Now().Add(10 * time.Millisecond)
-	}
-	hold()
-	stop, ended := make(chan struct{}), make(chan struct{})
-	go func() { // whoever else asks is told to wait
-		defer close(ended)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				hold()
-			}
+	synctest.Test(t, func(t *testing.T) { // no hold ends before the next one is there, however busy the machine is
+		c := newClient(t, reg.URL, func(o *Options) { o.MaxBackoff = 50 * time.Millisecond })
+		g := c.ends[0].gate
+		hold := func() {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.held = time.Now().Add(10 * time.Millisecond)
 		}
-	}()
-	_, err := c.Blob(t.Context(), repo, d, oci.Range{Off: 0, End: -1})
-	close(stop)
-	<-ended
-	if !is[*HeldError](err) || !IsThrottled(err) || RetryAfter(err) <= 0 {
-		t.Errorf("got %v", err)
-	}
+		hold()
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { // whoever else asks is told to wait
+			defer close(ended)
+			for tick := time.NewTicker(time.Millisecond); ; {
+				select {
+				case <-ctx.Done():
+					tick.Stop()
+					return
+				case <-tick.C:
+					hold()
+				}
+			}
+		}()
+		_, err := c.Blob(t.Context(), repo, d, oci.Range{Off: 0, End: -1})
+		cancel()
+		<-ended
+		if !is[*HeldError](err) || !IsThrottled(err) || RetryAfter(err) <= 0 {
+			t.Errorf("got %v", err)
+		}
+	})
 }
