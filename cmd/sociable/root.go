@@ -35,7 +35,7 @@ start before their image has arrived.`,
 		if c.Name() == "completion" { // cobra's has words that it does not know pass
 			c.Short = "Write a script that completes command lines in a shell"
 			c.Long = "Writes a script with which bash, fish, powershell or zsh completes the command lines of\nsociable. Each shell's command tells where its script belongs."
-			c.Args, c.RunE = subcommandOnly, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			c.Args, c.RunE = shellOnly, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 		}
 	}
 	return cmd
@@ -60,16 +60,29 @@ func subcommandOnly(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	var names []string
+	names := subcommands(cmd)
+	if near, ok := similar(args[0], names); ok {
+		return fmt.Errorf("%s has no command %q; did you mean %q?", cmd.CommandPath(), args[0], near)
+	}
+	return fmt.Errorf("%s has no command %q; it has %s", cmd.CommandPath(), args[0], strings.Join(names, ", "))
+}
+
+// shellOnly refuses the name of a shell for which there is nothing: another name
+// that looks like it is another shell.
+func shellOnly(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s has no command %q; it has %s", cmd.CommandPath(), args[0], strings.Join(subcommands(cmd), ", "))
+}
+
+func subcommands(cmd *cobra.Command) (names []string) {
 	for _, c := range cmd.Commands() {
 		if c.IsAvailableCommand() {
 			names = append(names, c.Name())
 		}
 	}
-	if near, ok := similar(args[0], names); ok {
-		return fmt.Errorf("%s has no command %q; did you mean %q?", cmd.CommandPath(), args[0], near)
-	}
-	return fmt.Errorf("%s has no command %q; it has %s", cmd.CommandPath(), args[0], strings.Join(names, ", "))
+	return names
 }
 
 // exactly and atMost refuse another number of arguments, and show what is wanted.
