@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -62,7 +63,7 @@ type Prewarmer struct {
 type metrics struct {
 	images *prometheus.CounterVec
 	bytes  prometheus.Counter
-	last   prometheus.Gauge
+	last   *prometheus.GaugeVec
 	paused prometheus.Gauge
 }
 
@@ -92,15 +93,17 @@ func New(o Options) *Prewarmer {
 		bytes: f.NewCounter(prometheus.CounterOpts{
 			Name: "sociable_prewarm_bytes_total", Help: "Bytes of followed images that were not here and came.",
 		}),
-		last: f.NewGauge(prometheus.GaugeOpts{
-			Name: "sociable_prewarm_last_success_timestamp_seconds", Help: "When a look at all images of a job last ended without a failure.",
-		}),
+		last: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "sociable_prewarm_last_success_timestamp_seconds", Help: "When a look at all images of a job last ended without a failure, as Unix time; 0: not since the start. The entry is its place in prewarm.jobs, from 0.",
+		}, []string{"entry"}),
 		paused: f.NewGauge(prometheus.GaugeOpts{
 			Name: "sociable_prewarm_paused", Help: "Transfers that wait until clients are less busy.",
 		}),
 	}}
 	for i := range o.Jobs {
-		p.jobs = append(p.jobs, newFollower(&o.Jobs[i]))
+		f := newFollower(&o.Jobs[i])
+		f.last = p.m.last.WithLabelValues(strconv.Itoa(i))
+		p.jobs = append(p.jobs, f)
 	}
 	for _, r := range []string{resultSame, resultPulled, resultFailed} {
 		p.m.images.WithLabelValues(r) // so that a rate exists from the start
@@ -123,7 +126,7 @@ func (p *Prewarmer) Run(ctx context.Context) error {
 func (p *Prewarmer) follow(ctx context.Context, f *follower) {
 	for ctx.Err() == nil {
 		if p.look(ctx, f.Job, f.Images) {
-			p.m.last.Set(float64(p.opt.Now().Unix()))
+			f.last.Set(float64(p.opt.Now().Unix()))
 		}
 		p.rest(ctx, f)
 	}

@@ -138,6 +138,9 @@ func TestFollow(t *testing.T) {
 		if result(resultPulled) != 4 || result(resultFailed) != 2 || u.most > 2 {
 			t.Errorf("%v pulled, %v failed, %d at once", result(resultPulled), result(resultFailed), u.most)
 		}
+		if never, once := testutil.ToFloat64(p.m.last.WithLabelValues("0")), testutil.ToFloat64(p.m.last.WithLabelValues("1")); never != 0 || once == 0 {
+			t.Errorf("the job that fails ended well at %v, that which does not at %v", never, once)
+		}
 		u.mu.Lock()
 		u.tags["a:1.2"], u.tags["b:1"], u.active = "new", "moved", 4 // and clients are busy
 		u.mu.Unlock()

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sociable/sociable/internal/oci"
 )
 
@@ -22,7 +24,8 @@ const (
 // follower is a Job at work.
 type follower struct {
 	*Job
-	wake chan struct{} // has room for one: something was pushed
+	last prometheus.Gauge // when a look at all of it last ended well
+	wake chan struct{}    // has room for one: something was pushed
 
 	mu     sync.Mutex
 	pushed map[string]struct{} // images to look at before it is time
