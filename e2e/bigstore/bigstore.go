@@ -117,6 +117,7 @@ func (s Scale) image(tx storage.Tx, i int) error {
 		tx.PutImage(row), tx.PutRight(repo(i), root), tx.PutRight(repo(i), layer),
 		tx.PutManifest(storage.ManifestRow{Digest: root, Size: 2000, Manifest: oci.Manifest{MediaType: v1.MediaTypeImageManifest, Layers: layers}}),
 		tx.PutTag(storage.TagRow{Repo: repo(i), Tag: fmt.Sprintf("v1.%d", i%40), Digest: root, Checked: at}),
+		tx.PutConversion(s.converted(row, i, at)),
 		tx.PutPulls(storage.PullRow{Manifest: root, Pulls: int64(i%997 + 1), Last: at.Add(time.Hour)}),
 	} {
 		if err != nil {
@@ -124,6 +125,16 @@ func (s Scale) image(tx storage.Tx, i int) error {
 		}
 	}
 	return nil
+}
+
+// converted is the SOCI v2 form of an image, made long ago: so none is to be made,
+// which could not be done without bytes.
+func (s Scale) converted(img storage.ImageRow, i int, at time.Time) storage.ConversionRow {
+	index := v1.Descriptor{MediaType: v1.MediaTypeImageIndex, Digest: digestOf(8, i), Size: 1200}
+	return storage.ConversionRow{
+		Repo: repo(i), Source: img.Manifest, Platforms: []string{img.Platform}, Index: index,
+		Made: []storage.MadeBlob{{Digest: index.Digest, Of: img.Manifest.Digest}}, Created: at,
+	}
 }
 
 func (s Scale) layer(tx storage.Tx, i, n int, layer, zTOC digest.Digest, at time.Time) error {
