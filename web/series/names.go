@@ -27,7 +27,7 @@ const (
 	Evicted                      // bytes
 	Stored                       // gauge: bytes of all kinds
 	StoredSpans                  // gauge: bytes of spans
-	Queue                        // gauge: jobs in the queue
+	Queue                        // gauge: jobs in the queue that are not given up
 
 	names = iota
 )
@@ -92,7 +92,8 @@ var sources = map[string]func(r *reading, label func(string) string, v float64){
 			r[StoredSpans] += v
 		}
 	},
-	"sociable_indexer_queue_jobs": func(r *reading, _ func(string) string, v float64) { r[Queue] += v },
+	"sociable_indexer_queue_jobs":        func(r *reading, _ func(string) string, v float64) { r[Queue] += v },
+	"sociable_indexer_queue_failed_jobs": func(r *reading, _ func(string) string, v float64) { r[Queue] -= v },
 }
 
 // read measures.
@@ -107,6 +108,7 @@ func read(g prometheus.Gatherer) (r reading, err error) {
 			add(&r, func(name string) string { return labelOf(m, name) }, m.GetCounter().GetValue()+m.GetGauge().GetValue())
 		}
 	}
+	r[Queue] = max(0, r[Queue]) // the two are not counted at the same moment
 	return r, err
 }
 

@@ -133,3 +133,19 @@ func FuzzDecode(f *testing.F) {
 		s.Sum(Sent)
 	})
 }
+
+// TestQueue: what was given up does not wait.
+func TestQueue(t *testing.T) {
+	m := newMeter()
+	jobs := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sociable_indexer_queue_jobs"}, []string{"kind"})
+	failed := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sociable_indexer_queue_failed_jobs"}, []string{"kind"})
+	m.MustRegister(jobs, failed)
+	for _, c := range []struct{ layers, tasks, failed, want float64 }{{2, 5, 4, 3}, {0, 1, 2, 0}} {
+		jobs.WithLabelValues("layer").Set(c.layers)
+		jobs.WithLabelValues("convert").Set(c.tasks)
+		failed.WithLabelValues("convert").Set(c.failed)
+		if r, err := read(m); err != nil || r[Queue] != c.want {
+			t.Errorf("%+v: %v wait, %v", c, r[Queue], err)
+		}
+	}
+}

@@ -244,7 +244,7 @@ func charts(s *series.Series, now time.Time) []Chart {
 		{Name: "requests", Title: "Requests", Unit: "requests/s", Lines: []Line{{"requests", rate(series.Requests)}, {"failed", rate(series.Failures)}}},
 		{Name: "hits", Title: "Hit ratio", Unit: "ratio", Lines: []Line{{"hit ratio", hits}}},
 		{Name: "store", Title: "Cache", Unit: "bytes", Lines: []Line{{"stored", points(s, series.Stored, 1)}, {"of these spans", points(s, series.StoredSpans, 1)}}},
-		{Name: "queue", Title: "Indexing queue", Unit: "jobs", Lines: []Line{{"waiting", points(s, series.Queue, 1)}}},
+		{Name: "queue", Title: "Indexing queue", Unit: "jobs", Lines: []Line{{"to be done", points(s, series.Queue, 1)}}},
 		{Name: "indexed", Title: "Layers indexed", Unit: "layers", Lines: []Line{{"indexed", points(s, series.Indexed, 1)}, {"failed", points(s, series.IndexFailures, 1)}}},
 	}
 	for i := range list {
