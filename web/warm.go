@@ -53,7 +53,11 @@ type WarmImage struct {
 func (s *Web) imageRoutes(life context.Context, m *mux.Router) {
 	post := m.Methods(http.MethodPost).Subrouter()
 	post.Path("/api/v1/warm").Handler(oci.Handler(func(w http.ResponseWriter, r *http.Request) error {
-		return s.warm(life, w, r)
+		var q WarmRequest
+		if err := receive(w, r, &q); err != nil {
+			return err
+		}
+		return s.Warm(life, w, r, q)
 	}))
 	post.Path("/api/v1/import").Handler(oci.Handler(s.importImage))
 	post.Path("/api/v1/import/trust").Handler(oci.Handler(s.trust))
@@ -65,11 +69,9 @@ func (s *Web) imageRoutes(life context.Context, m *mux.Router) {
 
 var errNoImages = &oci.Error{Code: errcode.ErrorCodeUnsupported, Message: "no upstream is configured here"}
 
-func (s *Web) warm(life context.Context, w http.ResponseWriter, r *http.Request) error {
-	var q WarmRequest
-	if err := receive(w, r, &q); err != nil {
-		return err
-	}
+// Warm brings an image here and answers with a line of JSON for each WarmEvent. It
+// ends when the client leaves, or with life.
+func (s *Web) Warm(life context.Context, w http.ResponseWriter, r *http.Request, q WarmRequest) error {
 	if s.opt.Images == nil {
 		return errNoImages
 	}

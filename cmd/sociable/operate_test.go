@@ -199,6 +199,8 @@ func (u *fakeUpstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body, what = u.manifest, "manifest"
 	case digest.FromBytes(u.layer).String():
 		body, what = u.layer, "layer"
+	case oci.EmptyDigest.String():
+		body, what = []byte("{}"), "config"
 	default:
 		if r.URL.Path != "/v2/" {
 			http.NotFound(w, r)

@@ -295,6 +295,11 @@ digest or caller is in any of them; ` + "`upstream` and `endpoint`" + ` are thos
 `)
 	for _, name := range names {
 		d := reg.descs[name]
+		for _, many := range []string{"`repo`", "`repository`", "`digest`", "`tag`", "`ref`", "`image`", "`layer`", "`path`", "`user`", "`caller`", "`client`"} {
+			if strings.Contains(d.labels, many) {
+				t.Errorf("%s has the label %s, of which there is no end of values", name, many)
+			}
+		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, d.kind, d.labels, strings.ReplaceAll(d.help, "|", "\\|"))
 	}
 	return b.String()

@@ -116,7 +116,7 @@ func (b *base) run(ctx context.Context, runStore func(context.Context) error) er
 	l.proxy, l.door, l.index = px, acc, ix
 	gc := storage.NewCollector(collectOptions(cfg, b.store, log, reg))
 	admin := b.admin(px, ix, acc, gc)
-	b.board.build(cfg, b.doors, l, px, ix, b.store, reg, log)
+	b.board.build(ctx, cfg, b.doors, l, admin, px, ix, b.store, reg, log)
 
 	pw, err := buildPrewarm(cfg, px, log, reg)
 	if err != nil {

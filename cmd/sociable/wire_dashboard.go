@@ -18,6 +18,7 @@ import (
 	"github.com/sociable/sociable/internal/doctor"
 	"github.com/sociable/sociable/proxy"
 	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/web"
 	"github.com/sociable/sociable/web/catalog"
 	"github.com/sociable/sociable/web/series"
 	"github.com/sociable/sociable/web/trouble"
@@ -54,7 +55,7 @@ func (b *board) watch(m storage.Meta) storage.Meta {
 	return b.watched
 }
 
-func (b *board) build(cfg *Config, d *doors, l *live, px *proxy.Proxy, ix *indexer.Indexer, store *storage.Store, reg prometheus.Gatherer, log *slog.Logger) {
+func (b *board) build(life context.Context, cfg *Config, d *doors, l *live, admin *web.Web, px *proxy.Proxy, ix *indexer.Indexer, store *storage.Store, reg prometheus.Gatherer, log *slog.Logger) {
 	if !b.on {
 		return
 	}
@@ -64,7 +65,10 @@ func (b *board) build(cfg *Config, d *doors, l *live, px *proxy.Proxy, ix *index
 		Store: store, Gatherer: reg, Catalog: b.catalog, Recorder: b.recorder, Trouble: b.trouble, Ranges: px, Running: ix.Running, Wake: ix.Wake,
 		Health: health(l), Upstreams: setupUpstreams(l), Test: walkHere, Listen: registryAddr(cfg, d), TLS: l.door.tls != nil, Default: cfg.DefaultUpstream,
 		Version: buildInfo().Version, Hosts: cfg.Admin.Hosts, Open: l.door.adminOpen.Load, Who: access.AdminName, Login: l.door.AdminLogin, Logout: l.door.AdminLogout,
-		Cookie: access.AdminCookie, Logger: log,
+		Cookie: access.AdminCookie, Immutable: immutableTags(cfg), Logger: log,
+		Warm: func(w http.ResponseWriter, r *http.Request, q web.WarmRequest) error {
+			return admin.Warm(life, w, r, q)
+		},
 	})
 }
 

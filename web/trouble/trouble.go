@@ -25,8 +25,9 @@ const (
 type Entry struct {
 	Time    time.Time `json:"time"` // the last time
 	Level   string    `json:"level"`
-	Message string    `json:"message"`
-	Detail  string    `json:"detail,omitempty"` // its fields, as in the log
+	Message string    `json:"message"`          // in words
+	Error   string    `json:"error,omitempty"`  // why
+	Detail  string    `json:"detail,omitempty"` // its other fields, as in the log
 	Count   int       `json:"count"`
 	kind    string    // what is the same when it happens again
 }
@@ -64,7 +65,7 @@ func (l *Log) add(e Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := len(l.list) - 1; i >= 0; i-- {
-		if x := l.list[i]; x.Message == e.Message && x.Level == e.Level && x.kind == e.kind && (e.kind != "" || x.Detail == e.Detail) {
+		if x := l.list[i]; x.Message == e.Message && x.Level == e.Level && x.Error == e.Error && x.kind == e.kind && (e.kind+e.Error != "" || x.Detail == e.Detail) {
 			e.Count += x.Count
 			l.list = append(l.list[:i], l.list[i+1:]...)
 			break
@@ -94,9 +95,12 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 		b := h.attrs
 		r.Attrs(func(a slog.Attr) bool {
 			b.write(a)
-			return len(b.all) < longest
+			return true
 		})
-		h.log.add(Entry{Time: h.log.now().UTC(), Level: strings.ToLower(r.Level.String()), Message: clip(r.Message), Detail: clip(strings.TrimSpace(b.all)), Count: 1, kind: clip(b.kind)})
+		h.log.add(Entry{
+			Time: h.log.now().UTC(), Level: strings.ToLower(r.Level.String()), Message: clip(sentence(r)),
+			Error: clip(b.err), Detail: clip(strings.TrimSpace(b.all)), Count: 1, kind: clip(b.kind),
+		})
 	}
 	if !h.next.Enabled(ctx, r.Level) {
 		return nil
@@ -125,10 +129,17 @@ var (
 )
 
 // fields are written ones: those that are shown, and those that tell its kind.
-type fields struct{ all, kind string }
+type fields struct{ all, kind, err string }
 
 func (f *fields) write(a slog.Attr) {
 	if passing[a.Key] {
+		return
+	}
+	if a.Key == "err" {
+		f.err = a.Value.Resolve().String()
+		return
+	}
+	if len(f.all) > longest {
 		return
 	}
 	s := fmt.Sprintf("%s=%v ", a.Key, a.Value.Resolve())

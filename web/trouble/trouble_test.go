@@ -22,7 +22,7 @@ func TestLog(t *testing.T) {
 		t.Errorf("the log itself: %s", s)
 	}
 	got := l.Entries()
-	if len(got) != 2 || got[0].Level != "error" || !strings.HasPrefix(got[0].Detail, "upstream=u err=é") || len(got[0].Detail) > longest+3 {
+	if len(got) != 2 || got[0].Level != "error" || got[0].Detail != "upstream=u" || !strings.HasPrefix(got[0].Error, "é") || len(got[0].Error) > longest+3 {
 		t.Fatalf("entries %+v", got)
 	}
 	if want := (Entry{Time: now, Level: "warn", Message: "odd", Detail: "digest=x", Count: 2}); got[1] != want {
@@ -31,7 +31,7 @@ func TestLog(t *testing.T) {
 	for i := range 2 * most {
 		log.Warn("task failed", "kind", "convert", "ref", fmt.Sprint(i), "attempts", i%7, "err", "it is away")
 	}
-	if got := l.Entries(); len(got) != 3 || got[0].Count != 2*most || got[0].Detail != fmt.Sprintf("kind=convert ref=%d attempts=%d err=it is away", 2*most-1, (2*most-1)%7) {
+	if got := l.Entries(); len(got) != 3 || got[0].Count != 2*most || got[0].Error != "it is away" || got[0].Detail != fmt.Sprintf("kind=convert ref=%d attempts=%d", 2*most-1, (2*most-1)%7) {
 		t.Errorf("many of one kind: %d entries, the newest %+v", len(got), got[0])
 	}
 	for i := range 2 * most {
@@ -43,5 +43,29 @@ func TestLog(t *testing.T) {
 	now = now.Add(2 * time.Hour)
 	if got := l.Entries(); len(got) != 0 {
 		t.Errorf("%d entries are older than an hour", len(got))
+	}
+}
+
+// TestWords: what the log tells by fields alone is told in words.
+func TestWords(t *testing.T) {
+	l := NewLog(nil)
+	log := slog.New(l.Handler(slog.DiscardHandler))
+	for _, c := range []struct {
+		msg  string
+		args []any
+		want string
+	}{
+		{"request", []any{"method", "GET", "status", 503}, "a request was answered with an error, 503"},
+		{"request", []any{"method", "GET", "status", 206}, "an answer was broken off before its end"},
+		{"access", []any{"user", "bob", "action", "push"}, "somebody was refused what they may not do: push"},
+		{"login", []any{"user", "bob"}, "a login was refused"},
+		{"task failed", []any{"kind", "push"}, "an index was not pushed to its upstream"},
+		{"task failed", []any{"kind", "other"}, "task failed"},
+		{"blob is damaged, forgotten", nil, "blob is damaged, forgotten"},
+	} {
+		log.Warn(c.msg, c.args...)
+		if got := l.Entries()[0].Message; got != c.want {
+			t.Errorf("%s %v: %q, want %q", c.msg, c.args, got, c.want)
+		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 
 // apiRoutes are the paths below /api/v1; openapi.json describes each.
 func (u *UI) apiRoutes() []apiRoute {
-	return []apiRoute{
+	return append([]apiRoute{
 		{"GET", "/overview", "range", answer(u.overview)},
 		{"GET", "/images", "q sort order offset limit", answer(u.images)},
 		{"GET", "/images/{digest}", "", answer(u.image)},
@@ -46,7 +46,7 @@ func (u *UI) apiRoutes() []apiRoute {
 			return u.test(r, q.Image)
 		})},
 		{"GET", "/openapi.json", "", openAPI},
-	}
+	}, u.operateRoutes()...)
 }
 
 type apiRoute struct {

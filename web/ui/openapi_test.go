@@ -14,6 +14,8 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3gen"
+
+	"github.com/sociable/sociable/web"
 )
 
 var update = flag.Bool("update", false, "write assets/openapi.json anew instead of comparing it")
@@ -38,6 +40,8 @@ var params = map[string]struct{ in, what, kind string }{
 	"path":   {"query", "folder; absent: the root", "string"},
 	"search": {"query", "words that all occur in a file's path; then path does not count", "string"},
 	"name":   {"query", "path of the file in the layer", "string"},
+
+	"stats:name": {"query", "image, in any spelling; absent: those that gain most", "string"}, // a name that means something else there
 }
 
 func columnList() string {
@@ -70,7 +74,17 @@ var operations = map[string]operation{
 		Image string `json:"image"`
 	}{}, TestResult{}},
 	"GET /openapi.json": {"This document", nil, nil, map[string]any{}},
+	"GET /stats":        {"What indexing is good for, as `sociable stats` says", []string{"stats:name"}, nil, web.Stats{}},
+	"GET /pins":         {"What is kept, as `sociable pins` lists it", nil, nil, []web.Pin{}},
+	"POST /pin":         {"Keep an image, as `sociable pin` does", nil, Named{}, web.Pin{}},
+	"POST /unpin":       {"Let an image go, as `sociable unpin` does", nil, Named{}, web.Pin{}},
+	"POST /refresh":     {"Have the next request for a tag ask its upstream, as `sociable refresh` does", nil, Named{}, web.Tag{}},
+	"POST /purge":       {"Drop an image or a blob, as `sociable purge` does", nil, web.PurgeRequest{}, web.Purged{}},
+	"POST /warm":        {"Bring an image here, as `sociable warm` does: a line for each event, of which the last has the image or an error", nil, Warm{}, lines{web.WarmEvent{}}},
 }
+
+// lines is an answer of a line of JSON for each event.
+type lines struct{ event any }
 
 // document makes the document from the routes and the types of their answers.
 func document(t *testing.T) *openapi3.T {
@@ -110,11 +124,14 @@ func document(t *testing.T) *openapi3.T {
 		o.Summary, o.OperationID = op.summary, strings.ToLower(r.method)+camel(r.path)
 		var query []string
 		for _, name := range op.params {
-			p := params[name]
+			p, required := params[name], name == "name"
+			if _, own, ok := strings.Cut(name, ":"); ok {
+				name = own
+			}
 			if p.in == "query" {
 				query = append(query, name)
 			}
-			q := &openapi3.Parameter{Name: name, In: p.in, Description: p.what, Required: p.in == "path" || name == "name", Schema: openapi3.NewSchemaRef("", &openapi3.Schema{Type: &openapi3.Types{p.kind}})}
+			q := &openapi3.Parameter{Name: name, In: p.in, Description: p.what, Required: p.in == "path" || required, Schema: openapi3.NewSchemaRef("", &openapi3.Schema{Type: &openapi3.Types{p.kind}})}
 			o.AddParameter(q)
 		}
 		if takes := strings.Fields(r.query); !slices.Equal(takes, query) {
@@ -124,7 +141,9 @@ func document(t *testing.T) *openapi3.T {
 			o.RequestBody = &openapi3.RequestBodyRef{Value: openapi3.NewRequestBody().WithRequired(true).WithJSONSchemaRef(schema(t, gen, doc, op.body))}
 		}
 		good := openapi3.NewResponse().WithDescription("as asked")
-		if op.gives == nil {
+		if l, ok := op.gives.(lines); ok {
+			good.Content = openapi3.NewContentWithSchemaRef(schema(t, gen, doc, l.event), []string{"application/x-ndjson"})
+		} else if op.gives == nil {
 			good.Content = openapi3.NewContentWithSchema(&openapi3.Schema{Type: &openapi3.Types{"string"}, Format: "binary"}, []string{"application/octet-stream"})
 		} else {
 			good.WithJSONSchemaRef(schema(t, gen, doc, op.gives))

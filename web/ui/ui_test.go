@@ -1,229 +1,66 @@
 package ui
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
-	"context"
 	"encoding/json"
-	"fmt"
 	"io"
-	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/sociable/sociable/internal/oci"
-	"github.com/sociable/sociable/storage"
-	"github.com/sociable/sociable/storage/bolt"
-	"github.com/sociable/sociable/storage/storagetest"
 	"github.com/sociable/sociable/web"
-	"github.com/sociable/sociable/web/catalog"
-	"github.com/sociable/sociable/web/series"
-	"github.com/sociable/sociable/web/trouble"
 )
 
-var redis = oci.Repo{Upstream: "docker.io", Name: "library/redis"}
-
-// rig is a UI over a store with one image: a large indexed layer, and on it a
-// small one that is whole here.
-type rig struct {
-	t       *testing.T
-	store   *storage.Store
-	big     *storagetest.Layer
-	small   digest.Digest
-	image   digest.Digest
-	ranges  *bodies
-	handler http.Handler
-	catalog *catalog.Catalog
+// apiCase is a request, and what is in its answer.
+type apiCase struct {
+	method, target, body string
+	status               int
+	want                 string
 }
 
-// bodies is a proxy that has every blob.
-type bodies struct {
-	by    map[digest.Digest][]byte
-	asked int64
-}
-
-func (b *bodies) ReadRange(_ context.Context, repo oci.Repo, d digest.Digest, r oci.Range, w io.Writer) error {
-	if repo != redis {
-		return fmt.Errorf("%s asked for", repo)
-	}
-	b.asked += r.Len()
-	_, err := w.Write(b.by[d][r.Off:r.End])
-	return err
-}
-
-type entry struct{ name, body string }
-
-func archive(t testing.TB, entries ...entry) []byte {
-	t.Helper()
-	var out bytes.Buffer
-	z := gzip.NewWriter(&out)
-	w := tar.NewWriter(z)
-	for _, e := range entries {
-		h := &tar.Header{Name: e.name, Mode: 0o644, Size: int64(len(e.body)), Typeflag: tar.TypeReg}
-		if strings.HasSuffix(e.name, "/") {
-			h.Typeflag = tar.TypeDir
-		}
-		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, e.body); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
-}
-
-func newRig(t *testing.T, change func(*Options)) *rig {
-	t.Helper()
-	dir := t.TempDir()
-	db, err := bolt.Open(filepath.Join(dir, "meta.db"), bolt.Options{NoSync: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	watch := catalog.NewWatch(db)
-	r := &rig{t: t, store: storagetest.Start(t, dir, storage.Options{Meta: watch}), big: storagetest.NewLayer(t, "x", 300_000, 16<<10)}
-	r.fill()
-	reg := prometheus.NewRegistry()
-	r.catalog = catalog.New(watch, r.store, nil)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- r.catalog.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
-	o := Options{
-		Store: r.store, Gatherer: reg, Catalog: r.catalog, Recorder: series.New(series.Options{Gatherer: reg, Rows: r.store}),
-		Trouble: trouble.NewLog(nil), Ranges: r.ranges, Listen: "127.0.0.1:5000", Default: "docker.io", Version: "test", Open: func() bool { return true },
-		Upstreams: func() []Upstream { return []Upstream{{Name: "docker.io"}, {Name: "local", Hosted: true}} },
-		Health: func() []web.Health {
-			return []web.Health{{Name: "upstream docker.io https://registry-1.docker.io", State: "held", Left: time.Minute, Why: "429"}}
-		},
-		Running: func() []oci.Building { return []oci.Building{{Layer: r.big.Digest(), Bytes: 1000}} },
-		Test:    func(_ context.Context, ref string) []Step { return []Step{{"connect", "ok", ref, ""}} },
-	}
-	if change != nil {
-		change(&o)
-	}
-	r.handler = New(o).Handler()
-	for deadline := time.Now().Add(time.Minute); r.catalog.Page(catalog.Query{Limit: 1}).Matches == 0; {
-		if time.Now().After(deadline) {
-			t.Fatal("the image is not in the list")
-		}
-		time.Sleep(time.Millisecond)
-	}
-	return r
-}
-
-// fill stores the image.
-func (r *rig) fill() {
+// asDocumented holds that answers are what is wanted, and what the document says.
+func (r *rig) asDocumented(cases []apiCase) {
 	t := r.t
-	r.big.Store(t, r.store)
-	first := firstFile(t, r.big.Body)
-	body := archive(t, entry{"etc/", ""}, entry{"etc/new", "hello"}, entry{first, "other"}, entry{"gone/.wh.x", ""}, entry{"a\"b<c>", "odd"})
-	r.small, r.image = digest.FromBytes(body), digest.FromString("m")
-	r.ranges = &bodies{by: map[digest.Digest][]byte{r.big.Digest(): r.big.Body}}
-	config := []byte(`{"os":"linux","architecture":"arm64","history":[{"created_by":"ADD base"},{"created_by":"ENV x","empty_layer":true},{"created_by":"RUN <b>make</b>"}]}`)
-	for _, b := range [][]byte{body, config} {
-		if err := r.store.Put(t.Context(), storage.BlobRow{Digest: digest.FromBytes(b), Size: int64(len(b)), Kind: storage.KindBlob}, b, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	layers := []v1.Descriptor{
-		{MediaType: v1.MediaTypeImageLayerGzip, Digest: r.big.Digest(), Size: r.big.Row.Size},
-		{MediaType: v1.MediaTypeImageLayerGzip, Digest: r.small, Size: int64(len(body))},
-	}
-	row := storage.ImageRow{
-		Manifest: v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Digest: r.image}, Repos: []oci.Repo{redis}, Index: digest.FromString("index"),
-		Layers: []storage.ImageLayer{{Descriptor: layers[0], SpanSize: r.big.Row.SpanSize}, {Descriptor: layers[1], Skip: "too-small"}},
-	}
-	sig := v1.Descriptor{Digest: digest.FromString("sig"), ArtifactType: "application/vnd.dev.cosign", Size: 7}
-	sbom := v1.Descriptor{Digest: digest.FromString("sbom"), ArtifactType: "application/spdx+json", Size: 8}
-	err := r.store.Update(t.Context(), func(tx storage.Tx) error {
-		for _, err := range []error{
-			tx.PutImage(row), tx.PutTag(storage.TagRow{Repo: redis, Tag: "7", Digest: r.image}),
-			tx.PutManifest(storage.ManifestRow{Digest: r.image, Manifest: oci.Manifest{
-				MediaType: v1.MediaTypeImageManifest, Config: &v1.Descriptor{Digest: digest.FromBytes(config)}, Layers: layers,
-			}}),
-			tx.PutReferrer(storage.ReferrerRow{Subject: r.image, Descriptor: sbom}),
-			tx.PutUpstreamReferrers(storage.UpstreamReferrersRow{Repo: redis, Subject: sbom.Digest, Referrers: []v1.Descriptor{sig}}),
-			tx.PutMissing(storage.MissingRow{Repo: redis, Reference: "8", Asked: 3, First: time.Unix(1e9, 0), Last: time.Unix(1e9, 0)}),
-			tx.PutJob(storage.JobRow{Layer: oci.Layer{Repo: redis, Descriptor: layers[0]}, SpanSize: 5, Failed: true, Attempts: 9, LastError: "<i>disk</i> full", Created: time.Unix(1e9, 0)}),
-		} {
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// firstFile is the name of the first file in a layer.
-func firstFile(t *testing.T, layer []byte) string {
 	t.Helper()
-	z, err := gzip.NewReader(bytes.NewReader(layer))
+	router, err := gorillamux.NewRouter(load(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for in := tar.NewReader(z); ; {
-		h, err := in.Next()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if h.Typeflag == tar.TypeReg {
-			return h.Name
-		}
+	for _, c := range cases {
+		t.Run(c.method+" "+strings.TrimPrefix(c.target, "/api/v1")+c.body, func(t *testing.T) {
+			w := r.do(c.method, c.target, c.body, "Content-Type", "application/json")
+			if w.Code != c.status || !strings.Contains(w.Body.String(), c.want) {
+				t.Fatalf("status %d, want %d with %q: %.2000s", w.Code, c.status, c.want, w.Body)
+			}
+			req := httptest.NewRequest(c.method, c.target, strings.NewReader(c.body))
+			req.Header.Set("Content-Type", "application/json")
+			route, vars, err := router.FindRoute(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = openapi3filter.ValidateResponse(t.Context(), &openapi3filter.ResponseValidationInput{
+				RequestValidationInput: &openapi3filter.RequestValidationInput{Request: req, PathParams: vars, Route: route},
+				Status:                 w.Code, Header: w.Header(), Body: io.NopCloser(bytes.NewReader(w.Body.Bytes())),
+			})
+			if err != nil {
+				t.Errorf("the answer is not what the document says: %v", err)
+			}
+		})
 	}
-}
-
-func (r *rig) do(method, target, body string, header ...string) *httptest.ResponseRecorder {
-	r.t.Helper()
-	req := httptest.NewRequestWithContext(r.t.Context(), method, target, strings.NewReader(body))
-	req.Host = "127.0.0.1:5001"
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	if h := req.Header.Get("Host"); h != "" {
-		req.Host = h
-	}
-	w := httptest.NewRecorder()
-	r.handler.ServeHTTP(w, req)
-	return w
 }
 
 // TestAPI holds that every answer is what the document says.
 func TestAPI(t *testing.T) {
 	r := newRig(t, nil)
-	doc := load(t)
-	router, err := gorillamux.NewRouter(doc)
-	if err != nil {
-		t.Fatal(err)
-	}
 	layer := "/api/v1/layers/" + r.big.Digest().String()
 	none := digest.FromString("none").String()
-	for _, c := range []struct {
-		method, target, body string
-		status               int
-		want                 string
-	}{
+	r.asDocumented([]apiCase{
 		{"GET", "/api/v1/overview", "", 200, `"seconds_left":60`},
 		{"GET", "/api/v1/overview?range=7d", "", 200, `"range":"7d"`},
 		{"GET", "/api/v1/overview?range=1y", "", 400, "UNSUPPORTED"},
@@ -262,31 +99,38 @@ func TestAPI(t *testing.T) {
 		{"POST", "/api/v1/setup/test", `{"image":""}`, 200, `127.0.0.1:5000/docker.io/library/redis:7`},
 		{"POST", "/api/v1/setup/test", `{"image":"../x"}`, 400, "NAME_INVALID"},
 		{"GET", "/api/v1/openapi.json", "", 200, "openapi"},
-	} {
-		t.Run(c.method+" "+strings.TrimPrefix(c.target, "/api/v1")+c.body, func(t *testing.T) {
-			w := r.do(c.method, c.target, c.body, "Content-Type", "application/json")
-			if w.Code != c.status || !strings.Contains(w.Body.String(), c.want) {
-				t.Fatalf("status %d, want %d with %q: %.2000s", w.Code, c.status, c.want, w.Body)
-			}
-			req := httptest.NewRequest(c.method, c.target, strings.NewReader(c.body))
-			req.Header.Set("Content-Type", "application/json")
-			route, vars, err := router.FindRoute(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			err = openapi3filter.ValidateResponse(t.Context(), &openapi3filter.ResponseValidationInput{
-				RequestValidationInput: &openapi3filter.RequestValidationInput{Request: req, PathParams: vars, Route: route},
-				Status:                 w.Code, Header: w.Header(), Body: io.NopCloser(bytes.NewReader(w.Body.Bytes())),
-			})
-			if err != nil {
-				t.Errorf("the answer is not what the document says: %v", err)
-			}
-		})
-	}
+	})
 	for target, status := range map[string]int{"/api/v1/none": 404, "/api/v2": 404, "/api/v1/jobs": 405} {
 		if w := r.do("DELETE", target, ""); w.Code != status || !strings.Contains(w.Body.String(), `"code":"UNSUPPORTED"`) {
 			t.Errorf("DELETE %s: %d %s, want %d", target, w.Code, w.Body, status)
 		}
+	}
+}
+
+// TestBudget: what an upstream leaves of its limit is on the Overview, and what it
+// says nothing of is not.
+func TestBudget(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	for name, v := range map[string]float64{"remaining": 61, "limit": 100} {
+		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sociable_upstream_ratelimit_" + name}, []string{"upstream", "endpoint"})
+		g.WithLabelValues("docker.io", "https://registry-1.docker.io").Set(v)
+		reg.MustRegister(g)
+	}
+	r := newRig(t, func(o *Options) {
+		o.Gatherer = reg
+		o.Health = func() []web.Health {
+			return []web.Health{{Name: "upstream docker.io https://registry-1.docker.io", State: "ok"}, {Name: "upstream ghcr.io https://ghcr.io", State: "ok"}}
+		}
+	})
+	var o Overview
+	if err := json.Unmarshal(r.do("GET", "/api/v1/overview", "").Body.Bytes(), &o); err != nil || len(o.Upstreams) != 2 {
+		t.Fatalf("%+v, %v", o.Upstreams, err)
+	}
+	if x := o.Upstreams[0]; x.Remaining == nil || *x.Remaining != 61 || x.Limit == nil || *x.Limit != 100 || o.Upstreams[1].Remaining != nil {
+		t.Errorf("%+v", o.Upstreams)
+	}
+	if page := r.do("GET", "/", "").Body.String(); !strings.Contains(page, "61 of 100") {
+		t.Error("61 of 100 is not on the page")
 	}
 }
 
@@ -338,7 +182,7 @@ func TestPages(t *testing.T) {
 		"/images/" + r.image.String():        {"RUN &lt;b&gt;make&lt;/b&gt;", "application/spdx&#43;json", "docker pull 127.0.0.1:5000/docker.io/library/redis:7"},
 		"/layers/" + r.big.Digest().String(): {"spans were read by ranges", "Checkpoints", "layer 1 of 2"},
 		"/layers/" + r.small.String() + "?image=" + r.image.String(): {"a&#34;b&lt;c&gt;", "wasted below", "too-small"},
-		"/jobs":                {"&lt;i&gt;disk&lt;/i&gt; full", "Retry"},
+		"/jobs":                {"&lt;i&gt;disk&lt;/i&gt; full", "Retry", "<progress max=\"100\" value=\""},
 		"/missing":             {"docker.io/library/redis"},
 		"/setup?client=podman": {`location = &#34;127.0.0.1:5000/docker.io&#34;`},
 		"/login":               {"Log in"},
