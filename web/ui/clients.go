@@ -21,7 +21,7 @@ enable = true
 enable = true
 {{if .Insecure}}
 [[resolver.host."{{.Address}}".mirrors]]
-host = "{{.Address}}"
+host = "http://{{.Address}}/v2"
 insecure = true
 {{end}}`},
 			{"$ lazily", `sudo nerdctl run --snapshotter soci{{if .Insecure}} --insecure-registry{{end}} --rm -it {{.Address}}/docker.io/library/redis:7`},
@@ -29,7 +29,7 @@ insecure = true
 	},
 	{
 		"containerd", "containerd (mirror)",
-		"One file for each registry; pulls by the images' own names then come here. containerd needs config_path in its config.toml.",
+		"One file for each registry; pulls by the images' own names then come here. containerd (2.x) needs config_path in its config.toml.",
 		[]clientFile{
 			{"/etc/containerd/config.toml", `version = 3
 [plugins."io.containerd.cri.v1.images".registry]
@@ -102,9 +102,21 @@ oras discover{{if .Insecure}} --plain-http{{end}} {{.Address}}/docker.io/library
 	},
 	{
 		"fargate", "AWS Fargate, ECR",
-		"Fargate finds an index only in ECR, beside the image. An OCI layout takes it there.",
-		[]clientFile{{"$ once an image", `sociable index create redis:7 -o redis-soci
-oras cp --from-oci-layout redis-soci:7 ACCOUNT.dkr.ecr.REGION.amazonaws.com/redis:7
-`}},
+		"Fargate finds an index only in ECR, beside the image. This proxy pushes it there, where its own configuration has ECR among the upstreams (with all others that are wanted: the list replaces the usual one). Or an OCI layout takes image and index there.",
+		[]clientFile{
+			{"config.yml", `upstreams:
+  123456789012.dkr.ecr.eu-central-1.amazonaws.com: {keychain: ecr}
+  docker.io: {}
+index:
+  rules:
+    - repositories: ["123456789012.dkr.ecr.eu-central-1.amazonaws.com/**"]
+      publish_upstream: true
+`},
+			{"$ once an image, on this proxy's machine", `sociable index create 123456789012.dkr.ecr.eu-central-1.amazonaws.com/redis:7`},
+			{"$ by a layout", `skopeo copy{{if .Insecure}} --src-tls-verify=false{{end}} docker://{{.Address}}/docker.io/library/redis:7 oci:redis:7
+sociable index create oci:redis:7
+oras cp --recursive --from-oci-layout redis:7 123456789012.dkr.ecr.eu-central-1.amazonaws.com/redis:7
+`},
+		},
 	},
 }

@@ -85,7 +85,7 @@ func (u *UI) setup(r *http.Request) (*Setup, error) {
 			if err != nil {
 				return nil, err
 			}
-			out.Files = append(out.Files, SetupFile{name, text})
+			out.Files = append(out.Files, SetupFile{strings.TrimSpace(name), text})
 		}
 		s.Clients = append(s.Clients, out)
 	}
@@ -125,7 +125,7 @@ func (u *UI) commands(r *http.Request, x *catalog.Image) []Command {
 	}
 	list := []Command{
 		{"soci-snapshotter", "sudo nerdctl run --snapshotter soci" + flag(" --insecure-registry") + " --rm -it " + ref},
-		{"soci-snapshotter, ctr", "sudo soci image rpull" + flag(" --plain-http") + " " + ref},
+		{"soci-snapshotter, ctr", "sudo ctr images pull --snapshotter soci" + flag(" --plain-http") + " " + ref},
 		{"Docker", "docker pull " + ref},
 		{"containerd", "sudo ctr images pull" + flag(" --plain-http") + " " + ref},
 		{"nerdctl", "sudo nerdctl pull" + flag(" --insecure-registry") + " " + ref},
@@ -134,7 +134,7 @@ func (u *UI) commands(r *http.Request, x *catalog.Image) []Command {
 		{"skopeo", "skopeo inspect" + flag(" --tls-verify=false") + " docker://" + ref},
 		{"crane", "crane pull" + flag(" --insecure") + " " + ref + " image.tar"},
 		{"oras", "oras discover" + flag(" --plain-http") + " " + ref},
-		{"regctl", "regctl image inspect " + ref},
+		{"regctl", flag("regctl registry set --tls disabled "+p.Address+" && ") + "regctl image inspect " + ref},
 		{"sociable", "sociable index info " + x.Reference},
 	}
 	return list

@@ -1,0 +1,54 @@
+package ui
+
+import (
+	"encoding/json"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/pelletier/go-toml/v2"
+	"go.yaml.in/yaml/v3"
+)
+
+// TestClientFiles: what a client is to be configured with is of the form that the
+// client reads.
+func TestClientFiles(t *testing.T) {
+	for _, tls := range []bool{false, true} {
+		r := newRig(t, func(o *Options) { o.Listen, o.TLS = "10.0.0.7:5000", tls })
+		var s Setup
+		if err := json.Unmarshal(r.do("GET", "/api/v1/setup", "").Body.Bytes(), &s); err != nil || len(s.Clients) != len(clients) {
+			t.Fatalf("%d clients, %v", len(s.Clients), err)
+		}
+		read := 0
+		for _, c := range s.Clients {
+			for _, f := range c.Files {
+				var v map[string]any
+				var err error
+				switch {
+				case strings.HasSuffix(f.Name, ".toml"), strings.HasSuffix(f.Name, ".conf"):
+					err = toml.Unmarshal([]byte(f.Text), &v)
+				case strings.HasSuffix(f.Name, ".json"):
+					err = json.Unmarshal([]byte(f.Text), &v)
+				case strings.HasSuffix(f.Name, ".yaml"), strings.HasSuffix(f.Name, ".yml"):
+					err = yaml.Unmarshal([]byte(f.Text), &v)
+				default:
+					continue
+				}
+				read++
+				if err != nil {
+					t.Errorf("%s, %s: %v\n%s", c.ID, f.Name, err, f.Text)
+				}
+				if c.ID == "soci-snapshotter" && !tls { // which wants a URL there
+					_, host, _ := strings.Cut(f.Text, "\nhost = ")
+					host, _, _ = strings.Cut(host, "\n")
+					if at, err := url.Parse(strings.Trim(host, `"`)); err != nil || at.Host != "10.0.0.7:5000" {
+						t.Errorf("%s: host = %s: %v", f.Name, host, err)
+					}
+				}
+			}
+		}
+		if read < 7 {
+			t.Errorf("%d files were read", read)
+		}
+	}
+}
