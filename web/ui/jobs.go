@@ -150,7 +150,7 @@ func whatFits(by map[string][]web.Job) map[string]int {
 
 // rowBytes is about how many bytes a job's row has, which names it three times.
 func rowBytes(j *web.Job) int {
-	return 500 + 3*(len(j.Repository)+len(j.Reference)) + len(template.HTMLEscapeString(j.Error))
+	return 620 + 3*(len(j.Repository)+len(j.Reference)) + len(template.HTMLEscapeString(j.Error))
 }
 
 func (u *UI) running(ctx context.Context) ([]Running, error) {

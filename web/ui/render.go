@@ -104,13 +104,14 @@ var functions = template.FuncMap{
 		}
 		return float64(n) / float64(of)
 	},
-	"short": short,
-	"int64": func(n int) int64 { return int64(n) },
-	"add":   func(a, b int) int { return a + b },
-	"stamp": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
-	"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-	"query": query,
-	"depth": func(p string) int { return strings.Count(p, "/") },
+	"short":   short,
+	"shorter": func(ref string) string { return short(digest.Digest(ref)) }, // a tag stays as it is
+	"int64":   func(n int) int64 { return int64(n) },
+	"add":     func(a, b int) int { return a + b },
+	"stamp":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+	"iso":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	"query":   query,
+	"depth":   func(p string) int { return strings.Count(p, "/") },
 }
 
 func short(d digest.Digest) string {

@@ -23,10 +23,16 @@ document.addEventListener("click", (e) => {
   button.focus();
 });
 
+const stoodIn = (x) => x.contains(document.activeElement); // who stands in it would lose the place
+
 document.addEventListener("htmx:beforeRequest", (e) => {
   const live = e.detail.elt;
-  if (live.id !== "live") return;
-  if (document.hidden || live.contains(document.activeElement)) e.preventDefault(); // who stands in it would lose the place
+  if (live.id === "live" && (document.hidden || stoodIn(live))) e.preventDefault();
+});
+
+document.addEventListener("htmx:beforeSwap", (e) => { // somebody may have come in since it was asked for
+  const live = e.detail.target;
+  if (live.id === "live" && stoodIn(live)) e.detail.shouldSwap = false;
 });
 
 document.addEventListener("keydown", (e) => {
