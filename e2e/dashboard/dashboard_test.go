@@ -14,7 +14,7 @@ import (
 
 // TestInBrowser runs flows.test.mjs against a proxy that has seen some use.
 func TestInBrowser(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {

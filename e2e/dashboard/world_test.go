@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -192,6 +193,41 @@ func (w *world) serve(t *testing.T, sociable, upstream string) {
 	}
 	w.lazily(t)
 	w.get(t, "/v2/docker.io/library/redis/referrers/"+digestOf(t, w.redis), "")
+	w.settle(t)
+}
+
+// settle waits until what was done is indexed, counted and shown, so that nobody
+// who looks has to wait.
+func (w *world) settle(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		var list struct {
+			Images []struct {
+				Repository string
+				Index      string
+				Wanted     int
+				Measured   bool
+				Pulls      int
+			}
+		}
+		body := w.fetch(t, "http://"+w.Admin+"/api/v1/images")
+		if err := json.Unmarshal(body, &list); err != nil {
+			t.Fatal(err)
+		}
+		done := 0
+		for _, x := range list.Images {
+			redis, small := x.Repository == "docker.io/library/redis", x.Repository == "docker.io/library/entrypoint"
+			if x.Wanted == 0 && (x.Index != "" || small) && (x.Measured && x.Pulls >= 2 || !redis) && x.Pulls > 0 {
+				done++
+			}
+		}
+		if done == 3 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the images are not all indexed and counted: %s", body)
+		}
+	}
 }
 
 func (w *world) pull(t *testing.T, ref string) {
@@ -253,19 +289,26 @@ func (w *world) lazily(t *testing.T) {
 
 func (w *world) get(t *testing.T, path, ranges string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+w.Addr+path, nil)
+	w.fetch(t, "http://"+w.Addr+path, "Range", ranges)
+}
+
+func (w *world) fetch(t *testing.T, url string, header ...string) []byte {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ranges != "" {
-		req.Header.Set("Range", ranges)
+	for i := 0; i+1 < len(header) && header[i+1] != ""; i += 2 {
+		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode >= 300 {
-		t.Fatalf("GET %s: %s, %v", path, resp.Status, err)
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode >= 300 {
+		t.Fatalf("GET %s: %s, %v", url, resp.Status, err)
 	}
+	return body
 }
