@@ -68,7 +68,7 @@ func (e *endpoint) caller(ctx context.Context) *Caller {
 // NewCaller gives a caller who has not logged in yet.
 func (c *Client) NewCaller() *Caller {
 	e := c.ends[len(c.ends)-1]
-	g := &gate{settings: e.gate.settings, upstream: e.gate.upstream, metrics: e.gate.metrics, log: e.log}
+	g := &gate{settings: c.opt.gate(), upstream: e.gate.upstream, metrics: e.gate.metrics, log: e.log}
 	return &Caller{e: e, gate: g, tokens: map[string]token{}}
 }
 

@@ -3,7 +3,7 @@ package upstream
 // Follow has c, which is to take the place of old, share what bounds old's
 // requests: so transfers that go on through old count for c. With health, c goes
 // on with what was found out about the endpoints that both have, too: how long
-// they are to be left alone. That is for one that asks them in the same way, in
+// they are to be left alone, and that they don't answer. That is for one that asks them in the same way, in
 // the same name. It is called before c is used, and changes nothing until Apply is.
 func (c *Client) Follow(old *Client, health bool) {
 	c.budget, c.all, c.bulk = old.budget, old.all, old.bulk
@@ -14,7 +14,7 @@ func (c *Client) Follow(old *Client, health bool) {
 			}
 			e.rate = was.rate
 			if health {
-				e.gate = was.gate.follow(e.gate)
+				e.gate = was.gate
 			}
 		}
 	}
@@ -28,18 +28,6 @@ func (c *Client) Apply() {
 	c.bulk.set(c.opt.MaxTransfers)
 	for _, e := range c.ends {
 		e.rate.set(c.opt.RequestsPerMinute)
+		e.gate.apply(c.opt.gate())
 	}
-}
-
-// follow gives the gate that goes on where g is, with the settings of next: g
-// itself where these are the same.
-func (g *gate) follow(next *gate) *gate {
-	if g.settings == next.settings {
-		g.metrics.breaker.Set(float64(g.breaker.State())) // next's being made said that it is closed
-		return g
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	next.held, next.doubted, next.heard, next.throttled, next.why = g.held, g.doubted, g.heard, g.throttled, g.why
-	return next
 }

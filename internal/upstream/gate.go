@@ -32,13 +32,13 @@ const unsaid = 12
 // whether it is back; as long as it is not, the while doubles, up to maxPauses of
 // it. So nobody waits for what was just seen to fail.
 type gate struct {
-	settings
 	upstream string
 	breaker  *gobreaker.TwoStepCircuitBreaker[struct{}]
 	metrics  *endpointMetrics
 	log      *slog.Logger
 
-	mu        sync.Mutex
+	mu sync.Mutex
+	settings
 	held      time.Time // until then
 	doubted   time.Time // until then others are asked first
 	reopens   time.Time // when one request may find out; zero: the breaker is closed
@@ -58,22 +58,46 @@ type settings struct {
 	failures int           // that open it
 }
 
-func newGate(o Options, log *slog.Logger, m *endpointMetrics) *gate {
-	g := &gate{
-		upstream: o.Name, metrics: m, log: log,
-		settings: settings{
-			maxWait: o.MaxBackoff, backoff: o.Backoff, pause: o.BreakerPause, failures: o.BreakerFailures,
-			silence: o.HeaderTimeout * 9 / 10, // a caller's deadline may be the same
-		},
+func (o Options) gate() settings {
+	return settings{
+		maxWait: o.MaxBackoff, backoff: o.Backoff, pause: o.BreakerPause, failures: o.BreakerFailures,
+		silence: o.HeaderTimeout * 9 / 10, // a caller's deadline may be the same
 	}
+}
+
+func newGate(o Options, log *slog.Logger, m *endpointMetrics) *gate {
+	g := &gate{upstream: o.Name, metrics: m, log: log, settings: o.gate()}
 	g.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-		Timeout:       o.BreakerPause,
-		ReadyToTrip:   func(n gobreaker.Counts) bool { return g.tripped(int(n.ConsecutiveFailures), g.failures) },
+		Timeout:       1, // how long it is open is in reopens, because that can be changed
+		ReadyToTrip:   func(n gobreaker.Counts) bool { return g.tripped(int(n.ConsecutiveFailures)) },
 		IsExcluded:    func(err error) bool { return err == errNoVerdict }, //nolint:errorlint // the very value
 		OnStateChange: func(_ string, _, to gobreaker.State) { g.changed(to) },
 	})
-	m.breaker.Set(0)
 	return g
+}
+
+// apply puts other settings in force. What was found out stays, and no pause is
+// longer than these would make it.
+func (g *gate) apply(s settings) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.settings = s
+	if most := time.Now().Add(maxPauses * s.pause); g.reopens.After(most) {
+		g.reopens = most
+	}
+	if g.reopens.IsZero() { // the metrics may be those of a gate that was here before
+		g.metrics.breaker.Set(float64(gobreaker.StateClosed))
+	}
+	if g.held.IsZero() {
+		g.metrics.heldUntil.Set(0)
+	}
+}
+
+// waits is the most that a request waits for a hold.
+func (g *gate) waits() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.maxWait
 }
 
 // errNoVerdict says nothing about the endpoint: nobody waited for its answer.
@@ -91,6 +115,8 @@ func (g *gate) enter(ctx context.Context, patient bool, held *time.Duration) (do
 	if err = g.open(); err == nil {
 		if verdict, err = g.breaker.Allow(); err != nil {
 			err = g.beside()
+		} else if err = g.passes(); err != nil {
+			verdict(errNoVerdict)
 		}
 	}
 	if err != nil {
@@ -107,7 +133,7 @@ func (g *gate) wait(ctx context.Context, patient bool, held *time.Duration) erro
 		if left <= 0 {
 			return nil
 		}
-		if !patient || left > g.maxWait-*held {
+		if !patient || left > g.waits()-*held {
 			g.metrics.refused.Inc()
 			return err
 		}
@@ -137,6 +163,20 @@ func (g *gate) open() error {
 		return nil
 	}
 	return &HeldError{Upstream: g.upstream, RetryAfter: left, Err: g.why}
+}
+
+// passes is open for a request that the breaker has let through: it may have
+// opened a moment before.
+func (g *gate) passes() error {
+	if err := g.open(); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.reopens.IsZero() {
+		g.metrics.breaker.Set(float64(gobreaker.StateHalfOpen))
+	}
+	return nil
 }
 
 // beside is the error for who comes while a request finds out.
@@ -225,23 +265,24 @@ func (g *gate) hold(s *StatusError) {
 }
 
 // tripped is asked within judge's verdict, after a failure.
-func (g *gate) tripped(failures, limit int) bool {
+func (g *gate) tripped(failures int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.silent && failures > 1 || failures >= limit
+	return g.silent && failures > 1 || failures >= g.failures
 }
 
 func (g *gate) changed(to gobreaker.State) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.metrics.breaker.Set(float64(to))
 	switch to {
 	case gobreaker.StateOpen:
+		g.metrics.breaker.Set(float64(to))
 		pause := g.pause * time.Duration(min(1<<min(g.opened, 10), maxPauses))
 		g.opened++
 		g.reopens = time.Now().Add(pause)
 		g.log.Warn("upstream does not answer: nothing is asked of it for a while", "dur", pause, "err", g.why)
 	case gobreaker.StateClosed:
+		g.metrics.breaker.Set(float64(to))
 		g.opened, g.reopens = 0, time.Time{}
 		g.log.Info("upstream answers again")
 	}
