@@ -119,7 +119,10 @@ func (k *Caller) login(ctx context.Context, username, password, repo string) err
 			realms: a.realms, rt: a.rt, metrics: a.metrics, timeout: a.timeout,
 		}
 		t, err := k.exchange(ctx, theirs, ch, repo)
-		if err != nil {
+		switch {
+		case refusedBy(err) == http.StatusUnauthorized:
+			return fmt.Errorf("log in: %w: %w", ErrCredentials, err)
+		case err != nil:
 			return fmt.Errorf("log in: %w", err)
 		}
 		k.keep(repo, t)
@@ -135,7 +138,8 @@ func (k *Caller) login(ctx context.Context, username, password, repo string) err
 }
 
 // exchange asks for all that may be needed. Token services give what of it the
-// caller may have; one that refuses it as a whole is asked for less.
+// caller may have; one that forbids it as a whole is asked for less. After a 401,
+// which is about the credentials, that would only be another wrong password.
 func (k *Caller) exchange(ctx context.Context, a *authorizer, ch *transport.Challenge, repo string) (token, error) {
 	if repo == "" {
 		return a.exchange(ctx, ch, nil)
@@ -143,11 +147,19 @@ func (k *Caller) exchange(ctx context.Context, a *authorizer, ch *transport.Chal
 	repo = k.e.prefix + repo
 	if k.e.c.opt.CallersPush {
 		t, err := a.exchange(ctx, ch, []string{pushScope(repo)})
-		if !IsDenied(err) {
+		if refusedBy(err) != http.StatusForbidden {
 			return t, err
 		}
 	}
 	return a.exchange(ctx, ch, []string{pullScope(repo)})
+}
+
+// refusedBy is the status with which a caller is refused, 0 where err is none.
+func refusedBy(err error) int {
+	if s, ok := errors.AsType[*StatusError](err); ok && IsDenied(err) {
+		return s.Status
+	}
+	return 0
 }
 
 func (k *Caller) keep(repo string, t token) {
