@@ -9,7 +9,6 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/sociable/sociable/internal/oci"
 )
@@ -81,7 +80,7 @@ type passthrough struct {
 	sessions *lru.Cache[sessionOf, Session]
 	words    *lru.Cache[wordOf, word]
 	aways    *lru.Cache[sessionOf, away]
-	same     singleflight.Group
+	asking   asking
 }
 
 type sessionOf struct {

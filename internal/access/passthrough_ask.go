@@ -33,7 +33,7 @@ func (p *passthrough) login(ctx context.Context, login loginKey, cred credential
 	if err := p.awayFor(login, repo.Upstream, awayRetry, now); p.graced(login, repo, err, now) {
 		return err
 	}
-	return p.once(ctx, "login "+login.String()+repo.String(), func(ctx context.Context) error {
+	return p.asking.once(ctx, "login "+login.String()+repo.String(), func(ctx context.Context) error {
 		err := p.tryLogin(ctx, login, cred, repo)
 		if errors.Is(err, ErrRefused) && !errors.Is(err, ErrRefusedLogin) && repo.Name != "" {
 			err = p.refusedWhat(ctx, login, cred, repo.Upstream)
@@ -96,7 +96,7 @@ func (p *passthrough) may(ctx context.Context, login loginKey, repo oci.Repo, ki
 	if known && !w.may && now.Sub(w.when) < mayNotTTL {
 		return ErrRefused
 	}
-	err := p.once(ctx, "may "+login.String()+repo.String()+" "+kind+" "+ref, func(ctx context.Context) error {
+	err := p.asking.once(ctx, "may "+login.String()+repo.String()+" "+kind+" "+ref, func(ctx context.Context) error {
 		err := p.ask.Check(ctx, p.session(login, repo.Upstream), repo, kind, ref)
 		switch {
 		case err == nil:
@@ -110,20 +110,4 @@ func (p *passthrough) may(ctx context.Context, login loginKey, repo oci.Repo, ki
 		return nil
 	}
 	return err
-}
-
-// once asks for all who want the same at the same time. Whoever leaves does not
-// wait for the answer, which is for the others, and for who comes later.
-func (p *passthrough) once(ctx context.Context, key string, ask func(context.Context) error) error {
-	ch := p.same.DoChan(key, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTime)
-		defer cancel()
-		return nil, ask(ctx)
-	})
-	select {
-	case r := <-ch:
-		return r.Err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -212,8 +212,10 @@ func (a *Access) byGrant(r *http.Request, c *caller, repo oci.Repo, action oci.A
 	return nil
 }
 
-// Run keeps the token server's keys fresh until ctx ends.
+// Run keeps the token server's keys fresh until ctx ends. Then upstreams are asked
+// about callers no more, and it waits for what is being asked.
 func (a *Access) Run(ctx context.Context) error {
+	defer a.pass.asking.stop()
 	tick := time.NewTicker(keysEvery / 5)
 	defer tick.Stop()
 	for {

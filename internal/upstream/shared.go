@@ -2,6 +2,8 @@ package upstream
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"sync"
 )
 
@@ -15,7 +17,7 @@ type shared[T any] struct {
 }
 
 type sharedCall[T any] struct {
-	waiters int // guarded by shared.mu
+	waiters int // recovered by shared.mu
 	cancel  context.CancelFunc
 	done    chan struct{} // closed once val and err are set
 	val     T
@@ -50,7 +52,7 @@ func (s *shared[T]) join(ctx context.Context, key string, fn func(context.Contex
 		go func() {
 			defer close(c.done)
 			defer c.cancel()
-			c.val, c.err = fn(cctx)
+			c.val, c.err = recovered(cctx, fn)
 			s.mu.Lock()
 			s.forget(key, c)
 			s.mu.Unlock()
@@ -58,6 +60,17 @@ func (s *shared[T]) join(ctx context.Context, key string, fn func(context.Contex
 	}
 	c.waiters++
 	return c
+}
+
+// recovered calls fn and makes a panic an error: in a goroutine of its own no
+// handler's recovery reaches it.
+func recovered[T any](ctx context.Context, fn func(context.Context) (T, error)) (val T, err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = fmt.Errorf("panic: %v\n%s", fault, debug.Stack())
+		}
+	}()
+	return fn(ctx)
 }
 
 func (s *shared[T]) leave(key string, c *sharedCall[T]) {

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 )
@@ -53,4 +54,16 @@ func TestShared(t *testing.T) {
 			t.Errorf("%d calls, %d left; want 2, 0", calls, len(s.calls))
 		}
 	})
+}
+
+// TestSharedPanic: a fault is an error to all who wait, and stands in nobody's way.
+func TestSharedPanic(t *testing.T) {
+	var s shared[int]
+	_, err := s.do(t.Context(), "k", func(context.Context) (int, error) { panic("boom") })
+	if err == nil || !strings.Contains(err.Error(), "panic: boom") || !strings.Contains(err.Error(), "shared_test.go") {
+		t.Errorf("got %v, want what and where", err)
+	}
+	if v, err := s.do(t.Context(), "k", func(context.Context) (int, error) { return 7, nil }); v != 7 || err != nil {
+		t.Errorf("after it: %d, %v", v, err)
+	}
 }
