@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -80,6 +81,8 @@ type passthrough struct {
 	sessions *lru.Cache[sessionOf, Session]
 	words    *lru.Cache[wordOf, word]
 	aways    *lru.Cache[sessionOf, away]
+	proven   *lru.Cache[sessionOf, bool] // false: it is not, and has counted as a guess
+	tells    sync.Map                    // names of upstreams; see believes
 	asking   asking
 }
 
@@ -122,7 +125,28 @@ func newPassthrough(ask Upstreams) *passthrough {
 	if err != nil {
 		panic(err) // the size is a constant
 	}
-	return &passthrough{ask: ask, key: newSecret(), sessions: sessions, words: words, aways: aways}
+	proven, err := lru.New[sessionOf, bool](maxSessions)
+	if err != nil {
+		panic(err) // the size is a constant
+	}
+	return &passthrough{ask: ask, key: newSecret(), sessions: sessions, words: words, aways: aways, proven: proven}
+}
+
+// believes reports whether upstream's taking login without a repository says that
+// the credentials are good: some token services give anybody a token for nothing,
+// others have been seen to refuse that. A login that was let in for a repository
+// needs no more proof.
+func (p *passthrough) believes(login loginKey, upstream string) bool {
+	proven, _ := p.proven.Peek(sessionOf{login, upstream})
+	_, tells := p.tells.Load(upstream)
+	return proven || tells
+}
+
+// met reports a login that is no guess, or has counted as one: the same
+// credentials again tell nobody anything.
+func (p *passthrough) met(login loginKey, upstream string) bool {
+	_, ok := p.proven.Get(sessionOf{login, upstream})
+	return ok
 }
 
 // session is what upstream is asked with for login; nil: nobody, or not known.

@@ -41,6 +41,9 @@ func (p *passthrough) login(ctx context.Context, login loginKey, cred credential
 		of := sessionOf{login, repo.Upstream}
 		switch {
 		case err == nil:
+			if repo.Name != "" || p.believes(login, repo.Upstream) {
+				p.proven.Add(of, true)
+			}
 			if w, ok := p.words.Peek(wordOf{login, repo}); ok && !w.may {
 				p.words.Remove(wordOf{login, repo})
 			}
@@ -71,8 +74,11 @@ func (p *passthrough) forget(login loginKey, upstream string) {
 
 func (p *passthrough) tryLogin(ctx context.Context, login loginKey, cred credentials, repo oci.Repo) error {
 	s, err := p.ask.Login(ctx, repo.Upstream, p.session(login, repo.Upstream), cred.user, cred.password, repo.Name)
-	if err == nil {
+	switch {
+	case err == nil:
 		p.sessions.Add(sessionOf{login, repo.Upstream}, s)
+	case repo.Name == "" && errors.Is(err, ErrRefused):
+		p.tells.Store(repo.Upstream, nil)
 	}
 	return err
 }

@@ -66,7 +66,7 @@ func (a *Access) mayPush(r *http.Request, c *caller, repo oci.Repo) error {
 func (a *Access) loginUpstream(r *http.Request, c *caller, repo oci.Repo) error {
 	now, addr := a.now(), clientAddress(r.RemoteAddr)
 	var t *try
-	if s := a.pass.session(c.login, repo.Upstream); s == nil && !a.pass.refuses(c.login, repo.Upstream, now) {
+	if !a.pass.met(c.login, repo.Upstream) && !a.pass.refuses(c.login, repo.Upstream, now) {
 		var wait time.Duration
 		if t, wait = a.penalties.begin(addr, c.cred.user, c.login, now); wait > 0 {
 			a.metrics.login(loginDelayed)
@@ -76,13 +76,17 @@ func (a *Access) loginUpstream(r *http.Request, c *caller, repo oci.Repo) error 
 	err := a.pass.login(r.Context(), c.login, c.cred, repo, now)
 	verdict := triedNothing
 	switch {
-	case errors.Is(err, errRefusedThere): // no guess, and nothing that makes up for guesses
+	case errors.Is(err, errRefusedThere) && a.pass.believes(c.login, repo.Upstream): // no guess, and nothing that makes up for guesses
+	case errors.Is(err, errRefusedThere): // it may be one
+		verdict = triedWrong
+		a.pass.proven.Add(sessionOf{c.login, repo.Upstream}, false)
 	case r.Context().Err() != nil: // the answer will be known to who asks again
 		verdict = triedWrong
 	case errors.Is(err, ErrRefused):
 		verdict = triedWrong
 		a.metrics.login(loginWrong)
 		a.log.WarnContext(r.Context(), "login", "user", c.cred.user, "via", ViaUpstream, "upstream", repo.Upstream, "decision", "refused", "client", r.RemoteAddr)
+	case err == nil && !a.pass.believes(c.login, repo.Upstream): // that tells nothing
 	case err == nil:
 		verdict = triedRight
 		a.metrics.login(loginRight)
