@@ -57,8 +57,17 @@ func forwardedFor(trusted []netip.Prefix, peer string, values []string) (client 
 	return client, ok
 }
 
-// parseHop reads an address, which some proxies write with its port.
+// parseHop reads an address, which some proxies write with its port, in brackets
+// or in quotes, as Forwarded has it (RFC 7239 §6).
 func parseHop(s string) (netip.Addr, error) {
+	if n := len(s); n >= 2 && s[0] == '"' && s[n-1] == '"' {
+		s = s[1 : n-1]
+	}
+	if n := len(s); n >= 2 && s[0] == '[' && s[n-1] == ']' {
+		if a, err := netip.ParseAddr(s[1 : n-1]); err == nil && a.Is6() {
+			return a.Unmap().WithZone(""), nil
+		}
+	}
 	if p, err := netip.ParseAddrPort(s); err == nil {
 		s = p.Addr().String()
 	}

@@ -30,6 +30,13 @@ func TestForwardedFor(t *testing.T) {
 		{name: "with a port", peer: "10.0.0.1", values: []string{"198.51.100.1:4711"}, want: "198.51.100.1"},
 		{name: "IPv6", peer: "fd00::1", values: []string{"2001:db8::7"}, want: "2001:db8::7"},
 		{name: "IPv6 with a port", peer: "fd00::1", values: []string{"[2001:db8::7]:1"}, want: "2001:db8::7"},
+		{name: "IPv6 in brackets", peer: "fd00::1", values: []string{"2001:db8::7, [fd00::2]"}, want: "2001:db8::7"},
+		{name: "the client's IPv6 in brackets", peer: "fd00::1", values: []string{"[2001:db8::7]"}, want: "2001:db8::7"},
+		{name: "in quotes", peer: "10.0.0.1", values: []string{`"198.51.100.1"`}, want: "198.51.100.1"},
+		{name: "in quotes, with a port", peer: "10.0.0.1", values: []string{`"[2001:db8::7]:47011", "10.0.0.2:1"`}, want: "2001:db8::7"},
+		{name: "in quotes and brackets", peer: "10.0.0.1", values: []string{`203.0.113.5, "[2001:db8::7]"`}, want: "2001:db8::7"},
+		{name: "IPv4 in brackets is nonsense", peer: "10.0.0.1", values: []string{"[198.51.100.1]"}},
+		{name: "half a quote is nonsense", peer: "10.0.0.1", values: []string{`"198.51.100.1`}},
 		{name: "IPv4 in IPv6", peer: "::ffff:10.0.0.1", values: []string{"::ffff:198.51.100.1"}, want: "198.51.100.1"},
 		{name: "no address", peer: "@", values: []string{"198.51.100.1"}},
 	} {
@@ -43,6 +50,7 @@ func TestForwardedFor(t *testing.T) {
 func FuzzForwardedFor(f *testing.F) {
 	f.Add("10.0.0.1", "198.51.100.1, 10.0.0.2")
 	f.Add("fd00::1", "[::1%eth0]:1,,")
+	f.Add("fd00::1", `"[2001:db8::7]", [fd00::2]`)
 	f.Fuzz(func(t *testing.T, peer, value string) {
 		got, ok := forwardedFor(lab, peer, []string{value})
 		if p, err := netip.ParseAddr(peer); ok && (err != nil || !trusts(lab, p) || !got.IsValid()) {
