@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -26,7 +27,7 @@ func (f *finder) documents(text []byte) (err error) {
 		case err != nil:
 			return fmt.Errorf("neither a list of images nor YAML or JSON: %w", err)
 		}
-		f.aliases = map[*yaml.Node]bool{}
+		f.aliases, f.with = map[*yaml.Node]bool{}, map[*yaml.Node]bool{}
 		f.walk(&doc, nil, 0)
 	}
 }
@@ -53,12 +54,14 @@ func (f *finder) walk(n *yaml.Node, path *trail, depth int) {
 		}
 	case yaml.MappingNode:
 		f.variable(n, path)
+		f.container(n, path)
 		kind := child(n, "kind")
 		object := kind != nil && kind.Kind == yaml.ScalarNode && kind.Value != ""
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key := n.Content[i].Value
 			at := path.to(key)
 			at.idle = at.idle || object && (inert[kind.Value] || inertKeys[key])
+			at.runs = at.runs || object && workloads[kind.Value]
 			f.entry(key, n.Content[i+1], path, at, depth)
 		}
 	}
@@ -94,8 +97,11 @@ func (f *finder) entry(key string, v *yaml.Node, path, at *trail, depth int) {
 	v = scalarOf(v)
 	scalar := v.Kind == yaml.ScalarNode
 	switch {
+	case !at.idle && key == "image" && path.isContainer():
+		f.takeOf(v, at, true)
+		return
 	case scalar && !at.idle && key == "image":
-		f.take(v, at, path.isContainer())
+		f.takeOf(v, at, false)
 		return
 	case scalar && !at.idle && key == "imageName":
 		f.takeWritten(v, at)
@@ -115,6 +121,8 @@ func (f *finder) entry(key string, v *yaml.Node, path, at *trail, depth int) {
 		} else if child(v, "repository") != nil {
 			f.ignore(v, at, "is in parts; name it on a line of its own")
 		}
+	case !at.idle && key == "image" && v.Kind == yaml.SequenceNode:
+		f.ignore(v, at, "is a list, and no image's name")
 	case scalar && at.idle && imageKey(key) && looks(v.Value) && !f.seen[v.Value]:
 		f.ignore(v, at, "may be an image, but nothing runs it there")
 		return
@@ -158,6 +166,63 @@ func (f *finder) take(v *yaml.Node, at *trail, must bool) {
 	default:
 		f.add(v.Value, v.Line)
 	}
+}
+
+// takeOf is take for the value of "image", which is a text or nothing that runs.
+func (f *finder) takeOf(v *yaml.Node, at *trail, must bool) {
+	of := v
+	if v.Kind == yaml.AliasNode && v.Alias != nil {
+		of = v.Alias
+	}
+	switch tag := of.ShortTag(); {
+	case of.Kind == yaml.MappingNode:
+		f.refuse(v, at, "is a mapping, and no image's name", must)
+	case of.Kind == yaml.SequenceNode:
+		f.refuse(v, at, "is a list, and no image's name", must)
+	case tag == "!!int", tag == "!!float", tag == "!!bool":
+		f.refuse(v, at, "is a "+map[string]string{"!!int": "number", "!!float": "number", "!!bool": "truth value"}[tag]+", and no image's name; quote it if it is one", must)
+	default:
+		f.take(v, at, must)
+	}
+}
+
+// workloads have containers that need an image. In other objects a container may
+// be what is changed of one.
+var workloads = map[string]bool{
+	"Pod": true, "PodTemplate": true, "Deployment": true, "StatefulSet": true, "DaemonSet": true, "ReplicaSet": true,
+	"ReplicationController": true, "Job": true, "CronJob": true,
+}
+
+// container tells of a container without an image.
+func (f *finder) container(n *yaml.Node, path *trail) {
+	if path.isContainer() && !path.idle && !f.hasImage(n) {
+		f.refuse(n, path, "is a container without an image", path.runs)
+	}
+}
+
+// hasImage reports an image of n, or of what is merged into it. Each mapping of a
+// document is looked at once: a text can be made that merges one a million times.
+func (f *finder) hasImage(n *yaml.Node) bool {
+	if n.Kind == yaml.AliasNode && n.Alias != nil {
+		n = n.Alias
+	}
+	if n.Kind != yaml.MappingNode {
+		return false
+	}
+	if has, ok := f.with[n]; ok {
+		return has
+	}
+	f.with[n] = false // for a circle
+	has := child(n, "image") != nil
+	if merged := child(n, "<<"); !has && merged != nil {
+		from := []*yaml.Node{merged}
+		if merged.Kind == yaml.SequenceNode {
+			from = merged.Content
+		}
+		has = slices.ContainsFunc(from, f.hasImage)
+	}
+	f.with[n] = has
+	return has
 }
 
 // takeWritten is take for a value that may be something else: a pattern, or the

@@ -70,6 +70,7 @@ type finder struct {
 	ignored []Ignored
 	seen    map[string]bool
 	aliases map[*yaml.Node]bool // anchors of one document that were looked into
+	with    map[*yaml.Node]bool // mappings of one document: whether they have an image
 }
 
 // isList tells a list from documents by its first line that says anything.

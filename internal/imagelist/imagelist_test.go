@@ -90,6 +90,34 @@ spec:
 			`bad line 6: spec.imageName: "lab/app:" is no image's name: invalid reference format`,
 			`bad line 7: spec.image: "lab/App" is no image's name: invalid reference format: repository name (lab/App) must be lowercase`,
 		}, ""},
+		"no image": {`kind: Pod
+spec:
+  containers:
+  - {name: a, image: {x: 1}}
+  - {name: b, image: [lab/a:1]}
+  - {name: c}
+  - {name: d, image: 3}
+  - {name: e, image: "3"}
+  - {name: f, image: true}
+---
+x: &base {image: base:1}
+y: &more {<<: *base}
+kind: Deployment
+spec: {template: {spec: {containers: [{<<: *more, name: merged}, {<<: [*base], name: too}, {image: *base}]}}}
+---
+kind: Prometheus
+spec: {containers: [{name: patched}], image: 3, other: {image: [a]}}
+`, []string{"8 3", "11 base:1"}, []string{
+			`bad line 4: spec.containers[0].image: is a mapping, and no image's name`,
+			`bad line 5: spec.containers[1].image: is a list, and no image's name`,
+			`bad line 6: spec.containers[2]: is a container without an image`,
+			`bad line 7: spec.containers[3].image: "3" is a number, and no image's name; quote it if it is one`,
+			`bad line 9: spec.containers[5].image: "true" is a truth value, and no image's name; quote it if it is one`,
+			`bad line 14: spec.template.spec.containers[2].image: is a mapping, and no image's name`,
+			`line 17: spec.containers[0]: is a container without an image`,
+			`line 17: spec.image: "3" is a number, and no image's name; quote it if it is one`,
+			`line 17: spec.other.image: is a list, and no image's name`,
+		}, ""},
 		"custom resources": {`apiVersion: monitoring.coreos.com/v1
 kind: Prometheus
 spec:

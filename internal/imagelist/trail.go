@@ -10,13 +10,16 @@ type trail struct {
 	i   int // in a sequence; -1: key
 
 	idle bool // nothing runs what is below
+	runs bool // it is in a workload
 }
 
 func (t *trail) to(key string) *trail {
-	return &trail{up: t, key: key, i: -1, idle: t != nil && t.idle}
+	return &trail{up: t, key: key, i: -1, idle: t != nil && t.idle, runs: t != nil && t.runs}
 }
 
-func (t *trail) at(i int) *trail { return &trail{up: t, i: i, idle: t != nil && t.idle} }
+func (t *trail) at(i int) *trail {
+	return &trail{up: t, i: i, idle: t != nil && t.idle, runs: t != nil && t.runs}
+}
 
 // isContainer reports the way to a container of a pod.
 func (t *trail) isContainer() bool {
