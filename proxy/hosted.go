@@ -80,7 +80,9 @@ func (p *Proxy) target(w http.ResponseWriter, r *http.Request, action oci.Action
 	up, repo, err := p.route(r, action)
 	if up != nil {
 		if why := up.fixed(action); why != "" {
-			p.missing.pushed(repo)
+			if err == nil || p.sees(r, repo) { // who may not look there has not looked there
+				p.missing.pushed(repo)
+			}
 			w.Header().Set("Allow", "GET, HEAD") // RFC 9110 §15.5.6
 			return nil, oci.Repo{}, oci.NewError(errcode.ErrorCodeUnsupported, "%s of %s is not supported: %s", r.Method, repo, why)
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -163,5 +164,33 @@ func TestMissingOfAPush(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string]int64{"up/a v1": 1, "up/heads v1": 1}, got); diff != "" {
 		t.Errorf("missing (-want +got):\n%s", diff)
+	}
+}
+
+// TestStrangersPushRubsOutNothing: only who may look at what is there makes what
+// was looked for a push's.
+func TestStrangersPushRubsOutNothing(t *testing.T) {
+	g := newRegistry(t)
+	s := newServer(t, g, func(o *Options) {
+		o.Access = accessFunc(func(r *http.Request, _ oci.Repo, action oci.Action) error {
+			if action != oci.ActionPull || r.Header.Get("Stranger") != "" {
+				return oci.NewError(errcode.ErrorCodeDenied, "not you")
+			}
+			return nil
+		})
+	})
+	goOffline(t, g, s)
+	for _, repo := range []string{"a", "b"} {
+		if a := s.do(t, http.MethodHead, "/v2/up/"+repo+"/manifests/v1"); a.status != 404 {
+			t.Errorf("HEAD in %s: %d", repo, a.status)
+		}
+	}
+	for _, header := range [][]string{{"a", "Stranger", "yes"}, {"b"}} {
+		if a := s.do(t, http.MethodPost, "/v2/up/"+header[0]+"/blobs/uploads/", header[1:]...); a.status != 405 {
+			t.Errorf("POST to %s: %d", header[0], a.status)
+		}
+	}
+	if rows := s.allMissing(t); len(rows) != 1 || rows[0].Repo.String() != "up/a" {
+		t.Errorf("missing are %+v, want that of up/a", rows)
 	}
 }
