@@ -2,10 +2,13 @@ package proxy
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,10 +19,11 @@ import (
 	"github.com/sociable/sociable/internal/upstream"
 )
 
-// spent is a registry of which each third request is more than our budget
-// allows: a tag may take two, to look and to fetch.
+// spent is a registry of which each so manyth request is more than our budget
+// allows.
 type spent struct {
 	Registry
+	each  int
 	mu    sync.Mutex
 	turn  int
 	times int
@@ -28,7 +32,7 @@ type spent struct {
 func (s *spent) pay() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.turn++; s.turn%3 == 1 {
+	if s.turn++; s.turn%s.each == 0 {
 		s.times++
 		return &upstream.HeldError{Upstream: "up", Throttled: true, RetryAfter: time.Millisecond, Err: upstream.ErrBudget}
 	}
@@ -57,23 +61,53 @@ func (s *spent) Blob(ctx context.Context, repo string, d digest.Digest, r oci.Ra
 }
 
 // TestPullWaitsForOurBudget holds that what nobody waits for with a container to
-// start waits for the requests that this proxy may send.
+// start waits for the requests that this proxy may send, however these fall: a tag
+// that is known, and has moved or not, may take two, to look and to fetch.
 func TestPullWaitsForOurBudget(t *testing.T) {
-	g := newRegistry(t)
-	s := newServer(t, g, nil)
-	root, _, _ := multi(g)
-	up := s.p.opt.Upstreams[0]
-	lean := &spent{Registry: up.Registry}
-	up.Registry, up.TagTTL = lean, 0
-	for range 2 {
-		got, err := s.p.Pull(t.Context(), app, tag1, oci.PullOptions{Referrers: true})
-		if err != nil || got.Root.Digest != root || got.Unchecked != "" || len(got.Blobs) != 5 {
-			t.Fatalf("%v, unchecked %q, %d blobs", err, got.Unchecked, len(got.Blobs))
+	for _, each := range []int{2, 3} {
+		t.Run(fmt.Sprintf("each %d", each), func(t *testing.T) {
+			g := newRegistry(t)
+			s := newServer(t, g, nil)
+			root, _, _ := multi(g)
+			up := s.p.opt.Upstreams[0]
+			lean := &spent{Registry: up.Registry, each: each}
+			up.Registry, up.TagTTL = lean, 0
+			pull := func(blobs int) {
+				t.Helper()
+				got, err := s.p.Pull(t.Context(), app, tag1, oci.PullOptions{Referrers: true})
+				if err != nil || got.Root.Digest != root || got.Unchecked != "" || len(got.Blobs) != blobs {
+					t.Fatalf("%v, %s, unchecked %q, %d blobs", err, got.Root.Digest, got.Unchecked, len(got.Blobs))
+				}
+			}
+			for range 3 {
+				pull(5)
+			}
+			for n := range 4 { // it moves, while the turn is another each time
+				layer := random(100, byte(100+n))
+				root = g.addManifest(app.Name, tag1.Tag, v1.MediaTypeImageManifest, image(oci.EmptyDigest, g.addBlob(app.Name, layer), len(layer)))
+				g.addBlob(app.Name, []byte("{}"))
+				pull(2)
+				_ = lean.pay() // so that the turns fall otherwise
+			}
+			if lean.times < 10 {
+				t.Errorf("the budget was spent %d times", lean.times)
+			}
+		})
+	}
+}
+
+// TestPatienceEnds: a budget that is spent for ever is told in the end.
+func TestPatienceEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began, tries := time.Now(), 0
+		err := patiently(t.Context(), func() error {
+			tries++
+			return &upstream.HeldError{Upstream: "up", Throttled: true, RetryAfter: time.Minute, Err: upstream.ErrBudget}
+		})
+		if took := time.Since(began); !errors.Is(err, upstream.ErrBudget) || took != budgetPatience || tries != 61 {
+			t.Errorf("%v after %v and %d tries", err, took, tries)
 		}
-	}
-	if lean.times < 10 {
-		t.Errorf("the budget was spent %d times", lean.times)
-	}
+	})
 }
 
 // TestSpentBudgetIsOurs: a client is not told that the upstream wants less.

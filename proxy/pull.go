@@ -107,9 +107,11 @@ func (x *pull) root(ctx context.Context, ref oci.Reference) (v1.Descriptor, erro
 	patient := *x.up
 	patient.TagTimeout = max(patient.TagTimeout, checkTime)
 	var got found
+	look := func() (found, error) { return x.p.manifestByTag(ctx, &patient, x.repo, ref.Tag, false) }
 	err := patiently(ctx, func() (err error) {
-		got, err = x.p.manifestByTag(ctx, &patient, x.repo, ref.Tag, false)
+		got, err = look()
 		if err == nil && errors.Is(got.stale, upstream.ErrBudget) {
+			look = func() (found, error) { return x.lookAgain(ctx, &patient, ref.Tag) }
 			return got.stale
 		}
 		return err

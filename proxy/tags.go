@@ -104,9 +104,19 @@ func (p *Proxy) manifestByTag(ctx context.Context, up *Upstream, repo oci.Repo, 
 		key, renew := p.renewal(up, repo, row)
 		got, err = p.manifests.within(ctx, up.TagTimeout, key, renew)
 	}
+	if head && errors.Is(err, errLate) && ctx.Err() == nil { // so that what moved is known the next time
+		key, fn := p.renewal(up, repo, row)
+		p.manifests.join(p.life, key, fn)
+	}
+	return orKnown(ctx, up, got, desc, err)
+}
+
+// orKnown is what a check of a tag says, or the tag as it is known here where the
+// upstream gave no answer.
+func orKnown(ctx context.Context, up *Upstream, got found, known v1.Descriptor, err error) (found, error) {
 	switch {
-	case err == nil && got.desc.Digest == row.Digest:
-		return found{desc: desc, out: outcomeHit}, nil
+	case err == nil && got.desc.Digest == known.Digest:
+		return found{desc: known, out: outcomeHit}, nil
 	case err == nil:
 		return got, nil
 	case upstream.IsNotFound(err), errors.Is(err, storage.ErrBlocked):
@@ -115,13 +125,10 @@ func (p *Proxy) manifestByTag(ctx context.Context, up *Upstream, repo oci.Repo, 
 		return found{}, err
 	case ctx.Err() != nil:
 		return found{}, context.Cause(ctx)
-	case head && errors.Is(err, errLate): // so that what moved is known the next time
-		key, fn := p.renewal(up, repo, row)
-		p.manifests.join(p.life, key, fn)
 	}
 	// No answer, 429, 5xx, or our own credentials refused: an expired robot
 	// password must not stop a cluster.
-	return found{desc: desc, out: outcomeHit, stale: err}, nil
+	return found{desc: known, out: outcomeHit, stale: err}, nil
 }
 
 var errSilent = errors.New("the upstream did not answer a moment ago")
