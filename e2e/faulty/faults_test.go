@@ -20,7 +20,7 @@ type site struct {
 // how often the upstream was asked. The operations are, in three lines: HEAD and
 // GET of a tag, GET of a manifest by digest; GET of a blob, and of a range of
 // one that is not here; referrers, and HEAD of a blob. Where an upstream is fast
-// and wrong, either of two answers may come first.
+// and wrong, either of two answers may come first. Those over HTTP/2 are goAways.
 type fault struct {
 	name string
 	make func(s site) []link.Fault

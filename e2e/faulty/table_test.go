@@ -171,16 +171,17 @@ func do(ctx context.Context, o operation, addr, name string, i *Image, header st
 }
 
 // TestFaults plays every fault under every operation, each with an upstream and
-// an image of its own.
+// an image of its own. A cell that says nothing fails.
 func TestFaults(t *testing.T) {
 	reg, elsewhere := New(), New()
 	defer reg.Close()
 	defer elsewhere.Close()
 	var cells []*cell
 	config := "storage: {fill_after_percent: 0}\nreferrers: {upstream_timeout: 5s}\nupstreams:\n"
-	for f := range faults {
+	rows, ca := slices.Concat(faults, goAways), caFile(t, reg)
+	for f := range rows {
 		for o, op := range operations {
-			c := &cell{fault: &faults[f], op: op, name: fmt.Sprintf("f%do%d.test", f, o)}
+			c := &cell{fault: &rows[f], op: op, name: fmt.Sprintf("f%do%d.test", f, o)}
 			var err error
 			if c.img, err = reg.Add(fmt.Sprintf("r/f%do%d", f, o)); err != nil {
 				t.Fatal(err)
@@ -188,10 +189,14 @@ func TestFaults(t *testing.T) {
 			if _, err := elsewhere.Add(c.img.Repo); err != nil {
 				t.Fatal(err)
 			}
-			c.link = startLink(t, reg.URL())
-			config += fmt.Sprintf("  %s:\n    url: %s\n%s", c.name, c.link.URL(), timings)
+			if f < len(faults) {
+				c.link = startLink(t, reg.URL())
+			} else {
+				c.link = startSecureLink(t, reg)
+			}
+			config += fmt.Sprintf("  %s:\n    url: %s\n    ca_file: %s\n%s", c.name, c.link.URL(), ca, timings)
 			size := objectSize(op, c.img)
-			for _, x := range faults[f].make(site{link: c.link, size: size, elsewhere: elsewhere.URL()}) {
+			for _, x := range rows[f].make(site{link: c.link, size: size, elsewhere: elsewhere.URL()}) {
 				if x.On == nil {
 					x.On = op.object(c.img)
 				} else {

@@ -12,11 +12,12 @@ type End int
 
 // An answer that does not end Whole ends after Fault.Cut bytes of its body.
 const (
-	Whole End = iota
-	Close     // the connection is closed in order (FIN), whatever Content-Length said
-	Reset     // the connection is reset (RST)
-	Stall     // nothing more comes, and the connection stays
-	Short     // a clean end: Content-Length, too, is cut
+	Whole  End = iota
+	Close      // the connection is closed in order (FIN), whatever Content-Length said
+	Reset      // the connection is reset (RST)
+	Stall      // nothing more comes, and the connection stays
+	Short      // a clean end: Content-Length, too, is cut
+	GoAway     // of HTTP/2: GOAWAY, and the connection is closed behind it; in order behind the answer of a HEAD
 )
 
 // Framing is how the length of a body is told.
@@ -39,7 +40,7 @@ type Fault struct {
 	Times int   // then so many are hit; 0: all
 
 	Silent     bool        // the request is read and nothing is answered
-	Refuse     bool        // the connection is reset before any answer
+	Refuse     bool        // the connection is reset before any answer; with Ends GoAway, it ends by that
 	Status     int         // answered instead of forwarding, with Body, or an empty error list
 	Body       []byte      // of Status
 	Redirect   string      // answered instead of forwarding: 307 to the same path there, an http://host:port

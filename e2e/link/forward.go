@@ -15,7 +15,10 @@ const chunkBytes = 32 << 10
 func (l *Link) forward(w http.ResponseWriter, r *http.Request) {
 	req := Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Range: r.Header.Get("Range"), Start: time.Now()}
 	f := l.take(req)
-	x := &exchange{link: l, w: w, r: r, fault: f, rec: l.record(req)}
+	x := &exchange{link: l, w: w, r: r, fault: f, rec: l.record(req), h2: h2Of(r.Context())}
+	if x.h2 != nil {
+		x.before = x.h2.sent()
+	}
 	defer x.rec.done.Store(true)
 	l.mu.Lock()
 	latency := l.opt.Latency
@@ -26,6 +29,8 @@ func (l *Link) forward(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case f.Silent:
 		<-r.Context().Done()
+	case f.Refuse && f.Ends == GoAway:
+		x.h2.goAway(0, 0)
 	case f.Refuse:
 		x.cut(Reset)
 	case f.Redirect != "":
@@ -47,6 +52,9 @@ type exchange struct {
 	fault Fault
 	rec   *record
 	first int64 // offset of the body's first byte in the whole
+
+	h2     *h2Conn // nil: HTTP/1.1
+	before int64   // bytes of DATA that it had before this
 }
 
 // refuse answers Fault.Status.
@@ -88,6 +96,9 @@ func (x *exchange) pass() {
 	}
 	if x.fault.Ends == Short && resp.ContentLength > x.fault.Cut {
 		x.w.Header().Set("Content-Length", strconv.FormatInt(x.fault.Cut, 10))
+	}
+	if x.fault.Ends == GoAway && x.r.Method == http.MethodHead {
+		x.w.Header().Set("Connection", "close") // net/http's way to say GOAWAY
 	}
 	x.w.WriteHeader(resp.StatusCode)
 	x.rec.status.Store(int64(resp.StatusCode))
@@ -200,6 +211,8 @@ func (x *exchange) cut(end End) {
 	case Stall:
 		_ = http.NewResponseController(x.w).Flush() // the client may be gone: nothing to stall then
 		<-x.r.Context().Done()
+	case GoAway: // the last stream that there can be: this one is under way
+		x.h2.goAway(1<<31-1, x.before+x.fault.Cut)
 	case Close, Reset:
 		conn, rw, err := http.NewResponseController(x.w).Hijack()
 		if err != nil {

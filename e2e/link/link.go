@@ -2,9 +2,9 @@
 // between them: it delays answers, shares a limited bandwidth among them, counts
 // every request and byte, and breaks answers on order.
 //
-// A Link is an HTTP/1.1 server that forwards to one upstream. What it does to
-// an answer is said by Faults, in the terms of the answer and not of the wire,
-// so that one set of faults serves any upstream:
+// A Link is an HTTP/1.1 server, or one of HTTP/2 over TLS, that forwards to one
+// upstream. What it does to an answer is said by Faults, in the terms of the
+// answer and not of the wire, so that one set of faults serves any upstream:
 //
 //	l, err := link.Start("http://127.0.0.1:5005", link.Options{Latency: 20 * time.Millisecond, BytesPerSecond: 50e6})
 //	l.Inject(link.Fault{On: link.Blob(d), Times: 1, Cut: 1 << 20, Ends: link.Close})
@@ -14,6 +14,7 @@ package link
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -26,12 +27,16 @@ type Options struct {
 	Latency        time.Duration // before each answer's first byte
 	BytesPerSecond int64         // of the bodies of all answers together; 0: unlimited
 	From           net.IP        // the address that upstream sees; fixed by Start
+
+	// Certificate has it speak HTTP/2 over TLS, and nothing else; fixed by Start.
+	Certificate *tls.Certificate
 }
 
 // Link is one link. Its methods are safe for concurrent use.
 type Link struct {
 	upstream string
 	addr     string
+	tls      *tls.Config // nil: HTTP/1.1
 	client   *http.Transport
 	served   sync.WaitGroup // the server's goroutine
 
@@ -55,6 +60,9 @@ func Start(upstream string, opt Options) (*Link, error) {
 		addr:     ln.Addr().String(),
 		client:   &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64},
 	}
+	if opt.Certificate != nil {
+		l.tls = &tls.Config{Certificates: []tls.Certificate{*opt.Certificate}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}
+	}
 	if opt.From != nil {
 		l.client.DialContext = (&net.Dialer{LocalAddr: &net.TCPAddr{IP: opt.From}}).DialContext
 	}
@@ -67,7 +75,12 @@ func Start(upstream string, opt Options) (*Link, error) {
 func (l *Link) Addr() string { return l.addr }
 
 // URL is what a proxy is given as its upstream.
-func (l *Link) URL() string { return "http://" + l.addr }
+func (l *Link) URL() string {
+	if l.tls != nil {
+		return "https://" + l.addr
+	}
+	return "http://" + l.addr
+}
 
 // Set changes what the link is like, for transfers under way too.
 func (l *Link) Set(opt Options) {
@@ -119,6 +132,11 @@ func (l *Link) serve(ln net.Listener) {
 			defer open.Done()
 			l.forward(w, r)
 		}),
+	}
+	if l.tls != nil {
+		ln = &h2Listener{ln, l.tls}
+		s.ConnContext, s.Protocols = withH2, new(http.Protocols)
+		s.Protocols.SetUnencryptedHTTP2(true)
 	}
 	l.mu.Lock()
 	l.server = s
