@@ -26,5 +26,5 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bigstore:", err)
 		os.Exit(1)
 	}
-	fmt.Printf("There are rows and no bytes, so nothing of it can be pulled. Look at it with\n  sociable serve --data %s\n", *data)
+	fmt.Printf("There are rows and no bytes, so nothing of it can be pulled. Look at it with\n  SOCIABLE_STORAGE_MAX_BYTES=100TiB sociable serve --data %s\n", *data)
 }
