@@ -41,8 +41,8 @@ async function watched(context) {
   return page;
 }
 
-// still keeps polls from replacing anything of this page while fn looks at it.
-async function still(fn) {
+// unmoved keeps polls from replacing anything of this page while fn looks at it.
+async function unmoved(fn) {
   await page.evaluate(() => {
     globalThis.hold = (e) => { e.detail.shouldSwap = false; };
     document.addEventListener("htmx:beforeSwap", globalThis.hold);
@@ -53,7 +53,7 @@ async function still(fn) {
 
 // accessible has axe-core look, in both colour schemes.
 async function accessible(what) {
-  await still(() => looked(what));
+  await unmoved(() => looked(what));
 }
 
 async function looked(what) {
