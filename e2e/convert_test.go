@@ -29,6 +29,7 @@ func TestConvertedTag(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, 20*time.Second, "the converted image", func() bool { return p.get(t, path).StatusCode == http.StatusOK })
+	eachBlobOnce(t, p.link, i) // a conversion that needs the config takes it from what was pulled
 	index := decode[v1.Index](t, p.get(t, path))
 	var image, soci *v1.Descriptor
 	for k := range index.Manifests {

@@ -102,11 +102,23 @@ func TestPullByRealClients(t *testing.T) {
 			for _, name := range test.images {
 				i := image(t, name)
 				pullAndCompare(t, test.client, p.ref(i), i)
+				eachBlobOnce(t, p.link, i)
 				p.link.Forget()
 				pullAndCompare(t, test.client, p.ref(i), i)
 				secondPull(t, p.link, i)
 			}
 		})
+	}
+}
+
+// eachBlobOnce asserts that the upstream was asked for the bytes of each of an
+// image's blobs once at most, whoever wanted them.
+func eachBlobOnce(t *testing.T, l *link.Link, i realimage.Image) {
+	t.Helper()
+	for _, d := range i.Blobs() {
+		if rs := l.Requests(link.Blob(d), link.Method(http.MethodGet)); len(rs) > 1 {
+			t.Errorf("%s: %d transfers of %s, want one: %v", i.Name, len(rs), d, rs)
+		}
 	}
 }
 

@@ -204,6 +204,20 @@ func (p *Proxy) known(ctx context.Context, repo oci.Repo, d digest.Digest) (st s
 
 // source opens d where it is best had from.
 func (p *Proxy) source(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, st stored, specs []oci.RangeSpec) (source, error) {
+	for {
+		src, err := p.sourceOf(ctx, up, repo, d, st, specs)
+		if !errors.Is(err, errCame) {
+			return src, err
+		}
+		if st, err = p.lookup(ctx, up, repo, d); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// sourceOf is source by what st says is here; errCame where that is less than
+// there is by now.
+func (p *Proxy) sourceOf(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, st stored, specs []oci.RangeSpec) (source, error) {
 	if st.row != nil {
 		b, err := p.store.OpenRow(ctx, *st.row)
 		if err == nil {

@@ -107,7 +107,7 @@ var errUnproven = errors.New("this repository was not found to have the blob")
 // acquire joins or makes the fill of d. A caller who was not found to have the
 // right gets only one that proves it: of its own repository, and with no bytes
 // before upstream answered; otherwise errUnproven. made says that this call made
-// it. The caller releases it.
+// it. Nobody gets one of a blob that is whole here: errCame. The caller releases it.
 func (p *Proxy) acquire(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, entitled bool) (f *fill, made bool, err error) {
 	for {
 		p.mu.Lock()
@@ -163,9 +163,19 @@ func (f *fill) join() bool {
 	return true
 }
 
+// errCame refuses a fill of a blob that is whole here: it came between the look
+// that did not find it and this one, as when another fill ended meanwhile.
+var errCame = errors.New("the blob is whole here by now")
+
 // open finds what an earlier process or fill left of the blob.
 func (f *fill) open() {
 	defer close(f.opened)
+	if _, err := f.p.store.Stat(f.p.life, f.d); err == nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.err = errCame
+		return
+	}
 	part, err := f.p.store.OpenPartialFrom(f.p.life, f.d, f.up.Name)
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -41,6 +42,9 @@ func (p *Proxy) brought(up *Upstream, repo oci.Repo, d digest.Digest, ranges int
 // grow fetches what is missing of a blob that is read by ranges.
 func (p *Proxy) grow(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest) {
 	f, _, err := p.acquire(ctx, up, repo, d, true)
+	if errors.Is(err, errCame) {
+		return
+	}
 	if err != nil {
 		p.log.WarnContext(ctx, "rest of a blob not fetched", "digest", d, "repo", repo, "err", err)
 		return

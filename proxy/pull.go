@@ -291,6 +291,14 @@ func (x *pull) blobs(ctx context.Context) error {
 
 // blob brings one blob: it is whole here when this returns nil.
 func (x *pull) blob(ctx context.Context, d v1.Descriptor) error {
+	for {
+		if err := x.blobOnce(ctx, d); !errors.Is(err, errCame) {
+			return err
+		}
+	}
+}
+
+func (x *pull) blobOnce(ctx context.Context, d v1.Descriptor) error {
 	st, err := x.p.known(ctx, x.repo, d.Digest)
 	if err != nil {
 		return err
