@@ -183,8 +183,8 @@ type renewer interface{ Renew(d digest.Digest) }
 
 // blob compares one blob that has a row. It is open meanwhile, so it stays.
 func (c *check) blob(ctx context.Context, row BlobRow) error {
-	e := c.s.digests.opened(row.Digest)
-	defer c.s.digests.closed(e)
+	o := c.s.digests.opened(row.Digest)
+	defer c.s.closed(o)
 	if fresh, ok := c.s.blobs.(renewer); ok {
 		fresh.Renew(row.Digest)
 	}

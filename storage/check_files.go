@@ -45,8 +45,8 @@ func (c *check) files(ctx context.Context) error {
 
 // file compares a file without a row with its digest.
 func (c *check) file(ctx context.Context, d digest.Digest) error {
-	e := c.s.digests.opened(d) // so that no sweep takes it
-	defer c.s.digests.closed(e)
+	o := c.s.digests.opened(d) // so that no sweep takes it
+	defer c.s.closed(o)
 	b, err := c.s.blobs.Open(ctx, d)
 	if errors.Is(err, ErrNotFound) {
 		return nil

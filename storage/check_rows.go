@@ -158,8 +158,8 @@ func (c *check) layer(ctx context.Context, k layerKey) error {
 
 // tableOfZTOC reads the span table, as it is filed, and the layer's size.
 func (c *check) tableOfZTOC(ctx context.Context, d digest.Digest) (table []byte, size int64, err error) {
-	e := c.s.digests.opened(d)
-	defer c.s.digests.closed(e)
+	o := c.s.digests.opened(d)
+	defer c.s.closed(o)
 	b, _, err := c.s.openRow(ctx, d)
 	if err != nil {
 		return nil, 0, err

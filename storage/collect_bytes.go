@@ -110,13 +110,14 @@ func (g *collection) dropBlobs(ctx context.Context, list []sentence) (n int, err
 		}
 	}
 	for _, x := range done {
-		g.s.uncount(x.row)
 		if x.fate == cached {
+			g.s.uncount(x.row)
 			x.row.Kind = KindBlob
 			g.s.space.add(x.row.Kind, x.row.Size, 1)
 			continue
 		}
-		errs = append(errs, g.s.drop(ctx, locked[x.row.Digest])) // bytes that stay are swept
+		errs = append(errs, g.s.drop(ctx, locked[x.row.Digest], x.row.Size)) // bytes that stay are swept
+		g.s.uncount(x.row)
 		g.report.Freed += x.row.Size
 		g.tellBlob(x)
 		n++

@@ -156,7 +156,7 @@ func (s *Store) syncBatch(ctx context.Context, names []digest.Digest, rows map[*
 		lost++
 		s.metrics.failed(opSync)
 		s.log.ErrorContext(ctx, "blob could not be synced, forgotten", "digest", e.d, "bytes", p.row.Size, "err", cause)
-		if err := s.lose(ctx, e); err != nil {
+		if err := s.lose(ctx, e, p.row.Size); err != nil {
 			s.log.ErrorContext(ctx, "blob could not be removed", "digest", e.d, "err", err)
 		}
 		s.uncount(p.row)

@@ -19,7 +19,7 @@ type digests struct {
 type entry struct {
 	d       digest.Digest
 	users   int           // who holds the entry; it goes with the last, unless pending or bad
-	open    int           // of them, open blobs
+	readers *readers      // of the file that has the name now; nil: none, as far as is known
 	lock    chan struct{} // cap 1; whoever's token is in it changes the bytes or rows of d
 	pending *pending
 	bad     bool // the bytes were found to be others: they are not served
@@ -52,20 +52,54 @@ func (ds *digests) leave(e *entry) {
 	}
 }
 
-// opened counts an open blob, which is not evicted until closed is called.
-func (ds *digests) opened(d digest.Digest) *entry {
+// readers are those who have one file open.
+type readers struct {
+	n    int
+	left int64 // bytes that the file takes without a name, until the last has closed it; 0: it has one
+}
+
+// opening is one open blob.
+type opening struct {
+	e  *entry
+	of *readers
+}
+
+// opened counts an open blob, which is not evicted until closed is called. It is
+// called before the blob is opened.
+func (ds *digests) opened(d digest.Digest) opening {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	e := ds.hold(d)
-	e.open++
-	return e
+	if e.readers == nil {
+		e.readers = &readers{}
+	}
+	e.readers.n++
+	return opening{e, e.readers}
 }
 
-func (ds *digests) closed(e *entry) {
+// closed undoes opened, and says how many bytes that sets free, if the file had
+// been removed.
+func (ds *digests) closed(o opening) (left int64) {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
-	e.open--
-	ds.leave(e)
+	if o.of.n--; o.of.n == 0 {
+		left = o.of.left
+	}
+	ds.leave(o.e)
+	return left
+}
+
+// removed notes that the file of size bytes under e's name is gone, by its name
+// only where it is open: then it says how many bytes it goes on taking. The caller
+// has e locked, and nobody can open that file any more.
+func (ds *digests) removed(e *entry, size int64) (left int64) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if e.readers == nil || e.readers.n == 0 {
+		return 0
+	}
+	e.readers.left, e.readers = size, nil
+	return size
 }
 
 // lock waits for the right to change bytes or rows of d; unlock gives it back.

@@ -16,7 +16,9 @@
 // Room is promised before it is written to, so the limit is never overshot; who
 // finds no room evicts what was read longest ago. Blobs that are open, pending
 // or arriving stay, and so do manifests, zTOCs and indexes: those, and what hosted
-// repositories have, go when a Collector finds that nothing needs them.
+// repositories have, go when a Collector finds that nothing needs them. What is
+// purged while it is read goes on counting until it is closed: so long its bytes
+// take room.
 //
 // Locks, in the order in which they may be taken: Partial.filing, Store.evicting,
 // queue.busy, a digest's (digests.lock). Who holds a digest's holds no second one

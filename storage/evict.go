@@ -211,6 +211,7 @@ func (s *Store) evictBatch(ctx context.Context, vs []victim) (freed int64, err e
 			s.digests.unlock(e)
 			continue
 		}
+		v.e = e
 		locked[e] = v
 	}
 	ctx = context.WithoutCancel(ctx) // a row that is gone wants its bytes removed
@@ -243,8 +244,8 @@ func (s *Store) evictBatch(ctx context.Context, vs []victim) (freed int64, err e
 			s.space.unpark(v.d)
 			continue
 		}
-		errs = append(errs, s.blobs.Remove(ctx, v.d))
-		s.space.add(v.kind, -v.size, -1) // not before: somebody waits for the room
+		errs = append(errs, s.unlink(ctx, v.e, v.size)) // somebody may have opened it meanwhile
+		s.space.add(v.kind, -v.size, -1)                // not before: somebody waits for the room
 		if !v.proven {
 			s.ghosts.add(v.d, v.created)
 		}

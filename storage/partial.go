@@ -33,7 +33,7 @@ type Partial struct {
 	size    int64       // of the whole blob, as it was filed; -1: not known
 	written oci.Extents // here, by the row or written since
 	room    allotment
-	read    *entry // of the blob that it was promoted to: not evicted before Close
+	read    *opening // of the blob that it was promoted to: not evicted before Close
 }
 
 type partialState int
@@ -224,7 +224,7 @@ func (p *Partial) over() bool {
 // another writer was first the bytes count for both.
 func (p *Partial) Promote(ctx context.Context, kind Kind, size int64) error {
 	var twice bool
-	e := p.s.digests.opened(p.d)
+	o := p.s.digests.opened(p.d)
 	err := p.s.settle(ctx, BlobRow{Digest: p.d, Size: size, Kind: kind}, settlement{
 		dur:         Cached,
 		dropPartial: true,
@@ -232,10 +232,10 @@ func (p *Partial) Promote(ctx context.Context, kind Kind, size int64) error {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			if p.state != partialOpen { // closed meanwhile
-				p.s.digests.closed(e)
+				p.s.closed(o)
 				return
 			}
-			p.state, p.read = partialPromoted, e
+			p.state, p.read = partialPromoted, &o
 			if !twice { // else its file is gone by name only
 				p.room.release()
 			}
@@ -255,7 +255,7 @@ func (p *Partial) Promote(ctx context.Context, kind Kind, size int64) error {
 		},
 	})
 	if err != nil {
-		p.s.digests.closed(e)
+		p.s.closed(o)
 	}
 	return err
 }
@@ -305,7 +305,7 @@ func (p *Partial) Close() error {
 	if p.state != partialClosed {
 		p.room.release()
 		if p.read != nil {
-			p.s.digests.closed(p.read)
+			p.s.closed(*p.read)
 		}
 		p.state, p.read = partialClosed, nil
 	}

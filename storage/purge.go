@@ -336,8 +336,8 @@ func (s *Store) purgeBatch(ctx context.Context, ds []digest.Digest, out *Purged,
 	var errs []error
 	for _, e := range gone {
 		partial, err := s.removePartialLocked(ctx, e)
-		errs = append(errs, err, s.drop(ctx, e))
 		row, there := rows[e]
+		errs = append(errs, err, s.drop(ctx, e, row.Size))
 		if there {
 			s.uncount(row)
 			out.Blobs++

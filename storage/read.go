@@ -40,17 +40,17 @@ func (s *Store) OpenRow(ctx context.Context, row BlobRow) (Blob, error) {
 }
 
 func (s *Store) open(ctx context.Context, d digest.Digest, try func() (Blob, BlobRow, error)) (Blob, error) {
-	e := s.digests.opened(d)
+	o := s.digests.opened(d)
 	b, row, err := try()
 	if errors.Is(err, errDamaged) {
 		b, row, err = s.repair(ctx, d)
 	}
 	if err != nil {
-		s.digests.closed(e)
+		s.closed(o)
 		return nil, err
 	}
 	s.accesses.note(d, row.Accessed, s.now())
-	return &openBlob{Blob: b, s: s, e: e}, nil
+	return &openBlob{Blob: b, s: s, o: o}, nil
 }
 
 // errDamaged means that the bytes are not what the row says.
@@ -120,7 +120,7 @@ func (s *Store) repair(ctx context.Context, d digest.Digest) (Blob, BlobRow, err
 type openBlob struct {
 	Blob
 	s      *Store
-	e      *entry
+	o      opening
 	closed atomic.Bool
 }
 
@@ -128,9 +128,13 @@ func (b *openBlob) Close() error {
 	if b.closed.Swap(true) {
 		return nil
 	}
-	b.s.digests.closed(b.e)
-	return b.Blob.Close()
+	err := b.Blob.Close()
+	b.s.closed(b.o)
+	return err
 }
+
+// closed undoes digests.opened, once the blob is closed.
+func (s *Store) closed(o opening) { s.space.keep(-s.digests.closed(o)) }
 
 // Used notes that a blob was asked for, though its bytes were not read: somebody
 // relies on it. row is the one that was found.

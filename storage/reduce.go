@@ -138,8 +138,8 @@ func (s *Store) evictReduced(ctx context.Context, r *reduction) (freed int64, er
 // no lock of the layer's, since it takes those of the spans: that the layer is
 // open keeps it here.
 func (s *Store) cutOut(ctx context.Context, r *reduction) (kept int64, n int, err error) {
-	e := s.digests.opened(r.d)
-	defer s.digests.closed(e)
+	o := s.digests.opened(r.d)
+	defer s.closed(o)
 	b, row, err := s.openRow(ctx, r.d)
 	if err != nil {
 		return 0, 0, err

@@ -167,15 +167,15 @@ func (s *Store) forget(ctx context.Context, e *entry, row BlobRow) error {
 			return err
 		}
 	}
-	err := s.drop(ctx, e)
+	err := s.drop(ctx, e, row.Size)
 	s.uncount(row)
 	return err
 }
 
 // lose removes a blob whose bytes can't be trusted, whether or not its row can
 // be deleted: should one stay, Open finds it without bytes. The caller uncounts.
-func (s *Store) lose(ctx context.Context, e *entry) error {
-	return errors.Join(s.deleteRow(ctx, e), s.drop(ctx, e))
+func (s *Store) lose(ctx context.Context, e *entry, size int64) error {
+	return errors.Join(s.deleteRow(ctx, e), s.drop(ctx, e, size))
 }
 
 func (s *Store) deleteRow(ctx context.Context, e *entry) error {
@@ -187,10 +187,20 @@ func (s *Store) deleteRow(ctx context.Context, e *entry) error {
 }
 
 // drop removes the bytes of a blob without a row.
-func (s *Store) drop(ctx context.Context, e *entry) error {
+func (s *Store) drop(ctx context.Context, e *entry, size int64) error {
 	s.digests.setPending(e, nil)
 	s.digests.setBad(e, false)
-	return s.blobs.Remove(context.WithoutCancel(ctx), e.d)
+	return s.unlink(ctx, e, size)
+}
+
+// unlink removes the file under e's name. Where it is open its bytes go on
+// counting, apart from the blob's, which the caller uncounts after this.
+func (s *Store) unlink(ctx context.Context, e *entry, size int64) error {
+	err := s.blobs.Remove(context.WithoutCancel(ctx), e.d)
+	if err == nil {
+		s.space.keep(s.digests.removed(e, size))
+	}
+	return err
 }
 
 // removeBytes removes what has d's name and no row, if there is such a file.

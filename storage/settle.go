@@ -124,7 +124,7 @@ func (s *Store) settleNow(ctx context.Context, e *entry, row BlobRow, was presen
 	if was != settled {
 		if err := s.blobs.Sync(ctx, e.d); err != nil {
 			s.metrics.failed(opSync)
-			return errors.Join(err, s.lose(ctx, e))
+			return errors.Join(err, s.lose(ctx, e, row.Size))
 		}
 	}
 	dropPartial := st.dropPartial
@@ -142,7 +142,7 @@ func (s *Store) settleNow(ctx context.Context, e *entry, row BlobRow, was presen
 		s.digests.setPending(e, nil)
 		s.metrics.committed(s.now().Sub(start))
 	case was == absent:
-		err = errors.Join(err, s.lose(ctx, e))
+		err = errors.Join(err, s.lose(ctx, e, row.Size))
 	}
 	return err
 }

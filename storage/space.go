@@ -24,6 +24,7 @@ type space struct {
 	written  int64                   // of promised, there already
 	open     int64                   // of written, in open partials
 	strays   int64                   // in files that a crash left
+	removed  int64                   // in files without a name, which are read still
 }
 
 func (a *space) load(kinds map[Kind]tally, parked map[digest.Digest]int64) {
@@ -39,7 +40,7 @@ func (a *space) usage() Usage {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	u := Usage{
-		Stray: a.strays,
+		Stray: a.strays, Removed: a.removed,
 		Bytes: make(map[Kind]int64, len(a.kinds)), Blobs: make(map[Kind]int64, len(a.kinds)),
 		Partial: a.open + a.idle, Limit: a.limit,
 	}
@@ -50,7 +51,7 @@ func (a *space) usage() Usage {
 }
 
 func (a *space) totalLocked() int64 {
-	sum := a.promised + a.idle + a.strays
+	sum := a.promised + a.idle + a.strays + a.removed
 	for _, t := range a.kinds {
 		sum += t.bytes
 	}
@@ -62,6 +63,16 @@ func (a *space) stray(n int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.strays += n
+}
+
+// keep counts n more bytes that were removed and are read still.
+func (a *space) keep(n int64) {
+	if n == 0 {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.removed += n
 }
 
 // ceiling is the limit, or what can be counted.
@@ -80,7 +91,7 @@ const fileSlack = 64 << 10
 func (a *space) never(n, short int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	stays, gain := a.promised, a.strays+a.idle+int64(len(a.parked))*fileSlack
+	stays, gain := a.promised+a.removed, a.strays+a.idle+int64(len(a.parked))*fileSlack
 	for k, t := range a.kinds {
 		if evictable(k) {
 			gain += t.bytes + t.blobs*fileSlack

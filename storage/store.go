@@ -138,13 +138,14 @@ type Usage struct {
 	Blobs   map[Kind]int64 // how many
 	Partial int64          // bytes of blobs that are still arriving
 	Stray   int64          // bytes in files that a crash left, which are removed soon
+	Removed int64          // bytes of blobs that were removed while they are read: until they are closed
 	Open    OpenUploads    // which are in Partial
 	Limit   int64          // 0: none
 }
 
 // Total is all bytes that count against the limit.
 func (u Usage) Total() int64 {
-	sum := u.Partial + u.Stray
+	sum := u.Partial + u.Stray + u.Removed
 	for _, n := range u.Bytes {
 		sum += n
 	}

@@ -42,7 +42,7 @@ func (s *Store) PurgeUnneeded(ctx context.Context, d digest.Digest, needed func(
 			return false, err
 		} // it is stored all the same
 	}
-	err = errors.Join(err, s.drop(ctx, e))
+	err = errors.Join(err, s.drop(ctx, e, row.Size))
 	s.uncount(row)
 	return true, err
 }

@@ -31,7 +31,8 @@ type victim struct {
 	size    int64
 	created time.Time
 	last    time.Time
-	proven  bool // was read again
+	proven  bool   // was read again
+	e       *entry // once it is locked, to go
 }
 
 // kindPartial stands for partials among victims and in metrics.

@@ -1,0 +1,141 @@
+package storage_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+// TestRemovedWhileRead removes a blob in each way while it is read: its reader goes
+// on, and as long as that lasts its bytes take room, which nobody else is promised.
+func TestRemovedWhileRead(t *testing.T) {
+	const limit, size = 1_000_000, 600_000
+	repo := oci.Repo{Upstream: "up", Name: "a"}
+	for name, remove := range map[string]func(*testing.T, *rig, digest.Digest) error{
+		"purged": func(t *testing.T, r *rig, d digest.Digest) error {
+			freed, err := r.Purge(t.Context(), d)
+			if freed != size {
+				t.Errorf("purge says that %d bytes go", freed)
+			}
+			return err
+		},
+		"purged with its image": func(t *testing.T, r *rig, d digest.Digest) error {
+			image := r.putManifest("image", []digest.Digest{d}, nil)
+			err := r.Update(t.Context(), func(tx storage.Tx) error {
+				return errors.Join(tx.PutRight(repo, image), tx.PutRight(repo, d), tx.PutTag(storage.TagRow{Repo: repo, Tag: "v1", Digest: image}))
+			})
+			if err != nil {
+				return err
+			}
+			_, err = r.PurgeImage(t.Context(), storage.PurgeOptions{Repo: repo, Root: image})
+			return err
+		},
+		"not needed": func(t *testing.T, r *rig, d digest.Digest) error {
+			_, err := r.PurgeUnneeded(t.Context(), d, nil)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, t.TempDir(), nil, storage.Options{MaxBytes: limit})
+			d := r.mustPut(kb("read", size/1000), storage.KindBlob, storage.Durable)
+			b, err := r.Open(t.Context(), d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := remove(t, r, d); err != nil {
+				t.Fatal(err)
+			}
+			r.wantAbsent("what was removed", d)
+			r.wantRemoved(size)
+			w, err := r.Create(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Reserve(t.Context(), size); !errors.Is(err, storage.ErrFull) {
+				t.Errorf("Reserve while it is read: %v, want ErrFull", err)
+			}
+			got := make([]byte, size)
+			if _, err := b.ReadAt(got, 0); err != nil || digest.FromBytes(got) != d {
+				t.Errorf("its reader: %v", err)
+			}
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+			r.wantRemoved(0)
+			if err := w.Reserve(t.Context(), size); err != nil {
+				t.Errorf("Reserve when it is closed: %v", err)
+			}
+			closeIt(t, w)
+			r.wantUsage()
+		})
+	}
+}
+
+// TestRemovedAndBack has a blob come anew while somebody reads what was purged: the
+// one file counts as a blob, the other until it is closed.
+func TestRemovedAndBack(t *testing.T) {
+	r := newRig(t, t.TempDir(), nil, storage.Options{})
+	body := kb("read", 100)
+	d := r.mustPut(body, storage.KindBlob, storage.Durable)
+	first, err := r.Open(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Purge(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	r.mustPut(body, storage.KindBlob, storage.Durable)
+	second, err := r.Open(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.wantRemoved(100_000)
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.wantRemoved(100_000)
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.wantRemoved(0)
+	r.wantUsage()
+}
+
+// TestEvictedWhileOpened opens a blob in the last moment in which it can be had,
+// while it is evicted.
+func TestEvictedWhileOpened(t *testing.T) {
+	var r *rig
+	var b storage.Blob
+	r = newRig(t, t.TempDir(), nil, storage.Options{MaxBytes: 1_000_000, Evicted: func(_ storage.Tx, row storage.BlobRow) (err error) {
+		b, err = r.OpenRow(t.Context(), row)
+		return err
+	}})
+	body := kb("old", 600)
+	d := r.mustPut(body, storage.KindBlob, storage.Durable)
+	if _, err := r.put(kb("new", 600), storage.KindBlob, storage.Durable); !errors.Is(err, storage.ErrFull) {
+		t.Errorf("put while it is read: %v, want ErrFull", err)
+	}
+	r.wantRemoved(600_000)
+	got := make([]byte, len(body))
+	if _, err := b.ReadAt(got, 0); err != nil || digest.FromBytes(got) != d {
+		t.Errorf("its reader: %v", err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.wantRemoved(0)
+	r.mustPut(kb("new", 600), storage.KindBlob, storage.Durable)
+	r.wantUsage()
+}
+
+func (r *rig) wantRemoved(bytes int64) {
+	r.t.Helper()
+	u := r.Usage()
+	if u.Removed != bytes {
+		r.t.Errorf("%d bytes are counted as removed and read, want %d", u.Removed, bytes)
+	}
+}
