@@ -93,24 +93,16 @@ func (c *check) lostManifests(ctx context.Context) error {
 	var gone []ContentRow
 	err := c.s.meta.View(ctx, func(tx Tx) error {
 		gone = nil
-		upstreams := map[string]bool{}
-		err := tx.TagRepos(func(repo oci.Repo) error {
-			upstreams[repo.Upstream] = true
-			return ctx.Err()
+		return tx.AllContents(func(row ContentRow) error {
+			if !row.Manifest {
+				return ctx.Err()
+			}
+			_, err := tx.Blob(row.Digest)
+			if errors.Is(err, ErrNotFound) && c.s.digests.pendingOf(row.Digest) == nil {
+				gone, err = append(gone, row), nil
+			}
+			return errors.Join(ignoreAbsent(err), ctx.Err())
 		})
-		for up := range upstreams {
-			err = errors.Join(err, tx.ContentRepos(up, "", func(repo oci.Repo) error {
-				return tx.Contents(repo, func(row ContentRow) error {
-					_, err := tx.Blob(row.Digest)
-					if row.Manifest && errors.Is(err, ErrNotFound) && c.s.digests.pendingOf(row.Digest) == nil {
-						gone = append(gone, row)
-						return ctx.Err()
-					}
-					return errors.Join(ignoreAbsent(err), ctx.Err())
-				})
-			}))
-		}
-		return err
 	})
 	if err != nil {
 		return err

@@ -69,30 +69,38 @@ func TestCheckNamesLost(t *testing.T) {
 	}
 }
 
-// TestCheckNamesLostManifest loses a manifest that was pushed: each check names it.
+// TestCheckNamesLostManifest loses a manifest that was pushed: each check names it,
+// whether or not a tag leads to it, or to anything there.
 func TestCheckNamesLostManifest(t *testing.T) {
-	dir := t.TempDir()
-	r := newRig(t, dir, nil, storage.Options{})
-	layer := r.push(gcApp, "a layer", nil)
-	image := r.push(gcApp, `{"config":{}}`, &oci.Manifest{Config: &v1.Descriptor{Digest: layer}})
-	err := r.Update(t.Context(), func(tx storage.Tx) error {
-		return tx.PutTag(storage.TagRow{Repo: gcApp, Tag: "v1", Digest: image})
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(filepath.Join(dir, "blobs", "sha256", image.Encoded()[:2], image.Encoded())); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 3 {
-		lost := 0
-		_, err := r.Check(t.Context(), storage.CheckOptions{Repair: i > 0, Found: func(p storage.Problem) {
-			if p.Digest == image && (p.Kind == storage.ProblemLost || p.Kind == storage.ProblemMissing) {
-				lost++
+	for _, tagged := range []bool{true, false} {
+		t.Run(fmt.Sprint("tagged ", tagged), func(t *testing.T) {
+			dir := t.TempDir()
+			r := newRig(t, dir, nil, storage.Options{})
+			layer := r.push(gcApp, "a layer", nil)
+			image := r.push(gcApp, `{"config":{}}`, &oci.Manifest{Config: &v1.Descriptor{Digest: layer}})
+			err := r.Update(t.Context(), func(tx storage.Tx) error {
+				if !tagged {
+					return nil
+				}
+				return tx.PutTag(storage.TagRow{Repo: gcApp, Tag: "v1", Digest: image})
+			})
+			if err != nil {
+				t.Fatal(err)
 			}
-		}})
-		if err != nil || lost == 0 {
-			t.Errorf("check %d: named %d times, %v", i, lost, err)
-		}
+			if err := os.Remove(r.file(image)); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 3 {
+				lost := 0
+				_, err := r.Check(t.Context(), storage.CheckOptions{Repair: i > 0, Found: func(p storage.Problem) {
+					if p.Digest == image && (p.Kind == storage.ProblemLost || p.Kind == storage.ProblemMissing) {
+						lost++
+					}
+				}})
+				if err != nil || lost == 0 {
+					t.Errorf("check %d: named %d times, %v", i, lost, err)
+				}
+			}
+		})
 	}
 }

@@ -47,6 +47,8 @@ type ContentTx interface {
 	Contents(repo oci.Repo, fn func(ContentRow) error) error
 	// ContentsAfter is Contents for those after last; "" for all.
 	ContentsAfter(repo oci.Repo, last digest.Digest, fn func(ContentRow) error) error
+	// AllContents calls fn for each row, by upstream, then name, then digest.
+	AllContents(fn func(ContentRow) error) error
 	// ContentOf calls fn for each hosted repository that has d, by upstream,
 	// then name.
 	ContentOf(d digest.Digest, fn func(oci.Repo) error) error

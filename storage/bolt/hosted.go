@@ -204,6 +204,10 @@ func (t tx) ContentOf(d digest.Digest, fn func(oci.Repo) error) error {
 	})
 }
 
+func (t tx) AllContents(fn func(storage.ContentRow) error) error {
+	return scanRows(t, bucketContent, nil, fn)
+}
+
 // ContentRepos seeks from the first digest of a repository past its last.
 func (t tx) ContentRepos(upstream, last string, fn func(oci.Repo) error) error {
 	prefix, err := upstreamPrefix(make([]byte, 0, keyRoom), upstream)

@@ -59,6 +59,11 @@ func metaContent(t *testing.T, m storage.Meta) {
 		checkAbsent[storage.ContentRow](t, "Content")(tx.Content(repos[2], dig("none")))
 		checkList(t, "Contents", contents(tx, repos[0]), contentRow(repos[0], ds, 0), contentRow(repos[0], ds, 1), contentRow(repos[0], ds, 2))
 		checkList(t, "Contents of none", contents(tx, repoA))
+		var all []storage.ContentRow
+		for _, repo := range repos {
+			all = append(all, contentRow(repo, ds, 0), contentRow(repo, ds, 1), contentRow(repo, ds, 2))
+		}
+		checkList(t, "AllContents", tx.AllContents, all...)
 		checkList(t, "ContentOf", contentOf(tx, ds[2]), repos...)
 		checkList(t, "ContentRepos", after(tx, ""), repos[:4]...)
 		for i := range repos[:4] {
