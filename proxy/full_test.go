@@ -23,14 +23,15 @@ import (
 	"github.com/sociable/sociable/storage/storagetest"
 )
 
-// TestDiskFull has the medium refuse what is written, from the start or in the
-// middle: pulls go on as pass-through, with a metric and a line in the log, and
-// when there is room again what comes is kept.
+// TestDiskFull has the medium refuse what is written, from the start, in the middle
+// or when all that is missing is the blob's name or its sync: pulls go on as
+// pass-through, with a metric and a line in the log, and when there is room again
+// what comes is kept.
 func TestDiskFull(t *testing.T) {
 	for _, tt := range []struct {
 		op    string
 		after int32 // so many have gone well
-	}{{"create", 0}, {"write", 0}, {"write", 8}, {"mkdir", 0}} {
+	}{{"create", 0}, {"write", 0}, {"write", 8}, {"mkdir", 0}, {"rename", 0}, {"sync", 0}} {
 		op := tt.op
 		t.Run(fmt.Sprintf("%s %d", op, tt.after), func(t *testing.T) {
 			g := newRegistry(t)
@@ -45,7 +46,7 @@ func TestDiskFull(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				o.Blobs = blobs
+				o.Blobs, o.Logger, o.Registerer = blobs, slog.New(slog.NewJSONHandler(&log, nil)), reg
 			})
 			layer := random(3<<20, 21)
 			d := g.addBlob("a", layer)
@@ -71,15 +72,23 @@ func TestDiskFull(t *testing.T) {
 					t.Errorf("blob: %d, %d bytes, %v", a.status, len(a.body), a.err)
 				}
 			}
-			pull()
-			if op != "mkdir" { // that one comes when the whole blob was sent
-				if n := testutil.ToFloat64(s.p.metrics.passed); n == 0 {
-					t.Error("nothing was counted as passed on")
-				}
+			logged := func(text string) int {
 				log.mu.Lock()
-				told := strings.Count(log.buf.String(), "passed on without being kept")
-				log.mu.Unlock()
-				if told != 1 {
+				defer log.mu.Unlock()
+				return strings.Count(log.buf.String(), text)
+			}
+			pull()
+			if op == "sync" { // it is served from what is not durable, and forgotten when that can't be
+				waitFor(t, func() bool { _, err := s.store.Stat(t.Context(), d); return errors.Is(err, storage.ErrNotFound) })
+				if n := counter(t, reg, "sociable_storage_errors_total", "sync"); n == 0 || logged("blob could not be synced, forgotten") == 0 {
+					t.Errorf("that it was lost is counted %v times, and not logged", n)
+				}
+			} else {
+				waitFor(t, func() bool { return logged("passed on without being kept") > 0 })      // it may come behind the answer
+				if n := testutil.ToFloat64(s.p.metrics.passed); n < 2 && tt.after == 0 || n == 0 { // manifest and blob
+					t.Errorf("%v were counted as passed on", n)
+				}
+				if told := logged("passed on without being kept"); told != 1 {
 					t.Errorf("the log says %d times that something was passed on, want once", told)
 				}
 			}
@@ -158,4 +167,22 @@ func TestFullOfWhatStays(t *testing.T) {
 			}
 		})
 	}
+}
+
+// counter gives the value of a counter with one label.
+func counter(t *testing.T, reg *prometheus.Registry, name, label string) float64 {
+	t.Helper()
+	all, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name && m.GetLabel()[0].GetValue() == label {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	t.Fatalf("there is no %s of %s", name, label)
+	return 0
 }

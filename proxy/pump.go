@@ -291,7 +291,7 @@ func (m *pump) finish(ctx context.Context) error {
 	}
 	if err := f.part.Promote(context.WithoutCancel(ctx), storage.KindBlob, m.pos); err != nil {
 		// The bytes are right: whoever reads gets them. They are not kept.
-		f.p.log.Error("blob not kept", "digest", f.d, "err", err)
+		f.p.passed(ctx, f.repo, f.d, err)
 	}
 	f.mu.Lock()
 	f.verified = true

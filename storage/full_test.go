@@ -74,7 +74,7 @@ func TestFullMedium(t *testing.T) {
 		},
 	}
 	for name, write := range writers {
-		for _, op := range []string{"create", "write"} {
+		for _, op := range []string{"create", "write", "mkdir", "rename"} {
 			for _, cause := range []error{syscall.ENOSPC, syscall.EDQUOT} {
 				t.Run(fmt.Sprint(name, " ", op, " ", int(cause.(syscall.Errno))), func(t *testing.T) {
 					dir := t.TempDir()
@@ -135,5 +135,36 @@ func TestFullMediumOfWhatStays(t *testing.T) {
 	r.wantServed("what was pushed", d)
 	if n := r.Usage().Total(); n != 200_000 {
 		t.Errorf("%d bytes are counted, want those of what was pushed", n)
+	}
+}
+
+// TestFullMediumWhileReducing has the medium refuse the name of the very blob that
+// is a span of the layer which makes room: nobody waits for himself.
+func TestFullMediumWhileReducing(t *testing.T) {
+	l := storagetest.NewLayer(t, "layer", 300_000, spanSize)
+	for name, write := range map[string]func(*rig, []byte) error{
+		"span": func(r *rig, body []byte) error {
+			_, err := r.put(body, storage.KindSpan, storage.Cached)
+			return err
+		},
+		"pushed": func(r *rig, body []byte) error { return r.upload(body, len(body)/2) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			r := newRig(t, dir, storagetest.NewFaults(dir), storage.Options{})
+			l.Store(t, r.Store)
+			sp := l.Table.Span(1)
+			r.Heat(l.Digest(), oci.Range{Off: sp.Off, End: sp.Off + 1})
+			refused := fullMedium(r.faults, l.Digest(), syscall.ENOSPC, "mkdir", "rename")
+			body := l.Body[sp.Off:sp.End]
+			if err := write(r, body); err != nil {
+				t.Fatal(err)
+			}
+			if refused.Load() == 0 {
+				t.Fatal("the medium was never full")
+			}
+			r.wantAbsent("the layer", l.Digest())
+			r.wantServed("what came", digest.FromBytes(body))
+		})
 	}
 }

@@ -171,7 +171,12 @@ func (s *Store) cutOut(ctx context.Context, r *reduction) (kept int64, n int, er
 
 // keepCut stores one span, if there is room for it: nothing is evicted for it,
 // since that is what this is part of. The digest is checked as that of any blob.
+// One that somebody uses or brings is left to them: whoever evicts may have locked
+// it himself, or be waited for.
 func (s *Store) keepCut(ctx context.Context, body io.Reader, row BlobRow) (bool, error) {
+	if !s.digests.idle(row.Digest) {
+		return false, nil
+	}
 	if ok, err := s.tryTake(ctx, row.Size); !ok || err != nil {
 		return false, err
 	}
@@ -185,6 +190,9 @@ func (s *Store) keepCut(ctx context.Context, body io.Reader, row BlobRow) (bool,
 	_, err = io.Copy(out, body)
 	if err == nil {
 		err = out.Commit(ctx, row, Cached)
+	}
+	if errors.Is(err, ErrBusy) {
+		return false, out.Close()
 	}
 	return err == nil, errors.Join(err, out.Close())
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // settlement is how a blob comes to its name and row.
@@ -14,6 +16,9 @@ type settlement struct {
 	done        func()         // the bytes are counted as a blob now; may be nil
 	more        func(Tx) error // runs with the row, when dur is Durable; may be nil
 	dropPartial bool
+	// idle waits for nobody who uses the blob: ErrBusy. For one who may have other
+	// digests locked.
+	idle bool
 }
 
 // presence is how far a blob is.
@@ -30,7 +35,7 @@ func (s *Store) settle(ctx context.Context, row BlobRow, st settlement) error {
 	if rank(row.Kind) == 0 {
 		return fmt.Errorf("commit blob %s: unknown kind %q", row.Digest, row.Kind)
 	}
-	e, err := s.digests.lock(ctx, row.Digest)
+	e, err := s.lockFor(ctx, row.Digest, st.idle)
 	if err != nil {
 		return err
 	}
@@ -68,6 +73,16 @@ func (s *Store) settle(ctx context.Context, row BlobRow, st settlement) error {
 		st.done()
 	}
 	return nil
+}
+
+func (s *Store) lockFor(ctx context.Context, d digest.Digest, idle bool) (*entry, error) {
+	if !idle {
+		return s.digests.lock(ctx, d)
+	}
+	if e := s.digests.lockIdle(d); e != nil {
+		return e, nil
+	}
+	return nil, fmt.Errorf("commit blob %s: %w", d, ErrBusy)
 }
 
 // look finds out how far e's blob is; the caller has it locked.

@@ -19,7 +19,7 @@ var (
 	ErrDigest   = errors.New("digest does not match")   // bytes are not what their name says; nothing was kept
 	ErrFull     = errors.New("storage is full")         // no room, and nothing left to evict
 	ErrLocked   = errors.New("store is in use")         // another process owns it
-	ErrBusy     = errors.New("partial is in use")       // another caller has it open
+	ErrBusy     = errors.New("in use")                  // another caller has it
 	ErrTooMany  = errors.New("too many at once")        // a caller has as many as one may
 	ErrSchema   = errors.New("unknown schema version")  // written by a newer program
 	ErrPinned   = errors.New("pinned")                  // an operator keeps it
@@ -103,7 +103,8 @@ type BlobWriter interface {
 	// on Open finds them. They are not durable until Blobs.Sync. ErrDigest
 	// when they differ: the bytes are gone then. Bytes already there under d
 	// stay, and that is success; two Commits of one digest at once are the
-	// caller's to prevent.
+	// caller's to prevent. ErrFull may be for want of room for the name alone:
+	// Commit may be called again then, which fails for good where it was not.
 	Commit(ctx context.Context, d digest.Digest) error
 	// Close drops what was not committed. It is called always, once.
 	Close() error

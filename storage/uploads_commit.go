@@ -39,7 +39,7 @@ func (u *Upload) Commit(ctx context.Context, d digest.Digest, kind Kind, more fu
 			if there {
 				return nil // its own go once that is filed
 			}
-			err := f.Commit(ctx, d, u.size)
+			err := u.s.unlessFullLocked(ctx, rowsBytes, func() error { return f.Commit(ctx, d, u.size) })
 			named = err == nil
 			return err
 		},

@@ -16,7 +16,7 @@ type Writer struct {
 	w    BlobWriter
 	size int64
 	room allotment
-	once bool // part of an eviction: that a medium is full is no reason for another
+	once bool // part of an eviction: that a medium is full is no reason for another, and nobody is waited for
 }
 
 // Create starts a blob. ctx also bounds the waiting of Write for room.
@@ -74,9 +74,16 @@ func (w *Writer) Commit(ctx context.Context, row BlobRow, dur Durability) error 
 	}
 	row.Size = w.size
 	return w.s.settle(ctx, row, settlement{
-		dur:   dur,
-		bytes: func(bool) error { return w.w.Commit(ctx, row.Digest) },
-		done:  w.room.release,
+		dur:  dur,
+		idle: w.once,
+		bytes: func(bool) error {
+			commit := func() error { return w.w.Commit(ctx, row.Digest) }
+			if w.once {
+				return commit()
+			}
+			return w.s.unlessFullLocked(ctx, rowsBytes, commit)
+		},
+		done: w.room.release,
 	})
 }
 

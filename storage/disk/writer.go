@@ -23,9 +23,10 @@ import (
 // writer is a file under tmp/ that has no name yet.
 type writer struct {
 	d    *Disk
-	f    File // nil once committed or closed
+	f    File // nil once it is written, or dropped
 	name string
 	hash hash.Hash
+	is   digest.Digest // once it is written, and only its name is missing
 }
 
 // Create makes a file under tmp/.
@@ -54,34 +55,50 @@ func (w *writer) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Commit renames the file to its digest.
+// Commit renames the file to its digest. Where there is no room for the name,
+// ErrFull, the file stays until Close, and Commit may be called again.
 func (w *writer) Commit(ctx context.Context, dgst digest.Digest) error {
-	if w.f == nil {
+	if w.f == nil && (w.is == "" || w.is != dgst) {
 		return fmt.Errorf("commit blob %s: %w", dgst, fs.ErrClosed)
 	}
 	_, name, err := w.d.blobPath(dgst)
 	if err != nil {
 		return err
 	}
-	got, err := w.digest(ctx, dgst.Algorithm())
-	if err != nil {
+	if w.f != nil {
+		if err := w.finish(ctx, dgst); err != nil {
+			return fmt.Errorf("commit blob %s: %w", dgst, err)
+		}
+	}
+	err = tell(w.d.name(w.name, name))
+	if errors.Is(err, storage.ErrFull) {
 		return fmt.Errorf("commit blob %s: %w", dgst, err)
 	}
+	w.is = ""
+	if err != nil {
+		return fmt.Errorf("commit blob %s: %w", dgst, errors.Join(err, w.d.remove(w.name)))
+	}
+	return nil
+}
+
+// finish checks the file and closes it. When that fails it is gone.
+func (w *writer) finish(ctx context.Context, dgst digest.Digest) error {
+	got, err := w.digest(ctx, dgst.Algorithm())
+	if err != nil {
+		return err
+	}
 	if got != dgst {
-		err = fmt.Errorf("%w: they are %s", storage.ErrDigest, got)
-		return fmt.Errorf("commit blob %s: %w", dgst, errors.Join(err, w.drop()))
+		return errors.Join(fmt.Errorf("%w: they are %s", storage.ErrDigest, got), w.drop())
 	}
 	err = w.f.Chmod(0o400)
 	if cerr := w.f.Close(); err == nil {
 		err = cerr // some file systems tell only now that a write was lost
 	}
 	w.f = nil
-	if err == nil {
-		err = w.d.name(w.name, name)
-	}
 	if err != nil {
-		return fmt.Errorf("commit blob %s: %w", dgst, errors.Join(tell(err), w.d.remove(w.name)))
+		return errors.Join(tell(err), w.d.remove(w.name))
 	}
+	w.is = dgst
 	return nil
 }
 
@@ -113,15 +130,17 @@ func (w *writer) digest(ctx context.Context, a digest.Algorithm) (digest.Digest,
 
 // Close drops the file unless it was committed.
 func (w *writer) Close() error {
-	if w.f == nil {
+	if w.f == nil && w.is == "" {
 		return nil
 	}
 	return w.drop()
 }
 
 func (w *writer) drop() error {
-	_ = w.f.Close() // what could not be written was not wanted either
-	w.f = nil
+	if w.f != nil {
+		_ = w.f.Close() // what could not be written was not wanted either
+	}
+	w.f, w.is = nil, ""
 	if err := w.d.remove(w.name); err != nil {
 		return fmt.Errorf("drop unfinished blob: %w", err)
 	}
