@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -52,6 +53,9 @@ type Problem struct {
 	Digest   digest.Digest `json:"digest"`
 	Detail   string        `json:"detail"`
 	Repaired bool          `json:"repaired"`
+	// Leftover says that nothing is wrong with what is stored: a crash left a file
+	// that no row speaks of, which a running server removes.
+	Leftover bool `json:"leftover,omitempty"`
 }
 
 // CheckProgress is how far a check has come.
@@ -64,12 +68,14 @@ type CheckProgress struct {
 
 // CheckReport is what came of a check.
 type CheckReport struct {
-	Blobs    int64         `json:"blobs"` // read, with or without a row
-	Bytes    int64         `json:"bytes"`
-	Layers   int64         `json:"layers"` // whose span tables were compared
-	Problems int64         `json:"problems"`
-	Repaired int64         `json:"repaired"`
-	Took     time.Duration `json:"took_ns"`
+	Blobs    int64 `json:"blobs"` // read, with or without a row
+	Bytes    int64 `json:"bytes"`
+	Layers   int64 `json:"layers"` // whose span tables were compared
+	Problems int64 `json:"problems"`
+	Repaired int64 `json:"repaired"` // of Problems
+	// Leftovers are no problems, see Problem.Leftover.
+	Leftovers int64         `json:"leftovers"`
+	Took      time.Duration `json:"took_ns"`
 }
 
 // Check reads every blob and compares it with its digest, and the rows with the
@@ -122,16 +128,33 @@ type check struct {
 // found reports a problem, after mend, which may be nil where nothing can be
 // done, had its chance.
 func (c *check) found(ctx context.Context, kind ProblemKind, d digest.Digest, mend func() error, format string, args ...any) error {
-	p := Problem{Kind: kind, Digest: d, Detail: fmt.Sprintf(format, args...)}
+	return c.tellOf(ctx, Problem{Kind: kind, Digest: d, Detail: fmt.Sprintf(format, args...)}, mend)
+}
+
+// left reports a leftover.
+func (c *check) left(ctx context.Context, kind ProblemKind, d digest.Digest, mend func() error, format string, args ...any) error {
+	return c.tellOf(ctx, Problem{Kind: kind, Digest: d, Leftover: true, Detail: fmt.Sprintf(format, args...)}, mend)
+}
+
+func (c *check) tellOf(ctx context.Context, p Problem, mend func() error) error {
 	if c.o.Repair && mend != nil {
 		if err := mend(); err != nil {
-			return fmt.Errorf("repair %s %s: %w", kind, d, err)
+			return fmt.Errorf("repair %s %s: %w", p.Kind, p.Digest, err)
 		}
 		p.Repaired = true
-		c.report.Repaired++
 	}
-	c.report.Problems++
-	c.s.log.WarnContext(ctx, "check found a problem", "kind", string(p.Kind), "digest", d, "what", p.Detail, "repaired", p.Repaired)
+	level, text := slog.LevelWarn, "check found a problem"
+	switch {
+	case p.Leftover:
+		c.report.Leftovers++
+		level, text = slog.LevelInfo, "check found a leftover"
+	case p.Repaired:
+		c.report.Repaired++
+		fallthrough
+	default:
+		c.report.Problems++
+	}
+	c.s.log.Log(ctx, level, text, "kind", string(p.Kind), "digest", p.Digest, "what", p.Detail, "repaired", p.Repaired)
 	if c.o.Found != nil {
 		c.o.Found(p)
 	}

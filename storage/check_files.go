@@ -15,6 +15,7 @@ import (
 type unfiled struct {
 	BlobRow
 	manifest *ManifestRow // where it is one
+	pushed   bool         // to a hosted repository: no crash leaves it without a row
 }
 
 // files looks for files without a row.
@@ -61,13 +62,19 @@ func (c *check) file(ctx context.Context, d digest.Digest) error {
 	}
 	if err == nil && got == d {
 		row := BlobRow{Digest: d, Size: b.Size(), Kind: KindBlob}
-		c.unfiled = append(c.unfiled, unfiled{row, manifestIn(b, d)})
+		c.unfiled = append(c.unfiled, unfiled{BlobRow: row, manifest: manifestIn(b, d)})
 		return nil
 	}
 	if _, err := c.s.Stat(ctx, d); !errors.Is(err, ErrNotFound) {
 		return err // it was being stored meanwhile
 	}
-	return c.found(ctx, ProblemGarbage, d, func() error { return c.s.quarantineFile(ctx, d) },
+	tell := c.left
+	if hosted, err := c.s.hostedBlob(ctx, d); err != nil {
+		return err
+	} else if hosted {
+		tell = c.found
+	}
+	return tell(ctx, ProblemGarbage, d, func() error { return c.s.quarantineFile(ctx, d) },
 		"a file of %d bytes without a row, and they are not what its name says", b.Size())
 }
 
@@ -123,7 +130,11 @@ func (c *check) fileAll(ctx context.Context) error {
 	}
 	for i := range c.unfiled {
 		u := &c.unfiled[i]
-		err := c.found(ctx, ProblemUnfiled, u.Digest, func() error { return c.s.fileFound(ctx, u) },
+		tell := c.left
+		if u.pushed {
+			tell = c.found
+		}
+		err := tell(ctx, ProblemUnfiled, u.Digest, func() error { return c.s.fileFound(ctx, u) },
 			"a file of %d bytes without a row: a %s", u.Size, u.Kind)
 		if err != nil {
 			return err
@@ -184,8 +195,11 @@ func identify(ctx context.Context, tx Tx, by map[digest.Digest]*unfiled) error {
 
 // identify tells what u is by the rows that have its digest. What a hosted
 // repository has is what it was pushed as: a blob may read like a manifest.
-func (u *unfiled) identify(tx Tx) error {
+func (u *unfiled) identify(tx Tx) (err error) {
 	u.Kind, u.Of = KindBlob, ""
+	if u.pushed, err = isHosted(tx, u.Digest); err != nil {
+		return err
+	}
 	if row, err := tx.Manifest(u.Digest); err == nil {
 		u.manifest = &row // knows its media type from the push
 	} else if !errors.Is(err, ErrNotFound) {
@@ -193,15 +207,13 @@ func (u *unfiled) identify(tx Tx) error {
 	} else if err := u.hosted(tx); err != nil {
 		return err
 	}
-	if u.manifest != nil {
+	switch {
+	case u.manifest != nil:
 		u.Kind = KindManifest
-		return nil
-	}
-	has, err := isHosted(tx, u.Digest)
-	if has {
+	case u.pushed:
 		u.Kind = KindHosted
 	}
-	return err
+	return nil
 }
 
 // hosted forgets that u reads like a manifest where it was pushed as a blob only.

@@ -50,7 +50,11 @@ func (c *check) partials(ctx context.Context) error {
 		if c.s.partials.isOpen(d) {
 			continue
 		}
-		err := c.found(ctx, ProblemPartial, d, func() error { return c.s.checkPartial(ctx, d) },
+		tell := c.found
+		if _, there := sizes[d]; !there { // its name was to be a blob's when a crash came
+			tell = c.left
+		}
+		err := tell(ctx, ProblemPartial, d, func() error { return c.s.checkPartial(ctx, d) },
 			"its row says that it has more than the %d bytes that are there", size)
 		if err != nil {
 			return err
@@ -69,7 +73,7 @@ func (c *check) partials(ctx context.Context) error {
 		mend := func() error {
 			return c.s.sweepAll(ctx, []orphan{{d: d, key: d.String(), size: size}})
 		}
-		if err := c.found(ctx, ProblemLeftover, d, mend, "a partial file of %d bytes without a row", size); err != nil {
+		if err := c.left(ctx, ProblemLeftover, d, mend, "a partial file of %d bytes without a row", size); err != nil {
 			return err
 		}
 	}
@@ -80,7 +84,7 @@ func (c *check) partials(ctx context.Context) error {
 func (c *check) leftUploads(ctx context.Context, sizes map[string]int64) error {
 	for _, key := range slices.Sorted(maps.Keys(sizes)) {
 		mend := func() error { return c.s.sweepAll(ctx, []orphan{{key: key, size: sizes[key]}}) }
-		err := c.found(ctx, ProblemLeftover, "", mend, "%s, a file of %d bytes of an upload that is over", key, sizes[key])
+		err := c.left(ctx, ProblemLeftover, "", mend, "%s, a file of %d bytes of an upload that is over", key, sizes[key])
 		if err != nil {
 			return err
 		}

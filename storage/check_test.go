@@ -35,8 +35,12 @@ func (r *rig) quarantined() (names []string) {
 // check runs a check and gives what it found, as kind and digest.
 func (r *rig) check(repair bool) (found []string, report storage.CheckReport) {
 	r.t.Helper()
+	var left int64
 	report, err := r.Check(r.t.Context(), storage.CheckOptions{Repair: repair, Found: func(p storage.Problem) {
 		found = append(found, fmt.Sprintf("%s %s", p.Kind, p.Digest))
+		if p.Leftover {
+			left++
+		}
 		if p.Repaired != repair || p.Detail == "" {
 			r.t.Errorf("%+v, want repaired %t and some detail", p, repair)
 		}
@@ -44,7 +48,7 @@ func (r *rig) check(repair bool) (found []string, report storage.CheckReport) {
 	if err != nil {
 		r.t.Errorf("Check: %v", err)
 	}
-	if report.Problems != int64(len(found)) || repair && report.Repaired != report.Problems || !repair && report.Repaired != 0 {
+	if report.Leftovers != left || report.Problems+left != int64(len(found)) || repair && report.Repaired != report.Problems || !repair && report.Repaired != 0 {
 		r.t.Errorf("report %+v of %d problems", report, len(found))
 	}
 	slices.Sort(found)

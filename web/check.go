@@ -75,6 +75,6 @@ func (s *Web) check(life context.Context, w http.ResponseWriter, r *http.Request
 	}
 	tell(last)
 	s.log.InfoContext(ctx, "store checked", "blobs", report.Blobs, "bytes", report.Bytes,
-		"problems", report.Problems, "repaired", report.Repaired, "dur", report.Took, "err", err)
+		"problems", report.Problems, "repaired", report.Repaired, "leftovers", report.Leftovers, "dur", report.Took, "err", err)
 	return nil
 }

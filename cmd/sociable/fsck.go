@@ -35,12 +35,19 @@ With --repair, wrong bytes are put aside in the folder quarantine of the store
 and fetched again when a client next asks for them, right ones that nothing
 knows of are filed, and rows that contradict each other are put right. A blob that
 was pushed here is put aside and has to be pushed again: until then each fsck
-names the images that miss it. A "leftover" is a file of an unfinished fetch or
-push that a crash left; a running server removes it soon. What can't be indexed any more is indexed anew when
+names the images that miss it. What can't be indexed any more is indexed anew when
 the server next starts. Where the rows are lost as a whole (meta.db), what the
 blobs are is read from them.
 
-Exit code 1 says that something was wrong, repaired or not.`,
+A leftover is no problem: a file of which a crash came before its row, or a row of
+a fetch whose file has another name by now. A server removes them a minute after
+its start; --repair does so at once, and keeps the blobs among them that are right.
+
+Exit codes: 0, nothing is wrong, whatever leftovers there are; 3, problems were
+found, and all of them are mended; 4, problems were found, and some of them are
+there still, since --repair was not given, or since only a push can mend them;
+1, the check failed or did not come to its end; 2, wrong command line.`,
+		Annotations: map[string]string{exitCodes: "3: problems were found, and all are mended. 4: problems were found that are there still."},
 		Example: `  sociable fsck
   sociable fsck --repair --rate 100MiB`,
 		Args: atMost(0),
@@ -50,14 +57,20 @@ Exit code 1 says that something was wrong, repaired or not.`,
 			if cmd.Flags().Changed("rate") && q.BytesPerSecond == 0 {
 				q.BytesPerSecond = -1
 			}
+			restored := false
 			if q.Repair {
-				if err := restoreRows(flags.dataDir); err != nil {
+				var err error
+				if restored, err = restoreRows(flags.dataDir); err != nil {
 					return err
 				}
 			}
-			return withStore(ctx, flags.dataDir, func(api adminAPI) error {
+			err := withStore(ctx, flags.dataDir, func(api adminAPI) error {
 				return runFsck(ctx, cmd, api, q, flags.json)
 			})
+			if err == nil && restored {
+				err = exitError{exitMended, errors.New("all rows were lost; what the blobs are was read from them")}
+			}
+			return err
 		},
 	}
 	flags.register(cmd)
@@ -68,19 +81,19 @@ Exit code 1 says that something was wrong, repaired or not.`,
 
 // restoreRows begins a new file of rows for blobs whose own is lost: to be
 // filled from their bytes, before a server takes them for a crash's leftovers.
-func restoreRows(dataDir string) error {
+func restoreRows(dataDir string) (restored bool, err error) {
 	rows := filepath.Join(dataDir, metaFile)
 	if _, err := os.Stat(rows); !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return false, err
 	}
 	if _, err := os.Stat(filepath.Join(dataDir, "blobs")); err != nil {
-		return nil //nolint:nilerr // that there is no store is said by who opens it
+		return false, nil //nolint:nilerr // that there is no store is said by who opens it
 	}
 	meta, err := bolt.Open(rows, bolt.Options{})
 	if err != nil {
-		return fmt.Errorf("restore the rows of the store in %s: %w", dataDir, err)
+		return false, fmt.Errorf("restore the rows of the store in %s: %w", dataDir, err)
 	}
-	return meta.Close()
+	return true, meta.Close()
 }
 
 func runFsck(ctx context.Context, cmd *cobra.Command, api adminAPI, q web.CheckRequest, asJSON bool) error {
@@ -110,19 +123,46 @@ func runFsck(ctx context.Context, cmd *cobra.Command, api adminAPI, q web.CheckR
 	if asJSON {
 		err = printJSON(cmd.OutOrStdout(), map[string]any{"report": report, "problems": problems})
 	} else {
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d blobs, %s, and %d span tables checked in %s\n",
-			report.Blobs, humanize.IBytes(uint64(report.Bytes)), report.Layers, report.Took.Round(time.Millisecond))
+		left := ""
+		if report.Leftovers > 0 {
+			left = "; " + inWords(report.Leftovers, "leftover") + " of a crash"
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d blobs, %s, and %d span tables checked in %s%s\n",
+			report.Blobs, humanize.IBytes(uint64(report.Bytes)), report.Layers, report.Took.Round(time.Millisecond), left)
 	}
-	if err == nil && report.Problems > 0 {
-		err = fmt.Errorf("%d problems, %d of them repaired", report.Problems, report.Repaired)
+	if err != nil || report.Problems == 0 {
+		return err
 	}
-	return err
+	found := exitError{exitProblems, fmt.Errorf("%s, %d of them repaired", inWords(report.Problems, "problem"), report.Repaired)}
+	if report.Repaired == report.Problems {
+		found.code = exitMended
+	}
+	return found
 }
 
+// Exit codes of fsck, besides those of every command.
+const (
+	exitMended   = 3 // problems were found, and none is left
+	exitProblems = 4 // problems are left
+)
+
 func printProblem(w io.Writer, p storage.Problem) {
-	repaired := ""
-	if p.Repaired {
-		repaired = "; repaired"
+	end := ""
+	switch {
+	case p.Leftover && p.Repaired:
+		end = "; a leftover, cleared up"
+	case p.Leftover:
+		end = "; a leftover"
+	case p.Repaired:
+		end = "; repaired"
 	}
-	fmt.Fprintf(w, "%s  %s  %s%s\n", p.Kind, p.Digest, p.Detail, repaired)
+	fmt.Fprintf(w, "%s  %s  %s%s\n", p.Kind, p.Digest, p.Detail, end)
+}
+
+// inWords is n things, in words.
+func inWords(n int64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }

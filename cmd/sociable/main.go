@@ -47,8 +47,19 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if wrong {
 		return exitUsage
 	}
+	if e, ok := errors.AsType[exitError](err); ok {
+		return e.code
+	}
 	return exitFailed
 }
+
+// exitError is the outcome of a command that documents an exit code for it.
+type exitError struct {
+	code int
+	error
+}
+
+func (e exitError) Unwrap() error { return e.error }
 
 // usageError is a mistake in the command line or in the configuration.
 type usageError struct {

@@ -45,10 +45,14 @@ func forManual(cmd *cobra.Command) {
 	}
 }
 
-// manEnd is what every page ends with.
+// exitCodes is the annotation of a command that has exit codes of its own: what
+// they mean.
+const exitCodes = "exit codes"
+
+// manEnd is what every page ends with, with the command's own exit codes.
 const manEnd = `
 .SH EXIT STATUS
-0: done. 1: failed. 2: wrong command line or configuration.
+0: done. 1: failed. 2: wrong command line or configuration.%s
 
 .SH ENVIRONMENT
 \fBSOCIABLE_\fP\fIKEY\fP: overrides a key of the configuration, as SOCIABLE_STORAGE_MAX_BYTES does storage.max_bytes. Flags override it.
@@ -69,7 +73,12 @@ func completePages(dir string, cmd *cobra.Command) error {
 	_, rest, _ := strings.Cut(string(page), ".TH ")
 	_, rest, _ = strings.Cut(rest, " ")
 	text := fmt.Sprintf(".nh\n.TH %q %s", strings.ToUpper(name), rest)
-	if err := os.WriteFile(path, []byte(strings.TrimRight(text, "\n")+"\n"+manEnd), 0o644); err != nil { //nolint:gosec // for everybody to read
+	own := ""
+	if codes := cmd.Annotations[exitCodes]; codes != "" {
+		own = " " + codes
+	}
+	text = strings.TrimRight(text, "\n") + "\n" + fmt.Sprintf(manEnd, own)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil { //nolint:gosec // for everybody to read
 		return err
 	}
 	for _, c := range cmd.Commands() {

@@ -276,7 +276,7 @@ func TestOperatorOfServer(t *testing.T) {
 	if err := errors.Join(os.Chmod(file, 0o600), os.WriteFile(file, make([]byte, len(up.layer)), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if out := command(exitFailed, "fsck"); !strings.Contains(out, "corrupt  "+layer.String()) {
+	if out := command(exitProblems, "fsck"); !strings.Contains(out, "corrupt  "+layer.String()) {
 		t.Errorf("fsck: %s", out)
 	}
 	get(http.StatusOK, blob, "GET layer")

@@ -106,7 +106,7 @@ type Problem struct {
 // Fsck runs `sociable fsck`, which reads every byte that is stored, and tells how
 // many blobs that were.
 func (x *Proxy) Fsck(ctx context.Context) (blobs int, found []Problem, err error) {
-	// It exits with 1 when it found something.
+	// It exits with 3 or 4 when it found something.
 	out, rerr := Run(ctx, x.programs.Sociable, "fsck", "--json", "--rate", "0", "--data", x.Data)
 	var result struct {
 		Problems []Problem
