@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -65,5 +67,56 @@ func TestLastClientLeaves(t *testing.T) {
 				t.Errorf("the rest was asked for by %q", asked)
 			}
 		})
+	}
+}
+
+// TestOneOfTwoLeaves has the client that began a transfer go away in the middle,
+// where transfers end with their last client: the other one has all of it, and
+// the upstream is asked once.
+func TestOneOfTwoLeaves(t *testing.T) {
+	const size, first = 4 << 20, 2 << 20
+	g := newRegistry(t)
+	s := newServer(t, g, func(o *Options) {
+		o.StopOnDisconnect = true
+		o.Upstreams[0].Registry = patientClient(t, g)
+	})
+	layer := random(size, 78)
+	d := g.addBlob("a", layer)
+	left := make(chan struct{})
+	end := sync.OnceFunc(func() { close(left) })
+	defer end()
+	g.serve = func(w http.ResponseWriter, _ *http.Request, body []byte) bool {
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		_, _ = w.Write(body[:first])
+		_ = http.NewResponseController(w).Flush()
+		<-left
+		_, _ = w.Write(body[first:])
+		return true
+	}
+	var bodies [2]io.ReadCloser
+	for i := range bodies {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/v2/up/a/blobs/"+d.String(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := s.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		bodies[i] = resp.Body
+		if _, err := io.ReadFull(resp.Body, make([]byte, 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bodies[0].Close()
+	waitFor(t, func() bool { return s.p.Active() == 1 })
+	end()
+	rest, err := io.ReadAll(bodies[1])
+	if err != nil || !bytes.Equal(rest, layer[1<<20:]) {
+		t.Errorf("the other client: %d more bytes, %v", len(rest), err)
+	}
+	if asked := g.take(); len(asked) != 1 {
+		t.Errorf("the upstream was asked for %q", asked)
 	}
 }

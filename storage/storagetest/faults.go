@@ -39,6 +39,7 @@ type Faults struct {
 	hook    func(Step) error
 	dirty   map[string][]oci.Range // bytes that were not synced, by path
 	unnamed map[string]string      // names that were not synced, and what they were renamed from, if that was
+	removed removals
 }
 
 // NewFaults makes one for a store in the folder root.
@@ -99,7 +100,7 @@ type Loss int
 const (
 	LoseNothing Loss = iota // kill -9
 	LoseBytes               // names are there, their bytes are not
-	LoseNames               // names are gone, and with them the bytes; what was renamed has its old one
+	LoseNames               // names are gone, and with them the bytes; what was renamed has its old one, what was removed is back
 )
 
 // PowerCut does to the files what loss says, as found by the next start.
@@ -122,7 +123,7 @@ func (f *Faults) PowerCut(loss Loss) error {
 	}
 	clear(f.dirty)
 	clear(f.unnamed)
-	return errors.Join(errs...)
+	return errors.Join(append(errs, f.removed.powerCut(loss == LoseNames))...)
 }
 
 // zero leaves a file's size, as a file system does that had allocated it.
@@ -231,11 +232,12 @@ func (s *faultFS) Remove(name string) error {
 	if err := s.f.step("remove", name); err != nil {
 		return err
 	}
-	if err := s.FS.Remove(name); err != nil {
-		return err
-	}
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
+	_, unnamed := s.f.unnamed[name]
+	if err := s.f.removed.remove(s.FS, s.f.root, name, !unnamed && s.f.dirty[name] == nil); err != nil {
+		return err
+	}
 	delete(s.f.dirty, name)
 	delete(s.f.unnamed, name)
 	return nil
@@ -311,7 +313,7 @@ func (h *faultFile) Sync() error {
 			delete(h.f.unnamed, name)
 		}
 	}
-	return nil
+	return h.f.removed.synced(h.name)
 }
 
 // Meta puts the faults before m.
