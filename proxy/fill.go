@@ -47,18 +47,20 @@ var errStopped = errors.New("nobody waits for this blob any more")
 // There is one for each upstream and digest: bytes of a partial are unverified,
 // and those of one upstream must not reach who asks another.
 type fill struct {
-	p    *Proxy
-	d    digest.Digest
-	up   *Upstream
-	repo oci.Repo // the right to which the transfers prove
+	p  *Proxy
+	d  digest.Digest
+	up *Upstream // whose bytes it has; who asks it is told by asks
 
 	opened chan struct{} // closed when part is usable, or err says why not
 	closed chan struct{} // closed when the last trace is gone
 	part   *storage.Partial
 
 	mu       sync.Mutex
-	err      error // of opening
-	size     int64 // -1: not known yet
+	err      error     // of opening
+	caller   *Upstream // as whom transfers ask: up, or in a caller's name
+	repo     oci.Repo  // the right to which they prove
+	proven   bool      // repo was found to have the blob before
+	size     int64     // -1: not known yet
 	have     oci.Extents
 	busy     oci.Extents // claimed by a transfer
 	wanted   oci.Extents // to be claimed, not overlapping have or busy
@@ -114,7 +116,7 @@ func (p *Proxy) acquire(ctx context.Context, up *Upstream, repo oci.Repo, d dige
 		f = p.fills[fillKey{up.Name, d}]
 		if f == nil {
 			f = &fill{
-				p: p, d: d, up: up, repo: repo, size: -1, refs: 1,
+				p: p, d: d, up: up, caller: up, repo: repo, proven: entitled, size: -1, refs: 1,
 				opened: make(chan struct{}), closed: make(chan struct{}), runs: map[*run]struct{}{},
 			}
 			p.fills[f.key()] = f
@@ -145,12 +147,20 @@ func (p *Proxy) acquire(ctx context.Context, up *Upstream, repo oci.Repo, d dige
 // filling reports the repository of up's fill of d that is at work.
 func (p *Proxy) filling(up *Upstream, d digest.Digest) (oci.Repo, bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	f := p.fills[fillKey{up.Name, d}]
+	p.mu.Unlock()
 	if f == nil {
 		return oci.Repo{}, false
 	}
-	return f.repo, true
+	_, repo := f.asks()
+	return repo, true
+}
+
+// asks says as whom, and by which repository's right, the upstream is asked.
+func (f *fill) asks() (*Upstream, oci.Repo) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.caller, f.repo
 }
 
 func (f *fill) join() bool {
@@ -167,13 +177,24 @@ func (f *fill) join() bool {
 // that did not find it and this one, as when another fill ended meanwhile.
 var errCame = errors.New("the blob is whole here by now")
 
+// mayOpen looks at what may have changed since who asks for the blob looked.
+func (f *fill) mayOpen() error {
+	if err := f.p.store.View(f.p.life, func(tx storage.Tx) error { return storage.NotBlocked(tx, f.d) }); err != nil {
+		return fmt.Errorf("look up %s: %w", f.d, err)
+	}
+	if _, err := f.p.store.Stat(f.p.life, f.d); err == nil {
+		return errCame
+	}
+	return nil
+}
+
 // open finds what an earlier process or fill left of the blob.
 func (f *fill) open() {
 	defer close(f.opened)
-	if _, err := f.p.store.Stat(f.p.life, f.d); err == nil {
+	if err := f.mayOpen(); err != nil {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.err = errCame
+		f.err = err
 		return
 	}
 	part, err := f.p.store.OpenPartialFrom(f.p.life, f.d, f.up.Name)
@@ -191,11 +212,19 @@ func (f *fill) open() {
 	f.found = len(f.have) > 0
 }
 
+// usable says whether a caller may have what f brings. What a repository is
+// refused that may not have the blob at all is nobody else's answer: who was found
+// to have it takes over a fill that has proven nothing yet.
 func (f *fill) usable(up *Upstream, repo oci.Repo, entitled bool) (*fill, error) {
 	f.mu.Lock()
 	err := f.err
-	if err == nil && !entitled && (f.repo != repo || f.found || f.up.Identity != up.Identity) {
+	switch {
+	case err != nil:
+	case !entitled && (f.repo != repo || f.found || f.up.Identity != up.Identity):
 		err = errUnproven
+	case entitled && !f.proven && !f.answered:
+		f.caller, f.repo, f.proven = up, repo, true
+		f.changedLocked()
 	}
 	f.mu.Unlock()
 	if err != nil {

@@ -61,7 +61,8 @@ func (p *Proxy) grow(ctx context.Context, up *Upstream, repo oci.Repo, d digest.
 // that they are not fetched again. It goes on without those it can't have.
 func (m *pump) seed(ctx context.Context) error {
 	f := m.f
-	st, err := f.p.known(ctx, f.repo, f.d)
+	_, repo := f.asks()
+	st, err := f.p.known(ctx, repo, f.d)
 	if err != nil || st.layer == nil {
 		return err
 	}

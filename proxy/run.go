@@ -15,6 +15,7 @@ import (
 type run struct {
 	oci.Range
 	at     atomic.Int64 // how far it is
+	by     oci.Repo     // by whose right it is asked for
 	cancel context.CancelCauseFunc
 }
 
@@ -76,14 +77,18 @@ func (f *fill) transfer(ctx context.Context, t *run) {
 	}
 	f.busy.Sub(rest)
 	delete(f.runs, t)
-	if err != nil && context.Cause(ctx) != errStopped { //nolint:errorlint // the very value
+	switch {
+	case err == nil || context.Cause(ctx) == errStopped: //nolint:errorlint // the very value
+	case f.err == nil && t.by != f.repo: // another one goes on with it, who was refused nothing
+		f.wanted.Add(rest)
+	default:
 		f.faults = append(f.faults, fault{rest, err})
 	}
 	f.scheduleLocked()
 	f.changedLocked()
 	last := f.idleLocked()
 	f.mu.Unlock()
-	f.p.brought(f.up, f.repo, f.d, 0, rest.Off-t.Off, size)
+	f.p.brought(f.up, t.by, f.d, 0, rest.Off-t.Off, size)
 	if last {
 		f.putAway()
 	}
@@ -93,11 +98,13 @@ func (f *fill) transfer(ctx context.Context, t *run) {
 // come. A blob that turns out to end before r does is no error.
 func (f *fill) bring(ctx context.Context, t *run) (rest oci.Range, err error) {
 	r := t.Range
-	body, err := f.up.Registry.Blob(ctx, f.repo.Name, f.d, r)
+	up, repo := f.asks()
+	t.by = repo
+	body, err := up.Registry.Blob(ctx, repo.Name, f.d, r)
 	if err != nil {
 		var short *upstream.RangeError
 		if errors.As(err, &short) && short.Size >= 0 {
-			f.p.grant(f.up, f.repo, f.d)
+			f.p.grant(up, repo, f.d)
 			if serr := f.learnSize(short.Size); serr != nil {
 				return r, serr
 			}
@@ -106,7 +113,7 @@ func (f *fill) bring(ctx context.Context, t *run) (rest oci.Range, err error) {
 		return r, fmt.Errorf("fetch bytes %d-%d of %s: %w", r.Off, r.End-1, f.d, err)
 	}
 	defer body.Close()
-	f.p.grant(f.up, f.repo, f.d)
+	f.p.grant(up, repo, f.d)
 	if err := f.learnSize(body.Size()); err != nil {
 		return r, err
 	}

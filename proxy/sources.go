@@ -75,13 +75,21 @@ type fillSource struct {
 // fillSource joins the blob's fill. A whole read starts its pump; a ranged one
 // asks for its first bytes, and the answer tells the size.
 func (p *Proxy) fillSource(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, st stored, specs []oci.RangeSpec) (source, error) {
-	f, made, err := p.acquire(ctx, up, repo, d, st.entitled)
-	if errors.Is(err, errUnproven) { // it came up since we looked
+	s, err := p.joinFill(ctx, up, repo, d, st.entitled, specs)
+	if errors.Is(err, errUnproven) { // it came up since we looked, or is another's by now
 		if err := p.prove(ctx, up, repo, d, st); err != nil {
 			return nil, err
 		}
-		f, made, err = p.acquire(ctx, up, repo, d, true)
+		s, err = p.joinFill(ctx, up, repo, d, true, specs)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (p *Proxy) joinFill(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, entitled bool, specs []oci.RangeSpec) (*fillSource, error) {
+	f, made, err := p.acquire(ctx, up, repo, d, entitled)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +98,7 @@ func (p *Proxy) fillSource(ctx context.Context, up *Upstream, repo oci.Repo, d d
 	case specs == nil, specs[0].First == 0 && specs[0].Last < 0:
 		s.t = f.newReader(oci.Range{Off: 0, End: -1}, true, false)
 	case specs[0].First < 0 || specs[0].First >= farAway:
-		if err := f.headSize(ctx); err != nil {
+		if err := f.headSize(ctx, up, repo); err != nil {
 			f.release()
 			return nil, err
 		}
@@ -102,7 +110,11 @@ func (p *Proxy) fillSource(ctx context.Context, up *Upstream, repo oci.Repo, d d
 		}
 		s.t = f.newReader(oci.Range{Off: specs[0].First, End: end}, false, end < 0)
 	}
-	if s.n, err = f.sizeFor(ctx, s.t); err != nil {
+	unproven := repo
+	if entitled {
+		unproven = oci.Repo{}
+	}
+	if s.n, err = f.sizeFor(ctx, s.t, unproven); err != nil {
 		f.release()
 		return nil, err
 	}
@@ -113,18 +125,18 @@ func (p *Proxy) fillSource(ctx context.Context, up *Upstream, repo oci.Repo, d d
 const farAway = 1 << 60
 
 // headSize asks upstream for the size, for a range that counts from the end.
-func (f *fill) headSize(ctx context.Context) error {
+func (f *fill) headSize(ctx context.Context, up *Upstream, repo oci.Repo) error {
 	f.mu.Lock()
 	known := f.size >= 0
 	f.mu.Unlock()
 	if known {
 		return nil
 	}
-	n, err := f.up.Registry.HeadBlob(ctx, f.repo.Name, f.d)
+	n, err := up.Registry.HeadBlob(ctx, repo.Name, f.d)
 	if err != nil {
 		return err
 	}
-	f.p.grant(f.up, f.repo, f.d)
+	f.p.grant(up, repo, f.d)
 	return f.learnSize(n)
 }
 

@@ -27,15 +27,18 @@ type reader struct {
 	end   int64 // -1: the end of the blob, not known yet
 	whole bool  // follows the pump and never gets its last bytes unverified
 	open  bool  // an open-ended range: fetched little by little
-	ahead int64 // of an open-ended range
-	asked int64 // up to where it wanted
+	ahead int64 // how much is asked for at once, in front of pos
+	asked int64 // up to where it was
 	seen  int   // faults it has looked at
 }
 
 // newReader reads r. A whole reader starts the pump.
 func (f *fill) newReader(r oci.Range, whole, open bool) *reader {
 	f.mu.Lock()
-	t := &reader{f: f, pos: r.Off, end: r.End, whole: whole, open: open, ahead: firstAhead, asked: r.Off, seen: len(f.faults)}
+	t := &reader{f: f, pos: r.Off, end: r.End, whole: whole, open: open, ahead: maxAhead, asked: r.Off, seen: len(f.faults)}
+	if open {
+		t.ahead = firstAhead
+	}
 	f.mu.Unlock()
 	if whole {
 		f.pumpOnce()
@@ -142,24 +145,22 @@ func (t *reader) revived(err error) bool {
 	return true
 }
 
-// wantMore asks for what the reader waits for: all of a closed range, the next
-// piece of an open-ended one.
+// wantMore asks for what the reader waits for: once for as much as is to be had at
+// once, and again for what of that did not come.
 func (t *reader) wantMore() {
-	end := t.end
-	if t.open || end < 0 {
-		end = t.pos + t.ahead
+	if t.asked <= t.pos {
+		t.asked = t.pos - t.pos%cell + t.ahead // whole cells: one transfer
 		if t.end >= 0 {
-			end = min(end, t.end)
+			t.asked = min(t.asked, t.end)
 		}
 	}
-	end = min(end, t.pos+maxAhead) // the blob may be shorter than what was asked for
-	t.asked = max(t.asked, end)
-	t.f.want(oci.Range{Off: t.pos, End: end})
+	t.f.want(oci.Range{Off: t.pos, End: t.asked})
 }
 
-// readAhead keeps an open-ended range's transfers in front of its reader.
+// readAhead asks for more when half of what was asked for is read, so that a reader
+// who goes on need not wait for it.
 func (t *reader) readAhead() {
-	if t.whole || !t.open || t.end < 0 || t.asked >= t.end || t.asked == 0 || t.asked-t.pos > t.ahead/2 {
+	if t.whole || t.end < 0 || t.asked >= t.end || t.asked <= t.pos || t.asked-t.pos > t.ahead/2 {
 		return
 	}
 	t.ahead = min(2*t.ahead, maxAhead)
@@ -202,10 +203,15 @@ func (t *reader) read(ctx context.Context, buf []byte) (int, error) {
 
 // sizeFor waits until upstream answered or the size is known, asking for the
 // reader's first bytes on the way: the answer to them tells it. -1: upstream
-// sends the blob without a length.
-func (f *fill) sizeFor(ctx context.Context, t *reader) (int64, error) {
+// sends the blob without a length. A repository that is unproven, where one is
+// named, has its right by that answer: errUnproven once another one asks.
+func (f *fill) sizeFor(ctx context.Context, t *reader, unproven oci.Repo) (int64, error) {
 	for {
 		f.mu.Lock()
+		if unproven != (oci.Repo{}) && f.repo != unproven {
+			f.mu.Unlock()
+			return -1, errUnproven
+		}
 		size, answered, pumped, wait := f.size, f.answered, f.pump != nil, f.waitLocked()
 		err := t.brokenLocked()
 		f.mu.Unlock()
