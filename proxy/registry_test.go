@@ -96,11 +96,16 @@ type counted struct {
 }
 
 func (c *counted) Write(p []byte) (int, error) {
+	c.add(len(p)) // before a client can have seen it
 	n, err := c.ResponseWriter.Write(p)
-	c.g.mu.Lock()
-	c.g.sent += int64(n)
-	c.g.mu.Unlock()
+	c.add(n - len(p))
 	return n, err
+}
+
+func (c *counted) add(n int) {
+	c.g.mu.Lock()
+	defer c.g.mu.Unlock()
+	c.g.sent += int64(n)
 }
 
 func (g *registry) addBlob(repo string, b []byte) digest.Digest {
