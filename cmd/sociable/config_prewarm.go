@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,6 +52,9 @@ func (c *Config) checkPrewarm(bad, doubts *findings) {
 			tag := word[strings.LastIndexByte(word, '/')+1:]
 			_, pattern, _ := strings.Cut(tag, ":")
 			name, _, _ := strings.Cut(word, "*")
+			if host, _, ok := strings.Cut(word, "/"); ok && strings.ContainsAny(host, ".:") && !c.names(host) {
+				doubts.add(c.origin(fmt.Sprintf("%s.images[%d]", at, k)), "%s.images: no upstream %q is configured: %s is not followed", at, host, word)
+			}
 			if _, err := path.Match(pattern, ""); err != nil || word == "" || strings.ContainsAny(word, " \t") ||
 				strings.Contains(name, "*") || strings.ContainsAny(strings.TrimSuffix(word, ":"+pattern), "*?[") {
 				bad.add(c.origin(fmt.Sprintf("%s.images[%d]", at, k)), "%s.images: %q is not an image; write redis:7, or ghcr.io/acme/app:1.* for tags of a form", at, word)
@@ -65,6 +69,17 @@ func (c *Config) checkPrewarm(bad, doubts *findings) {
 			bad.add(c.origin(at+".schedule"), "%s.schedule: %q is not a schedule: %v; write \"*/15 * * * *\", @hourly or @every 10m", at, j.Schedule, err)
 		}
 	}
+}
+
+// names reports whether the first segment of a name means an upstream.
+func (c *Config) names(host string) bool {
+	for name, u := range c.Upstreams {
+		if name == host || slices.Contains(u.Aliases, host) {
+			return true
+		}
+	}
+	_, hosted := c.Hosted[host]
+	return hosted
 }
 
 // checkSchedule reports what is no schedule, and one without a pause.

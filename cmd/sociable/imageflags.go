@@ -95,12 +95,27 @@ func (f *imageFlags) read(cmd *cobra.Command, args []string) (names []string, le
 		}
 	}
 	if len(names) == 0 && len(f.bad) > 0 {
-		return nil, left, errors.New(f.bad[0].Error)
+		return nil, left, f.onlyBad(cmd)
 	}
 	if len(names) == 0 {
 		return nil, left, fmt.Errorf("%s names no image", strings.Join(f.files, ", "))
 	}
 	return names, left, nil
+}
+
+// onlyBad is the error where nothing but mistakes was read: the first of them, with
+// the others before it where a person looks.
+func (f *imageFlags) onlyBad(cmd *cobra.Command) error {
+	first, more := f.bad[0].Error, f.bad[1:]
+	if len(more) == 0 {
+		return errors.New(first)
+	}
+	for _, b := range more {
+		if !asksJSON(cmd) {
+			fmt.Fprintln(cmd.ErrOrStderr(), b.Error)
+		}
+	}
+	return fmt.Errorf("%s (and %d more)", first, len(more))
 }
 
 func readImages(cmd *cobra.Command, file string) ([]imagelist.Image, []imagelist.Ignored, error) {
