@@ -2,8 +2,10 @@
 // the proxy and says by the environment where everything is.
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
 
 const env = (name) => process.env["DASHBOARD_" + name] ?? assert.fail(`DASHBOARD_${name} is not set`);
 const require = createRequire(env("MODULES") + "/");
@@ -18,12 +20,7 @@ before(async () => {
   browser = await chromium.launch({ executablePath: env("CHROMIUM"), args: ["--no-sandbox", "--disable-gpu"] });
   context = await browser.newContext({ viewport: { width: 1280, height: 900 }, baseURL: url });
   await context.grantPermissions(["clipboard-read", "clipboard-write"]);
-  await context.addInitScript(() => {
-    globalThis.shifted = 0; // Layout shifts that nobody's input caused
-    new PerformanceObserver((list) => {
-      for (const e of list.getEntries()) if (!e.hadRecentInput) globalThis.shifted += e.value;
-    }).observe({ type: "layout-shift", buffered: true });
-  });
+  await noteShifts(context);
   page = await watched(context);
 });
 
@@ -31,6 +28,20 @@ after(async () => {
   await browser?.close();
   assert.deepEqual(faults, [], "the browser complained");
 });
+
+// noteShifts has pages add up how far they moved by themselves.
+async function noteShifts(context) {
+  await context.addInitScript(() => {
+    globalThis.shifted = { by: 0, what: [] }; // Layout shifts that nobody's input caused
+    const place = ({ x, y, width, height }) => [x, y, width, height].map(Math.round).join(" ");
+    new PerformanceObserver((list) => {
+      for (const e of list.getEntries().filter((e) => !e.hadRecentInput)) {
+        globalThis.shifted.by += e.value;
+        for (const s of e.sources) globalThis.shifted.what.push(`${s.node?.outerHTML?.slice(0, 80) ?? s.node?.textContent}: ${place(s.previousRect)} to ${place(s.currentRect)}`);
+      }
+    }).observe({ type: "layout-shift", buffered: true });
+  });
+}
 
 async function watched(context) {
   const page = await context.newPage();
@@ -68,10 +79,16 @@ async function looked(what) {
   await page.emulateMedia({ colorScheme: "light" });
 }
 
+// still holds that nothing moved by itself since the page was asked for.
+async function still(what, page) {
+  const shifted = await page.evaluate(() => globalThis.shifted);
+  assert.ok(shifted.by < 0.01, `${what}: the layout shifted by ${shifted.by}:\n${shifted.what.join("\n")}`);
+}
+
 // fits holds that nothing but tables in their own frame is wider than the page,
 // down to 360 pixels, and that nothing moved while it came.
 async function fits(what) {
-  assert.ok(await page.evaluate(() => globalThis.shifted) < 0.01, `${what}: the layout shifted`);
+  await still(what, page);
   for (const width of [360, 768, 1920]) {
     await page.setViewportSize({ width, height: 900 });
     const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
@@ -252,6 +269,34 @@ test("setup: a client's configuration, and the test", async () => {
   assert.doesNotMatch(steps, /^fail/m);
   await accessible("setup, tested");
   await shot("setup", { fullPage: true });
+});
+
+test("a page that comes in pieces moves nothing", async () => {
+  const slow = createServer(async (request, response) => {
+    const answer = await fetch(url + request.url);
+    const body = Buffer.from(await answer.arrayBuffer()), kind = answer.headers.get("content-type");
+    response.writeHead(answer.status, { "content-type": kind });
+    const piece = kind.startsWith("text/html") ? 1500 : body.length;
+    for (let at = 0; at < body.length; at += piece) {
+      response.write(body.subarray(at, at + piece));
+      await pause(20);
+    }
+    response.end();
+  });
+  await new Promise((listening) => slow.listen(0, "127.0.0.1", listening));
+  const other = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+  try {
+    await noteShifts(other);
+    const page = await other.newPage();
+    for (const path of ["/", "/images", "/images/" + image, "/jobs", "/setup"]) {
+      await page.goto(`http://127.0.0.1:${slow.address().port}${path}`);
+      await still(path + " in pieces", page);
+    }
+  } finally {
+    await other.close();
+    slow.close();
+    slow.closeAllConnections();
+  }
 });
 
 test("every page by keyboard alone", async () => {
