@@ -135,11 +135,7 @@ func (b *bench) startSociable(s *server, c conditions) error {
 	if err != nil {
 		return err
 	}
-	level := "warn" // the others write no line for each request either
-	if b.verbose {
-		level = "info"
-	}
-	x.Env = []string{"SOCIABLE_LOG_LEVEL=" + level}
+	x.Env = []string{"SOCIABLE_LOG_LEVEL=warn"} // the others write no line for each request either
 	if c.tagTTL > 0 {
 		x.Env = append(x.Env, "SOCIABLE_UPSTREAMS_LAB_TAG_TTL="+c.tagTTL.String())
 	}
