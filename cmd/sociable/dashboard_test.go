@@ -143,6 +143,22 @@ func TestDashboardLogin(t *testing.T) {
 			if got, _ := plainGet(t, http.MethodGet, base+"/api/v1/jobs", nil); got != 401 {
 				t.Errorf("the API, logged out: %d, want 401", got)
 			}
+			for _, path := range []string{"purge", "warm", "pin"} {
+				as := func(user, password string) func(*http.Request) {
+					return func(r *http.Request) {
+						r.Header.Set("Content-Type", "application/json")
+						if user != "" {
+							r.SetBasicAuth(user, password)
+						}
+					}
+				}
+				if got, _ := plainGet(t, http.MethodPost, base+"/api/v1/"+path, as("", "")); got != 401 {
+					t.Errorf("%s, logged out: %d, want 401", path, got)
+				}
+				if got, _ := plainGet(t, http.MethodPost, base+"/api/v1/"+path, as("bob", "builder")); got != 403 {
+					t.Errorf("%s by who may not administer: %d, want 403", path, got)
+				}
+			}
 		})
 	}
 }
