@@ -49,7 +49,7 @@ func TestLog(t *testing.T) {
 // TestWords: what the log tells by fields alone is told in words.
 func TestWords(t *testing.T) {
 	l := NewLog(nil)
-	log := slog.New(l.Handler(slog.DiscardHandler))
+	h := l.Handler(slog.DiscardHandler)
 	for _, c := range []struct {
 		msg  string
 		args []any
@@ -63,7 +63,11 @@ func TestWords(t *testing.T) {
 		{"task failed", []any{"kind", "other"}, "task failed"},
 		{"blob is damaged, forgotten", nil, "blob is damaged, forgotten"},
 	} {
-		log.Warn(c.msg, c.args...)
+		r := slog.NewRecord(time.Now(), slog.LevelWarn, c.msg, 0)
+		r.Add(c.args...)
+		if err := h.Handle(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
 		if got := l.Entries()[0].Message; got != c.want {
 			t.Errorf("%s %v: %q, want %q", c.msg, c.args, got, c.want)
 		}

@@ -35,16 +35,16 @@ func (u *UI) operateRoutes() []apiRoute {
 			list, err := web.Pins(r.Context(), u.opt.Store)
 			return &list, err
 		})},
-		{"POST", "/pin", "", byName(u, "pinned", web.PinImage)},
-		{"POST", "/unpin", "", byName(u, "unpinned", web.Unpin)},
-		{"POST", "/refresh", "", byName(u, "refreshed", web.Refresh)},
+		{"POST", "/pin", "", byName(u, "pin", web.PinImage)},
+		{"POST", "/unpin", "", byName(u, "unpin", web.Unpin)},
+		{"POST", "/refresh", "", byName(u, "refresh", web.Refresh)},
 		{"POST", "/purge", "", answer(u.purge)},
 		{"POST", "/warm", "", u.warm},
 	}
 }
 
 // byName is a request that does something about the image that its body names.
-func byName[T any](u *UI, done string, do func(ctx context.Context, s *storage.Store, name string) (T, error)) oci.Handler {
+func byName[T any](u *UI, command string, do func(ctx context.Context, s *storage.Store, name string) (T, error)) oci.Handler {
 	return answer(func(r *http.Request) (*T, error) {
 		var q Named
 		if err := receive(r, &q); err != nil {
@@ -57,7 +57,7 @@ func byName[T any](u *UI, done string, do func(ctx context.Context, s *storage.S
 		if err != nil {
 			return nil, web.OperatorError(err)
 		}
-		u.log.InfoContext(r.Context(), done, "name", q.Name)
+		u.log.InfoContext(r.Context(), "done by the API", "command", command, "name", q.Name)
 		return &x, nil
 	})
 }
