@@ -7,8 +7,8 @@
 // survive it, and in the order in which it happened. An endpoint that is away
 // keeps nobody waiting: neither those who make events, nor other endpoints.
 //
-//   - Pushes, deletes and what the indexer does are filed in the transaction
-//     that they tell about: both are kept, or neither.
+//   - Pushes, deletes, evictions and what the indexer does are filed in the
+//     transaction that they tell about: both are kept, or neither.
 //   - Pulls cost a read nothing: they are gathered in memory and filed about once
 //     a second. A crash loses those of the last moment.
 //   - The queue of an endpoint is bounded for pulls and evictions, which are

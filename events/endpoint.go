@@ -37,6 +37,7 @@ type endpoint struct {
 	x      *Events
 	index  int
 	queued atomic.Int64 // about: updates may run twice, or fail
+	over   atomic.Int64 // that found no room in it, and are not counted yet; about
 	wake   chan struct{}
 
 	sent  uint64 // number of the last event that was taken

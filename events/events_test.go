@@ -288,7 +288,13 @@ func TestBound(t *testing.T) {
 	x.flush(t.Context())
 	for i := range 5 {
 		file(t, db, x, push(fmt.Sprint("push", i)))
+		evicted := push(fmt.Sprint("evicted", i))
+		evicted.Kind = oci.EventEvicted
+		if err := db.Update(t.Context(), func(tx storage.Tx) error { return x.FileMany(tx, evicted) }); err != nil {
+			t.Fatal(err)
+		}
 	}
+	x.flush(t.Context())
 	var tags []string
 	err := db.View(t.Context(), func(tx storage.Tx) error {
 		return tx.Events("ci", 0, func(row storage.EventRow) error {
@@ -304,8 +310,8 @@ func TestBound(t *testing.T) {
 	if len(tags) != 15 || tags[9] != "pull9" || tags[14] != "push4" {
 		t.Errorf("queued %v, want ten pulls and all five pushes", tags)
 	}
-	if got := testutil.ToFloat64(x.m.dropped.WithLabelValues("ci")); got != 20 {
-		t.Errorf("%v counted as dropped, want 20", got)
+	if got := testutil.ToFloat64(x.m.dropped.WithLabelValues("ci")); got != 25 {
+		t.Errorf("%v counted as dropped, want 20 pulls and 5 evictions", got)
 	}
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(`
 # HELP sociable_events_queued Events that wait for an endpoint, about.

@@ -54,6 +54,23 @@ func (x *Events) Note(e oci.Event) {
 	}
 }
 
+// FileMany is File of an event of which there may be many: an endpoint for which
+// Options.MaxQueue wait is not told of it, which is counted and logged.
+func (x *Events) FileMany(tx storage.EventTx, e oci.Event) error {
+	if x == nil {
+		return nil
+	}
+	return x.file(tx, &e, x.now().UTC(), func(to *endpoint) bool {
+		if to.queued.Load() >= int64(x.opt.MaxQueue) {
+			to.over.Add(1)
+			return false
+		}
+		to.queued.Add(1) // as in File
+		to.wakeUp()
+		return true
+	})
+}
+
 func (p *passing) take() (list []noted, dropped int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -85,6 +102,11 @@ func (x *Events) flush(ctx context.Context) {
 			x.m.dropped.WithLabelValues(e.Name).Add(float64(dropped))
 		}
 		x.log.WarnContext(ctx, "events dropped: more came than could be filed", "events", dropped)
+	}
+	for _, e := range x.endpoints {
+		if n := e.over.Swap(0); n > 0 {
+			x.tooMany(ctx, e, int(n))
+		}
 	}
 	if len(list) == 0 {
 		return
@@ -118,12 +140,17 @@ func (x *Events) flush(ctx context.Context) {
 			x.m.dropped.WithLabelValues(e.Name).Add(float64(len(list)))
 			continue
 		case n > 0:
-			x.m.dropped.WithLabelValues(e.Name).Add(float64(n))
-			x.log.WarnContext(ctx, "events dropped: too many wait for their endpoint", "endpoint", e.Name, "events", n, "queued", e.queued.Load())
+			x.tooMany(ctx, e, n)
 		}
 		if added[i] > 0 {
 			e.queued.Add(added[i])
 			e.wakeUp()
 		}
 	}
+}
+
+// tooMany counts and logs that e is not told of n events.
+func (x *Events) tooMany(ctx context.Context, e *endpoint, n int) {
+	x.m.dropped.WithLabelValues(e.Name).Add(float64(n))
+	x.log.WarnContext(ctx, "events dropped: too many wait for their endpoint", "endpoint", e.Name, "events", n, "queued", e.queued.Load())
 }

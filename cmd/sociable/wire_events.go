@@ -29,11 +29,10 @@ func (e *eviction) evicted(tx storage.Tx, row storage.BlobRow) error {
 	if err != nil && !errors.Is(err, one) {
 		return err
 	}
-	e.to.Note(oci.Event{
+	return e.to.FileMany(tx, oci.Event{
 		Kind: oci.EventEvicted, Repo: repo,
 		Target: v1.Descriptor{MediaType: "application/octet-stream", Digest: row.Digest, Size: row.Size},
 	})
-	return nil
 }
 
 // dropped files that a hosted repository no longer has something.
