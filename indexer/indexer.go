@@ -86,6 +86,8 @@ type Indexer struct {
 	claimed map[key]*atomic.Int64      // being built by this process: bytes read
 	streams map[key]*pushed            // those of them that come from uploads
 
+	building map[*pushed]struct{} // what has a slot
+
 	running map[work]context.CancelCauseFunc // by this process
 
 	moved    map[movedTag]struct{} // tags whose new image is to be indexed
@@ -129,7 +131,7 @@ func New(o Options) *Indexer {
 		toDo:  make(chan struct{}, 1), toLease: make(chan struct{}, 1), toRetry: make(chan struct{}, 1), toTask: make(chan struct{}, 1), toResume: make(chan struct{}, 1), toStop: make(chan struct{}, 1),
 		whole:   map[digest.Digest]struct{}{},
 		retry:   map[digest.Digest]struct{}{},
-		claimed: map[key]*atomic.Int64{}, streams: map[key]*pushed{},
+		claimed: map[key]*atomic.Int64{}, streams: map[key]*pushed{}, building: map[*pushed]struct{}{},
 		running: map[work]context.CancelCauseFunc{},
 		moved:   map[movedTag]struct{}{}, unpulled: map[digest.Digest]int{},
 	}

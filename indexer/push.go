@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 
@@ -28,9 +29,11 @@ type pushed struct {
 	claimed bool          // the key is this build's
 	taken   bool          // another build has the key
 	over    bool
+	heir    *slotted // what its slot goes to, ahead of its time
 
-	done chan struct{} // closed when it is over, and err is set
-	err  error
+	since atomic.Int64  // it waits for its client since then, in Unix nanoseconds; 0: it does not
+	done  chan struct{} // closed when it is over, and err is set
+	err   error
 }
 
 // PushSize is the size from which on a blob that is pushed to repo may be a
@@ -46,7 +49,7 @@ func (x *Indexer) PushSize(repo oci.Repo) int64 {
 // Push says that a blob of PushSize bytes or more is being pushed to repo. What
 // it is, its manifest will say later; where it begins as a layer does, it is
 // built from the stream, so that the result is there when the manifest comes.
-// rc is as Tap's, and closed in any case. Whoever pushes calls the func that is
+// rc is as Tap's, and closed in any case, maybe twice. Whoever pushes calls the func that is
 // returned with the blob's digest when its bytes were found to match it, and before
 // io.EOF.
 // Push never blocks.
@@ -104,22 +107,11 @@ func (x *Indexer) end(p *pushed, err error) {
 	}
 }
 
-// startPush builds p, if fewer than MaxTaps builds run.
+// startPush builds p, if fewer than MaxTaps builds run or one of them gives way.
 func (x *Indexer) startPush(ctx context.Context, running *sync.WaitGroup, p *pushed) {
-	select {
-	case x.slots <- struct{}{}:
-	default:
-		x.m.tapsDropped.Inc()
-		_ = p.rc.Close() // only read from
-		x.end(p, errNotRun)
-		return
-	}
-	running.Go(func() {
-		x.m.tapsRunning.Inc()
+	build := func() {
 		err := x.buildPushed(ctx, p)
 		x.end(p, err)
-		x.m.tapsRunning.Dec()
-		<-x.slots
 		if err == nil {
 			return
 		}
@@ -130,7 +122,12 @@ func (x *Indexer) startPush(ctx context.Context, running *sync.WaitGroup, p *pus
 		if p.digest != "" {
 			x.Whole(p.digest) // its manifest may have come meanwhile
 		}
-	})
+	}
+	if !x.slot(running, p, build) {
+		x.m.tapsDropped.Inc()
+		_ = p.rc.Close() // only read from
+		x.end(p, errNotRun)
+	}
 }
 
 func (x *Indexer) buildPushed(ctx context.Context, p *pushed) error {
@@ -141,14 +138,14 @@ func (x *Indexer) buildPushed(ctx context.Context, p *pushed) error {
 		return errors.Join(err, errNotWanted)
 	}
 	head := make([]byte, sniffed)
-	if _, err := io.ReadFull(p.rc, head); err != nil {
+	if _, err := io.ReadFull(x.client(p), head); err != nil {
 		return fmt.Errorf("read the beginning: %w", err)
 	}
 	c := sniff(head)
 	if c == "" {
 		return errNotWanted
 	}
-	o, err := x.read(key{spanSize: p.spanSize}, c, -1, io.MultiReader(bytes.NewReader(head), p.rc), false)
+	o, err := x.read(key{spanSize: p.spanSize}, c, -1, io.MultiReader(bytes.NewReader(head), x.client(p)), false)
 	if err != nil {
 		return err
 	}

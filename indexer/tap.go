@@ -63,20 +63,13 @@ func (x *Indexer) startTaps(ctx context.Context, running *sync.WaitGroup, t tapR
 		return
 	}
 	for _, k := range wanted {
-		select {
-		case x.slots <- struct{}{}:
-		default:
-			x.m.tapsDropped.Inc()
-			continue
-		}
 		if !x.claim(k) {
-			<-x.slots
 			continue
 		}
-		running.Go(func() {
-			x.tap(ctx, k, t.open)
-			<-x.slots
-		})
+		if !x.slot(running, nil, func() { x.tap(ctx, k, t.open) }) {
+			x.m.tapsDropped.Inc()
+			x.release(k)
+		}
 	}
 }
 
@@ -84,8 +77,6 @@ func (x *Indexer) startTaps(ctx context.Context, running *sync.WaitGroup, t tapR
 // wanted: if it is whole in the store by now, a job takes over, else whoever
 // fetches it next.
 func (x *Indexer) tap(ctx context.Context, k key, open func() (io.ReadCloser, error)) {
-	x.m.tapsRunning.Inc()
-	defer x.m.tapsRunning.Dec()
 	err := x.index(ctx, k, source{open: open})
 	x.release(k)
 	if err == nil {
