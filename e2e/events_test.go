@@ -33,6 +33,7 @@ type hooks struct {
 type hookEvent struct {
 	ID     string `json:"id"`
 	Action string `json:"action"`
+	Reason string `json:"reason"`
 	Target struct {
 		Digest     string `json:"digest"`
 		Repository string `json:"repository"`
@@ -85,13 +86,13 @@ func (h *hooks) distinct() (es []hookEvent) {
 	return es
 }
 
-// config writes a configuration that tells h.
-func (h *hooks) config(t *testing.T) string {
+// config writes a configuration that tells h, and says more.
+func (h *hooks) config(t *testing.T, more ...string) string {
 	file := filepath.Join(t.TempDir(), "config.yml")
 	text := fmt.Sprintf(`events:
   endpoints:
     - {name: hooks, url: %q, headers: ["X-Key: of the test"], threshold: 1, backoff: 10ms, max_backoff: 20ms}
-`, h.URL)
+`, h.URL) + strings.Join(more, "")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,18 @@ func (x *Indexer) tellSkipped(tx storage.Tx, row *storage.LayerRow) error {
 	})
 }
 
+// tellUnfit files that layers of an image are of a kind that has no zTOC.
+func (x *Indexer) tellUnfit(tx storage.Tx, n *notes) error {
+	for i := range n.unfit {
+		l := &n.unfit[i]
+		err := x.opt.Events.File(tx, oci.Event{Kind: oci.EventSkipped, Repo: firstRepo(n.img.Repos), Reason: l.Skip, Target: l.Descriptor})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func firstRepo(repos []oci.Repo) oci.Repo {
 	if len(repos) == 0 {
 		return oci.Repo{}

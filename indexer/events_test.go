@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
@@ -32,7 +33,8 @@ func TestEvents(t *testing.T) {
 		to := &told{}
 		w := start(t, t.TempDir(), Options{Rules: everything, Events: to}, nil)
 		good, bad := newLayer(t, 1), []byte("not gzip at all")
-		img := newImage(t, "image", good, bad)
+		const zstdLayer = "application/vnd.oci.image.layer.v1.tar+zstd"
+		img := typedImage(t, "image", []string{gzipLayer, gzipLayer, zstdLayer}, good, bad, []byte("of a kind that nobody can index"))
 		w.manifest(redis, img)
 		w.keep(good)
 		w.keep(bad)
@@ -43,7 +45,7 @@ func TestEvents(t *testing.T) {
 		w.settle()
 		to.mu.Lock()
 		defer to.mu.Unlock()
-		kinds := map[oci.EventKind]int{}
+		kinds, reasons := map[oci.EventKind]int{}, map[string]digest.Digest{}
 		for _, e := range to.list {
 			kinds[e.Kind]++
 			switch e.Kind {
@@ -52,20 +54,22 @@ func TestEvents(t *testing.T) {
 					t.Errorf("indexed: %+v", e)
 				}
 			case oci.EventSkipped:
-				if e.Target.Digest != img.manifest.Layers[1].Digest || ReasonWord(e.Reason) != ReasonMalformed {
-					t.Errorf("skipped: %+v", e)
-				}
+				reasons[ReasonWord(e.Reason)] = e.Target.Digest
 			}
 		}
-		if diff := cmp.Diff(map[oci.EventKind]int{oci.EventIndexed: 1, oci.EventSkipped: 1}, kinds); diff != "" {
+		if diff := cmp.Diff(map[oci.EventKind]int{oci.EventIndexed: 1, oci.EventSkipped: 2}, kinds); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
+		}
+		want := map[string]digest.Digest{ReasonMalformed: img.manifest.Layers[1].Digest, ReasonZstd: img.manifest.Layers[2].Digest}
+		if diff := cmp.Diff(want, reasons); diff != "" {
+			t.Errorf("skipped (-want +got):\n%s", diff)
 		}
 		queued := 0
 		w.view(func(tx storage.Tx) error {
 			return errors.Join(tx.Events("e", 0, func(storage.EventRow) error { queued++; return nil }))
 		})
-		if queued != 2 {
-			t.Errorf("%d events are filed, want 2", queued)
+		if queued != 3 {
+			t.Errorf("%d events are filed, want 3", queued)
 		}
 	})
 }

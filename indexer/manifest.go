@@ -114,7 +114,10 @@ func (x *Indexer) writeNotes(ctx context.Context, d digest.Digest, see func(*sto
 		if err := take(tx); err != nil {
 			return err
 		}
-		return n.write(tx)
+		if err := n.write(tx); err != nil {
+			return err
+		}
+		return x.tellUnfit(tx, &n)
 	})
 }
 
@@ -125,6 +128,8 @@ type notes struct {
 	wanted  []digest.Digest    // these, and those that are already
 	settled bool               // published, and nothing new: there is nothing to look for
 	skipped []string           // reasons, where the image was seen otherwise before
+
+	unfit []storage.ImageLayer // layers of which that is news
 }
 
 func (x *Indexer) takeNotes(tx storage.Tx, d digest.Digest, see func(*storage.ImageRow) []v1.Descriptor) (notes, error) {
@@ -166,6 +171,12 @@ func (x *Indexer) takeNotes(tx storage.Tx, d digest.Digest, see func(*storage.Im
 		l := &img.Layers[i]
 		if l.Skip != "" && !sameLayers {
 			n.skipped = append(n.skipped, l.Skip)
+			known := func(was storage.ImageLayer) bool {
+				return was.Descriptor.Digest == l.Descriptor.Digest && was.Skip == l.Skip
+			}
+			if unfit(l.Skip) && !slices.ContainsFunc(old.Layers, known) {
+				n.unfit = append(n.unfit, *l)
+			}
 		}
 		if l.SpanSize != 0 && !slices.Contains(n.wanted, l.Descriptor.Digest) {
 			if err := n.addLayer(tx, l, x.limits); err != nil {

@@ -24,6 +24,16 @@ var Reasons = []string{
 	ReasonUnsupportedType, ReasonMalformed, ReasonTooLarge, ReasonClientRejects, ReasonRule, ReasonPlatform, ReasonImageTooSmall,
 }
 
+// unfit reports a reason that is about what a layer is, and not one that a rule
+// gives: no other rule would have it indexed.
+func unfit(reason string) bool {
+	switch ReasonWord(reason) {
+	case ReasonZstd, ReasonEncrypted, ReasonForeign, ReasonUnsupportedType:
+		return true
+	}
+	return false
+}
+
 // ReasonWord cuts the detail off a reason: "malformed: as gzip, …" is "malformed".
 func ReasonWord(reason string) string {
 	word, _, _ := strings.Cut(reason, ":")
