@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
-	"github.com/dustin/go-humanize"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/internal/oci"
@@ -22,6 +21,17 @@ import (
 // holdContent says, within an update, that a repository has something, if that
 // may be so.
 func (p *Proxy) holdContent(tx storage.Tx, up *Upstream, row storage.ContentRow) error {
+	return p.hold(tx, up, row, true)
+}
+
+// holdUpload is holdContent of what has come by an upload. Its bytes were judged as
+// they came, beside all other uploads, and take no more room than before: others
+// that are about to be refused do not stop it.
+func (p *Proxy) holdUpload(tx storage.Tx, up *Upstream, row storage.ContentRow) error {
+	return p.hold(tx, up, row, false)
+}
+
+func (p *Proxy) hold(tx storage.Tx, up *Upstream, row storage.ContentRow, beside bool) error {
 	if err := storage.NotBlocked(tx, row.Digest); err != nil {
 		return err
 	}
@@ -37,9 +47,12 @@ func (p *Proxy) holdContent(tx storage.Tx, up *Upstream, row storage.ContentRow)
 	if err != nil || q <= 0 || after <= before {
 		return err
 	}
-	open, err := p.store.OpenCount(up.Name).Beside(tx, up.Name)
+	var open int64
+	if beside {
+		open, err = p.store.OpenCount(up.Name).Beside(tx, up.Name)
+	}
 	if err == nil && after+open > q {
-		err = quotaError(up, before, open, row.Size)
+		err = refuse(tx, up, account{stored: before, open: open, own: row.Size})
 	}
 	return err
 }
@@ -56,45 +69,117 @@ func (p *Proxy) reclaim(tx storage.Tx, up *Upstream, repo oci.Repo, d digest.Dig
 	return err
 }
 
-// openPause is when a client may try again for whom only uploads that are under
-// way left no room.
-const openPause = 10 * time.Second
-
-// quotaError refuses size bytes more than stored and open, which are those of
-// uploads. Where it is only these that take the room, it may be there soon.
-func quotaError(up *Upstream, stored, open, size int64) error {
-	bytes := func(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
-	e := oci.NewError(errcode.ErrorCodeDenied, "%s more would exceed the quota of %s, %s: its images take %s, uploads that are under way %s; delete images there, by digest, or raise hosted.%s.quota",
-		bytes(size), up.Name, bytes(up.Hosting.Quota), bytes(stored), bytes(open), up.Name)
-	if size <= up.Hosting.Quota-stored {
-		e.Code, e.RetryAfter = errcode.ErrorCodeTooManyRequests, openPause
-	}
-	return e
+// account is what a namespace's quota is compared with, in bytes.
+type account struct {
+	stored int64 // its content
+	open   int64 // what uploads take beside it
+	own    int64 // what somebody would take beside both
 }
 
+func (a account) fits(quota int64) bool { return a.own == 0 || a.own <= quota-a.stored-a.open }
+
+// alone is fits once no other uploads are under way.
+func (a account) alone(quota int64) bool { return a.own <= quota-a.stored }
+
+const (
+	// openWait is how long the upload that began first waits for others, which take
+	// the room that it needs, to be refused.
+	openWait = 5 * time.Second
+	openLook = 20 * time.Millisecond
+)
+
 // withinQuota refuses more bytes than there is room for; more are to come, and
-// all others of the upload are counted. An upload that is refused is over: what
-// it takes is room, too.
+// all others of the upload are counted. Where there may be room for them later, the
+// upload is again where it was when the request began, for the client to send the
+// same once more. Else it is over: what it takes is room, too.
 func (s *push) withinQuota(ctx context.Context, more int64) error {
+	refusal, err := s.judge(ctx, more)
+	if refusal == nil || err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if refusal.Code == errcode.ErrorCodeTooManyRequests && s.u.Filed() {
+		err := s.u.Refuse(ctx)
+		s.expect("") // until somebody goes on with it
+		a := account{}
+		if err == nil {
+			a, err = s.account(ctx, 0)
+		}
+		if err == nil && a.fits(s.up.Hosting.Quota) {
+			return refusal
+		}
+	}
+	return errors.Join(refusal, s.u.Cancel(ctx))
+}
+
+// judge gives a refusal where there is no room for more bytes; it makes some where
+// it can. The oldest of several uploads that take each other's room has it: it waits
+// for the others to be refused, and reads nothing from its client meanwhile.
+func (s *push) judge(ctx context.Context, more int64) (*oci.Error, error) {
 	quota := s.up.Hosting.Quota
+	var until time.Time
 	for quota > 0 {
-		stored, open, own, err := s.account(ctx, more)
+		a, err := s.account(ctx, more)
+		if err != nil || a.fits(quota) {
+			return nil, err
+		}
+		ended, err := s.makeRoom(ctx, a)
+		if err != nil {
+			return nil, err
+		}
+		now := time.Now()
+		switch {
+		case ended:
+			continue
+		case until.IsZero():
+			until = now.Add(openWait)
+		}
+		if now.After(until) || !a.alone(quota) || !s.u.GoesFirst() {
+			return s.refusal(ctx, a, more)
+		}
+		t := time.NewTimer(openLook)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil, context.Cause(ctx)
+		}
+	}
+	return nil, nil
+}
+
+// makeRoom ends an upload that nobody goes on with, where that is of use.
+func (s *push) makeRoom(ctx context.Context, a account) (ended bool, err error) {
+	if !a.alone(s.up.Hosting.Quota) {
+		return false, nil
+	}
+	ended, err = s.p.store.EndIdle(ctx, s.up.Name, idleUpload)
+	if err == nil && !ended {
+		ended, err = s.u.EndYounger(ctx)
+	}
+	return ended, err
+}
+
+// keepBroken ends the upload, of which no more comes now, where there is no room for
+// what has come.
+func (s *push) keepBroken(ctx context.Context) error {
+	for quota := s.up.Hosting.Quota; quota > 0; {
+		a, err := s.account(ctx, 0)
+		if err != nil || a.fits(quota) {
+			return err
+		}
+		ended, err := s.makeRoom(ctx, a)
+		if err == nil && ended {
+			continue
+		}
+		var refusal *oci.Error
+		if err == nil {
+			refusal, err = s.refusal(ctx, a, 0)
+		}
 		if err != nil {
 			return err
 		}
-		if own == 0 || own <= quota-stored-open {
-			return nil
-		}
-		if open > 0 && own <= quota-stored { // others may have left theirs
-			ended, err := s.p.store.EndIdle(ctx, s.up.Name, idleUpload)
-			if err != nil {
-				return err
-			}
-			if ended {
-				continue
-			}
-		}
-		return errors.Join(quotaError(s.up, stored, open, own), s.u.Cancel(ctx))
+		return errors.Join(refusal, s.u.Cancel(ctx))
 	}
 	return nil
 }
@@ -103,10 +188,10 @@ func (s *push) withinQuota(ctx context.Context, more int64) error {
 // it, and what this one takes beside both once more bytes have come: nothing, where
 // it repeats what the namespace has, or less than has come of another one that is
 // to become the same.
-func (s *push) account(ctx context.Context, more int64) (stored, open, own int64, err error) {
-	own = s.u.Size() + more
-	if s.u.Ahead() >= own {
-		return 0, 0, 0, nil
+func (s *push) account(ctx context.Context, more int64) (a account, err error) {
+	a.own = s.u.Size() + more
+	if ahead := s.u.Ahead(); ahead > 0 && ahead >= a.own {
+		return account{}, nil
 	}
 	count := s.p.store.OpenCount(s.up.Name)
 	if s.d == "" {
@@ -120,15 +205,15 @@ func (s *push) account(ctx context.Context, more int64) (stored, open, own int64
 			has, err = storage.CountedSize(tx, s.up.Name, s.d)
 		}
 		if err == nil {
-			stored, err = tx.ContentBytes(s.up.Name)
+			a.stored, err = tx.ContentBytes(s.up.Name)
 		}
 		if err == nil {
-			open, err = count.Beside(tx, s.up.Name)
+			a.open, err = count.Beside(tx, s.up.Name)
 		}
-		own = max(0, s.u.Size()+more-has)
+		a.own = max(0, s.u.Size()+more-has)
 		return err
 	})
-	return stored, open, own, err
+	return a, err
 }
 
 // expect says what the upload is to become, as far as this request knows. What it
@@ -149,6 +234,15 @@ const tooManyPause = 10 * time.Second
 func (p *Proxy) newUpload(r *http.Request, repo oci.Repo, algorithm digest.Algorithm) (*storage.Upload, error) {
 	who := p.caller(r)
 	u, err := p.store.NewUploadBy(r.Context(), who, p.opt.MaxUploads, repo, algorithm)
+	if errors.Is(err, storage.ErrTooMany) { // its client may have begun anew instead of going on
+		ended, eerr := p.store.EndRefused(r.Context(), who)
+		if eerr != nil {
+			return nil, p.pushError("begin an upload to "+repo.String(), eerr)
+		}
+		if ended {
+			u, err = p.store.NewUploadBy(r.Context(), who, p.opt.MaxUploads, repo, algorithm)
+		}
+	}
 	switch {
 	case errors.Is(err, storage.ErrTooMany):
 		return nil, &oci.Error{Code: errcode.ErrorCodeTooManyRequests, Err: err, RetryAfter: tooManyPause, Message: fmt.Sprintf(

@@ -221,8 +221,9 @@ func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 	what := "push to " + s.repo.String()
 	s.expect(d)
 	var err error
-	if n := r.ContentLength; n > 0 {
-		if err = s.withinQuota(ctx, n); err == nil {
+	if n := r.ContentLength; n != 0 {
+		err = s.withinQuota(ctx, max(n, 0))
+		if err == nil && n > 0 {
 			err = s.u.Reserve(ctx, s.u.Size()+n)
 		}
 	}
@@ -239,7 +240,7 @@ func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 			return &oci.Error{Code: errcode.ErrorCodeBlobUploadInvalid, Status: http.StatusBadRequest, Message: "the body of the request ended early: send it again", Err: err}
 		}
 		s.expect("") // it may go on as something else, or never: what is kept of it takes room
-		if err := s.withinQuota(context.WithoutCancel(ctx), 0); err != nil {
+		if err := s.keepBroken(context.WithoutCancel(ctx)); err != nil {
 			return s.p.uploadError(what, err)
 		}
 		if err := s.u.Checkpoint(context.WithoutCancel(ctx)); err != nil {
@@ -303,7 +304,7 @@ func (s *push) finish(w http.ResponseWriter, r *http.Request, d digest.Digest) e
 	ctx := context.WithoutCancel(r.Context()) // all of it is here
 	row := storage.ContentRow{Repo: s.repo, Digest: d, Size: s.u.Size(), Pushed: s.p.now().UTC()}
 	err := s.u.Commit(ctx, d, storage.KindHosted, func(tx storage.Tx) error {
-		if err := s.p.holdContent(tx, s.up, row); err != nil {
+		if err := s.p.holdUpload(tx, s.up, row); err != nil {
 			return err
 		}
 		return s.p.tell(tx, r, oci.Event{Kind: oci.EventPush, Repo: s.repo, Target: blobTarget(d, row.Size)})

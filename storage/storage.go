@@ -117,6 +117,8 @@ type PartialFile interface {
 	io.ReaderAt
 	io.WriterAt
 	File() *os.File // nil where there is none
+	// Truncate cuts the file to its first size bytes.
+	Truncate(size int64) error
 	// Sync makes all that was written durable, and the file's name.
 	Sync() error
 	// Commit gives the first size bytes the name d, without checking: the

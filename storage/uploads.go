@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -23,7 +24,10 @@ type Upload struct {
 	s     *Store
 	id    string
 	repo  oci.Repo
+	by    string
 	claim chan struct{} // cap 1; whoever's token is in it has the upload
+
+	started time.Time
 
 	// For who has the upload.
 	row    UploadRow
@@ -38,6 +42,7 @@ type Upload struct {
 	// Guarded by uploads.mu.
 	counted int64         // so many of its bytes are known to it
 	expects digest.Digest // "" where it is not known
+	refused bool          // see Refuse; nothing has come since
 
 	mu    sync.Mutex
 	file  *uploadFile // nil while nobody needs it; opened by who has the upload alone
@@ -56,7 +61,7 @@ const (
 
 func newUpload(s *Store, row UploadRow) *Upload {
 	return &Upload{
-		s: s, id: row.ID, repo: row.Repo, claim: make(chan struct{}, 1), row: row, sum: row.Algorithm.Hash(),
+		s: s, id: row.ID, repo: row.Repo, by: row.By, started: row.Started, claim: make(chan struct{}, 1), row: row, sum: row.Algorithm.Hash(),
 		room: allotment{s: s, partial: true}, news: make(chan struct{}),
 	}
 }

@@ -109,6 +109,9 @@ func (us *uploads) grow(u *Upload, n int64) {
 	if u.counted += n; u.expects == "" {
 		us.sum[u.repo.Upstream] += n
 	}
+	if n > 0 {
+		u.refused = false
+	}
 }
 
 // load takes over what an earlier process left.

@@ -116,6 +116,20 @@ func (p *partial) WriteAt(b []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// Truncate refuses a committed file, as WriteAt does.
+func (p *partial) Truncate(size int64) error {
+	p.mu.Lock()
+	gone := p.gone
+	p.mu.Unlock()
+	if gone {
+		return fmt.Errorf("cut partial %s: %w", p.key, fs.ErrClosed)
+	}
+	if err := p.f.Truncate(size); err != nil {
+		return fmt.Errorf("cut partial %s: %w", p.key, tell(err))
+	}
+	return nil
+}
+
 // Sync makes the bytes durable, and the first time the file's name. Once it
 // failed it fails for good: the next fsync would succeed without the bytes.
 func (p *partial) Sync() error {

@@ -77,6 +77,13 @@ func blobsPartial(t *testing.T, s storage.Blobs) {
 	if n, err := p.ReadAt(got, 10000); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("ReadAt behind the end: %d, %v, want io.EOF", n, err)
 	}
+	if err := p.Truncate(900); err != nil {
+		t.Errorf("Truncate: %v", err)
+	}
+	if n, err := p.ReadAt(got, 0); n != 900 || !errors.Is(err, io.EOF) || !bytes.Equal(got[:900], body[:900]) {
+		t.Errorf("ReadAt of what was cut: %d, %v, want its 900 bytes and io.EOF", n, err)
+	}
+	wantPartials(t, s, map[string]int64{key: 900})
 	closeIt(t, p)
 }
 
@@ -97,6 +104,9 @@ func blobsPartialCommit(t *testing.T, s storage.Blobs) {
 		}
 		if _, err := p.WriteAt([]byte("no"), 0); err == nil {
 			t.Error("WriteAt after Commit succeeded")
+		}
+		if err := p.Truncate(0); err == nil {
+			t.Error("Truncate after Commit succeeded")
 		}
 		if err := p.Remove(); err != nil {
 			t.Errorf("Remove after Commit: %v", err)

@@ -1,0 +1,129 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/dustin/go-humanize"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+)
+
+const (
+	// openPause is when a client may try again for whom only uploads that are under
+	// way left no room.
+	openPause = 10 * time.Second
+	// filedPause is when one may who seems to send what somebody else has just sent.
+	filedPause = time.Second
+	// lately is how long before an upload begins its client may have looked whether
+	// the blob is there.
+	lately = 10 * time.Second
+	// maxUnnamed bounds the rows that a refusal looks at, maxCompared the blobs.
+	maxUnnamed, maxCompared = 5000, 16
+)
+
+// refusal is refuse of this upload. Where the repository has had the same bytes for a
+// moment the client, who finds them now, may try again.
+func (s *push) refusal(ctx context.Context, a account, more int64) (*oci.Error, error) {
+	var e *oci.Error
+	err := s.p.store.View(ctx, func(tx storage.Tx) error {
+		e = refuse(tx, s.up, a)
+		return nil
+	})
+	if err != nil || s.d != "" || a.alone(s.up.Hosting.Quota) {
+		return e, err
+	}
+	same, err := s.pushedBefore(ctx, more)
+	if same != "" {
+		e.Code, e.RetryAfter = errcode.ErrorCodeTooManyRequests, filedPause
+		e.Message += fmt.Sprintf("; but %s, which begins with the same bytes, was pushed to %s meanwhile: whoever looks for it finds it", same, s.repo)
+	}
+	return e, err
+}
+
+// pushedBefore gives a blob that the repository has had since shortly before this
+// upload began, and that it seems to repeat.
+func (s *push) pushedBefore(ctx context.Context, more int64) (digest.Digest, error) {
+	var rows []storage.ContentRow
+	since, size := s.u.Started().Add(-lately), s.u.Size()+more
+	err := s.p.store.View(ctx, func(tx storage.Tx) error {
+		rows = nil
+		enough, n := errors.New("enough"), 0
+		err := tx.Contents(s.repo, func(row storage.ContentRow) error {
+			if !row.Manifest && row.Released.IsZero() && row.Pushed.After(since) && row.Size >= size {
+				rows = append(rows, row)
+			}
+			if n++; n == maxUnnamed || len(rows) == maxCompared {
+				return enough
+			}
+			return nil
+		})
+		if errors.Is(err, enough) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	for _, row := range rows {
+		if s.u.Size() == 0 && row.Size != size { // its size is all that is known
+			continue
+		}
+		b, err := s.p.store.Open(ctx, row.Digest)
+		if errors.Is(err, storage.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		same, err := s.u.Repeats(ctx, b)
+		if err := errors.Join(err, b.Close()); err != nil {
+			return "", err
+		}
+		if same {
+			return row.Digest, nil
+		}
+	}
+	return "", nil
+}
+
+// refuse says that there is no room for a, why, and what to do about it. Where it is
+// only uploads that take the room, it may be there soon.
+func refuse(tx storage.Tx, up *Upstream, a account) *oci.Error {
+	bytes := func(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
+	unnamed, whole, err := storage.Unnamed(tx, up.Name, maxUnnamed)
+	if err != nil { // it is about the words alone
+		unnamed = 0
+	}
+	takes := []string{"its images take " + bytes(a.stored-unnamed)}
+	var todo []string
+	if unnamed > 0 {
+		least := "layers"
+		if !whole {
+			least = "at least, layers"
+		}
+		takes = append(takes, fmt.Sprintf("%s that no image names, of pushes under way or given up, %s", least, bytes(unnamed)))
+		todo = append(todo, "run sociable gc --grace 0s, which drops those of pushes given up now and not after gc.grace")
+	}
+	if a.stored > unnamed {
+		todo = append(todo, "delete images there, by digest")
+	}
+	takes = append(takes, "uploads that are under way "+bytes(a.open))
+	todo = append(todo, fmt.Sprintf("raise hosted.%s.quota", up.Name))
+	if n := len(todo); n > 1 {
+		todo[n-1] = "or " + todo[n-1]
+	}
+	e := oci.NewError(errcode.ErrorCodeDenied, "%s more would exceed the quota of %s, %s: %s; %s",
+		bytes(a.own), up.Name, bytes(up.Hosting.Quota), strings.Join(takes, ", "), strings.Join(todo, ", "))
+	if a.alone(up.Hosting.Quota) {
+		e.Code, e.RetryAfter = errcode.ErrorCodeTooManyRequests, openPause
+	}
+	return e
+}
