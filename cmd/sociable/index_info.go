@@ -212,8 +212,8 @@ func printIndex(w io.Writer, x IndexInfo) error {
 // printLayers prints a row for each layer; what is long, and not of all of them,
 // stands last.
 func printLayers(t *tabwriter.Writer, layers []LayerInfo) error {
-	head, some := "LAYER\tSIZE\tSTATE\tSPANS\tZTOC\tZTOC SIZE", false
-	if some = slices.ContainsFunc(layers, func(l LayerInfo) bool { return l.Reason != "" }); some {
+	head, some := "LAYER\tSIZE\tSTATE\tSPANS\tZTOC\tZTOC SIZE", slices.ContainsFunc(layers, func(l LayerInfo) bool { return l.Reason != "" })
+	if some {
 		head += "\tREASON"
 	}
 	fmt.Fprintln(t, head)

@@ -67,7 +67,7 @@ func newTerminal(t *testing.T) *terminal {
 		}
 	}()
 	t.Cleanup(func() {
-		_ = x.File.Close() // a test has closed it, or failed
+		_ = x.Close() // a test has closed it, or failed
 		<-read
 		_ = master.Close() // only read from
 	})
@@ -92,7 +92,7 @@ func (x *terminal) await(words ...string) bool {
 
 // all is what was written, once nobody has it open any more.
 func (x *terminal) all() string {
-	_ = x.File.Close() // read to its end
+	_ = x.Close() // read to its end
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for !x.over {

@@ -35,7 +35,7 @@ func TestReloadReaches(t *testing.T) {
 		switch {
 		case strings.HasSuffix(r.URL.Path, d) && r.Method == http.MethodGet:
 			_, _ = w.Write(blob[:len(blob)/2])
-			http.NewResponseController(w).Flush() //nolint:errcheck // of a test's server
+			_ = http.NewResponseController(w).Flush() // of a test's server
 			close(half)
 			<-rest
 			_, _ = w.Write(blob[len(blob)/2:])

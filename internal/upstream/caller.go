@@ -85,7 +85,7 @@ func (k *Caller) wait(ctx context.Context, patient bool, held *time.Duration) er
 // that one caller's limit is spent holds back nobody else.
 func (k *Caller) judge(ctx context.Context, start time.Time, err error) error {
 	s, ok := errors.AsType[*StatusError](err)
-	if k == nil || err != nil && !(ok && s.Status == http.StatusTooManyRequests && !s.elsewhere) {
+	if k == nil || err != nil && (!ok || s.Status != http.StatusTooManyRequests || s.elsewhere) {
 		return err
 	}
 	_ = k.gate.judge(ctx, start, err) // there is no breaker to tell
