@@ -25,7 +25,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: screenshots bench-dashboard big-store help build test packages vet unit purego static deploy e2e conformance bench bench-ztoc bench-datapath run-bench crash disk-full wild fuzz lint docs image deb sbom clean
+.PHONY: screenshots bench-dashboard big-store help build test packages vet unit purego static deploy e2e conformance bench bench-ztoc bench-datapath run-bench crash disk-full huge wild fuzz lint docs image deb sbom clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -107,6 +107,10 @@ crash: build
 ## disk-full   pulls over a real file system that is full; as root, since it mounts one
 disk-full: build
 	cd e2e && E2E_SOCIABLE=$(CURDIR)/bin/sociable $(GO) test -count 1 -timeout 10m -tags smallfs -run '^TestDiskFull$$' -v .
+
+## huge        an image of 20 GB, in two layers, indexed in a store that holds one of them; 15 GB of disk, some minutes
+huge: build
+	cd e2e && E2E_SOCIABLE=$(CURDIR)/bin/sociable E2E_HUGE_LAYER=10000000000 $(GO) test -count 1 -timeout 20m -run '^TestBackfill$$' -v ./huge
 
 ## wild        containerd, runc and soci-snapshotter, installed here, start containers lazily; as root with /dev/fuse; RUN=regexp for some tests
 wild: PACKAGES = gcc zlib1g-dev ca-certificates docker-registry skopeo podman buildah apt dpkg runc
