@@ -290,7 +290,7 @@ func (g *collection) index(tx Tx, row BlobRow, unused time.Duration) (fate, stri
 	} else if err != nil && !errors.Is(err, ErrNotFound) {
 		return stays, "", err
 	}
-	if shared, err := g.sharedArtifact(tx, row); shared || err != nil {
+	if used, err := g.converted(tx, row); used || err != nil { // by another image with the same layers
 		return stays, "", err
 	}
 	return goes, why, nil

@@ -1,8 +1,6 @@
 package storage
 
 import (
-	"errors"
-
 	"github.com/opencontainers/go-digest"
 )
 
@@ -45,15 +43,6 @@ func (p *imagePurge) addLearned(tx Tx, img *ImageRow) error {
 		}
 	}
 	return nil
-}
-
-// sharedArtifact reports a prefetch artifact that an index names which stays,
-// whichever image it was made of.
-func (g *collection) sharedArtifact(tx Tx, row BlobRow) (bool, error) {
-	if _, err := tx.Manifest(row.Digest); !errors.Is(err, ErrNotFound) {
-		return false, err // an index itself
-	}
-	return g.converted(tx, row)
 }
 
 // learnedHere reports whether all of what is offered besides an image's index is

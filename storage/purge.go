@@ -261,15 +261,13 @@ func (p *imagePurge) write(tx Tx, s *Store) error {
 		errs = append(errs, tx.DeleteManifest(d))
 	}
 	for i := range p.converted {
-		c := &p.converted[i]
-		errs = append(errs, unconvert(tx, c.Source.Digest, c.Index.Digest))
-		for _, m := range c.Made {
-			if slices.Contains(p.made, m.Digest) {
-				errs = append(errs, tx.DeleteManifest(m.Digest))
-			} else { // of a manifest that stays
-				errs = append(errs, tx.PutRetired(RetiredRow{Digest: m.Digest}))
-			}
-		}
+		errs = append(errs, unconvert(tx, p.converted[i].Source.Digest, p.converted[i].Index.Digest))
+	}
+	for _, d := range p.unmake {
+		errs = append(errs, tx.DeleteManifest(d))
+	}
+	for _, d := range p.retire {
+		errs = append(errs, tx.PutRetired(RetiredRow{Digest: d}))
 	}
 	for i := range p.layers {
 		errs = append(errs, tx.DeleteLayer(p.layers[i].Digest, p.layers[i].SpanSize))

@@ -33,6 +33,8 @@ type imagePurge struct {
 	layers    []LayerRow
 	imported  []digest.Digest // layers
 	retired   []digest.Digest // made of what goes, and offered no more or not yet
+	retire    []digest.Digest // made of what stays, for what goes
+	unmake    []digest.Digest // of made, what is part of a SOCI v2 image
 }
 
 type right struct {
@@ -223,7 +225,9 @@ func (p *imagePurge) findGone(tx Tx, keeps map[digest.Digest]bool) error {
 			return err
 		}
 	}
-	p.addConverted()
+	if err := p.addConverted(tx); err != nil {
+		return err
+	}
 	if err := p.addRetired(tx); err != nil {
 		return err
 	}
@@ -242,17 +246,6 @@ func hadBy(tx Tx, d digest.Digest, counts func(oci.Repo) bool) (bool, error) {
 		return had, err
 	}
 	return found(tx.RightRepos(d, one))
-}
-
-// addConverted plans for what was made of the manifests that go.
-func (p *imagePurge) addConverted() {
-	for i := range p.converted {
-		for _, m := range p.converted[i].Made {
-			if slices.Contains(p.own, m.Of) && !slices.Contains(p.made, m.Digest) {
-				p.made = append(p.made, m.Digest)
-			}
-		}
-	}
 }
 
 // add plans for d to go, and for all that was made of it.
