@@ -95,17 +95,14 @@ func (x *Indexer) fetchImage(ctx context.Context, t *storage.TaskRow) error {
 	d := ref.Digest
 	if d == "" {
 		if d, err = x.opt.Fetch.ResolveTag(ctx, t.Repo, ref.Tag); err != nil {
-			if t.Digest != "" && t.Attempts < notThereTries { // it was told of
-				return fmt.Errorf("find %s:%s: %w", t.Repo, ref.Tag, err)
-			}
-			return absentIsLasting(fmt.Errorf("find %s:%s: %w", t.Repo, ref.Tag, err))
+			return absentIsLasting(t, fmt.Errorf("find %s:%s: %w", t.Repo, ref.Tag, err))
 		}
 	}
 	if t.Digest != "" && t.Digest != d && t.Attempts < notThereTries {
 		return fmt.Errorf("find %s: %w", t.Digest, errNotThere)
 	}
 	if err := x.opt.Fetch.FetchManifest(ctx, t.Repo, d); err != nil {
-		return absentIsLasting(fmt.Errorf("fetch manifest %s: %w", d, err))
+		return absentIsLasting(t, fmt.Errorf("fetch manifest %s: %w", d, err))
 	}
 	var manifests []digest.Digest
 	err = x.store.View(ctx, func(tx storage.Tx) error {
@@ -143,15 +140,16 @@ func (x *Indexer) fetchImage(ctx context.Context, t *storage.TaskRow) error {
 			continue
 		}
 		if err := x.opt.Fetch.FetchManifest(ctx, t.Repo, m); err != nil {
-			return absentIsLasting(fmt.Errorf("fetch manifest %s: %w", m, err))
+			return absentIsLasting(t, fmt.Errorf("fetch manifest %s: %w", m, err))
 		}
 	}
 	return x.fetchLayers(ctx, manifests)
 }
 
-// absentIsLasting gives up on what the upstream has not.
-func absentIsLasting(err error) error {
-	if errors.Is(err, storage.ErrNotFound) {
+// absentIsLasting gives up on what the upstream has not, and of a push that was
+// told of, does not show after a while either.
+func absentIsLasting(t *storage.TaskRow, err error) error {
+	if errors.Is(err, storage.ErrNotFound) && (!t.Told || t.Attempts >= notThereTries) {
 		return permanent{err}
 	}
 	return err

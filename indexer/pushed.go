@@ -91,7 +91,7 @@ func (x *Indexer) filePush(tx storage.Tx, p oci.Pushed) (bool, error) {
 		}
 	}
 	now := x.now().UTC()
-	t := storage.TaskRow{Kind: storage.TaskImage, Repo: p.Repo, Reference: p.Tag, Digest: p.Digest, Created: now}
+	t := storage.TaskRow{Kind: storage.TaskImage, Repo: p.Repo, Reference: p.Tag, Digest: p.Digest, Told: true, Created: now}
 	if p.Tag == "" {
 		t.Reference, t.NotBefore = p.Digest.String(), now.Add(untaggedDelay)
 	}

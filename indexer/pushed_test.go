@@ -97,3 +97,30 @@ func TestPushedCancelled(t *testing.T) {
 		time.Sleep(time.Minute)
 	})
 }
+
+// TestPushedShowsLater: an image of a push that was told of is looked for more than
+// once, with a digest or without; one that a person asked for is not.
+func TestPushedShowsLater(t *testing.T) {
+	list := &digestList{}
+	inBubble(t, func(t *testing.T) {
+		f := &fetchLog{}
+		f.asked.Store(list.reset())
+		w := start(t, t.TempDir(), Options{Rules: everything, Fetch: f}, nil)
+		_, err := w.x.Pushed(t.Context(), []oci.Pushed{{Repo: redis, Tag: "told"}, {Repo: redis, Tag: "digest", Digest: digest.FromString("new")}})
+		w.check("told", err)
+		w.check("asked", w.x.Image(t.Context(), redis, oci.Reference{Tag: "asked"}, nil))
+		time.Sleep(10 * time.Minute)
+		counts := map[string]int{}
+		for _, s := range strings.Fields(list.sorted()) {
+			counts[strings.TrimPrefix(s, redis.Name+":")]++
+		}
+		for tag, want := range map[string]int{"told": 1 + notThereTries, "digest": 1 + notThereTries, "asked": 1} {
+			if counts[tag] != want {
+				t.Errorf("asked %d times for %s, want %d", counts[tag], tag, want)
+			}
+		}
+		if got, want := w.tasks(), []string{"asked!", "digest!", "told!"}; len(got) != len(want) {
+			t.Errorf("left: %q", got)
+		}
+	})
+}

@@ -79,6 +79,7 @@ type TaskRow struct {
 
 	Cancelled bool          `json:"cancelled,omitempty"` // by a person: only a person has it begin again
 	Digest    digest.Digest `json:"digest,omitempty"`    // of an image task: where the tag led, says who told of a push
+	Told      bool          `json:"told,omitempty"`      // of an image task: somebody told of a push, which may not show yet
 	After     string        `json:"after,omitempty"`     // of a catalog task: the repository that was gone through last
 	AfterTag  string        `json:"after_tag,omitempty"` // and, of one that is being gone through, NAME:TAG
 	Found     int           `json:"found,omitempty"`     // of a catalog task: images so far
