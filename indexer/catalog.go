@@ -62,6 +62,9 @@ func (x *Indexer) goThrough(ctx context.Context, t *storage.TaskRow) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if t.Found == 0 {
+		return permanent{fmt.Errorf("no image that a rule has indexed matches %s:%s", t.Repo, t.Reference)}
+	}
 	x.log.InfoContext(ctx, "catalog gone through", "pattern", t.Repo.String()+":"+t.Reference, "images", t.Found)
 	return nil
 }

@@ -21,6 +21,7 @@ func (p *Proxy) ResolveTag(ctx context.Context, repo oci.Repo, tag string) (dige
 	if err != nil {
 		return "", err
 	}
+	x.o.Fresh = true
 	d, err := x.root(ctx, oci.Reference{Tag: tag})
 	if err == nil && x.got.Unchecked != "" {
 		err = errors.New(x.got.Unchecked)

@@ -106,6 +106,9 @@ func (x *pull) root(ctx context.Context, ref oci.Reference) (v1.Descriptor, erro
 	}
 	patient := *x.up
 	patient.TagTimeout = max(patient.TagTimeout, checkTime)
+	if x.o.Fresh {
+		patient.TagTTL = 0
+	}
 	var got found
 	look := func() (found, error) { return x.p.manifestByTag(ctx, &patient, x.repo, ref.Tag, false) }
 	err := patiently(ctx, func() (err error) {

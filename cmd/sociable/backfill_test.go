@@ -125,12 +125,14 @@ func TestBackfill(t *testing.T) {
 		{[]string{"up/acme/*", "--span-size", "1MiB"}, "--span-size goes with one image", exitUsage},
 		{[]string{"*/acme/*"}, "name the upstream in front", exitFailed},
 		{[]string{"nothing.example/acme/*"}, `no upstream "nothing.example" is configured here`, exitFailed},
+		{[]string{"up/nothing/*"}, "no image that a rule has indexed matches up/nothing/*:*", exitFailed},
 		{[]string{"up/Acme/*"}, "is not a pattern of images", exitFailed},
 	} {
 		if _, errs := program(t, tc.code, append([]string{"index", "create", "--data", srv.dir}, tc.args...)...); !strings.Contains(errs, tc.want) {
 			t.Errorf("%q: %s", tc.args, errs)
 		}
 	}
+	must(t, "jobs", "clear", "catalog:up/nothing/*:*", "--data", srv.dir)
 	if out := must(t, "index", "create", "up/acme/*:1.*", "--platform", "linux/amd64", "--data", srv.dir); !strings.Contains(out, "catalog:up/acme/*:1.* was filed") {
 		t.Errorf("filed: %s", out)
 	}

@@ -36,7 +36,7 @@ func pulledImages(px *proxy.Proxy, s *storage.Store) web.Finder {
 			return err
 		}
 		_, err = px.Pull(ctx, repo, ref, oci.PullOptions{
-			Platforms: platforms, Progress: func(p oci.PullProgress) { tell(p.Bytes, p.OfBytes) },
+			Platforms: platforms, Fresh: true, Progress: func(p oci.PullProgress) { tell(p.Bytes, p.OfBytes) },
 			Known: func(ctx context.Context, img oci.PulledImage) error { return known(ctx, foundIn(repo, img)) },
 		})
 		return err

@@ -50,7 +50,7 @@ A pattern, as index.rules have them (ghcr.io/acme/**, redis:7*), is of all image
 one upstream that match it: by its catalog where it has one, else those that are
 known here. A job of the running server finds them, has those that a rule wants
 fetched and indexed in the background, as the rule says, and goes on after a
-restart; see sociable jobs.
+restart; see sociable jobs. It fails where no image matches that a rule wants.
 
 In an OCI layout, zTOCs and index are written into the layout, and index.json
 lists the index. Of several platforms, each that has a layer to index gets an

@@ -20,6 +20,8 @@ type PullOptions struct {
 	// Here takes what is here: nothing is asked for, and what is missing is
 	// storage.ErrNotFound.
 	Here bool
+	// Fresh asks where a tag leads, however lately that was asked.
+	Fresh bool
 	// Known is called once all manifests are here, and before the first blob: its
 	// error ends the pull; nil: not called.
 	Known func(context.Context, PulledImage) error
