@@ -56,11 +56,11 @@ type fill struct {
 	part   *storage.Partial
 
 	mu       sync.Mutex
-	err      error     // of opening
-	caller   *Upstream // as whom transfers ask: up, or in a caller's name
-	repo     oci.Repo  // the right to which they prove
-	proven   bool      // repo was found to have the blob before
-	size     int64     // -1: not known yet
+	err      error   // of opening
+	lead     asker   // as whom, and by whose right, transfers ask
+	proven   bool    // its repository was found to have the blob before
+	proved   []asker // for whom upstream answered
+	size     int64   // -1: not known yet
 	have     oci.Extents
 	busy     oci.Extents // claimed by a transfer
 	wanted   oci.Extents // to be claimed, not overlapping have or busy
@@ -97,12 +97,6 @@ type fillKey struct {
 
 func (f *fill) key() fillKey { return fillKey{f.up.Name, f.d} }
 
-// fault is a ranged transfer that failed.
-type fault struct {
-	oci.Range
-	err error
-}
-
 // errUnproven refuses a fill whose bytes may be another repository's.
 var errUnproven = errors.New("this repository was not found to have the blob")
 
@@ -116,20 +110,20 @@ func (p *Proxy) acquire(ctx context.Context, up *Upstream, repo oci.Repo, d dige
 		f = p.fills[fillKey{up.Name, d}]
 		if f == nil {
 			f = &fill{
-				p: p, d: d, up: up, caller: up, repo: repo, proven: entitled, size: -1, refs: 1,
+				p: p, d: d, up: up, lead: asker{up, repo}, proven: entitled, size: -1, refs: 1,
 				opened: make(chan struct{}), closed: make(chan struct{}), runs: map[*run]struct{}{},
 			}
 			p.fills[f.key()] = f
 			p.mu.Unlock()
 			f.open()
-			f, err = f.usable(up, repo, entitled)
+			f, err = f.usable(asker{up, repo}, entitled)
 			return f, true, err
 		}
 		p.mu.Unlock()
 		if f.join() {
 			select {
 			case <-f.opened:
-				f, err = f.usable(up, repo, entitled)
+				f, err = f.usable(asker{up, repo}, entitled)
 				return f, false, err
 			case <-ctx.Done():
 				f.release()
@@ -152,15 +146,7 @@ func (p *Proxy) filling(up *Upstream, d digest.Digest) (oci.Repo, bool) {
 	if f == nil {
 		return oci.Repo{}, false
 	}
-	_, repo := f.asks()
-	return repo, true
-}
-
-// asks says as whom, and by which repository's right, the upstream is asked.
-func (f *fill) asks() (*Upstream, oci.Repo) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.caller, f.repo
+	return f.asks().repo, true
 }
 
 func (f *fill) join() bool {
@@ -210,28 +196,6 @@ func (f *fill) open() {
 		f.have.Add(r)
 	}
 	f.found = len(f.have) > 0
-}
-
-// usable says whether a caller may have what f brings. What a repository is
-// refused that may not have the blob at all is nobody else's answer: who was found
-// to have it takes over a fill that has proven nothing yet.
-func (f *fill) usable(up *Upstream, repo oci.Repo, entitled bool) (*fill, error) {
-	f.mu.Lock()
-	err := f.err
-	switch {
-	case err != nil:
-	case !entitled && (f.repo != repo || f.found || f.up.Identity != up.Identity):
-		err = errUnproven
-	case entitled && !f.proven && !f.answered:
-		f.caller, f.repo, f.proven = up, repo, true
-		f.changedLocked()
-	}
-	f.mu.Unlock()
-	if err != nil {
-		f.release()
-		return nil, err
-	}
-	return f, nil
 }
 
 // release gives the fill back. The last one out stops what nobody waits for

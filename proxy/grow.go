@@ -61,8 +61,7 @@ func (p *Proxy) grow(ctx context.Context, up *Upstream, repo oci.Repo, d digest.
 // that they are not fetched again. It goes on without those it can't have.
 func (m *pump) seed(ctx context.Context) error {
 	f := m.f
-	_, repo := f.asks()
-	st, err := f.p.known(ctx, repo, f.d)
+	st, err := f.p.known(ctx, m.by.repo, f.d)
 	if err != nil || st.layer == nil {
 		return err
 	}

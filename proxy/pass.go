@@ -42,10 +42,10 @@ func (p *Proxy) passSource(ctx context.Context, up *Upstream, repo oci.Repo, d d
 func (t *reader) passRest(ctx context.Context, w io.Writer, cause error) error {
 	f := t.f
 	f.mu.Lock()
-	size, up, repo := f.size, f.caller, f.repo
+	size := f.size
 	f.mu.Unlock()
-	f.p.passed(ctx, repo, f.d, cause)
-	s := &passSource{p: f.p, up: up, repo: repo, d: f.d, n: size}
+	f.p.passed(ctx, t.who.repo, f.d, cause)
+	s := &passSource{p: f.p, up: t.who.up, repo: t.who.repo, d: f.d, n: size}
 	if !t.whole {
 		return s.copyRange(ctx, w, oci.Range{Off: t.pos, End: t.end})
 	}

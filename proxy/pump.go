@@ -23,7 +23,7 @@ type pump struct {
 	hash   hash.Hash
 	pos    int64
 	body   *upstream.Body // open at pos; nil: none
-	by     oci.Repo       // by whose right it was asked for
+	by     asker          // by whose right it was asked for
 	synced int64          // pos at the last checkpoint
 	filing chan struct{}  // one checkpoint at a time
 }
@@ -36,7 +36,7 @@ func (f *fill) pumpOnce() {
 		return
 	}
 	ctx, cancel := context.WithCancelCause(f.p.life)
-	m := &pump{f: f, by: f.repo, cancel: cancel, hash: f.d.Algorithm().Hash(), filing: make(chan struct{}, 1)}
+	m := &pump{f: f, by: f.lead, cancel: cancel, hash: f.d.Algorithm().Hash(), filing: make(chan struct{}, 1)}
 	f.pump, f.pumpErr, f.pumpAt = m, nil, 0
 	f.began, f.had = time.Now(), f.have.Bytes()
 	size := f.size
@@ -71,8 +71,8 @@ func (m *pump) run(ctx context.Context) {
 	}
 	f.mu.Lock()
 	f.pump, f.pumpErr = nil, err
-	if err != nil && f.err == nil && m.by != f.repo { // another one goes on with it, who was refused nothing
-		f.pumpErr = errStopped
+	if blames(err) && context.Cause(ctx) == nil {
+		f.faults = append(f.faults, fault{whole: true, by: m.by, err: err})
 	}
 	f.changedLocked()
 	last := f.idleLocked()
@@ -82,7 +82,7 @@ func (m *pump) run(ctx context.Context) {
 		if upstream.IsNotFound(err) { // a client asked for what is not there
 			level = slog.LevelDebug
 		}
-		f.p.log.Log(ctx, level, "blob not fetched", "digest", f.d, "repo", m.by, "upstream", f.up.Name, "err", err)
+		f.p.log.Log(ctx, level, "blob not fetched", "digest", f.d, "repo", m.by.repo, "upstream", f.up.Name, "err", err)
 	}
 	if last {
 		f.putAway()
@@ -172,14 +172,13 @@ func (m *pump) connect(ctx context.Context) error {
 	if r.End == m.pos { // claimed since we looked: through waits for it
 		return nil
 	}
-	up, repo := f.asks()
-	m.by = repo
-	body, err := up.Registry.Blob(ctx, repo.Name, f.d, r)
+	m.by = f.asks()
+	body, err := m.by.up.Registry.Blob(ctx, m.by.repo.Name, f.d, r)
 	if err != nil {
-		return fmt.Errorf("fetch %s from %s: %w", f.d, repo, err)
+		return fmt.Errorf("fetch %s from %s: %w", f.d, m.by.repo, err)
 	}
 	m.body = body
-	f.p.grant(up, repo, f.d)
+	f.answeredFor(m.by)
 	if err := f.learnSize(body.Size()); err != nil {
 		return err
 	}
@@ -297,7 +296,7 @@ func (m *pump) finish(ctx context.Context) error {
 	}
 	if err := f.part.Promote(context.WithoutCancel(ctx), storage.KindBlob, m.pos); err != nil {
 		// The bytes are right: whoever reads gets them. They are not kept.
-		f.p.passed(ctx, m.by, f.d, err)
+		f.p.passed(ctx, m.by.repo, f.d, err)
 	}
 	f.mu.Lock()
 	f.verified = true
@@ -313,14 +312,14 @@ func (f *fill) discard(ctx context.Context, err error) {
 	f.mu.Lock()
 	again := f.err != nil
 	f.have, f.wanted, f.size, f.err = nil, nil, -1, err
-	repo := f.repo
+	by := f.lead
 	f.changedLocked()
 	f.mu.Unlock()
 	if again {
 		return
 	}
 	f.p.reject(f.up, f.d)
-	f.p.log.Error("upstream sent wrong bytes; nothing was kept", "digest", f.d, "repo", repo, "upstream", f.up.Name, "err", err)
+	f.p.log.Error("upstream sent wrong bytes; nothing was kept", "digest", f.d, "repo", by.repo, "upstream", f.up.Name, "err", err)
 	if err := errors.Join(f.part.Discard(ctx), f.part.Close()); err != nil {
 		f.p.log.Error("wrong bytes not removed", "digest", f.d, "err", err)
 	}

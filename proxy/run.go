@@ -15,7 +15,7 @@ import (
 type run struct {
 	oci.Range
 	at     atomic.Int64 // how far it is
-	by     oci.Repo     // by whose right it is asked for
+	by     asker        // by whose right it is asked for
 	cancel context.CancelCauseFunc
 }
 
@@ -49,14 +49,14 @@ func (f *fill) scheduleLocked() {
 		f.wanted.Sub(r)
 		f.busy.Add(r)
 		ctx, cancel := context.WithCancelCause(f.p.life)
-		t := &run{Range: r, cancel: cancel}
+		t := &run{Range: r, by: f.lead, cancel: cancel}
 		t.at.Store(r.Off)
 		f.runs[t] = struct{}{}
 		if !f.p.work.start(func() { f.transfer(ctx, t) }) {
 			cancel(errShutdown)
 			delete(f.runs, t)
 			f.busy.Sub(r)
-			f.faults = append(f.faults, fault{r, errShutdown})
+			f.faults = append(f.faults, fault{Range: r, by: t.by, err: errShutdown})
 			f.changedLocked()
 			return
 		}
@@ -77,18 +77,14 @@ func (f *fill) transfer(ctx context.Context, t *run) {
 	}
 	f.busy.Sub(rest)
 	delete(f.runs, t)
-	switch {
-	case err == nil || context.Cause(ctx) == errStopped: //nolint:errorlint // the very value
-	case f.err == nil && t.by != f.repo: // another one goes on with it, who was refused nothing
-		f.wanted.Add(rest)
-	default:
-		f.faults = append(f.faults, fault{rest, err})
+	if err != nil && context.Cause(ctx) != errStopped { //nolint:errorlint // the very value
+		f.faults = append(f.faults, fault{Range: rest, by: t.by, err: err})
 	}
 	f.scheduleLocked()
 	f.changedLocked()
 	last := f.idleLocked()
 	f.mu.Unlock()
-	f.p.brought(f.up, t.by, f.d, 0, rest.Off-t.Off, size)
+	f.p.brought(t.by.up, t.by.repo, f.d, 0, rest.Off-t.Off, size)
 	if last {
 		f.putAway()
 	}
@@ -98,13 +94,11 @@ func (f *fill) transfer(ctx context.Context, t *run) {
 // come. A blob that turns out to end before r does is no error.
 func (f *fill) bring(ctx context.Context, t *run) (rest oci.Range, err error) {
 	r := t.Range
-	up, repo := f.asks()
-	t.by = repo
-	body, err := up.Registry.Blob(ctx, repo.Name, f.d, r)
+	body, err := t.by.up.Registry.Blob(ctx, t.by.repo.Name, f.d, r)
 	if err != nil {
 		var short *upstream.RangeError
 		if errors.As(err, &short) && short.Size >= 0 {
-			f.p.grant(up, repo, f.d)
+			f.answeredFor(t.by)
 			if serr := f.learnSize(short.Size); serr != nil {
 				return r, serr
 			}
@@ -113,7 +107,7 @@ func (f *fill) bring(ctx context.Context, t *run) (rest oci.Range, err error) {
 		return r, fmt.Errorf("fetch bytes %d-%d of %s: %w", r.Off, r.End-1, f.d, err)
 	}
 	defer body.Close()
-	f.p.grant(up, repo, f.d)
+	f.answeredFor(t.by)
 	if err := f.learnSize(body.Size()); err != nil {
 		return r, err
 	}

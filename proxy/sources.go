@@ -67,6 +67,7 @@ func (p *Proxy) send(w io.Writer, b storage.Blob, r oci.Range) error {
 // fillSource is a blob that is not whole here, read while it comes.
 type fillSource struct {
 	f    *fill
+	who  asker
 	made bool    // by this request
 	t    *reader // of the first range, or of the whole
 	n    int64
@@ -75,12 +76,12 @@ type fillSource struct {
 // fillSource joins the blob's fill. A whole read starts its pump; a ranged one
 // asks for its first bytes, and the answer tells the size.
 func (p *Proxy) fillSource(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, st stored, specs []oci.RangeSpec) (source, error) {
-	s, err := p.joinFill(ctx, up, repo, d, st.entitled, specs)
+	s, err := p.joinFill(ctx, asker{up, repo}, d, st.entitled, specs)
 	if errors.Is(err, errUnproven) { // it came up since we looked, or is another's by now
 		if err := p.prove(ctx, up, repo, d, st); err != nil {
 			return nil, err
 		}
-		s, err = p.joinFill(ctx, up, repo, d, true, specs)
+		s, err = p.joinFill(ctx, asker{up, repo}, d, true, specs)
 	}
 	if err != nil {
 		return nil, err
@@ -88,33 +89,31 @@ func (p *Proxy) fillSource(ctx context.Context, up *Upstream, repo oci.Repo, d d
 	return s, nil
 }
 
-func (p *Proxy) joinFill(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, entitled bool, specs []oci.RangeSpec) (*fillSource, error) {
-	f, made, err := p.acquire(ctx, up, repo, d, entitled)
+// joinFill gives errUnproven where who was not found to have the right, and this
+// fill does not prove it. Whoever has a source of it has the right.
+func (p *Proxy) joinFill(ctx context.Context, who asker, d digest.Digest, entitled bool, specs []oci.RangeSpec) (*fillSource, error) {
+	f, made, err := p.acquire(ctx, who.up, who.repo, d, entitled)
 	if err != nil {
 		return nil, err
 	}
-	s := &fillSource{f: f, made: made, n: -1}
+	s := &fillSource{f: f, who: who, made: made, n: -1}
 	switch {
 	case specs == nil, specs[0].First == 0 && specs[0].Last < 0:
-		s.t = f.newReader(oci.Range{Off: 0, End: -1}, true, false)
+		s.t = f.newReader(who, oci.Range{Off: 0, End: -1}, true, false)
 	case specs[0].First < 0 || specs[0].First >= farAway:
-		if err := f.headSize(ctx, up, repo); err != nil {
+		if err := f.headSize(ctx, who); err != nil {
 			f.release()
 			return nil, err
 		}
-		s.t = f.newReader(oci.Range{Off: 0, End: 0}, false, false)
+		s.t = f.newReader(who, oci.Range{Off: 0, End: 0}, false, false)
 	default:
 		end := int64(-1)
 		if specs[0].Last >= 0 {
 			end = min(specs[0].Last, farAway) + 1
 		}
-		s.t = f.newReader(oci.Range{Off: specs[0].First, End: end}, false, end < 0)
+		s.t = f.newReader(who, oci.Range{Off: specs[0].First, End: end}, false, end < 0)
 	}
-	unproven := repo
-	if entitled {
-		unproven = oci.Repo{}
-	}
-	if s.n, err = f.sizeFor(ctx, s.t, unproven); err != nil {
+	if s.n, err = f.sizeFor(ctx, s.t, entitled); err != nil {
 		f.release()
 		return nil, err
 	}
@@ -125,18 +124,18 @@ func (p *Proxy) joinFill(ctx context.Context, up *Upstream, repo oci.Repo, d dig
 const farAway = 1 << 60
 
 // headSize asks upstream for the size, for a range that counts from the end.
-func (f *fill) headSize(ctx context.Context, up *Upstream, repo oci.Repo) error {
+func (f *fill) headSize(ctx context.Context, who asker) error {
 	f.mu.Lock()
 	known := f.size >= 0
 	f.mu.Unlock()
 	if known {
 		return nil
 	}
-	n, err := up.Registry.HeadBlob(ctx, repo.Name, f.d)
+	n, err := who.up.Registry.HeadBlob(ctx, who.repo.Name, f.d)
 	if err != nil {
 		return err
 	}
-	f.p.grant(up, repo, f.d)
+	f.answeredFor(who)
 	return f.learnSize(n)
 }
 
@@ -163,11 +162,11 @@ func (s *fillSource) readerFor(r oci.Range) *reader {
 	switch {
 	case s.t.whole && r.Off == 0:
 	case r.Off == 0 && r.End == s.n: // all of it, however it was asked for
-		s.t = s.f.newReader(oci.Range{Off: 0, End: -1}, true, false)
+		s.t = s.f.newReader(s.who, oci.Range{Off: 0, End: -1}, true, false)
 	case s.t.pos == r.Off && !s.t.whole && (s.t.end == r.End || (s.t.end < 0 && r.End == s.n)):
 		s.t.end = r.End
 	default:
-		s.t = s.f.newReader(r, false, false)
+		s.t = s.f.newReader(s.who, r, false, false)
 	}
 	return s.t
 }

@@ -23,6 +23,7 @@ const (
 // concurrent use.
 type reader struct {
 	f     *fill
+	who   asker
 	pos   int64
 	end   int64 // -1: the end of the blob, not known yet
 	whole bool  // follows the pump and never gets its last bytes unverified
@@ -32,10 +33,10 @@ type reader struct {
 	seen  int   // faults it has looked at
 }
 
-// newReader reads r. A whole reader starts the pump.
-func (f *fill) newReader(r oci.Range, whole, open bool) *reader {
+// newReader reads r for who. A whole reader starts the pump.
+func (f *fill) newReader(who asker, r oci.Range, whole, open bool) *reader {
 	f.mu.Lock()
-	t := &reader{f: f, pos: r.Off, end: r.End, whole: whole, open: open, ahead: maxAhead, asked: r.Off, seen: len(f.faults)}
+	t := &reader{f: f, who: who, pos: r.Off, end: r.End, whole: whole, open: open, ahead: maxAhead, asked: r.Off, seen: len(f.faults)}
 	if open {
 		t.ahead = firstAhead
 	}
@@ -118,27 +119,20 @@ func (t *reader) brokenLocked() error {
 	if f.err != nil {
 		return f.err
 	}
-	if t.whole {
-		if f.pump == nil && !f.verified {
-			if f.pumpErr == nil {
-				return errStopped
-			}
-			return f.pumpErr
-		}
-		return nil
+	err := t.faultLocked()
+	if err != nil || !t.whole || f.pump != nil || f.verified {
+		return err
 	}
-	for ; t.seen < len(f.faults); t.seen++ {
-		if x := f.faults[t.seen]; x.Off <= t.pos && t.pos < x.End {
-			return x.err
-		}
+	if f.pumpErr == nil || blames(f.pumpErr) && !t.who.nobody() { // another's: not ours
+		return errStopped
 	}
-	return nil
+	return f.pumpErr
 }
 
 // revived starts the pump anew where err says that it was stopped as the last
 // reader left, just before this one came.
 func (t *reader) revived(err error) bool {
-	if !t.whole || !errors.Is(err, errStopped) || t.f.p.life.Err() != nil {
+	if !t.whole || t.who.nobody() || !errors.Is(err, errStopped) || t.f.p.life.Err() != nil {
 		return false
 	}
 	t.f.pumpOnce()
@@ -203,17 +197,16 @@ func (t *reader) read(ctx context.Context, buf []byte) (int, error) {
 
 // sizeFor waits until upstream answered or the size is known, asking for the
 // reader's first bytes on the way: the answer to them tells it. -1: upstream
-// sends the blob without a length. A repository that is unproven, where one is
-// named, has its right by that answer: errUnproven once another one asks.
-func (f *fill) sizeFor(ctx context.Context, t *reader, unproven oci.Repo) (int64, error) {
+// sends the blob without a length. Who is not entitled has the right by that
+// answer: errUnproven where it is not, or will not be, for them.
+func (f *fill) sizeFor(ctx context.Context, t *reader, entitled bool) (int64, error) {
 	for {
 		f.mu.Lock()
-		if unproven != (oci.Repo{}) && f.repo != unproven {
-			f.mu.Unlock()
-			return -1, errUnproven
-		}
 		size, answered, pumped, wait := f.size, f.answered, f.pump != nil, f.waitLocked()
 		err := t.brokenLocked()
+		if err == nil && !entitled && !f.mayLocked(t.who) {
+			err = errUnproven
+		}
 		f.mu.Unlock()
 		if t.revived(err) {
 			continue
@@ -241,7 +234,7 @@ func (f *fill) tapReader() (io.ReadCloser, error) {
 	}
 	f.taps++
 	ctx, cancel := context.WithCancel(f.p.life)
-	return &tap{reader: &reader{f: f, end: -1, whole: true}, ctx: ctx, cancel: cancel}, nil
+	return &tap{reader: &reader{f: f, end: -1, whole: true, seen: len(f.faults)}, ctx: ctx, cancel: cancel}, nil
 }
 
 // tap is a reader of the whole blob as an io.ReadCloser.

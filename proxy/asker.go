@@ -1,0 +1,117 @@
+package proxy
+
+import (
+	"errors"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
+)
+
+// asker is by whose right an upstream is asked for a blob. Many may wait for one
+// fill, but what the upstream says of one repository is nothing that those of
+// another may be told, good or bad: a fill has a lead, who asks for all, and when
+// the lead is refused, the next of those who wait takes its place.
+type asker struct {
+	up   *Upstream
+	repo oci.Repo
+}
+
+func (a asker) same(b asker) bool {
+	return a.repo == b.repo && a.up.Identity == b.up.Identity
+}
+
+// nobody is by whose right the indexer's readers read: they take what comes, and
+// never have anything fetched.
+func (a asker) nobody() bool { return a.up == nil }
+
+// blames reports whether err is what the upstream said or did to who asked, so
+// that another may be answered otherwise. The store's troubles, wrong bytes and
+// the end of the work concern everybody.
+func blames(err error) bool {
+	if _, ok := errors.AsType[keepError](err); ok {
+		return false
+	}
+	return err != nil && !errors.Is(err, errStopped) && !errors.Is(err, errShutdown) && !errors.Is(err, upstream.ErrDigest)
+}
+
+// fault is a transfer that failed: a ranged one, or the pump's.
+type fault struct {
+	oci.Range
+	whole bool // the pump's
+	by    asker
+	err   error
+}
+
+// asks says as whom, and by which repository's right, the upstream is asked.
+func (f *fill) asks() asker {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lead
+}
+
+// usable says whether a caller may have what f brings. What a repository is
+// refused that may not have the blob at all is nobody else's answer: who was found
+// to have it takes over a fill that has proven nothing yet.
+func (f *fill) usable(who asker, entitled bool) (*fill, error) {
+	f.mu.Lock()
+	err := f.err
+	switch {
+	case err != nil:
+	case !entitled && !f.mayLocked(who):
+		err = errUnproven
+	case entitled && !f.proven && !f.answered:
+		f.lead, f.proven = who, true
+		f.changedLocked()
+	}
+	f.mu.Unlock()
+	if err != nil {
+		f.release()
+		return nil, err
+	}
+	return f, nil
+}
+
+// mayLocked reports whether who, whose right no row says, may wait for this fill:
+// once it was answered for who's repository, or while who leads and the first
+// answer is still to come.
+func (f *fill) mayLocked(who asker) bool {
+	for _, a := range f.proved {
+		if a.same(who) {
+			return true
+		}
+	}
+	return f.lead.same(who) && !f.answered && !f.found
+}
+
+// answeredFor notes that upstream answered for who's repository, which gives it
+// the right to the blob.
+func (f *fill) answeredFor(who asker) {
+	f.p.grant(who.up, who.repo, f.d)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.proved {
+		if a.same(who) {
+			return
+		}
+	}
+	f.proved = append(f.proved, who)
+}
+
+// faultLocked looks at the faults of transfers since the last time, and gives the
+// one that ends this reader: what was told by its own right. One of another's it
+// answers by taking the lead.
+func (t *reader) faultLocked() error {
+	f := t.f
+	for ; t.seen < len(f.faults); t.seen++ {
+		x := f.faults[t.seen]
+		switch {
+		case x.whole != t.whole, !t.whole && (t.pos < x.Off || x.End <= t.pos):
+		case t.who.nobody():
+		case !blames(x.err), x.by.same(t.who):
+			return x.err
+		case f.lead.same(x.by):
+			f.lead = t.who
+		}
+	}
+	return nil
+}
