@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -122,9 +123,11 @@ func TestOffline(t *testing.T) {
 
 // TestMissingIsBounded holds that clients can't fill the store with names.
 func TestMissingIsBounded(t *testing.T) {
-	s := newServer(t, newRegistry(t), nil)
-	now := time.Now()
-	s.p.now = func() time.Time { now = now.Add(time.Second); return now }
+	var ticks atomic.Int64 // rows are written behind the answers, too
+	begin := time.Now()
+	s := newServer(t, newRegistry(t), func(o *Options) {
+		o.Now = func() time.Time { return begin.Add(time.Duration(ticks.Add(1)) * time.Second) }
+	})
 	for round := range 2 {
 		for n := range maxMissing + 10 {
 			s.p.missed(http.MethodGet, &access{route: "manifest", repo: "up/a", reference: fmt.Sprintf("v%d-%d", round, n)})
