@@ -72,6 +72,9 @@ func total(ranges []oci.Range) (n int64) {
 // serveParts sends several ranges, in the order they were asked for.
 func (p *Proxy) serveParts(w http.ResponseWriter, r *http.Request, a *ask, ranges []oci.Range) error {
 	size := a.src.size()
+	if src, ok := a.src.(partsSource); ok {
+		src.plan(ranges)
+	}
 	out, err := p.prepare(r.Context(), a, ranges[0])
 	if err != nil {
 		return blobError(a.d, err)

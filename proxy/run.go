@@ -27,6 +27,12 @@ const littleLeft = 2 * cell
 func (f *fill) want(r oci.Range) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.addLocked(r)
+	f.scheduleLocked()
+}
+
+// addLocked is want, which begins nothing.
+func (f *fill) addLocked(r oci.Range) {
 	r.Off -= r.Off % cell
 	r.End += (cell - r.End%cell) % cell
 	if f.size >= 0 {
@@ -37,7 +43,6 @@ func (f *fill) want(r oci.Range) {
 			f.wanted.Add(n)
 		}
 	}
-	f.scheduleLocked()
 }
 
 // scheduleLocked starts transfers for what is wanted, within maxRuns. What

@@ -35,10 +35,12 @@ type spanSource struct {
 	repo  oci.Repo
 	layer storage.LayerRow
 	table *ztoc.SpanTable
-	ahead int64     // how far spans are fetched in front of the client
-	most  int64     // how far at most
-	next  int       // the first span that was not asked for yet
-	rest  *spanRest // what is passed on without being kept; nil: nothing yet
+	ahead int64       // how far spans are fetched in front of the client
+	most  int64       // how far at most
+	next  int         // the first span that was not asked for yet
+	at    int         // the first span of the range that is read
+	later []oci.Range // parts that are read after the first
+	rest  *spanRest   // what is passed on without being kept; nil: nothing yet
 }
 
 // newSpanSource makes a source for ranges of a layer. The client of an
@@ -88,10 +90,12 @@ func (s *spanSource) spans(r oci.Range) (first, last int, ok bool) {
 func (s *spanSource) prepare(ctx context.Context, r oci.Range) (outcome, error) {
 	first, last, ok := s.spans(r)
 	if !ok {
+		s.startLater(ctx)
 		return outcomeHit, nil
 	}
-	s.next = first
+	s.at, s.next = first, first
 	out := s.keepAhead(ctx, first, last)
+	s.startLater(ctx)
 	err := s.wait(ctx, first)
 	if cause, ok := errors.AsType[keepError](err); ok {
 		return outcomeMiss, s.openRest(ctx, first, last, cause)
@@ -125,23 +129,28 @@ func (s *spanSource) keepAhead(ctx context.Context, i, last int) outcome {
 func (s *spanSource) start(ctx context.Context, first, last int) outcome {
 	out := outcomeHit
 	for i := first; i <= last; i++ {
-		sp := s.table.Span(i)
-		if _, err := s.p.store.Stat(ctx, sp.Digest); err == nil {
-			continue
-		}
-		fl, ours := s.p.spanFlight(s.repo, sp.Digest)
-		if !ours {
-			out = max(out, outcomeFollow)
-			continue
-		}
-		if s.arrived(ctx, sp.Digest, fl) {
-			continue
-		}
-		s.want(wantedSpan{sp, fl})
-		out = outcomeSpan
+		out = max(out, s.claim(ctx, i))
 	}
 	s.schedule()
 	return out
+}
+
+// claim has span i among what schedule has fetched, unless it is here or somebody
+// brings it.
+func (s *spanSource) claim(ctx context.Context, i int) outcome {
+	sp := s.table.Span(i)
+	if _, err := s.p.store.Stat(ctx, sp.Digest); err == nil {
+		return outcomeHit
+	}
+	fl, ours := s.p.spanFlight(s.repo, sp.Digest)
+	if !ours {
+		return outcomeFollow
+	}
+	if s.arrived(ctx, sp.Digest, fl) {
+		return outcomeHit
+	}
+	s.want(wantedSpan{sp, fl})
+	return outcomeSpan
 }
 
 // arrived looks once more, with the flight in hand: the span may have come
@@ -306,6 +315,9 @@ func (s *spanSource) copyRange(ctx context.Context, w io.Writer, r oci.Range) er
 	first, last, ok := s.spans(r)
 	if s.rest != nil && ok {
 		return s.copyRest(w, last, r)
+	}
+	if ok {
+		s.begin(first)
 	}
 	for i := first; ok && i <= last && r.Len() > 0; i++ {
 		s.keepAhead(ctx, i, last)
