@@ -30,17 +30,18 @@ const (
 
 // spanSource answers ranges of an indexed layer that is not whole here.
 type spanSource struct {
-	p     *Proxy
-	up    *Upstream
-	repo  oci.Repo
-	layer storage.LayerRow
-	table *ztoc.SpanTable
-	ahead int64       // how far spans are fetched in front of the client
-	most  int64       // how far at most
-	next  int         // the first span that was not asked for yet
-	at    int         // the first span of the range that is read
-	later []oci.Range // parts that are read after the first
-	rest  *spanRest   // what is passed on without being kept; nil: nothing yet
+	p      *Proxy
+	up     *Upstream
+	repo   oci.Repo
+	layer  storage.LayerRow
+	table  *ztoc.SpanTable
+	ahead  int64         // how far spans are fetched in front of the client
+	most   int64         // how far at most
+	next   int           // the first span that was not asked for yet
+	at     int           // the first span of the range that is read
+	later  []oci.Range   // parts that are read after the first
+	joined []*spanFlight // in which it is counted
+	rest   *spanRest     // what is passed on without being kept; nil: nothing yet
 }
 
 // newSpanSource makes a source for ranges of a layer. The client of an
@@ -67,9 +68,15 @@ func spanAhead(limit int64) int64 {
 // spanFlight is one fetch of one span, for everybody who wants it.
 type spanFlight struct {
 	repo oci.Repo // by whose right it is fetched
+	of   layerKey // among whose transfers it is
 	done chan struct{}
 	by   *spanSource // who asked the upstream for it; set, as err is, before done is closed
 	err  error
+
+	// Proxy.mu guards these.
+	in      *spanTransfer // nil: it waits for one
+	landed  bool
+	waiting int // sources that are counted, see joinLocked
 }
 
 func (s *spanSource) size() int64 { return s.layer.Size }
@@ -142,7 +149,7 @@ func (s *spanSource) claim(ctx context.Context, i int) outcome {
 	if _, err := s.p.store.Stat(ctx, sp.Digest); err == nil {
 		return outcomeHit
 	}
-	fl, ours := s.p.spanFlight(s.repo, sp.Digest)
+	fl, ours := s.flight(sp.Digest)
 	if !ours {
 		return outcomeFollow
 	}
@@ -164,21 +171,22 @@ func (s *spanSource) arrived(ctx context.Context, d digest.Digest, fl *spanFligh
 	return true
 }
 
-// spanFlight joins or makes the flight of one span.
-func (p *Proxy) spanFlight(repo oci.Repo, d digest.Digest) (fl *spanFlight, ours bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if fl := p.spans[d]; fl != nil {
-		return fl, false
+// flight joins or makes the flight of one span.
+func (s *spanSource) flight(d digest.Digest) (fl *spanFlight, ours bool) {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	if fl = s.p.spans[d]; fl == nil {
+		fl, ours = &spanFlight{repo: s.repo, of: s.key(), done: make(chan struct{})}, true
+		s.p.spans[d] = fl
 	}
-	fl = &spanFlight{repo: repo, done: make(chan struct{})}
-	p.spans[d] = fl
-	return fl, true
+	s.joinLocked(fl)
+	return fl, ours
 }
 
 func (p *Proxy) landSpan(d digest.Digest, fl *spanFlight, err error) {
 	fl.err = err
 	p.mu.Lock()
+	fl.landed = true
 	delete(p.spans, d)
 	p.mu.Unlock()
 	close(fl.done)
@@ -186,8 +194,7 @@ func (p *Proxy) landSpan(d digest.Digest, fl *spanFlight, err error) {
 
 // fetch brings neighbouring spans by one upstream request. A span that is
 // wrong is asked for once more, alone.
-func (s *spanSource) fetch(run []wantedSpan) {
-	ctx := s.p.life
+func (s *spanSource) fetch(ctx context.Context, run []wantedSpan) {
 	done := 0
 	for _, x := range run {
 		x.flight.by = s
@@ -199,11 +206,11 @@ func (s *spanSource) fetch(run []wantedSpan) {
 				"span", run[i].Digest, "off", run[i].Off, "upstream", s.up.Name)
 			_, err = s.fetchRun(ctx, run[i:i+1], nil)
 		}
-		s.p.landSpan(run[i].Digest, run[i].flight, err)
+		s.p.landSpan(run[i].Digest, run[i].flight, stopped(ctx, err))
 		done = i + 1
 	})
 	for ; done < len(run); done++ {
-		s.p.landSpan(run[done].Digest, run[done].flight, err)
+		s.p.landSpan(run[done].Digest, run[done].flight, stopped(ctx, err))
 	}
 	s.p.brought(s.up, s.repo, s.layer.Digest, 0, bytes, s.layer.Size)
 }
@@ -279,10 +286,11 @@ func (s *spanSource) wait(ctx context.Context, i int) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if fl.err == nil || fl.repo == s.repo && (fl.by == s || !refusesCaller(fl.err)) {
+		theirs := fl.repo != s.repo || refusesCaller(fl.err) && fl.by != s || errors.Is(fl.err, errStopped)
+		if fl.err == nil || !theirs {
 			return fl.err
 		}
-		s.start(ctx, i, i) // what another repository, or another caller, was refused
+		s.start(ctx, i, i) // what another repository, or another caller, was refused, or gave up
 	}
 }
 

@@ -69,6 +69,11 @@ func (s *spanSource) openRest(ctx context.Context, first, last int, cause error)
 }
 
 func (s *spanSource) close() {
+	s.leave()
+	s.closeRest()
+}
+
+func (s *spanSource) closeRest() {
 	if s.rest != nil {
 		_ = s.rest.body.Close() // read to its end, or given up
 		s.rest = nil
@@ -77,7 +82,7 @@ func (s *spanSource) close() {
 
 // copyRest sends r, whose last span is last, out of what openRest asked for.
 func (s *spanSource) copyRest(w io.Writer, last int, r oci.Range) error {
-	defer s.close()
+	defer s.closeRest()
 	in := &shared{r: s.rest.body, pos: s.table.Span(s.rest.first).Off}
 	defer func() { s.p.metrics.upstreamBytes.Add(float64(in.got)) }()
 	for i := s.rest.first; i <= last; i++ {

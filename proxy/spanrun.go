@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"cmp"
+	"context"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -48,17 +49,19 @@ func (s *spanSource) want(x wantedSpan) {
 // What became wanted while they were at work has merged into few runs.
 func (s *spanSource) schedule() {
 	for {
-		run := s.nextRun()
-		if len(run) == 0 {
+		ctx, t := s.nextRun()
+		if t == nil {
 			return
 		}
 		started := s.p.work.start(func() {
-			s.fetch(run)
+			defer t.cancel(nil)
+			s.fetch(ctx, t.spans)
 			s.endRun()
 			s.schedule()
 		})
 		if !started {
-			for _, x := range run {
+			t.cancel(errShutdown)
+			for _, x := range t.spans {
 				s.p.landSpan(x.Digest, x.flight, errShutdown)
 			}
 			s.endRun()
@@ -66,22 +69,27 @@ func (s *spanSource) schedule() {
 	}
 }
 
-// nextRun takes the first run of neighbours; none when enough are at work.
-func (s *spanSource) nextRun() []wantedSpan {
+// nextRun takes the first run of neighbours, with the life of their transfer; none
+// when enough are at work.
+func (s *spanSource) nextRun() (context.Context, *spanTransfer) {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
 	q := s.p.spanRuns[s.key()]
 	if q == nil || q.at == maxSpanRuns || len(q.wanted) == 0 {
-		return nil
+		return nil, nil
 	}
 	n := 1
 	for n < len(q.wanted) && q.wanted[n].Off <= q.wanted[n-1].End && q.wanted[n].End-q.wanted[0].Off <= maxSpanRun {
 		n++
 	}
-	run := slices.Clone(q.wanted[:n])
+	ctx, cancel := context.WithCancelCause(s.p.life)
+	t := &spanTransfer{spans: slices.Clone(q.wanted[:n]), cancel: cancel}
+	for _, x := range t.spans {
+		x.flight.in = t
+	}
 	q.wanted = slices.Delete(q.wanted, 0, n)
 	q.at++
-	return run
+	return ctx, t
 }
 
 // endRun makes room for another run.
