@@ -46,6 +46,9 @@ func (c *complaints) note(reason string, now time.Time) (times int, tell bool) {
 
 // passed counts what is sent and not kept, and has the log say so.
 func (p *Proxy) passed(ctx context.Context, repo oci.Repo, d digest.Digest, cause error) {
+	if errors.Is(cause, storage.ErrBlocked) { // since it was asked for
+		return
+	}
 	p.metrics.passed.Inc()
 	reason := "the store failed"
 	if errors.Is(cause, storage.ErrFull) {

@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -124,5 +126,71 @@ func TestFullOfPins(t *testing.T) {
 	}
 	if a := s.do(t, http.MethodGet, "/v2/up/a/blobs/"+d.String()); digest.FromBytes(a.body) != d || a.header.Get("X-Cache") != "hit" {
 		t.Errorf("what is pinned: %d, X-Cache %q, %v", a.status, a.header.Get("X-Cache"), a.err)
+	}
+}
+
+// TestBlockedOnItsWay has an operator keep a layer out while spans of it come: none
+// of them is kept.
+func TestBlockedOnItsWay(t *testing.T) {
+	g := newRegistry(t)
+	s := newServer(t, g, func(o *Options) { o.Upstreams[0].Registry = patientClient(t, g) })
+	layer := tarGz(t, 60)
+	d, table := index(t, s, layer)
+	g.addBlob("a", layer)
+	path := "/v2/up/a/blobs/" + d.String()
+	s.do(t, http.MethodHead, path)
+	sp := table.Span(3)
+	began, blocked := make(chan struct{}), make(chan struct{})
+	begin, end := sync.OnceFunc(func() { close(began) }), sync.OnceFunc(func() { close(blocked) })
+	defer end()
+	g.serve = func(http.ResponseWriter, *http.Request, []byte) bool {
+		begin()
+		<-blocked
+		return false
+	}
+	var client sync.WaitGroup
+	client.Go(func() { s.do(t, http.MethodGet, path, "Range", fmt.Sprintf("bytes=%d-%d", sp.Off, sp.End-1)) })
+	<-began
+	if err := s.store.Block(t.Context(), storage.BlockRow{Digest: d}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.store.PurgeBlob(t.Context(), d, false); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	client.Wait()
+	if _, err := s.store.Stat(t.Context(), sp.Digest); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("Stat of a span: %v", err)
+	}
+	if a := s.do(t, http.MethodGet, path, "Range", "bytes=1000-1999"); a.status != http.StatusForbidden {
+		t.Errorf("afterwards: %d", a.status)
+	}
+}
+
+// TestBlockedWhileProven has an operator keep a blob out, and purge it, while the
+// upstream is asked whether a client's repository has it: that client gets nothing.
+func TestBlockedWhileProven(t *testing.T) {
+	g := newRegistry(t)
+	s := newServer(t, g, func(o *Options) { o.Upstreams[0].Registry = patientClient(t, g) })
+	layer := random(1<<20, 8)
+	d := g.addBlob("a", layer)
+	g.addBlob("b", layer)
+	s.do(t, http.MethodGet, "/v2/up/a/blobs/"+d.String())
+	g.serve = func(_ http.ResponseWriter, r *http.Request, _ []byte) bool {
+		if r.Method == http.MethodHead {
+			if err := s.store.Block(t.Context(), storage.BlockRow{Digest: d}); err != nil {
+				t.Error(err)
+			}
+			if _, err := s.store.PurgeBlob(t.Context(), d, false); err != nil {
+				t.Error(err)
+			}
+		}
+		return false
+	}
+	if a := s.do(t, http.MethodGet, "/v2/up/b/blobs/"+d.String()); a.status != http.StatusForbidden {
+		t.Errorf("%d, %d bytes, want 403", a.status, len(a.body))
+	}
+	if _, err := s.store.Stat(t.Context(), d); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("Stat: %v", err)
 	}
 }

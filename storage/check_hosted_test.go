@@ -3,6 +3,7 @@ package storage_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -116,4 +117,36 @@ func TestSweepLeavesHosted(t *testing.T) {
 		r.wantServed("what is hosted", layer)
 		r.wantAbsent("what is not", old)
 	})
+}
+
+// TestWrongBytesOverUnfiled has wrong bytes pushed, and right ones, to the name of
+// what was pushed before and has lost its row: the right ones that are there stay.
+func TestWrongBytesOverUnfiled(t *testing.T) {
+	r := newRig(t, t.TempDir(), nil, storage.Options{})
+	d := r.push(gcApp, "a layer", nil)
+	if err := r.Update(t.Context(), func(tx storage.Tx) error { return tx.DeleteBlob(d) }); err != nil {
+		t.Fatal(err)
+	}
+	r = r.reopen(storage.Options{})
+	w, err := r.Create(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Write([]byte("another"))
+	if err == nil {
+		err = w.Commit(t.Context(), storage.BlobRow{Digest: d, Kind: storage.KindBlob}, storage.Cached)
+	}
+	closeIt(t, w)
+	if !errors.Is(err, storage.ErrDigest) {
+		t.Errorf("Commit of other bytes: %v", err)
+	}
+	if body, err := os.ReadFile(r.file(d)); string(body) != "a layer" {
+		t.Errorf("the file holds %q, %v", body, err)
+	}
+	r.push(gcApp, "a layer", nil)
+	r.wantServed("what was pushed again", d)
+	r.wantUsage()
+	if n := r.Usage().Stray; n != 0 {
+		t.Errorf("%d bytes are counted as left by a crash", n)
+	}
 }

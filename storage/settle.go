@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -40,12 +41,17 @@ func (s *Store) settle(ctx context.Context, row BlobRow, st settlement) error {
 		return err
 	}
 	defer s.digests.unlock(e)
+	if st.dur == Cached {
+		if err := s.notKeptOut(ctx, row); err != nil {
+			return fmt.Errorf("commit blob %s: %w", row.Digest, err)
+		}
+	}
 	have, was, err := s.look(ctx, e)
 	if err != nil {
 		return err
 	}
 	if was == absent { // what a crash left is not to be taken for the blob
-		if err := s.removeBytes(ctx, row.Digest); err != nil {
+		if err := s.clearName(ctx, row.Digest); err != nil {
 			return err
 		}
 	}
@@ -69,10 +75,53 @@ func (s *Store) settle(ctx context.Context, row BlobRow, st settlement) error {
 		s.uncount(have)
 	}
 	s.space.add(row.Kind, row.Size, 1)
+	if was == absent {
+		s.strayGone(row.Digest, "") // it is the blob's by now
+	}
 	if st.done != nil {
 		st.done()
 	}
 	return nil
+}
+
+// notKeptOut is ErrBlocked for what an operator keeps out, and for spans of a layer
+// that is: they may have been on their way.
+func (s *Store) notKeptOut(ctx context.Context, row BlobRow) error {
+	return s.meta.View(ctx, func(tx Tx) error {
+		err := NotBlocked(tx, row.Digest)
+		if err != nil || row.Of == "" || row.Kind != KindSpan && row.Kind != KindHot {
+			return err
+		}
+		return NotBlocked(tx, row.Of)
+	})
+}
+
+// clearName removes the file of a blob without a row. What a hosted repository has
+// may have no other copy, and what comes in its place is yet to be compared: there
+// the file stays, if it is right.
+func (s *Store) clearName(ctx context.Context, d digest.Digest) error {
+	hosted, err := s.hostedBlob(ctx, d)
+	if err == nil && hosted {
+		hosted, err = s.isRight(ctx, d)
+	}
+	if err != nil || hosted {
+		return err
+	}
+	return s.removeBytes(ctx, d)
+}
+
+// isRight reports whether the file of d is there and holds what its name says.
+func (s *Store) isRight(ctx context.Context, d digest.Digest) (bool, error) {
+	b, err := s.blobs.Open(ctx, d)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	verify := d.Verifier()
+	_, err = io.Copy(verify, io.NewSectionReader(b, 0, b.Size()))
+	return verify.Verified(), errors.Join(err, b.Close())
 }
 
 func (s *Store) lockFor(ctx context.Context, d digest.Digest, idle bool) (*entry, error) {
