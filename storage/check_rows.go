@@ -47,8 +47,14 @@ func (c *check) partials(ctx context.Context) error {
 		return fmt.Errorf("read partials: %w", err)
 	}
 	for d, size := range short {
-		if c.s.partials.isOpen(d) {
+		if p := c.s.digests.pendingOf(d); c.s.partials.isOpen(d) || p != nil && p.dropPartial { // it is a blob, and its row about to say so
 			continue
+		}
+		if _, err := c.s.partialRow(ctx, d); err != nil { // it just did
+			if errors.Is(err, ErrNotFound) {
+				continue
+			}
+			return err
 		}
 		tell := c.found
 		if _, there := sizes[d]; !there { // its name was to be a blob's when a crash came

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/storage/storagetest"
@@ -76,5 +79,60 @@ func TestCheckEnds(t *testing.T) {
 	}
 	if strings.Join(r.quarantined(), "") != "" {
 		t.Error("something is in quarantine")
+	}
+}
+
+// TestCheckOfWhatIsPending checks a store in which a blob has just got its name, and
+// not yet its row: there is nothing to say of it.
+func TestCheckOfWhatIsPending(t *testing.T) {
+	r := newRig(t, t.TempDir(), nil, storage.Options{})
+	body := kb("x", 500)
+	d := digest.FromBytes(body)
+	p := r.openPartial(d)
+	writeAt(t, p, body, ranges(0, 250_000)...)
+	if err := p.Checkpoint(t.Context(), 500_000, ranges(0, 250_000)); err != nil {
+		t.Fatal(err)
+	}
+	writeAt(t, p, body, ranges(250_000, 500_000)...)
+	if err := p.Promote(t.Context(), storage.KindBlob, 500_000); err != nil {
+		t.Fatal(err)
+	}
+	closeIt(t, p)
+	if found, report := r.check(true); len(found) > 0 || report.Leftovers > 0 {
+		t.Errorf("found %q, %+v", found, report)
+	}
+	if err := r.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.wantServed("what was pending", d)
+	r.wantUsage()
+}
+
+// TestLostInItsSync loses a blob that came by pieces when it is to be made durable:
+// no row speaks of it, or of the pieces, any more.
+func TestLostInItsSync(t *testing.T) {
+	dir := t.TempDir()
+	r := newRig(t, dir, storagetest.NewFaults(dir), storage.Options{})
+	body := kb("x", 500)
+	d := digest.FromBytes(body)
+	p := r.openPartial(d)
+	writeAt(t, p, body, ranges(0, 250_000)...)
+	if err := p.Checkpoint(t.Context(), 500_000, ranges(0, 250_000)); err != nil {
+		t.Fatal(err)
+	}
+	writeAt(t, p, body, ranges(250_000, 500_000)...)
+	if err := p.Promote(t.Context(), storage.KindBlob, 500_000); err != nil {
+		t.Fatal(err)
+	}
+	closeIt(t, p)
+	r.faults.Hook(failOp("sync", "blobs", syscall.EIO))
+	if err := r.Flush(t.Context()); err == nil {
+		t.Error("Flush succeeds though the medium failed")
+	}
+	r.faults.Hook(nil)
+	r.wantAbsent("what was lost", d)
+	r.wantUsage()
+	if row, err := r.partialRow(d); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("the row of its pieces: %+v, %v", row, err)
 	}
 }

@@ -175,7 +175,11 @@ func (s *Store) forget(ctx context.Context, e *entry, row BlobRow) error {
 // lose removes a blob whose bytes can't be trusted, whether or not its row can
 // be deleted: should one stay, Open finds it without bytes. The caller uncounts.
 func (s *Store) lose(ctx context.Context, e *entry, size int64) error {
-	return errors.Join(s.deleteRow(ctx, e), s.drop(ctx, e, size))
+	var err error
+	if p := s.digests.pendingOf(e.d); p != nil && p.dropPartial { // its bytes were the blob's
+		err = s.dropPartialRow(ctx, e.d)
+	}
+	return errors.Join(err, s.deleteRow(ctx, e), s.drop(ctx, e, size))
 }
 
 func (s *Store) deleteRow(ctx context.Context, e *entry) error {
