@@ -146,10 +146,10 @@ func (s *Store) tellDropped(tx Tx, x Dropped) error {
 	return s.dropped(tx, x)
 }
 
-// PurgeBlob is Purge, but that it refuses what hosted repositories have,
-// ErrHosted, unless force says that they shall not have it any longer: tags that
-// lead to it go then, too, and it can be pushed again.
-func (s *Store) PurgeBlob(ctx context.Context, d digest.Digest, force bool) (freed int64, err error) {
+// PurgeFile is Purge, but that it refuses what hosted repositories have, unless
+// force says otherwise, as PurgeBlob does. Of a layer the index stays, by which it
+// goes on to be served from upstream.
+func (s *Store) PurgeFile(ctx context.Context, d digest.Digest, force bool) (freed int64, err error) {
 	if err := s.count(ctx); err != nil {
 		return 0, err
 	}

@@ -154,7 +154,7 @@ func TestPurgeBlobHosted(t *testing.T) {
 		r.check(gcApp, true, d)
 	}
 	for _, d := range []digest.Digest{layer, image} {
-		if freed, err := r.PurgeBlob(t.Context(), d, true); err != nil || freed == 0 {
+		if freed, err := r.PurgeFile(t.Context(), d, true); err != nil || freed == 0 {
 			t.Errorf("PurgeBlob with force: %d, %v", freed, err)
 		}
 		r.check(gcApp, false, d)

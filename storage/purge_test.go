@@ -347,3 +347,100 @@ func TestBlock(t *testing.T) {
 		t.Errorf("Block of what is pinned: %v, want ErrPinned", err)
 	}
 }
+
+// TestPurgeLayer purges a layer by its digest: nothing that was made of it, and
+// nobody's right to it, is left; what another layer has stays. Purged as a file, it
+// loses that alone.
+func TestPurgeLayer(t *testing.T) {
+	l, other := storagetest.NewLayer(t, "layer", 300_000, spanSize), storagetest.NewLayer(t, "other", 200_000, spanSize)
+	repo := oci.Repo{Upstream: "up", Name: "a"}
+	fill := func(t *testing.T) *rig {
+		r := newRig(t, t.TempDir(), nil, storage.Options{})
+		for _, x := range []*storagetest.Layer{l, other} {
+			x.Store(t, r.Store)
+			for i := range 2 {
+				sp := x.Table.Span(i)
+				row := storage.BlobRow{Digest: sp.Digest, Kind: storage.KindSpan, Of: x.Digest()}
+				w, err := r.Create(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err = w.Write(x.Body[sp.Off:sp.End]); err == nil {
+					err = w.Commit(t.Context(), row, []storage.Durability{storage.Durable, storage.Cached}[i])
+				}
+				closeIt(t, w)
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		image := r.putManifest("image", []digest.Digest{l.Digest()}, nil)
+		err := r.Update(t.Context(), func(tx storage.Tx) error {
+			return errors.Join(tx.PutRight(repo, l.Digest()), tx.PutRight(repo, other.Digest()),
+				tx.PutReferrer(storage.ReferrerRow{Subject: image, Descriptor: v1.Descriptor{Digest: digest.FromString("index")}}),
+				tx.PutImage(storage.ImageRow{
+					Manifest: v1.Descriptor{Digest: image}, Index: digest.FromString("index"), IndexSize: 5, Published: noon,
+					Layers: []storage.ImageLayer{{Descriptor: v1.Descriptor{Digest: l.Digest()}, SpanSize: spanSize}},
+				}))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	rows := func(r *rig) (state storage.LayerState, right, listed bool) {
+		err := r.View(t.Context(), func(tx storage.Tx) (err error) {
+			row, err := tx.Layer(l.Digest(), spanSize)
+			if err != nil {
+				return err
+			}
+			state = row.State
+			if right, err = tx.HasRight(repo, l.Digest()); err != nil {
+				return err
+			}
+			return tx.Images(func(img storage.ImageRow) error {
+				listed = listed || img.Index != ""
+				return nil
+			})
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		return state, right, listed
+	}
+	t.Run("blob", func(t *testing.T) {
+		r := fill(t)
+		out, err := r.PurgeBlob(t.Context(), l.Digest(), false)
+		want := l.Row.Size + l.Row.ZTOCSize + l.Table.Span(0).End - l.Table.Span(0).Off + l.Table.Span(1).End - l.Table.Span(1).Off
+		if err != nil || out.Blobs != 4 || out.Freed != want {
+			t.Errorf("purge: %+v, %v, want 4 blobs of %d bytes", out, err, want)
+		}
+		for _, d := range []digest.Digest{l.Digest(), l.Row.ZTOC, l.Table.Span(0).Digest, l.Table.Span(1).Digest} {
+			r.wantAbsent("what was made of it", d)
+		}
+		for _, d := range []digest.Digest{other.Digest(), other.Row.ZTOC, other.Table.Span(0).Digest, other.Table.Span(1).Digest} {
+			r.wantServed("what is another's", d)
+		}
+		if state, right, listed := rows(r); state != storage.LayerWanted || right || listed {
+			t.Errorf("the layer is %v, a right is left %t, its image's index is listed %t", state, right, listed)
+		}
+		if err := r.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if found, _ := r.check(false); len(found) > 0 {
+			t.Errorf("the rows contradict each other: %q", found)
+		}
+		r.wantUsage()
+	})
+	t.Run("file", func(t *testing.T) {
+		r := fill(t)
+		if freed, err := r.PurgeFile(t.Context(), l.Digest(), false); err != nil || freed != l.Row.Size {
+			t.Errorf("purge: %d, %v", freed, err)
+		}
+		r.wantAbsent("the file", l.Digest())
+		r.wantServed("a span", l.Table.Span(0).Digest)
+		if state, right, listed := rows(r); state != storage.LayerIndexed || !right || !listed {
+			t.Errorf("the layer is %v, a right is left %t, its image's index is listed %t", state, right, listed)
+		}
+	})
+}

@@ -19,6 +19,9 @@ type PurgeRequest struct {
 	Block  bool   `json:"block,omitempty"`  // and is kept out from then on
 	Reason string `json:"reason,omitempty"` // why, for those who list what is blocked
 	Force  bool   `json:"force,omitempty"`  // immutable tags, and single blobs that were pushed, go too
+	// KeepIndex has a layer, named by its digest, lose its file alone: ranges of it
+	// are answered by its spans from then on.
+	KeepIndex bool `json:"keep_index,omitempty"`
 }
 
 // Purged is what went.
@@ -31,8 +34,7 @@ type Purged struct {
 	Blocked []digest.Digest `json:"blocked,omitempty"` // kept out from now on
 }
 
-// Purge drops one blob's bytes and what there is of it in a partial, or an image
-// of a repository; see storage.Store.PurgeImage. immutable reports tags that only
+// Purge drops one blob, with what was made of it, or an image of a repository; see storage.Store.PurgeImage. immutable reports tags that only
 // q.Force purges; nil: none. storage.ErrPinned, storage.ErrImmutable,
 // storage.ErrHosted, and storage.ErrNotFound for an image that is not known here.
 func Purge(ctx context.Context, s *storage.Store, q PurgeRequest, immutable func(oci.Repo, string) bool) (Purged, error) {
@@ -78,13 +80,18 @@ func purgeBlob(ctx context.Context, s *storage.Store, d digest.Digest, q PurgeRe
 		}
 		out.Blocked = []digest.Digest{d}
 	}
-	_, err = s.Stat(ctx, d)
-	if err == nil {
-		out.Blobs = 1
-	} else if !errors.Is(err, storage.ErrNotFound) {
+	if q.KeepIndex {
+		_, err = s.Stat(ctx, d)
+		if err == nil {
+			out.Blobs = 1
+		} else if !errors.Is(err, storage.ErrNotFound) {
+			return out, err
+		}
+		out.Freed, err = s.PurgeFile(ctx, d, q.Force)
 		return out, err
 	}
-	out.Freed, err = s.PurgeBlob(ctx, d, q.Force)
+	p, err := s.PurgeBlob(ctx, d, q.Force)
+	out.Freed, out.Blobs = p.Freed, p.Blobs
 	return out, err
 }
 

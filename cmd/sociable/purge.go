@@ -31,9 +31,10 @@ repository, another image or a pin needs stays. In a hosted repository that is
 for good, and receivers of events are told. An immutable tag stays, unless
 --force is given.
 
-A digest alone means the bytes of that one blob, and what there is of it in a
-partial. A layer's index stays: later ranges are answered out of single spans.
-What was pushed is not purged so, for there may be no other copy: --force takes
+A digest alone means that one blob, whatever repositories have it: its bytes, of
+a layer its spans and its index, too, and that repositories were found to have it.
+With --keep-index a layer loses its file alone: ranges of it are answered out of
+single spans from then on. What was pushed is not purged so, for there may be no other copy: --force takes
 it away from every repository that has it, with the tags that lead to it.
 
 With --block the digest, or the image's manifests, is kept out as well: clients
@@ -49,6 +50,8 @@ A running server knows which tags are immutable; where none runs, --config does.
 			switch {
 			case q.Reason != "" && !q.Block:
 				return usageError{error: errors.New("--reason goes with --block")}
+			case q.KeepIndex && (q.Block || unblock):
+				return usageError{error: errors.New("--keep-index does not go with --block or --unblock")}
 			case q.Block && unblock:
 				return usageError{error: errors.New("--block and --unblock are contrary")}
 			}
@@ -75,6 +78,7 @@ A running server knows which tags are immutable; where none runs, --config does.
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&q.Block, "block", false, "and keep it out from now on")
 	cmd.Flags().BoolVar(&q.Force, "force", false, "also an immutable tag, or a blob that was pushed")
+	cmd.Flags().BoolVar(&q.KeepIndex, "keep-index", false, "of a layer, drop its file and keep its spans and index")
 	cmd.Flags().StringVarP(&file.file, "config", "c", "", "the rules are in `FILE`, where no server runs")
 	cmd.Flags().StringVar(&q.Reason, "reason", "", "say `WHY` it is blocked, for sociable blocks")
 	cmd.Flags().BoolVar(&unblock, "unblock", false, "let in again what was blocked, and drop nothing")

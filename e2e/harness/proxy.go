@@ -90,9 +90,9 @@ func (x *Proxy) Indexes(ctx context.Context) ([]Index, error) {
 	return list, nil
 }
 
-// Purge runs `sociable purge`.
+// Purge runs `sociable purge` for a blob's bytes: a layer's index stays.
 func (x *Proxy) Purge(ctx context.Context, digest string) error {
-	_, err := Run(ctx, x.programs.Sociable, "purge", digest, "--data", x.Data)
+	_, err := Run(ctx, x.programs.Sociable, "purge", digest, "--keep-index", "--data", x.Data)
 	return err
 }
 
