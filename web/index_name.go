@@ -38,7 +38,7 @@ func (x *Index) name(tx storage.Tx, row storage.ImageRow) (config digest.Digest,
 	}
 	names := make([]IndexName, len(row.Repos))
 	for i, repo := range row.Repos {
-		names[i].Repository = repo.String()
+		names[i].Repository, names[i].Withdrawn = repo.String(), row.WithdrawnFrom(repo)
 	}
 	for _, d := range leads {
 		err := tx.TagsOf(d, func(repo oci.Repo, tag string) error {
@@ -51,7 +51,7 @@ func (x *Index) name(tx storage.Tx, row storage.ImageRow) (config digest.Digest,
 			return "", err
 		}
 	}
-	x.Repository, x.Tags = names[0].Repository, names[0].Tags
+	x.Repository, x.Tags, x.Withdrawn = names[0].Repository, names[0].Tags, names[0].Withdrawn
 	if len(names) > 1 {
 		x.Also = names[1:]
 	}

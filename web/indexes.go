@@ -14,10 +14,11 @@ import (
 
 // Index is one image manifest that passed and how far its SOCI index is.
 type Index struct {
-	Repository string        `json:"repository"`     // canonical; the first that it was seen in
-	Tags       []string      `json:"tags,omitempty"` // in it, known to lead to the manifest, or to an index of images with it
-	Also       []IndexName   `json:"also,omitempty"` // the other repositories that have it
-	Manifest   digest.Digest `json:"manifest"`       // of the image
+	Repository string        `json:"repository"`          // canonical; the first that it was seen in
+	Tags       []string      `json:"tags,omitempty"`      // in it, known to lead to the manifest, or to an index of images with it
+	Withdrawn  bool          `json:"withdrawn,omitempty"` // an operator wants no index of it in Repository
+	Also       []IndexName   `json:"also,omitempty"`      // the other repositories that have it
+	Manifest   digest.Digest `json:"manifest"`            // of the image
 	Platform   string        `json:"platform,omitempty"`
 	Index      digest.Digest `json:"index,omitempty"`     // of the index manifest; absent until it is published
 	Size       int64         `json:"size"`                // of the index manifest, bytes; 0 until then
@@ -32,6 +33,7 @@ type Index struct {
 type IndexName struct {
 	Repository string   `json:"repository"` // canonical
 	Tags       []string `json:"tags,omitempty"`
+	Withdrawn  bool     `json:"withdrawn,omitempty"` // an operator wants no index of it there
 }
 
 // Layer is one layer of it.

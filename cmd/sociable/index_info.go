@@ -176,22 +176,40 @@ func publishedText(p web.Published) string {
 	return fmt.Sprintf("v2 %s in %s, %s (%s)", shortDigest(p.Index), p.Repository, strings.Join(parts, "; "), at)
 }
 
+// withdrawnText says of a repository that nothing of an image is offered in it.
+const withdrawnText = "nothing is offered here (sociable index rm)"
+
+// isWithdrawn reports whether that is so in every repository that has the image.
+func isWithdrawn(x IndexInfo) bool {
+	return x.Withdrawn && !slices.ContainsFunc(x.Also, func(n web.IndexName) bool { return !n.Withdrawn })
+}
+
 func printIndex(w io.Writer, x IndexInfo) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "repository\t%s\n", x.Repository)
 	if len(x.Tags) > 0 {
 		fmt.Fprintf(t, "tags\t%s\n", strings.Join(x.Tags, ", "))
 	}
+	if x.Withdrawn {
+		fmt.Fprintf(t, "withdrawn\t%s\n", withdrawnText)
+	}
 	for _, n := range x.Also {
-		fmt.Fprintf(t, "also\t%s\n", strings.TrimSpace(n.Repository+" "+strings.Join(n.Tags, ", ")))
+		name := strings.TrimSpace(n.Repository + " " + strings.Join(n.Tags, ", "))
+		if n.Withdrawn {
+			name += ", " + withdrawnText
+		}
+		fmt.Fprintf(t, "also\t%s\n", name)
 	}
 	fmt.Fprintf(t, "manifest\t%s\n", x.Manifest)
 	if x.Platform != "" {
 		fmt.Fprintf(t, "platform\t%s\n", x.Platform)
 	}
-	if x.Index == "" {
+	switch {
+	case x.Index == "" && isWithdrawn(x):
+		fmt.Fprintf(t, "index\tnone\n")
+	case x.Index == "":
 		fmt.Fprintf(t, "index\tnot published yet\n")
-	} else {
+	default:
 		fmt.Fprintf(t, "index\t%s\n", x.Index)
 		fmt.Fprintf(t, "size\t%s\n", humanize.IBytes(uint64(x.Size)))
 		fmt.Fprintf(t, "created\t%s\n", x.Created.Format(time.RFC3339))

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/web"
 )
 
 func newIndexListCommand() *cobra.Command {
@@ -117,9 +118,11 @@ func printIndexes(w io.Writer, list []IndexInfo) error {
 	t := tabwriter.NewWriter(w, 8, 8, 4, ' ', 0)
 	fmt.Fprint(t, "DIGEST\tSIZE\tIMAGE REF\tPLATFORM\tMEDIA TYPE\tMANIFEST VERSION\tCREATED\t\n")
 	for _, x := range list {
-		names := []string{x.Repository + "@" + x.Manifest.String()}
-		for i, tag := range x.Tags {
-			names = append(names[:i], x.Repository+":"+tag)
+		in := repositories(x)
+		in = in[max(0, slices.IndexFunc(in, func(n web.IndexName) bool { return !n.Withdrawn })):]
+		names := []string{in[0].Repository + "@" + x.Manifest.String()}
+		for i, tag := range in[0].Tags {
+			names = append(names[:i], in[0].Repository+":"+tag)
 		}
 		for _, name := range names {
 			fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t%s ago\t\n", x.Index, x.Size, name, x.Platform,
@@ -141,20 +144,20 @@ func printImages(w io.Writer, list []IndexInfo, full bool) error {
 		if !x.Created.IsZero() {
 			created = humanize.Time(x.Created)
 		}
-		for _, repo := range repositories(x) {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d of %d\t%s\t%s\n", repo, manifest, index, indexedLayers(x), len(x.Layers), created, upstreamForms(x))
+		for _, n := range repositories(x) {
+			index, created := index, created
+			if n.Withdrawn {
+				index, created = "withdrawn", "-"
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d of %d\t%s\t%s\n", n.Repository, manifest, index, indexedLayers(x), len(x.Layers), created, upstreamForms(x))
 		}
 	}
 	return t.Flush()
 }
 
 // repositories are those that have an image.
-func repositories(x IndexInfo) []string {
-	list := []string{x.Repository}
-	for _, n := range x.Also {
-		list = append(list, n.Repository)
-	}
-	return list
+func repositories(x IndexInfo) []web.IndexName {
+	return append([]web.IndexName{{Repository: x.Repository, Tags: x.Tags, Withdrawn: x.Withdrawn}}, x.Also...)
 }
 
 // upstreamForms names the forms of an index that the image's upstream has.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/web"
 )
 
 // platformsOfIndexes are the platforms of what index info or list prints as JSON.
@@ -179,6 +181,39 @@ func TestVerifyBlames(t *testing.T) {
 		}
 		if _, _, errs := command("ztoc", "verify", layer, z); !strings.HasPrefix(errs, "sociable: "+z+": ") {
 			t.Errorf("%s: %s", tc.of, errs)
+		}
+	}
+}
+
+// TestWithdrawnIsShown: in which repository nothing is offered of an image.
+func TestWithdrawnIsShown(t *testing.T) {
+	d := digest.FromString("x")
+	x := IndexInfo{
+		Repository: "lab/a", Tags: []string{"1"}, Withdrawn: true, Manifest: d, Index: d,
+		Also: []web.IndexName{{Repository: "lab/b", Tags: []string{"2"}}},
+	}
+	for _, tc := range []struct {
+		name  string
+		print func(*bytes.Buffer) error
+		want  []string
+	}{
+		{"info", func(w *bytes.Buffer) error { return printIndex(w, x) }, []string{`withdrawn +nothing is offered here`, `also +lab/b 2\n`, `index +sha256:`}},
+		{"list --all", func(w *bytes.Buffer) error { return printImages(w, []IndexInfo{x}, false) }, []string{`lab/a +sha256:\S+ +withdrawn `, `lab/b +sha256:\S+ +sha256:`}},
+		{"list", func(w *bytes.Buffer) error { return printIndexes(w, []IndexInfo{x}) }, []string{` lab/b:2 `}},
+		{"everywhere", func(w *bytes.Buffer) error {
+			y := x
+			y.Index, y.Also = "", nil
+			return printIndex(w, y)
+		}, []string{`index +none\n`}},
+	} {
+		var out bytes.Buffer
+		if err := tc.print(&out); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range tc.want {
+			if !regexp.MustCompile(want).MatchString(out.String()) {
+				t.Errorf("%s: no %q in\n%s", tc.name, want, out.String())
+			}
 		}
 	}
 }
