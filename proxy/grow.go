@@ -29,13 +29,56 @@ func (p *Proxy) brought(up *Upstream, repo oci.Repo, d digest.Digest, ranges int
 	sum, _ := p.readings.get(d)
 	sum.ranges += ranges
 	sum.bytes += bytes // two at once may count as one: it is a rule of thumb
-	o := p.opt
-	if (o.FillAfterRanges == 0 || sum.ranges < o.FillAfterRanges) &&
-		(o.FillAfterPercent == 0 || size <= 0 || sum.bytes*100 < int64(o.FillAfterPercent)*size) {
+	if !p.isMuch(&sum, size, func() int64 { return sum.bytes }) {
 		p.readings.put(d, sum)
 		return
 	}
 	p.readings.drop(d)
+	p.startGrowing(up, repo, d)
+}
+
+// broughtSpans is brought for spans of an indexed layer. These go one by one and
+// are brought again: what counts is how much of the layer is here.
+func (s *spanSource) broughtSpans(bytes int64) {
+	p, d := s.p, s.layer.Digest
+	sum, _ := p.readings.get(d)
+	sum.bytes += bytes
+	if !p.isMuch(&sum, s.layer.Size, s.here) {
+		p.readings.put(d, sum)
+		return
+	}
+	p.readings.drop(d)
+	p.startGrowing(s.up, s.repo, d)
+}
+
+// here is how many bytes of the layer its spans have that are stored.
+func (s *spanSource) here() (n int64) {
+	for i := range s.table.Len() {
+		sp := s.table.Span(i)
+		if _, err := s.p.store.Stat(s.p.life, sp.Digest); err == nil {
+			n += sp.End - sp.Off
+		}
+	}
+	return n
+}
+
+// isMuch reports whether so much was read of a blob by ranges that it is to be
+// fetched whole. here, asked where it could be, says how much of it is here, which
+// is then what is remembered.
+func (p *Proxy) isMuch(sum *reading, size int64, here func() int64) bool {
+	o := p.opt
+	if o.FillAfterRanges > 0 && sum.ranges >= o.FillAfterRanges {
+		return true
+	}
+	most := int64(o.FillAfterPercent) * size
+	if most <= 0 || sum.bytes*100 < most {
+		return false
+	}
+	sum.bytes = here()
+	return sum.bytes*100 >= most
+}
+
+func (p *Proxy) startGrowing(up *Upstream, repo oci.Repo, d digest.Digest) {
 	p.work.start(func() { p.grow(p.life, up, repo, d) }) // else: shutting down
 }
 

@@ -79,3 +79,42 @@ func TestGrowsFromSpans(t *testing.T) {
 		t.Error("a whole layer's missing spans were stored beside it")
 	}
 }
+
+// TestGrowsFromWhatIsHere holds that spans which were evicted and brought again do
+// not count twice: a layer is fetched whole once so much of it is here.
+func TestGrowsFromWhatIsHere(t *testing.T) {
+	g := newRegistry(t)
+	s := newServer(t, g, func(o *Options) { o.FillAfterPercent = 50 })
+	layer := tarGz(t, 300)
+	d, table := index(t, s, layer)
+	g.addBlob("a", layer)
+	read := func(from, to int) {
+		t.Helper()
+		r := fmt.Sprintf("bytes=%d-%d", table.Span(from).Off, table.Span(to).End-1)
+		if a := s.do(t, "GET", "/v2/up/a/blobs/"+d.String(), "Range", r); a.status != 206 {
+			t.Fatalf("status %d", a.status)
+		}
+	}
+	third := table.Len() / 3
+	for range 4 {
+		read(0, third)
+		waitFor(t, func() bool { // for what comes behind the answer
+			s.p.mu.Lock()
+			defer s.p.mu.Unlock()
+			return len(s.p.spanRuns) == 0
+		})
+		for i := range third + 1 {
+			if _, err := s.store.Purge(t.Context(), table.Span(i).Digest); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if sum, _ := s.p.readings.get(d); sum.bytes*100 >= 50*int64(len(layer)) {
+		t.Errorf("%d bytes are counted of %d", sum.bytes, len(layer))
+	}
+	if _, err := s.store.Stat(t.Context(), d); err == nil {
+		t.Error("it was fetched whole when a third of it was read, four times")
+	}
+	read(0, 2*third)
+	waitFor(t, func() bool { _, err := s.store.Stat(t.Context(), d); return err == nil })
+}

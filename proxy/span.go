@@ -212,7 +212,7 @@ func (s *spanSource) fetch(ctx context.Context, run []wantedSpan) {
 	for ; done < len(run); done++ {
 		s.p.landSpan(run[done].Digest, run[done].flight, stopped(ctx, err))
 	}
-	s.p.brought(s.up, s.repo, s.layer.Digest, 0, bytes, s.layer.Size)
+	s.broughtSpans(bytes)
 }
 
 // fetchRun reads spans in order from one ranged answer and stores each of them.
