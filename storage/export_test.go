@@ -1,6 +1,10 @@
 package storage
 
-import "context"
+import (
+	"context"
+
+	"github.com/opencontainers/go-digest"
+)
 
 // Sweep is what Run does once, after its grace period, without the wait.
 func (s *Store) Sweep(ctx context.Context) error { return s.SweepAfter(ctx, func() {}) }
@@ -24,3 +28,11 @@ const (
 	SweepGrace  = sweepGrace
 	CommitRetry = commitRetry
 )
+
+// Locked reports whether somebody has d's lock.
+func (s *Store) Locked(d digest.Digest) bool {
+	s.digests.mu.Lock()
+	defer s.digests.mu.Unlock()
+	e := s.digests.m[d]
+	return e != nil && len(e.lock) > 0
+}
