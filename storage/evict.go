@@ -14,12 +14,17 @@ import (
 // room: another program may have filled the medium.
 const evictEvery = 30 * time.Second
 
-// take promises n bytes, evicting for them where it must. ErrFull.
-func (s *Store) take(ctx context.Context, n int64) error {
+// take promises n bytes, evicting for them where it must. ErrFull. by is the
+// partial that wants them, nil for anything else.
+func (s *Store) take(ctx context.Context, n int64, by *Partial) error {
 	if ok, err := s.tryTake(ctx, n); ok || err != nil {
 		return err
 	}
-	asked := s.barren.begun.Load()
+	look := &s.barren
+	if by = s.onProbation(by); by != nil {
+		look = &s.refused
+	}
+	asked, all := look.begun.Load(), s.barren.begun.Load()
 	select {
 	case s.evicting <- struct{}{}:
 	case <-ctx.Done():
@@ -34,12 +39,12 @@ func (s *Store) take(ctx context.Context, n int64) error {
 		if err != nil {
 			return err
 		}
-		if never || s.barren.stands(asked) {
+		if never || s.barren.stands(all) || look.stands(asked) {
 			return fmt.Errorf("make room for %d bytes: %w", n, ErrFull)
 		}
 		begin := time.Now()
-		scan := s.barren.begun.Add(1)
-		freed, err := s.evict(ctx, n)
+		scan := look.begun.Add(1)
+		freed, err := s.evict(ctx, n, by)
 		if err != nil {
 			return err
 		}
@@ -47,7 +52,7 @@ func (s *Store) take(ctx context.Context, n int64) error {
 			continue
 		}
 		if flushed {
-			s.barren.set(scan, time.Since(begin))
+			look.set(scan, time.Since(begin))
 			return fmt.Errorf("make room for %d bytes: %w", n, ErrFull)
 		}
 		// What is pending can't be evicted yet. In a small store that may be all.
@@ -133,13 +138,13 @@ func (s *Store) evictExcess(ctx context.Context) error {
 		return nil
 	}
 	defer func() { <-s.evicting }()
-	_, err := s.evict(ctx, 0)
+	_, err := s.evict(ctx, 0, nil)
 	return err
 }
 
-// evict removes what was read longest ago until n more bytes fit, if it can.
-// The caller has s.evicting.
-func (s *Store) evict(ctx context.Context, n int64) (freed int64, err error) {
+// evict removes what was read longest ago until n more bytes fit, if it can; by
+// is as in take. The caller has s.evicting.
+func (s *Store) evict(ctx context.Context, n int64, by *Partial) (freed int64, err error) {
 	short, err := s.shortOfFree(ctx, n)
 	if err != nil {
 		return 0, err
@@ -159,13 +164,13 @@ func (s *Store) evict(ctx context.Context, n int64) (freed int64, err error) {
 			return freed, nil
 		}
 	}
-	return s.evictBytes(ctx, need)
+	return s.evictBytes(ctx, need, by)
 }
 
 // evictBytes removes what was read longest ago, need bytes in all if there is so
-// much. The caller has s.evicting.
-func (s *Store) evictBytes(ctx context.Context, need int64) (freed int64, err error) {
-	vs, err := s.victims(ctx, need)
+// much; by is as in take. The caller has s.evicting.
+func (s *Store) evictBytes(ctx context.Context, need int64, by *Partial) (freed int64, err error) {
+	vs, err := s.victims(ctx, need, by)
 	if err != nil {
 		return 0, fmt.Errorf("look for what to evict: %w", err)
 	}

@@ -71,7 +71,8 @@ func (p *Partial) Reserve(ctx context.Context, size int64) error {
 
 // grow takes n bytes of room. It may wait for eviction, so p.mu is not held.
 func (p *Partial) grow(ctx context.Context, n int64) error {
-	if err := p.s.take(ctx, n); err != nil {
+	if err := p.s.take(ctx, n, p); err != nil {
+		p.s.noteRefused(p.d, err)
 		return err
 	}
 	p.addRoom(n)
@@ -84,6 +85,7 @@ func (p *Partial) addRoom(n int64) {
 	defer p.mu.Unlock()
 	if p.state == partialOpen {
 		p.room.size += n
+		p.s.space.arrive(n)
 	} else {
 		p.s.space.giveBack(n)
 	}

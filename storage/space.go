@@ -23,6 +23,7 @@ type space struct {
 	promised int64                   // to writers and open partials
 	written  int64                   // of promised, there already
 	open     int64                   // of written, in open partials
+	arriving int64                   // of promised, to open partials
 	strays   int64                   // in files that a crash left
 	removed  int64                   // in files without a name, which are read still
 }
@@ -196,6 +197,7 @@ func (a *space) unpark(d digest.Digest) (was int64) {
 type allotment struct {
 	s       *Store
 	partial bool
+	fill    bool  // of a Partial
 	size    int64 // promised
 	used    int64 // written
 }
@@ -209,7 +211,7 @@ func (a *allotment) reserve(ctx context.Context, size int64) error {
 	if n <= 0 {
 		return nil
 	}
-	if err := a.s.take(ctx, n); err != nil {
+	if err := a.s.take(ctx, n, nil); err != nil {
 		return err
 	}
 	a.size += n
@@ -223,7 +225,7 @@ func (a *allotment) write(ctx context.Context, n int64) error {
 		ok, err := a.s.tryTake(ctx, more)
 		if err == nil && !ok {
 			more = missing
-			err = a.s.take(ctx, more)
+			err = a.s.take(ctx, more, nil)
 		}
 		if err != nil {
 			return err
@@ -239,6 +241,9 @@ func (a *allotment) adopt(n int64) {
 	a.size += n
 	a.s.space.mu.Lock()
 	a.s.space.promised += n
+	if a.fill {
+		a.s.space.arriving += n
+	}
 	a.s.space.mu.Unlock()
 	a.count(n)
 }
@@ -263,6 +268,9 @@ func (a *allotment) release() {
 	a.s.space.written -= a.used
 	if a.partial {
 		a.s.space.open -= a.used
+	}
+	if a.fill {
+		a.s.space.arriving -= a.size
 	}
 	a.size, a.used = 0, 0
 }

@@ -71,6 +71,7 @@ type Store struct {
 	counted  atomic.Bool
 	evicting chan struct{} // cap 1; whoever's token is in it evicts
 	barren   barren
+	refused  barren // for partials that were not read before: see admission.go
 	relief   relief
 	strays   strays
 	checking chan struct{} // cap 1; whoever's token is in it checks

@@ -78,6 +78,9 @@ type candidates struct {
 	once, again victims // not read again, and partials; read again
 	onceBytes   int64
 	bytes       int64 // of both
+
+	coming int64 // not read again, and can't go: on their way, or in use
+	spare  bool  // takes nothing that was read again while too much is coming
 }
 
 func (c *candidates) offer(tx Tx, x victim) error {
@@ -99,13 +102,14 @@ func (c *candidates) offer(tx Tx, x victim) error {
 	return nil
 }
 
-// choose gives victims that make up need, as far as there are enough.
+// choose gives victims that make up need, as far as there are enough; none, if
+// that would take what is to be spared.
 func (c *candidates) choose() []victim {
 	byAge := func(a, b victim) int { return cmp.Or(a.last.Compare(b.last), cmp.Compare(a.d, b.d)) }
 	slices.SortFunc(c.once.list, byAge)
 	slices.SortFunc(c.again.list, byAge)
 	var out []victim
-	need, over := c.need, c.onceBytes-c.bytes/probation
+	need, over := c.need, plus(c.onceBytes, c.coming)-plus(c.bytes, c.coming)/probation
 	take := func(list []victim, more func() bool) []victim {
 		for len(list) > 0 && need > 0 && more() {
 			out = append(out, list[0])
@@ -117,6 +121,9 @@ func (c *candidates) choose() []victim {
 	}
 	always := func() bool { return true }
 	rest := take(c.once.list, func() bool { return over > 0 })
+	if c.spare && over > 0 && need > 0 {
+		return nil
+	}
 	take(c.again.list, always)
 	take(rest, always)
 	return out
@@ -126,19 +133,26 @@ var errOne = errors.New("one is enough")
 
 // victims finds what is to go so that need bytes come free. It goes through all
 // rows: an order kept in memory would cost more than a scan every few gigabytes.
-func (s *Store) victims(ctx context.Context, need int64) ([]victim, error) {
+func (s *Store) victims(ctx context.Context, need int64, by *Partial) ([]victim, error) {
 	var found candidates
+	coming := s.comingOnce(by)
 	err := s.meta.View(ctx, func(tx Tx) error {
-		found = candidates{need: need}
+		found = candidates{need: need, coming: coming, spare: by != nil}
 		err := tx.Pins(func(PinRow) error { found.pins = true; return errOne })
 		if err != nil && !errors.Is(err, errOne) {
 			return err
 		}
 		err = tx.Blobs(func(row BlobRow) error {
-			if !evictable(row.Kind) || row.Size == 0 || !s.digests.idle(row.Digest) || ctx.Err() != nil {
+			if !evictable(row.Kind) || row.Size == 0 || ctx.Err() != nil {
 				return ctx.Err()
 			}
 			last := s.accesses.last(row.Digest, row.Accessed)
+			if !s.digests.idle(row.Digest) {
+				if !proven(row.Created, last) {
+					found.coming += row.Size
+				}
+				return nil
+			}
 			return found.offer(tx, victim{
 				d: row.Digest, kind: row.Kind, of: row.Of, size: row.Size,
 				created: row.Created, last: last, proven: proven(row.Created, last),
