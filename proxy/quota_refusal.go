@@ -98,32 +98,36 @@ func (s *push) pushedBefore(ctx context.Context, more int64) (digest.Digest, err
 // only uploads that take the room, it may be there soon.
 func refuse(tx storage.Tx, up *Upstream, a account) *oci.Error {
 	bytes := func(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
+	e := oci.NewError(errcode.ErrorCodeDenied, "%s more would exceed the quota of %s, %s: ", bytes(a.own), up.Name, bytes(up.Hosting.Quota))
+	under := "uploads that are under way " + bytes(a.open) + "; "
+	raise := fmt.Sprintf("or raise hosted.%s.quota", up.Name)
+	if a.alone(up.Hosting.Quota) {
+		e.Code, e.RetryAfter = errcode.ErrorCodeTooManyRequests, openPause
+		e.Message += "its images take " + bytes(a.stored) + ", " + under + "try again when these are through, " + raise
+		return e
+	}
 	unnamed, whole, err := storage.Unnamed(tx, up.Name, maxUnnamed)
 	if err != nil { // it is about the words alone
 		unnamed = 0
 	}
-	takes := []string{"its images take " + bytes(a.stored-unnamed)}
-	var todo []string
+	e.Message += "its images take " + bytes(a.stored-unnamed) + ", "
 	if unnamed > 0 {
-		least := "layers"
+		least := ""
 		if !whole {
-			least = "at least, layers"
+			least = "at least "
 		}
-		takes = append(takes, fmt.Sprintf("%s that no image names, of pushes under way or given up, %s", least, bytes(unnamed)))
-		todo = append(todo, "run sociable gc --grace 0s, which drops those of pushes given up now and not after gc.grace")
+		e.Message += fmt.Sprintf("layers that no image names, of pushes under way or given up, %s%s, ", least, bytes(unnamed))
+	}
+	e.Message += under
+	if unnamed > 0 {
+		e.Message += "run sociable gc --grace 0s, which drops those of pushes given up now and not after gc.grace, "
 	}
 	if a.stored > unnamed {
-		todo = append(todo, "delete images there, by digest")
+		e.Message += "delete images there, by digest, "
 	}
-	takes = append(takes, "uploads that are under way "+bytes(a.open))
-	todo = append(todo, fmt.Sprintf("raise hosted.%s.quota", up.Name))
-	if n := len(todo); n > 1 {
-		todo[n-1] = "or " + todo[n-1]
+	if a.stored == 0 {
+		raise = strings.TrimPrefix(raise, "or ")
 	}
-	e := oci.NewError(errcode.ErrorCodeDenied, "%s more would exceed the quota of %s, %s: %s; %s",
-		bytes(a.own), up.Name, bytes(up.Hosting.Quota), strings.Join(takes, ", "), strings.Join(todo, ", "))
-	if a.alone(up.Hosting.Quota) {
-		e.Code, e.RetryAfter = errcode.ErrorCodeTooManyRequests, openPause
-	}
+	e.Message += raise
 	return e
 }
