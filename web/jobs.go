@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -22,8 +23,9 @@ type Job struct {
 	Kind       string    `json:"kind"`       // layer, image, catalog, convert, push
 	Repository string    `json:"repository"` // canonical
 	Reference  string    `json:"reference"`  // layer, tag or digest
-	State      string    `json:"state"`      // waiting, put-off (until NotBefore), failed or cancelled
+	State      string    `json:"state"`      // waiting, put-off (until NotBefore), failed or cancelled; of a layer running, where that is known
 	Size       int64     `json:"size,omitempty"`
+	Done       int64     `json:"done,omitempty"` // bytes of a running one that were read
 	Priority   int       `json:"priority,omitempty"`
 	Attempts   int       `json:"attempts"`
 	NotBefore  time.Time `json:"not_before,omitzero"`
@@ -33,12 +35,15 @@ type Job struct {
 
 // States of a Job.
 const (
+	JobRunning = "running"
 	JobWaiting = "waiting"
 	JobPutOff  = "put-off"
 	JobFailed  = "failed" // given up, until it is retried by hand
 
 	JobCancelled = "cancelled" // by hand: not done, until it is retried by hand
 )
+
+const kindLayer = "layer"
 
 // Jobs lists what waits: tasks, then layers, each in the order in which they
 // are taken.
@@ -79,7 +84,7 @@ func taskJob(t *storage.TaskRow, now time.Time) Job {
 func layerJob(j *storage.JobRow, now time.Time) Job {
 	d := j.Layer.Digest
 	return Job{
-		ID: "layer:" + d.String() + "/" + strconv.FormatInt(j.SpanSize, 10), Kind: "layer", Repository: j.Layer.Repo.String(),
+		ID: "layer:" + d.String() + "/" + strconv.FormatInt(j.SpanSize, 10), Kind: kindLayer, Repository: j.Layer.Repo.String(),
 		Reference: d.String(), State: jobState(j.Failed, j.Cancelled, j.NotBefore, now), Size: j.Layer.Size, Priority: j.Priority,
 		Attempts: j.Attempts, NotBefore: j.NotBefore, Error: j.LastError, Created: j.Created,
 	}
@@ -248,7 +253,28 @@ func (s *Web) jobs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if s.opt.Creator != nil {
+		markRunning(list, s.opt.Creator.Index)
+	}
 	return sendJSON(w, list)
+}
+
+// markRunning notes which layers are being read at this moment, and how far that is.
+func markRunning(list []Job, index Asker) {
+	for i := range list {
+		x := &list[i]
+		if x.Kind != kindLayer || x.State == JobCancelled {
+			continue
+		}
+		_, size, _ := strings.Cut(x.ID, "/")
+		spanSize, err := strconv.ParseInt(size, 10, 64)
+		if err != nil {
+			continue
+		}
+		if n := index.Progress(digest.Digest(x.Reference), spanSize); n > 0 {
+			x.State, x.Done, x.NotBefore = JobRunning, min(n, x.Size), time.Time{}
+		}
+	}
 }
 
 // changed is the answer of a change to jobs.

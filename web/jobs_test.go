@@ -92,3 +92,32 @@ func TestJobs(t *testing.T) {
 		t.Errorf("cancel what there is not: %v", err)
 	}
 }
+
+// reads is an Asker at work on one layer.
+type reads struct {
+	Asker
+	layer digest.Digest
+}
+
+func (x reads) Progress(layer digest.Digest, spanSize int64) int64 {
+	if layer == x.layer && spanSize == 4 {
+		return 3
+	}
+	return 0
+}
+
+// TestRunningJobs: of the layers that wait, those that are being read are told apart.
+func TestRunningJobs(t *testing.T) {
+	a, b := digest.FromString("a"), digest.FromString("b")
+	now := time.Now()
+	job := func(d digest.Digest, spanSize int64, cancelled bool) Job {
+		return layerJob(&storage.JobRow{Layer: oci.Layer{Descriptor: v1.Descriptor{Digest: d, Size: 5}}, SpanSize: spanSize, Cancelled: cancelled}, now)
+	}
+	list := []Job{job(a, 4, false), job(a, 8, false), job(b, 4, false), job(a, 4, true), {Kind: "image", ID: "image:x/4"}}
+	markRunning(list, reads{layer: a})
+	for i, want := range []string{JobRunning, JobWaiting, JobWaiting, JobCancelled, ""} {
+		if list[i].State != want || (want == JobRunning) != (list[i].Done == 3) {
+			t.Errorf("%d: %s, %d bytes, want %s", i, list[i].State, list[i].Done, want)
+		}
+	}
+}

@@ -57,8 +57,11 @@ func printJobs(w io.Writer, list []web.Job) error {
 	fmt.Fprintln(t, "ID\tSTATE\tATTEMPTS\tAGE\tREPOSITORY\tERROR")
 	for _, x := range list {
 		state := x.State
-		if x.State == web.JobPutOff {
+		switch {
+		case x.State == web.JobPutOff:
 			state += ", " + humanize.Time(x.NotBefore)
+		case x.State == web.JobRunning && x.Size > 0:
+			state += fmt.Sprintf(", %d %%", 100*x.Done/x.Size)
 		}
 		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\n", x.ID, state, x.Attempts, humanize.Time(x.Created), x.Repository, orDash(x.Error))
 	}
