@@ -309,9 +309,20 @@ func (s *Store) quarantineLocked(ctx context.Context, e *entry) error {
 	if err := s.blobs.Quarantine(ctx, d); err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
+	s.countQuarantined(ctx)
 	s.digests.setPending(e, nil)
 	s.digests.setBad(e, false)
 	return nil
+}
+
+// countQuarantined looks at what is in quarantine: a person may have cleaned up.
+func (s *Store) countQuarantined(ctx context.Context) {
+	n, err := s.blobs.Quarantined(ctx)
+	if err != nil && ctx.Err() == nil {
+		s.metrics.failed(opSweep)
+		s.log.ErrorContext(ctx, "not all that is in quarantine is counted", "err", err)
+	}
+	s.space.setAside(n)
 }
 
 // digest hashes all of b.

@@ -92,6 +92,7 @@ func (s *Store) quarantineFile(ctx context.Context, d digest.Digest) error {
 		return ignoreAbsent(err)
 	}
 	s.strayGone(d, "")
+	s.countQuarantined(ctx)
 	return nil
 }
 

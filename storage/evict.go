@@ -119,6 +119,7 @@ func (s *Store) evictLoop(ctx context.Context) {
 	tick := time.NewTicker(evictEvery)
 	defer tick.Stop()
 	for {
+		s.countQuarantined(ctx)
 		if err := s.evictExcess(ctx); err != nil && ctx.Err() == nil {
 			s.log.ErrorContext(ctx, "eviction failed", "err", err)
 		}

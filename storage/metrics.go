@@ -123,6 +123,7 @@ func (c *usageCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descBytes, u.Partial, string(kindPartial))
 	gauge(descBytes, u.Stray, "stray")
 	gauge(descBytes, u.Removed, "removed")
+	gauge(descBytes, u.Quarantined, "quarantined")
 	gauge(descLimit, u.Limit)
 	gauge(descUploads, int64(u.Open.Uploads))
 	gauge(descUploadBytes, u.Open.Bytes)

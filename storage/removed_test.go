@@ -2,6 +2,8 @@ package storage_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -138,4 +140,37 @@ func (r *rig) wantRemoved(bytes int64) {
 	if u.Removed != bytes {
 		r.t.Errorf("%d bytes are counted as removed and read, want %d", u.Removed, bytes)
 	}
+}
+
+// TestQuarantineCounts puts wrong bytes aside, again and again: they count, like all
+// that the store keeps, until a person removes them.
+func TestQuarantineCounts(t *testing.T) {
+	const limit = 1_000_000
+	r := newRig(t, t.TempDir(), nil, storage.Options{MaxBytes: limit})
+	for _, name := range []string{"a", "b"} {
+		r.rot(r.mustPut(kb(name, 400), storage.KindBlob, storage.Durable), 5)
+		if found, _ := r.check(true); len(found) != 1 {
+			t.Fatalf("found %q", found)
+		}
+	}
+	if u := r.Usage(); u.Quarantined != 800_000 || u.Total() != 800_000 {
+		t.Errorf("%d bytes are counted in quarantine, %d in all", u.Quarantined, u.Total())
+	}
+	if _, err := r.put(kb("c", 400), storage.KindBlob, storage.Durable); !errors.Is(err, storage.ErrFull) {
+		t.Errorf("put beside them: %v, want ErrFull", err)
+	}
+	r = r.reopen(storage.Options{MaxBytes: limit})
+	if _, err := r.put(kb("c", 400), storage.KindBlob, storage.Durable); !errors.Is(err, storage.ErrFull) {
+		t.Errorf("put beside them, in the next process: %v, want ErrFull", err)
+	}
+	if err := os.RemoveAll(filepath.Join(r.dir, "quarantine")); err != nil {
+		t.Fatal(err)
+	}
+	r.rot(r.mustPut(kb("d", 100), storage.KindBlob, storage.Durable), 5)
+	r.check(true)
+	if u := r.Usage(); u.Quarantined != 100_000 {
+		t.Errorf("%d bytes are counted in quarantine, once it was emptied", u.Quarantined)
+	}
+	r.mustPut(kb("c", 400), storage.KindBlob, storage.Durable)
+	r.wantUsage()
 }

@@ -26,6 +26,7 @@ type space struct {
 	arriving int64                   // of promised, to open partials
 	strays   int64                   // in files that a crash left
 	removed  int64                   // in files without a name, which are read still
+	aside    int64                   // in quarantine
 }
 
 func (a *space) load(kinds map[Kind]tally, parked map[digest.Digest]int64) {
@@ -41,7 +42,7 @@ func (a *space) usage() Usage {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	u := Usage{
-		Stray: a.strays, Removed: a.removed,
+		Stray: a.strays, Removed: a.removed, Quarantined: a.aside,
 		Bytes: make(map[Kind]int64, len(a.kinds)), Blobs: make(map[Kind]int64, len(a.kinds)),
 		Partial: a.open + a.idle, Limit: a.limit,
 	}
@@ -52,7 +53,7 @@ func (a *space) usage() Usage {
 }
 
 func (a *space) totalLocked() int64 {
-	sum := a.promised + a.idle + a.strays + a.removed
+	sum := a.promised + a.idle + a.strays + a.removed + a.aside
 	for _, t := range a.kinds {
 		sum += t.bytes
 	}
@@ -64,6 +65,13 @@ func (a *space) stray(n int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.strays += n
+}
+
+// setAside counts what is in quarantine.
+func (a *space) setAside(n int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.aside = n
 }
 
 // keep counts n more bytes that were removed and are read still.
@@ -92,7 +100,7 @@ const fileSlack = 64 << 10
 func (a *space) never(n, short int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	stays, gain := a.promised+a.removed, a.strays+a.idle+int64(len(a.parked))*fileSlack
+	stays, gain := a.promised+a.removed+a.aside, a.strays+a.idle+int64(len(a.parked))*fileSlack
 	for k, t := range a.kinds {
 		if evictable(k) {
 			gain += t.bytes + t.blobs*fileSlack

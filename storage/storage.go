@@ -55,6 +55,8 @@ type Blobs interface {
 	// Quarantine moves the bytes under d to where nothing serves them and a
 	// person can look at them; those of an earlier time are replaced. ErrNotFound.
 	Quarantine(ctx context.Context, d digest.Digest) error
+	// Quarantined is how many bytes lie there, until a person removes them.
+	Quarantined(ctx context.Context) (int64, error)
 	// Walk calls fn for every committed blob, in no order. fn's error ends it.
 	// size looks for the blob's size, which may cost more than its name:
 	// ErrNotFound where it has gone meanwhile.

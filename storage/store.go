@@ -140,13 +140,15 @@ type Usage struct {
 	Partial int64          // bytes of blobs that are still arriving
 	Stray   int64          // bytes in files that a crash left, which are removed soon
 	Removed int64          // bytes of blobs that were removed while they are read: until they are closed
-	Open    OpenUploads    // which are in Partial
-	Limit   int64          // 0: none
+	// Quarantined are bytes that were found to be wrong, until a person removes them.
+	Quarantined int64
+	Open        OpenUploads // which are in Partial
+	Limit       int64       // 0: none
 }
 
 // Total is all bytes that count against the limit.
 func (u Usage) Total() int64 {
-	sum := u.Partial + u.Stray + u.Removed
+	sum := u.Partial + u.Stray + u.Removed + u.Quarantined
 	for _, n := range u.Bytes {
 		sum += n
 	}
@@ -212,6 +214,7 @@ func (s *Store) count(ctx context.Context) error {
 		return err
 	}
 	s.space.load(sums, parked)
+	s.countQuarantined(ctx)
 	s.counted.Store(true)
 	return nil
 }

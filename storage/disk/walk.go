@@ -7,6 +7,8 @@ import (
 	"io/fs"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/storage"
 )
 
 // Walk goes through blobs/. Files whose name is no digest are not ours and are
@@ -37,6 +39,19 @@ func (d *Disk) Walk(ctx context.Context, fn func(dgst digest.Digest, size func()
 		}
 	}
 	return nil
+}
+
+// Quarantined counts the files in quarantine/, whatever they are.
+func (d *Disk) Quarantined(ctx context.Context) (sum int64, err error) {
+	files, err := d.list(ctx, "quarantine") // none, where nothing ever was put there
+	for _, e := range files {
+		n, serr := sizeOf(e)
+		if serr != nil && !errors.Is(serr, storage.ErrNotFound) {
+			err = errors.Join(err, serr)
+		}
+		sum += n
+	}
+	return sum, err
 }
 
 func sizeOf(e fs.DirEntry) (int64, error) {

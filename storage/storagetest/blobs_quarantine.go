@@ -13,6 +13,7 @@ import (
 func blobsQuarantine(t *testing.T, s storage.Blobs) {
 	body := Bytes("bad", 5000)
 	d, other := commit(t, s, body), commit(t, s, Bytes("good", 100))
+	wantQuarantined(t, s, 0)
 	for range 2 { // it may come again, and be bad again
 		open, err := s.Open(t.Context(), d)
 		if err != nil {
@@ -26,6 +27,7 @@ func blobsQuarantine(t *testing.T, s storage.Blobs) {
 			t.Errorf("Close: %v", err)
 		}
 		wantAbsent(t, s, d)
+		wantQuarantined(t, s, int64(len(body)))
 		err = s.Walk(t.Context(), func(found digest.Digest, _ func() (int64, error)) error {
 			if found != other {
 				t.Errorf("Walk finds %s", found)
@@ -44,5 +46,12 @@ func blobsQuarantine(t *testing.T, s storage.Blobs) {
 	}
 	if err := s.Quarantine(t.Context(), "sha256:../../x"); err == nil {
 		t.Error("Quarantine took a path for a digest")
+	}
+}
+
+func wantQuarantined(t *testing.T, s storage.Blobs, want int64) {
+	t.Helper()
+	if n, err := s.Quarantined(t.Context()); n != want || err != nil {
+		t.Errorf("Quarantined: %d, %v, want %d", n, err, want)
 	}
 }
