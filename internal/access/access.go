@@ -171,14 +171,14 @@ func (a *Access) hash(user string) (string, bool) {
 
 // byPassword checks a user's password. The error is for the client.
 func (a *Access) byPassword(r *http.Request, cred credentials) (Identity, error) {
-	p, now, addr := a.policy.Load(), a.now(), clientAddress(r.RemoteAddr)
+	p, now, who := a.policy.Load(), a.now(), trier{addr: clientAddress(r.RemoteAddr), user: cred.user}
 	if p.Passwords == nil {
 		return Identity{}, a.unauthorized(r, "", "", "there are no users here to log in as")
 	}
 	hash, exists := p.Passwords.hash(cred.user, now)
 	right, known := a.verifier.remembered(cred.user, cred.password, hash, now)
 	if !known {
-		t, wait := a.penalties.begin(addr, cred.user, a.pass.key.keyed(cred.user, cred.password), now)
+		t, wait := a.penalties.begin(who, a.pass.key.keyed(cred.user, cred.password), now)
 		if wait > 0 {
 			a.metrics.login(loginDelayed)
 			return Identity{}, tooMany(wait)
@@ -201,7 +201,7 @@ func (a *Access) byPassword(r *http.Request, cred credentials) (Identity, error)
 		return Identity{}, a.unauthorized(r, "", "", "wrong user or password")
 	}
 	a.metrics.login(loginRight)
-	a.penalties.right(addr, cred.user, now)
+	a.penalties.right(who, now)
 	return Identity{Name: cred.user, Via: ViaPassword}, nil
 }
 

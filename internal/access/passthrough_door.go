@@ -64,11 +64,11 @@ func (a *Access) mayPush(r *http.Request, c *caller, repo oci.Repo) error {
 
 // loginUpstream exchanges c's credentials, unless that was tried too often.
 func (a *Access) loginUpstream(r *http.Request, c *caller, repo oci.Repo) error {
-	now, addr := a.now(), clientAddress(r.RemoteAddr)
+	now, who := a.now(), trier{clientAddress(r.RemoteAddr), c.cred.user, repo.Upstream}
 	var t *try
 	if !a.pass.met(c.login, repo.Upstream) && !a.pass.refuses(c.login, repo.Upstream, now) {
 		var wait time.Duration
-		if t, wait = a.penalties.begin(addr, c.cred.user, c.login, now); wait > 0 {
+		if t, wait = a.penalties.begin(who, c.login, now); wait > 0 {
 			a.metrics.login(loginDelayed)
 			return tooMany(wait)
 		}
@@ -90,7 +90,7 @@ func (a *Access) loginUpstream(r *http.Request, c *caller, repo oci.Repo) error 
 	case err == nil:
 		verdict = triedRight
 		a.metrics.login(loginRight)
-		a.penalties.right(addr, c.cred.user, now)
+		a.penalties.right(who, now)
 	}
 	if t != nil {
 		t.end(verdict, now)

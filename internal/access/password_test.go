@@ -82,7 +82,7 @@ func TestGuessesAtOnce(t *testing.T) {
 func TestAddressIsNeverShut(t *testing.T) {
 	p, now := newPenalties(), newClock().now()
 	guess := func(addr, user string, v verdictOf) time.Duration {
-		x, wait := p.begin(addr, user, [32]byte{}, now)
+		x, wait := p.begin(trier{addr: addr, user: user}, [32]byte{}, now)
 		if wait == 0 {
 			x.end(v, now)
 		}

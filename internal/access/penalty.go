@@ -11,8 +11,8 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// After freeTries wrong passwords of a user from one address, each further one
-// has to wait twice as long as the one before. An address may stand for a whole
+// After freeTries wrong passwords of a user from one address, at one place where
+// users are known, each further one has to wait twice as long as the one before. An address may stand for a whole
 // network, or for everybody behind a proxy, and is never shut: of all users
 // together it has freeTriesOfAddress, and triesPerSecond more. A user who has
 // logged in from there needs none of these.
@@ -44,8 +44,10 @@ type penalties struct {
 	pending map[attempt]*try
 }
 
-// trier is an address, and the user that was tried.
-type trier struct{ addr, user string }
+// trier is an address, and the user that was tried; upstream is who knows that
+// one, "" where it is our own. The same name elsewhere is somebody else's, perhaps
+// of whoever guesses here: that its password was right says nothing.
+type trier struct{ addr, user, upstream string }
 
 type tries struct {
 	wrong int
@@ -99,12 +101,12 @@ func newPenalties() *penalties {
 	return p
 }
 
-// begin counts a try of user from addr with the password of sum, or says how long
-// it has to wait. Without a wait the try has to be ended.
-func (p *penalties) begin(addr, user string, sum [sha256.Size]byte, now time.Time) (*try, time.Duration) {
+// begin counts a try of who with the password of sum, or says how long it has to
+// wait. Without a wait the try has to be ended.
+func (p *penalties) begin(who trier, sum [sha256.Size]byte, now time.Time) (*try, time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	of := attempt{trier{addr, user}, sum}
+	of := attempt{who, sum}
 	if t, ok := p.pending[of]; ok {
 		t.requests++
 		return t, 0
@@ -118,8 +120,8 @@ func (p *penalties) begin(addr, user string, sum [sha256.Size]byte, now time.Tim
 		x = tries{}
 	}
 	if t.spent = !p.homeLocked(of.trier, now); t.spent {
-		l, _ := p.addrs.Get(addr)
-		p.addrs.Add(addr, level{l.at(now) + 1, now})
+		l, _ := p.addrs.Get(who.addr)
+		p.addrs.Add(who.addr, level{l.at(now) + 1, now})
 	}
 	p.tries.Add(of.trier, tries{x.wrong + 1, now})
 	p.pending[of] = t
@@ -185,12 +187,12 @@ func (t *try) giveBackLocked(now time.Time) {
 	}
 }
 
-// right forgets the wrong passwords of user from addr.
-func (p *penalties) right(addr, user string, now time.Time) {
+// right forgets the wrong passwords of who.
+func (p *penalties) right(who trier, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.tries.Remove(trier{addr, user})
-	p.good.Add(trier{addr, user}, now)
+	p.tries.Remove(who)
+	p.good.Add(who, now)
 }
 
 // clientAddress is what stands for a client in penalties: its address, of IPv6
