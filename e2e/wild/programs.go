@@ -36,6 +36,7 @@ func BuildPrograms(ctx context.Context, dir string) (*Programs, error) {
 		install,
 		{"build", "-o", filepath.Join(dir, "snapshotter"), "./snapshotter"},
 		{"build", "-C", "stargz", "-o", filepath.Join(dir, "stargz"), "."},
+		{"build", "-C", "nerdctl", "-o", filepath.Join(dir, "nerdctl"), "github.com/containerd/nerdctl/cmd/nerdctl"},
 	} {
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Env = append(os.Environ(), "GOBIN="+dir)
