@@ -34,11 +34,14 @@ func (p *passthrough) login(ctx context.Context, login loginKey, cred credential
 		return err
 	}
 	return p.asking.once(ctx, "login "+login.String()+repo.String(), func(ctx context.Context) error {
+		of := sessionOf{login, repo.Upstream}
 		err := p.tryLogin(ctx, login, cred, repo)
-		if errors.Is(err, ErrRefused) && !errors.Is(err, ErrRefusedLogin) && repo.Name != "" {
+		// Who was let in for one repository does not guess: some token services refuse
+		// another to it in the way in which they refuse a wrong password.
+		proven, _ := p.proven.Peek(of)
+		if errors.Is(err, ErrRefused) && repo.Name != "" && (proven || !errors.Is(err, ErrRefusedLogin)) {
 			err = p.refusedWhat(ctx, login, cred, repo.Upstream)
 		}
-		of := sessionOf{login, repo.Upstream}
 		switch {
 		case err == nil:
 			if repo.Name != "" || p.believes(login, repo.Upstream) {
