@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -80,12 +81,14 @@ func (a *Access) loginUpstream(r *http.Request, c *caller, repo oci.Repo) error 
 	case errors.Is(err, errRefusedThere): // it may be one
 		verdict = triedWrong
 		a.pass.proven.Add(sessionOf{c.login, repo.Upstream}, false)
+		if t != nil { // what has counted is told once
+			a.wrongThere(r, c, repo)
+		}
 	case r.Context().Err() != nil: // the answer will be known to who asks again
 		verdict = triedWrong
 	case errors.Is(err, ErrRefused):
 		verdict = triedWrong
-		a.metrics.login(loginWrong)
-		a.log.WarnContext(r.Context(), "login", "user", c.cred.user, "via", ViaUpstream, "upstream", repo.Upstream, "decision", "refused", "client", r.RemoteAddr)
+		a.wrongThere(r, c, oci.Repo{Upstream: repo.Upstream})
 	case err == nil && !a.pass.believes(c.login, repo.Upstream): // that tells nothing
 	case err == nil:
 		verdict = triedRight
@@ -96,6 +99,20 @@ func (a *Access) loginUpstream(r *http.Request, c *caller, repo oci.Repo) error 
 		t.end(verdict, now)
 	}
 	return err
+}
+
+// wrongThere tells operators of credentials that an upstream refused, or of which
+// it said no more than that it refuses repo to them.
+func (a *Access) wrongThere(r *http.Request, c *caller, repo oci.Repo) {
+	a.metrics.login(loginWrong)
+	attrs := []slog.Attr{
+		slog.String("user", c.cred.user), slog.String("via", ViaUpstream), slog.String("upstream", repo.Upstream),
+		slog.String("decision", "refused"), slog.String("client", r.RemoteAddr),
+	}
+	if repo.Name != "" {
+		attrs = append(attrs, slog.String("repo", repo.String()))
+	}
+	a.log.LogAttrs(r.Context(), slog.LevelWarn, "login", attrs...)
 }
 
 // passError turns what an upstream said about a caller into an answer.
@@ -115,6 +132,8 @@ func (a *Access) passError(r *http.Request, c *caller, repo oci.Repo, err error)
 			code = errcode.ErrorCodeManifestUnknown
 		}
 		return &oci.Error{Code: code, Message: fmt.Sprintf("%s does not have it", repo), Err: err}
+	case errors.Is(err, errRefusedThere) && !a.pass.believes(c.login, repo.Upstream):
+		return &oci.Error{Code: errcode.ErrorCodeDenied, Message: fmt.Sprintf("%s refuses %s to %s, or to this password", repo.Upstream, repo, c.id), Err: err}
 	case errors.Is(err, errRefusedThere):
 		return &oci.Error{Code: errcode.ErrorCodeDenied, Message: fmt.Sprintf("%s lets %s in, and refuses %s to them", repo.Upstream, c.id, repo), Err: err}
 	case errors.Is(err, ErrRefused) && c.id.known(): // who it is, is known; another login would not be passed on
