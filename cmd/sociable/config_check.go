@@ -33,6 +33,7 @@ func (c *Config) check(bad, doubts *findings) {
 	c.checkNames(names, bad, doubts)
 	c.checkRules(bad, doubts)
 	c.checkPrewarm(bad, doubts)
+	c.checkOffline(doubts)
 	c.checkLearn(bad)
 	c.checkRetention(bad)
 	c.checkEvents(bad, doubts)
