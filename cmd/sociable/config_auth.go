@@ -93,11 +93,14 @@ func (c *Config) admits() bool {
 func (c *Config) accessPolicy() access.Policy {
 	p := access.Policy{
 		Unguarded: !c.guarded(), Service: c.Auth.URL, Passwords: c.Auth.passwords, Tokens: c.Auth.tokens, CertificateName: access.NameOf(c.TLS.ClientName), Upstreams: map[string]access.Mode{},
-		Pushed: map[string]bool{}, TrustedProxies: c.Auth.proxies,
+		Pushed: map[string]bool{}, Addresses: map[string]string{}, TrustedProxies: c.Auth.proxies,
 	}
 	for name, u := range c.Upstreams {
 		p.Upstreams[name] = c.mode(name)
 		p.Pushed[name] = u.Push == "allow"
+		if !c.Offline && !u.Offline { // it may be corrected before it is asked
+			p.Addresses[name] = u.URL
+		}
 	}
 	for _, g := range c.Auth.Groups {
 		p.Groups = append(p.Groups, access.Group(g))

@@ -63,7 +63,10 @@ func New(o Options, p Policy) *Access {
 }
 
 // Apply replaces what is configured. Requests that were let in go on.
-func (a *Access) Apply(p Policy) { a.policy.Store(newPolicy(p)) }
+func (a *Access) Apply(p Policy) {
+	a.policy.Store(newPolicy(p))
+	a.pass.moved(p.Addresses)
+}
 
 // caller is who sent a request, found out once when it is first asked for.
 type caller struct {

@@ -84,6 +84,7 @@ type passthrough struct {
 	proven   *lru.Cache[sessionOf, bool] // false: it is not, and has counted as a guess
 	tells    sync.Map                    // names of upstreams; see believes
 	asking   asking
+	at       addresses
 }
 
 type sessionOf struct {

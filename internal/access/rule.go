@@ -51,6 +51,9 @@ type Policy struct {
 	Rules     []Rule
 	Groups    []Group
 	Upstreams map[string]Mode // by name; one that is not listed is Closed
+	// Addresses is where upstreams are, by name: what one said about callers does
+	// not count at another address. One that is not listed stays where it was.
+	Addresses map[string]string
 	Pushed    map[string]bool // those of Passthrough that callers may push to, if the upstream lets them
 	Passwords *Passwords      // nil: nobody logs in with a password
 	Tokens    *TokenServer    // that clients are sent to; nil: our own service
