@@ -73,7 +73,7 @@ func New(o Options) *Learner {
 
 // Read is told that the client of r reads ranges of the blob d.
 func (l *Learner) Read(r *http.Request, d digest.Digest, ranges ...oci.Range) {
-	if startsNothing(r) {
+	if oci.StartsNothing(r) {
 		return
 	}
 	e := event{client: clientOf(r, l.opt.Who), caller: callerOf(r, l.opt.Who), at: l.now(), layer: d}
@@ -87,9 +87,6 @@ func (l *Learner) Read(r *http.Request, d digest.Digest, ranges ...oci.Range) {
 		}
 	}
 }
-
-// startsNothing reports a client that only looks whether a start would succeed.
-func startsNothing(r *http.Request) bool { return r.UserAgent() == oci.DoctorAgent }
 
 // maxHead is more than a layer's gzip header has, if it is any of today's.
 const maxHead = 64 << 10
@@ -125,7 +122,7 @@ func (l *Learner) Offer(r *http.Request, repo oci.Repo, subject digest.Digest, p
 	if img.Learned != nil && img.Index == plain.Digest && !l.policy.sampled(c, subject, row.Confirmed, now) {
 		out.Digest, out.Size = img.Learned.Index, img.Learned.Size
 	}
-	if asked && !startsNothing(r) {
+	if asked && !oci.StartsNothing(r) {
 		l.m.offered(img.Learned != nil, out.Digest != plain.Digest)
 		l.sendFrom(event{client: c, caller: callerOf(r, l.opt.Who), at: now, manifest: subject, offered: out.Digest != plain.Digest})
 		l.warm(r, repo, &img, &row)
@@ -137,7 +134,7 @@ func (l *Learner) Offer(r *http.Request, repo oci.Repo, subject digest.Digest, p
 // here. Where it is a SOCI index, or an image manifest that names one, its start
 // is near.
 func (l *Learner) Manifest(r *http.Request, repo oci.Repo, d digest.Digest) {
-	if startsNothing(r) {
+	if oci.StartsNothing(r) {
 		return
 	}
 	var subject digest.Digest

@@ -141,7 +141,7 @@ func (p *Proxy) sendManifest(w http.ResponseWriter, r *http.Request, repo oci.Re
 	h.Set("Content-Length", strconv.FormatInt(got.desc.Size, 10))
 	w.WriteHeader(http.StatusOK)
 	_, _ = w.Write(body) // a client that left is nobody's loss
-	if r.Method == http.MethodGet {
+	if r.Method == http.MethodGet && !oci.StartsNothing(r) {
 		p.store.Pulled(d)
 		if got.made && p.opt.Starts != nil {
 			p.opt.Starts.Manifest(r, repo, d)

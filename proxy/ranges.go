@@ -50,7 +50,11 @@ func (p *Proxy) serveRanges(w http.ResponseWriter, r *http.Request, a *ask, spec
 }
 
 // read notes which bytes clients want of a blob, where they don't want all of it.
+// What `sociable doctor` reads to see whether a start would succeed is no start.
 func (p *Proxy) read(req *http.Request, a *ask, ranges ...oci.Range) {
+	if oci.StartsNothing(req) {
+		return
+	}
 	if p.opt.Starts != nil && a.src.size() > ranges[0].Len() {
 		p.opt.Starts.Read(req, a.d, ranges...)
 	}

@@ -7,6 +7,7 @@ import (
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 )
 
@@ -30,6 +31,15 @@ func TestReadsAreNoted(t *testing.T) {
 	for _, method := range []string{"GET", "HEAD", "GET"} {
 		if a := s.do(t, method, "/v2/up/a/manifests/1"); a.status != 200 {
 			t.Fatalf("%s of the manifest: %d %s", method, a.status, a.body)
+		}
+	}
+	if a := s.do(t, "GET", "/v2/up/a/manifests/1", "User-Agent", oci.DoctorAgent); a.status != 200 {
+		t.Fatalf("the doctor's manifest: %d %s", a.status, a.body)
+	}
+	one, other := table.Span(3), table.Span(4)
+	for _, rg := range []string{fmt.Sprintf("bytes=%d-%d", one.Off, one.End-1), fmt.Sprintf("bytes=%d-%d,%d-%d", one.Off, one.Off+1, other.Off+1, other.Off+2)} {
+		if a := s.do(t, "GET", "/v2/up/a/blobs/"+d.String(), "Range", rg, "User-Agent", oci.DoctorAgent); a.status != 206 {
+			t.Fatalf("the doctor's %s: %d", rg, a.status)
 		}
 	}
 	if err := s.store.Flush(t.Context()); err != nil {
