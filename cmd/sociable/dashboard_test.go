@@ -51,18 +51,14 @@ func TestDashboard(t *testing.T) {
 	if len(o.Upstreams) == 0 || len(o.Charts) == 0 {
 		t.Errorf("%d upstreams, %d charts", len(o.Upstreams), len(o.Charts))
 	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+admin+"/api/v1/warm", strings.NewReader(`{"name":"lab/app:1","pin":true}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if lines, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || !strings.Contains(string(lines), `"image":{`) {
-		t.Errorf("warm: %d %s, %v", resp.StatusCode, lines, err)
+	for _, call := range [][3]string{
+		{"warm", `{"name":"lab/app:1","pin":true}`, `"image":{`},
+		{"setup/test", `{"image":"` + s.addr + `/lab/app:1"}`, `"reference":"` + s.addr + `/lab/app:1"`},
+	} {
+		status, body := tell(t, "http://"+admin+"/api/v1/"+call[0], call[1])
+		if status != 200 || !strings.Contains(body, call[2]) {
+			t.Errorf("%s: %d %s", call[0], status, body)
+		}
 	}
 	if out, code := sociable(t, "pins", "--data", s.dir); code != 0 || !strings.Contains(out, "lab/app:1") {
 		t.Errorf("pins after it: %d %s", code, out)
@@ -191,6 +187,26 @@ func TestDashboardLogout(t *testing.T) {
 	if _, page := browse(t, b, base+"/jobs", nil); !strings.Contains(page, "<h1>Log in") {
 		t.Errorf("with a copy of the cookie: %s", page)
 	}
+}
+
+// tell sends JSON.
+func tell(t *testing.T, target, body string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	said, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(said)
 }
 
 // browse is what a browser does: a form where there is one, else a page.

@@ -3,6 +3,7 @@ package ui
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/gorilla/mux"
 
@@ -35,7 +36,7 @@ func (u *UI) pages(m *mux.Router) {
 	m.Methods(http.MethodPost).Path("/login").Handler(u.loginForm())
 	m.Methods(http.MethodPost).Path("/logout").HandlerFunc(u.logout)
 	m.Methods(http.MethodPost).Path("/jobs/retry").Handler(u.retryForm())
-	m.Methods(http.MethodPost).Path("/setup").Handler(u.page(u.setupPage))
+	m.Methods(http.MethodPost).Path("/setup").Handler(u.setupForm())
 }
 
 // LayerPage is a layer with its first files and checkpoints.
@@ -67,7 +68,8 @@ type SetupPage struct {
 	*Setup
 	Picked ClientSetup
 	Result *TestResult
-	Tested string
+	Tested string // the image, as it was typed
+	Fault  string // of its name
 }
 
 func (u *UI) setupPage(r *http.Request) (string, any, error) {
@@ -87,10 +89,26 @@ func (u *UI) setupPage(r *http.Request) (string, any, error) {
 			return "", nil, bad("there is no client %.50q", id)
 		}
 	}
-	if r.Method == http.MethodPost {
-		p.Result, err = u.test(r, r.FormValue("image"))
-	}
-	return "setup", p, err
+	return "setup", p, nil
+}
+
+// setupForm tests an image. What is wrong with its name is said beside it.
+func (u *UI) setupForm() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, body, err := u.setupPage(r)
+		if err != nil {
+			e := oci.AsError(err)
+			u.render(w, r, e.HTTPStatus(), "error", e)
+			return
+		}
+		p, status := body.(*SetupPage), http.StatusOK
+		p.Tested = strings.TrimSpace(r.FormValue("image"))
+		if p.Result, err = u.test(r, p.Tested); err != nil {
+			e := oci.AsError(err)
+			status, p.Fault = e.HTTPStatus(), e.Message
+		}
+		u.render(w, r, status, name, p)
+	})
 }
 
 // retryForm has a job tried again and shows the queue.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/prometheus/client_golang/prometheus"
@@ -111,7 +112,13 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 			return []web.Health{{Name: "upstream docker.io https://registry-1.docker.io", State: "held", Left: time.Minute, Why: "429"}}
 		},
 		Running: func() []oci.Building { return []oci.Building{{Layer: r.big.Digest(), Bytes: 1000}} },
-		Test:    func(_ context.Context, ref string) []Step { return []Step{{"connect", "ok", ref, ""}} },
+		Name: func(word string) (oci.Repo, oci.Reference, error) {
+			if word != "redis:7" && word != redis.String()+":7" {
+				return oci.Repo{}, oci.Reference{}, oci.NewError(errcode.ErrorCodeNameInvalid, "no name: %s", word)
+			}
+			return redis, oci.Reference{Tag: "7"}, nil
+		},
+		Test: func(_ context.Context, ref string) []Step { return []Step{{"connect", "ok", ref, ""}} },
 	}
 	if change != nil {
 		change(&o)

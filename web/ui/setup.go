@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
 	"text/template"
 
@@ -149,36 +148,49 @@ type TestResult struct {
 // test walks the way of a lazy client to this registry, and to an image of it.
 // Nothing but this proxy's own listener is ever asked.
 func (u *UI) test(r *http.Request, image string) (*TestResult, error) {
-	if u.opt.Test == nil {
+	if u.opt.Test == nil || u.opt.Name == nil {
 		return nil, oci.NewError(errcode.ErrorCodeUnsupported, "there is no test here")
 	}
-	p := u.place(r)
-	ref := p.Address
+	ref := u.place(r).Address
 	if image == "" {
-		if page := u.opt.Catalog.Page(catalog.Query{Sort: catalog.ByLastPull, Down: true, Limit: 20}); len(page.Images) > 0 {
-			image = page.Images[0].Reference
-			for _, x := range page.Images {
-				if x.Index != "" {
-					image = x.Reference
-					break
-				}
-			}
-		}
+		image = u.newest()
 	}
 	if image != "" {
-		name, _, _ := strings.Cut(image, "@")
-		if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
-			name = name[:i]
+		name, err := u.named(image)
+		if err != nil {
+			return nil, err
 		}
-		if repo, err := oci.ParseRepo(name); err != nil || oci.CheckName(repo.Name) != nil || !u.knows(repo.Upstream) {
-			return nil, oci.NewError(errcode.ErrorCodeNameInvalid, "%.300q is no image's name as the list of images has it", image)
-		}
-		ref += "/" + image
+		ref += "/" + name
 	}
 	return &TestResult{ref, u.opt.Test(r.Context(), ref)}, nil
 }
 
-// knows reports whether images may be of such an upstream.
-func (u *UI) knows(upstream string) bool {
-	return u.opt.Upstreams != nil && slices.ContainsFunc(u.opt.Upstreams(), func(x Upstream) bool { return x.Name == upstream })
+// newest is the image that was pulled last, rather one that has an index.
+func (u *UI) newest() (image string) {
+	for _, x := range u.opt.Catalog.Page(catalog.Query{Sort: catalog.ByLastPull, Down: true, Limit: 20}).Images {
+		if x.Repository == "" {
+			continue
+		}
+		if x.Index != "" {
+			return x.Reference
+		}
+		if image == "" {
+			image = x.Reference
+		}
+	}
+	return image
+}
+
+// named writes out an image's name as the list of images has it, in whatever
+// spelling it comes. It is of an upstream of this proxy's, or an error.
+func (u *UI) named(word string) (string, error) {
+	repo, ref, err := u.opt.Name(word)
+	if err != nil {
+		return "", err
+	}
+	between := ":"
+	if ref.Digest != "" {
+		between = "@"
+	}
+	return repo.String() + between + ref.String(), nil
 }

@@ -50,6 +50,7 @@ type Options struct {
 	Health    func() []web.Health                                                // of the upstreams; nil: not known
 	Upstreams func() []Upstream                                                  // nil: none
 	Test      func(ctx context.Context, ref string) []Step                       // walks the way of a client; nil: no test
+	Name      func(word string) (oci.Repo, oci.Reference, error)                 // reads an image's name in any spelling; nil: no test
 	Warm      func(http.ResponseWriter, *http.Request, web.WarmRequest) error    // answers with lines of web.WarmEvent; nil: nothing is pulled
 	Immutable func(repo oci.Repo, tag string) bool                               // tags that are purged by force alone; nil: none
 	Listen    string                                                             // host:port of the registry

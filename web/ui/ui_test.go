@@ -97,6 +97,7 @@ func TestAPI(t *testing.T) {
 		{"GET", "/api/v1/missing", "", 200, `"images":["docker.io/library/redis:`},
 		{"GET", "/api/v1/setup", "", 200, "registries.yaml"},
 		{"POST", "/api/v1/setup/test", `{"image":""}`, 200, `127.0.0.1:5000/docker.io/library/redis:7`},
+		{"POST", "/api/v1/setup/test", `{"image":"redis:7"}`, 200, `127.0.0.1:5000/docker.io/library/redis:7`},
 		{"POST", "/api/v1/setup/test", `{"image":"../x"}`, 400, "NAME_INVALID"},
 		{"GET", "/api/v1/openapi.json", "", 200, "openapi"},
 	})
