@@ -168,6 +168,9 @@ test("a poll leaves whoever stands in the page where they are", async () => {
   });
   assert.ok(kept, "an answer that comes late would replace what has the focus");
   await link.evaluate((x) => x.blur());
+  await page.evaluate(() => getSelection().selectAllChildren(document.querySelector("#live h2")));
+  assert.equal(await poll(), false, "it asked, and would have replaced what somebody is about to copy");
+  await page.evaluate(() => getSelection().removeAllRanges());
   assert.equal(await poll(), true, "it never asks again");
 });
 
@@ -253,6 +256,40 @@ test("jobs and missing", async () => {
   await visit("/missing", "Missing");
   await accessible("missing");
   await fits("missing");
+});
+
+test("jobs: a retry by keyboard leaves whoever pressed it at that place of the list", async () => {
+  await visit("/jobs", "Jobs");
+  await page.locator("#live tbody button").nth(30).focus();
+  await page.evaluate(() => { globalThis.kept = true; });
+  await page.keyboard.press("Enter");
+  await page.locator("#said", { hasText: "1 job will be tried again" }).waitFor({ state: "attached" });
+  const at = await page.evaluate(() => ({ kept: globalThis.kept, y: scrollY, place: [...document.querySelectorAll("#live tbody button")].indexOf(document.activeElement) }));
+  assert.ok(at.kept && at.y > 0 && at.place === 30, JSON.stringify(at));
+});
+
+test("a server that is gone is told of, and its return", async () => {
+  const other = await context.newPage(); // what the browser says of it is no fault
+  other.setDefaultTimeout(60_000);
+  await other.goto("/");
+  await other.route("**/*", (route) => route.abort());
+  await other.locator("#stale", { hasText: "does not answer" }).waitFor();
+  await other.unroute("**/*");
+  await other.locator("#stale").waitFor({ state: "hidden" });
+  await other.close();
+});
+
+test("an error fits, too, and what is typed into Setup stays", async () => {
+  await page.goto("/images/sha256:" + "a".repeat(64));
+  await page.getByRole("heading", { level: 1, name: "404" }).waitFor();
+  await fits("an error");
+  await page.goto("/setup?client=podman");
+  await page.locator("#image").fill("no/such.host/…");
+  await click(page.getByRole("button", { name: "Test this proxy" }));
+  await page.getByRole("alert").waitFor();
+  assert.equal(await page.locator("#image").inputValue(), "no/such.host/…");
+  await page.getByRole("heading", { level: 2, name: "podman" }).waitFor();
+  await accessible("setup, a mistake");
 });
 
 test("setup: a client's configuration, and the test", async () => {

@@ -15,8 +15,8 @@ func TestSetupForm(t *testing.T) {
 		has    []string
 		never  string
 	}{
-		"redis:7": {200, []string{`value="redis:7"`, "127.0.0.1:5000/docker.io/library/redis:7</p>"}, "alert"},
-		"":        {200, []string{"127.0.0.1:5000/docker.io/library/redis:7</p>"}, "alert"},
+		"redis:7": {200, []string{`value="redis:7"`, "127.0.0.1:5000/docker.io/library/redis:7</p>"}, `id="fault"`},
+		"":        {200, []string{"127.0.0.1:5000/docker.io/library/redis:7</p>"}, `id="fault"`},
 		"<b>..":   {400, []string{`value="&lt;b&gt;.."`, `aria-invalid="true"`, `role="alert">no name: &lt;b&gt;..`}, `class="steps"`},
 	} {
 		w := r.do("POST", "/setup", url.Values{"client": {"podman"}, "image": {image}}.Encode(), "Content-Type", "application/x-www-form-urlencoded")

@@ -77,6 +77,16 @@ func (x *Images) PageQuery(by int) (template.URL, error) {
 	return query("q", x.Search, "sort", x.Sort, "order", x.Order, "offset", max(0, x.Offset+by*x.Limit))
 }
 
+// Beyond reports a page behind the last one, such as a bookmark from before a purge.
+func (x *Images) Beyond() bool {
+	return len(x.Images) == 0 && x.Offset > 0 && x.Matches > 0 && x.Limit > 0
+}
+
+// LastQuery is the query of the last page.
+func (x *Images) LastQuery() (template.URL, error) {
+	return query("q", x.Search, "sort", x.Sort, "order", x.Order, "offset", (x.Matches-1)/x.Limit*x.Limit)
+}
+
 // StackPart is a layer in the bar of all layers.
 type StackPart struct {
 	Layer    Layer

@@ -1,5 +1,5 @@
 // What htmx does not do: copying, the file tree by keyboard, and no polling of a
-// page that nobody sees, or in which somebody stands with the keyboard. Pages work without it.
+// page that nobody sees, or in which somebody stands. Pages work without it.
 "use strict";
 
 const say = (text) => { document.getElementById("said").textContent = text; };
@@ -23,7 +23,11 @@ document.addEventListener("click", (e) => {
   button.focus();
 });
 
-const stoodIn = (x) => x.contains(document.activeElement); // who stands in it would lose the place
+// Who stands in it with the keyboard, or is about to copy from it, would lose the place.
+const stoodIn = (x) => {
+  const marked = getSelection();
+  return x.contains(document.activeElement) || (!marked.isCollapsed && marked.getRangeAt(0).intersectsNode(x));
+};
 
 document.addEventListener("htmx:beforeRequest", (e) => {
   const live = e.detail.elt;
@@ -31,8 +35,40 @@ document.addEventListener("htmx:beforeRequest", (e) => {
 });
 
 document.addEventListener("htmx:beforeSwap", (e) => { // somebody may have come in since it was asked for
-  const live = e.detail.target;
-  if (live.id === "live" && stoodIn(live)) e.detail.shouldSwap = false;
+  const live = e.detail.target, by = e.detail.requestConfig?.elt ?? live;
+  if (live.id === "live" && by.id === "live" && stoodIn(live)) e.detail.shouldSwap = false;
+});
+
+// Of a server that is gone it is said that what is shown is old.
+let answered = new Date();
+document.addEventListener("htmx:afterRequest", (e) => {
+  const stale = document.getElementById("stale");
+  if (e.detail.successful) {
+    answered = new Date();
+    stale.hidden = true;
+  }
+});
+const gone = (why) => {
+  const stale = document.getElementById("stale");
+  if (!stale.hidden) return; // said once
+  stale.hidden = false;
+  stale.textContent = `sociable ${why}; what is shown is of ${answered.toLocaleTimeString()}`;
+};
+document.addEventListener("htmx:sendError", () => gone("does not answer"));
+document.addEventListener("htmx:timeout", () => gone("does not answer"));
+document.addEventListener("htmx:responseError", (e) => gone(`answers with ${e.detail.xhr.status}`));
+
+// Whoever goes through a list of jobs stays at that place of it after a retry.
+let retried = -1;
+document.addEventListener("htmx:beforeRequest", (e) => {
+  if (e.detail.elt.matches("#live form")) retried = [...document.querySelectorAll("#live form")].indexOf(e.detail.elt);
+});
+document.addEventListener("htmx:afterSettle", (e) => {
+  if (retried < 0 || !e.detail.requestConfig?.elt.matches("form")) return;
+  const left = document.querySelectorAll("#live form button");
+  (left[Math.min(retried, left.length - 1)] ?? document.getElementById("main")).focus();
+  retried = -1;
+  say("1 job will be tried again");
 });
 
 document.addEventListener("keydown", (e) => {
