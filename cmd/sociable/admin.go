@@ -62,7 +62,7 @@ type (
 // none answers, by opening it.
 func connect(ctx context.Context, dataDir string) (adminAPI, error) {
 	if _, err := os.Stat(dataDir); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no store in %s: name its folder with --data", dataDir)
+		return nil, noStore(dataDir)
 	}
 	path := filepath.Join(dataDir, adminSocket)
 	dctx, cancel := context.WithTimeout(ctx, time.Second)
@@ -90,6 +90,23 @@ func withStore(ctx context.Context, dataDir string, fn func(adminAPI) error) err
 		return err
 	}
 	return errors.Join(fn(api), api.Close())
+}
+
+// serviceDir is the store of deploy/sociable.service, which the package brings.
+const serviceDir = "/var/lib/sociable"
+
+// noStore says that there is none in dir, and where there is one instead.
+func noStore(dir string) error {
+	return errors.New("there is no store in " + dir + ": name its folder with --data" + serviceHint(dir, serviceDir))
+}
+
+// serviceHint names the service's store, if there is one and it is not in dir: it
+// may be seen by everybody, but entered by root alone.
+func serviceHint(dir, service string) string {
+	if _, err := os.Lstat(service); err != nil || filepath.Clean(dir) == service {
+		return ""
+	}
+	return "; the service's is --data " + service + ", as root"
 }
 
 // defaultDataDir is the folder of serve where nothing else was said.

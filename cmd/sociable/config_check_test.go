@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -269,6 +270,38 @@ index: {rules: [{repositories: ["dokcer.io/**", "*/x", "ghcr.io/a/*"]}]}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
+// TestReadablePasswords: each listener beyond loopback at which people log in without
+// TLS is named.
+func TestReadablePasswords(t *testing.T) {
+	dir := t.TempDir()
+	users, file := filepath.Join(dir, "users"), filepath.Join(dir, "c.yml")
+	putFile(t, users, htpasswdLine(t, "alice", "wonder"))
+	newAuthority(t).server(t, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	tls := fmt.Sprintf("tls: {cert_file: %s/cert.pem, key_file: %s/key.pem}\n", dir, dir)
+	for _, tt := range []struct {
+		registry, admin, more string
+		want                  []string
+	}{
+		{"127.0.0.1:5000", "127.0.0.1:5001", "", nil},
+		{"127.0.0.1:5000", "0.0.0.0:5001", "", []string{"admin.listen: passwords", "in front of 0.0.0.0:5001"}},
+		{"0.0.0.0:5000", "0.0.0.0:5001", "", []string{"admin.listen: passwords", "auth: passwords", "in front of 0.0.0.0:5000"}},
+		{"0.0.0.0:5000", "0.0.0.0:5001", tls, []string{"admin.listen: passwords"}},
+		{"0.0.0.0:5000", "", tls, nil},
+	} {
+		putFile(t, file, fmt.Sprintf("listen: %s\nadmin: {listen: %q}\nauth:\n  htpasswd_file: %s\n  rules: [{repositories: [\"**\"], pull: [anonymous], administer: [alice]}]\n%s", tt.registry, tt.admin, users, tt.more))
+		_, got, err := load(sources{File: file})
+		said := strings.Join(got, "\n")
+		if err != nil || (len(tt.want) == 0) != !strings.Contains(said, "readable") {
+			t.Errorf("%s, %s, %q: %v, %q", tt.registry, tt.admin, tt.more, err, got)
+		}
+		for _, w := range tt.want {
+			if !strings.Contains(said, w) {
+				t.Errorf("%s, %s, %q: warnings %q, want %q", tt.registry, tt.admin, tt.more, got, w)
+			}
+		}
 	}
 }
 

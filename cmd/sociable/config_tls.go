@@ -42,6 +42,9 @@ func (c *Config) checkTLS(bad, doubts *findings) {
 	case c.Admin.TLS && !t.on():
 		bad.add(c.origin("admin.tls"), "admin.tls: there is no certificate; give tls.cert_file and key_file")
 	}
+	if !c.Admin.TLS && c.Admin.Listen != "" && c.Auth.HtpasswdFile != "" && !c.adminOnLoopback {
+		doubts.add(c.origin("admin.listen"), "admin.listen: passwords cross the network readable, unless something in front of %s speaks TLS; set tls.cert_file and admin.tls: true", c.Admin.Listen)
+	}
 	for i, d := range t.ACME.Domains {
 		if !isHostName(d) {
 			bad.add(c.origin("tls.acme.domains"), "tls.acme.domains[%d]: %q is not a host name", i, d)
@@ -61,7 +64,4 @@ func (c *Config) checkTLS(bad, doubts *findings) {
 		return
 	}
 	t.certs = certs
-	if !c.Admin.TLS && c.Admin.Listen != "" && c.Auth.HtpasswdFile != "" && !c.adminOnLoopback {
-		doubts.add(c.origin("admin.listen"), "admin.listen: passwords cross the network readable there; write admin.tls: true")
-	}
 }

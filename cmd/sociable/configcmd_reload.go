@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ named.`,
   kill -HUP $(pidof sociable)`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return needServer(cmd.Context(), dataDir, func(ctx context.Context, c *adminClient) error {
+			return needServer(cmd.Context(), cmp.Or(dataDir, defaultDataDir()), func(ctx context.Context, c *adminClient) error {
 				out, err := c.Reload(ctx)
 				if err != nil {
 					return usageError{err, true}
@@ -47,7 +48,7 @@ named.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&dataDir, "data", Default().Storage.Path, "the running server's data `FOLDER`")
+	cmd.Flags().StringVar(&dataDir, "data", "", "the running server's data `FOLDER` ($SOCIABLE_STORAGE_PATH, or else ./data)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: warnings, and the keys that wait for a restart")
 	return cmd
 }
@@ -56,7 +57,7 @@ named.`,
 func needServer(ctx context.Context, dir string, fn func(context.Context, *adminClient) error) error {
 	running, err := withRunning(ctx, dir, fn)
 	if err == nil && !running {
-		err = errors.New("no server is running over " + dir + "; its folder is given by --data")
+		err = errors.New("no server is running over " + dir + "; its folder is given by --data" + serviceHint(dir, serviceDir))
 	}
 	return err
 }

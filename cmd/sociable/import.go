@@ -52,8 +52,14 @@ or by all of its parts in order; - is standard input.`,
   ssh outside cat bundle.tar | sociable import -`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			// Before a store is made for what is in it.
+			in, size, end, err := openParts(cmd.InOrStdin(), args)
+			if err != nil {
+				return err
+			}
+			defer end()
 			return withServer(cmd, &flags.serverFlags, func(ctx context.Context, c *adminClient) error {
-				return runImport(ctx, cmd, c, args, &flags)
+				return runImport(ctx, cmd, c, in, size, args[0], &flags)
 			})
 		},
 	}
@@ -95,17 +101,13 @@ type importing struct {
 	failed          map[int]error // images
 }
 
-func runImport(ctx context.Context, cmd *cobra.Command, c *adminClient, args []string, flags *importFlags) error {
-	in, size, end, err := openParts(cmd.InOrStdin(), args)
-	if err != nil {
-		return err
-	}
-	defer end()
+// runImport reads a bundle of size bytes, where that is known, which is called name.
+func runImport(ctx context.Context, cmd *cobra.Command, c *adminClient, in io.Reader, size int64, name string, flags *importFlags) error {
 	bar := newProgress(cmd, size, "importing")
 	defer bar.end()
 	r, err := bundle.NewReader(bufio.NewReaderSize(bar.reader(in), 1<<20))
 	if err != nil {
-		return fmt.Errorf("%s: %w", args[0], err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	st, _ := r.Statement()
 	x := &importing{ctx: ctx, c: c, flags: flags, st: st, bar: bar, types: map[digest.Digest]string{}, failed: map[int]error{},
@@ -116,13 +118,13 @@ func runImport(ctx context.Context, cmd *cobra.Command, c *adminClient, args []s
 		}
 	}
 	if err := x.judge(r.Signature()); err != nil {
-		return fmt.Errorf("%s: %w", args[0], err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	if err := x.places(); err != nil {
-		return fmt.Errorf("%s: %w", args[0], err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	if err := x.take(r); err != nil {
-		return cmp.Or(context.Cause(ctx), fmt.Errorf("%s: %w", args[0], err))
+		return cmp.Or(context.Cause(ctx), fmt.Errorf("%s: %w", name, err))
 	}
 	bar.end()
 	results := x.file()

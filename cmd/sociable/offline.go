@@ -32,7 +32,7 @@ type offline struct {
 func openOffline(dataDir string) (adminAPI, error) {
 	rows := filepath.Join(dataDir, metaFile)
 	if _, err := os.Stat(rows); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no store in %s: name its folder with --data", dataDir)
+		return nil, noStore(dataDir)
 	}
 	meta, err := bolt.Open(rows, bolt.Options{})
 	if err != nil {

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestServiceHint: who looks into a folder without a store is told of the service's,
+// where there is one.
+func TestServiceHint(t *testing.T) {
+	dir := t.TempDir()
+	service := filepath.Join(dir, "service")
+	if hint := serviceHint("./data", service); hint != "" {
+		t.Errorf("without a service: %q", hint)
+	}
+	if err := os.Symlink(filepath.Join(dir, "private"), service); err != nil { // as systemd's DynamicUser has it
+		t.Fatal(err)
+	}
+	if hint := serviceHint("./data", service); !strings.Contains(hint, "--data "+service) {
+		t.Errorf("with one: %q", hint)
+	}
+	if hint := serviceHint(service+"/", service); hint != "" {
+		t.Errorf("of itself: %q", hint)
+	}
+}
+
+// TestStoreByEnvironment: every command finds the store where the environment says,
+// those for which a server has to run, too.
+func TestStoreByEnvironment(t *testing.T) {
+	s := startServer(t, "--admin", "127.0.0.1:"+freePort(t))
+	t.Setenv("SOCIABLE_STORAGE_PATH", s.dir)
+	for _, args := range [][]string{{"admin", "token"}, {"config", "reload"}, {"pins"}} {
+		if out, code := sociable(t, args...); code != 0 {
+			t.Errorf("%v: %d %s", args, code, out)
+		}
+	}
+}
+
+// TestImportNothing: no store is made for a bundle that there is none.
+func TestImportNothing(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	out, code := sociable(t, "import", "--data", data, filepath.Join(t.TempDir(), "nope"))
+	if code != exitFailed || !strings.Contains(out, "no such file") {
+		t.Errorf("%d %s", code, out)
+	}
+	if _, err := os.Lstat(data); !os.IsNotExist(err) {
+		t.Errorf("there is a store afterwards: %v", err)
+	}
+}
