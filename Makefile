@@ -6,7 +6,8 @@ GO ?= go
 ENGINE ?= docker
 VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),(devel))
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
-LDFLAGS := -s -w -X 'main.buildVersion=$(VERSION)' -X 'main.buildCommit=$(COMMIT)'
+# Expanded where it is used: deb has a version of its own.
+LDFLAGS = -s -w -X 'main.buildVersion=$(VERSION)' -X 'main.buildCommit=$(COMMIT)'
 
 # What the tests run or link that is no Go module. docker-registry is the real
 # upstream, skopeo a real client; zlib is what the official indexer is built on.

@@ -285,6 +285,20 @@ func TestDashboard(t *testing.T) {
 	}
 }
 
+// TestPackageVersion: the program in the package says the package's version, which
+// is one that sorts, whatever git knows.
+func TestPackageVersion(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "make", "--no-print-directory", "-n", "-C", "..", "deb")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	found := regexp.MustCompile(`main\.buildVersion=([^']*)'`).FindSubmatch(out)
+	if found == nil || !regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+`).Match(found[1]) {
+		t.Errorf("the program says the version %q: %s", found, out)
+	}
+}
+
 // TestCompose: what the file names is there, and its configuration is one.
 func TestCompose(t *testing.T) {
 	body, err := os.ReadFile("compose.yml")
