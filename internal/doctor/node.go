@@ -161,6 +161,11 @@ func (n *node) containerd() {
 	} else {
 		n.tell(OK, step, "", "%s: snapshotter soci at %s", n.o.Containerd, address)
 	}
+	version, _ := at[int64](t, "version")
+	if told, _ := at[string](t, "proxy_plugins", "soci", "exports", "enable_remote_snapshot_annotations"); version >= 3 && typ != "" && told != "true" {
+		n.tell(Warn, step, `add [proxy_plugins.soci.exports] enable_remote_snapshot_annotations = "true"`,
+			"%s: snapshotter soci is not told which image ctr pulls, and so loads none of these lazily", n.o.Containerd)
+	}
 	n.cri(t)
 }
 

@@ -29,6 +29,8 @@ func TestNode(t *testing.T) {
 		"no scheme":       {"snapshotter", "[[resolver.host.\"docker.io\".mirrors]]\nhost = \"" + proxy + "/v2\"\n", Fail, "dropped silently"},
 		"no TOML":         {"snapshotter", "a = \n", Fail, ":1"},
 		"plugin":          {"containerd", plugin, OK, "snapshotter soci at"},
+		"no exports":      {"containerd", "version = 3\n" + plugin, Warn, "which image ctr pulls"},
+		"exports":         {"containerd", "version = 3\n" + plugin + "[proxy_plugins.soci.exports]\nenable_remote_snapshot_annotations = \"true\"\n", OK, "snapshotter soci at"},
 		"kubernetes":      {"containerd", plugin + cri, OK, "snapshotter soci at"},
 		"no plugin":       {"containerd", "version = 3\n", Fail, "no snapshotter plugin"},
 		"not running":     {"containerd", strings.ReplaceAll(plugin, socket, "/nowhere"), Warn, "is not there"},

@@ -24,7 +24,20 @@ enable = true
 host = "http://{{.Address}}/v2"
 insecure = true
 {{end}}`},
-			{"$ lazily", `sudo nerdctl run --snapshotter soci{{if .Insecure}} --insecure-registry{{end}} --rm -it {{.Address}}/docker.io/library/redis:7`},
+			{"/etc/containerd/config.toml", `version = 3
+[proxy_plugins.soci]
+type = "snapshot"
+address = "/run/soci-snapshotter-grpc/soci-snapshotter-grpc.sock"
+[proxy_plugins.soci.exports]
+enable_remote_snapshot_annotations = "true"
+
+# Kubernetes
+[plugins."io.containerd.cri.v1.images"]
+snapshotter = "soci"
+disable_snapshot_annotations = false
+`},
+			{"$ lazily", `sudo systemctl restart soci-snapshotter containerd
+sudo nerdctl run --snapshotter soci{{if .Insecure}} --insecure-registry{{end}} --rm -it {{.Address}}/docker.io/library/redis:7`},
 		},
 	},
 	{
