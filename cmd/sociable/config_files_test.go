@@ -58,12 +58,19 @@ func TestReloadChangedBack(t *testing.T) {
 
 // TestTryCommand: what is printed to try works over TLS, too.
 func TestTryCommand(t *testing.T) {
-	for want, c := range map[string]*Config{
-		"curl http://a:1/v2/":  {},
-		"curl https://a:1/v2/": {TLS: TLSConfig{CertFile: "x"}},
+	secure := &Config{TLS: TLSConfig{CertFile: "x"}}
+	for _, tt := range []struct {
+		c          *Config
+		addr, want string
+	}{
+		{&Config{}, "a:1", "curl http://a:1/v2/"},
+		{secure, "a:1", "curl https://a:1/v2/"},
+		{secure, "192.0.2.1:5", "curl https://192.0.2.1:5/v2/"},
+		{&Config{}, "[::]:5000", "curl http://127.0.0.1:5000/v2/"},
+		{&Config{}, "0.0.0.0:5000", "curl http://127.0.0.1:5000/v2/"},
 	} {
-		if got := tryCommand(c, "a:1"); got != want {
-			t.Errorf("%q, want %q", got, want)
+		if got := tryCommand(tt.c, tt.addr); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
 		}
 	}
 }

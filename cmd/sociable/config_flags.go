@@ -18,7 +18,7 @@ type configFlags struct {
 // flagPaths are the flags that set one key each.
 var flagPaths = []struct{ flag, path, usage string }{
 	{"listen", "listen", "`HOST:PORT` to serve the registry on (127.0.0.1:5000)"},
-	{"admin", "admin.listen", "`HOST:PORT` to serve metrics and health on (127.0.0.1:5001)"},
+	{"admin", "admin.listen", "`HOST:PORT` of the dashboard, its API, metrics and health (127.0.0.1:5001)"},
 	{"data", "storage.path", "keep everything in `FOLDER` (./data)"},
 	{"log-level", "log.level", "log from `LEVEL` on: debug, info, warn or error (info)"},
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"time"
@@ -161,6 +162,9 @@ func (q *quietConns) close() {
 
 // tryCommand is what to type next.
 func tryCommand(cfg *Config, addr string) string {
+	if at, err := netip.ParseAddrPort(addr); err == nil && at.Addr().IsUnspecified() {
+		addr = fmt.Sprintf("127.0.0.1:%d", at.Port()) // no client takes [::]
+	}
 	if _, ok := cfg.Upstreams[dockerHub]; ok {
 		return "docker pull " + addr + "/docker.io/library/redis:7"
 	}
