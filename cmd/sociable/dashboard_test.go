@@ -115,8 +115,11 @@ func TestDashboardLogin(t *testing.T) {
 				t.Fatal(err)
 			}
 			b := &http.Client{Jar: jar}
-			if status, page := browse(t, b, base+"/images", nil); status != 200 || !strings.Contains(page, "<h1>Log in") || strings.Contains(page, "/images") {
+			if status, page := browse(t, b, base+"/images", nil); status != 200 || !strings.Contains(page, "<h1>Log in") || strings.Contains(page, "<nav") {
 				t.Fatalf("logged out: %d %s", status, page)
+			}
+			if _, page := browse(t, b, base+"/images?sort=size", nil); !strings.Contains(page, `name="next" value="/images?sort=size"`) {
+				t.Errorf("it is forgotten where one was going: %s", page)
 			}
 			status, page := browse(t, b, base+"/login", url.Values{"user": {tt.user}, "password": {tt.password}})
 			if status != tt.status || !strings.Contains(page, tt.page) {

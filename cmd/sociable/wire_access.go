@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -97,12 +98,26 @@ func askBrowser(w http.ResponseWriter, r *http.Request) bool {
 	case strings.HasPrefix(r.URL.Path, "/api/"):
 		return false
 	case r.Header.Get("Hx-Request") != "":
-		w.Header().Set("Hx-Redirect", "/login")
+		w.Header().Set("Hx-Redirect", loginFor(r.Header.Get("Hx-Current-Url")))
 		w.WriteHeader(http.StatusUnauthorized)
 		return true
 	case strings.Contains(r.Header.Get("Accept"), "text/html"):
-		http.Redirect(w, r, "/login", http.StatusSeeOther)
+		page := ""
+		if r.Method == http.MethodGet {
+			page = r.URL.String()
+		}
+		http.Redirect(w, r, loginFor(page), http.StatusSeeOther)
 		return true
 	}
 	return false
+}
+
+// loginFor is where one logs in to come back to page, an address of here.
+func loginFor(page string) string {
+	u, err := url.Parse(page)
+	if err != nil || u.Path == "" || u.Path == "/" && u.RawQuery == "" {
+		return "/login"
+	}
+	back := url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery}
+	return "/login?" + url.Values{"next": {back.String()}}.Encode()
 }

@@ -382,10 +382,10 @@ test("beyond loopback: log in, look, log out", async () => {
   await page.getByLabel("Password or token").fill("wrong");
   await click(page.getByRole("button", { name: "Log in" }));
   await page.getByRole("alert").waitFor();
-  await page.getByLabel("User").fill("alice");
+  assert.equal(await page.getByLabel("User").inputValue(), "alice");
   await page.getByLabel("Password or token").fill("wonderland");
   await click(page.getByRole("button", { name: "Log in" }));
-  await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
+  await page.getByRole("heading", { level: 1, name: "Images" }).waitFor(); // where they were going
   const [session] = await other.cookies();
   assert.ok(session.httpOnly && session.sameSite === "Lax", JSON.stringify(session));
   await click(page.getByRole("button", { name: "Log out" }));

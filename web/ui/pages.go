@@ -3,6 +3,7 @@ package ui
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/gorilla/mux"
@@ -123,9 +124,26 @@ func (u *UI) retryForm() http.Handler {
 }
 
 // LoginPage asks who it is.
-type LoginPage struct{ Fault string }
+type LoginPage struct {
+	Fault string
+	User  string
+	Next  string // where one was going
+}
 
-func (u *UI) loginPage(*http.Request) (string, any, error) { return "login", &LoginPage{}, nil }
+func (u *UI) loginPage(r *http.Request) (string, any, error) {
+	return "login", &LoginPage{Next: pageHere(r.FormValue("next"))}, nil
+}
+
+// pageHere is next where that is a page of this dashboard, or else the first page:
+// a link must not lead from here to another site.
+func pageHere(next string) string {
+	at, err := url.Parse(next)
+	if err != nil || at.Scheme != "" || at.Host != "" || at.User != nil || !strings.HasPrefix(next, "/") ||
+		strings.HasPrefix(next, "//") || strings.Contains(next, `\`) || at.Path == "/login" {
+		return "/"
+	}
+	return next
+}
 
 func (u *UI) loginForm() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -137,11 +155,11 @@ func (u *UI) loginForm() http.Handler {
 		cookie, err := u.opt.Login(r, r.PostFormValue("user"), r.PostFormValue("password"))
 		if err != nil {
 			e := oci.AsError(err)
-			u.render(w, r, e.HTTPStatus(), "login", &LoginPage{Fault: e.Message})
+			u.render(w, r, e.HTTPStatus(), "login", &LoginPage{e.Message, r.PostFormValue("user"), pageHere(r.PostFormValue("next"))})
 			return
 		}
 		http.SetCookie(w, cookie)
-		http.Redirect(w, r, "/", http.StatusSeeOther)
+		http.Redirect(w, r, pageHere(r.PostFormValue("next")), http.StatusSeeOther)
 	})
 }
 
