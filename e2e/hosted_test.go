@@ -70,7 +70,8 @@ func TestPushedByRealClients(t *testing.T) {
 				t.Fatal(err)
 			}
 			path := "/v2/local/" + i.Repo()
-			p.awaitHostedIndex(t, path, i.Digest)
+			index := p.awaitHostedIndex(t, path, i.Digest)
+			zTOC := decode[v1.Manifest](t, p.get(t, path+"/manifests/"+index.Digest.String())).Layers[0].Digest
 			puller := map[string]puller{"skopeo": skopeoProgram(), "crane": craneProgram()}[program]
 			pullAndCompare(t, puller, p.hosted(i), i)
 			tags, err := map[string]func() ([]byte, error){
@@ -97,6 +98,14 @@ func TestPushedByRealClients(t *testing.T) {
 			}
 			if a := p.get(t, path+"/manifests/1"); a.StatusCode != http.StatusNotFound {
 				t.Errorf("after the deletion: %d", a.StatusCode)
+			}
+			if out, err := harness.Run(t.Context(), suite.Programs.Sociable, "gc", "--grace", "0s", "--data", p.Data); err != nil {
+				t.Errorf("collect: %v: %s", err, out)
+			}
+			for _, gone := range []string{path + "/manifests/" + index.Digest.String(), path + "/blobs/" + zTOC.String()} {
+				if a := p.get(t, gone); a.StatusCode != http.StatusNotFound {
+					t.Errorf("%s, which was made here, after the deletion: %d", gone, a.StatusCode)
+				}
 			}
 		})
 	}

@@ -304,6 +304,7 @@ func (c *pushes) report(b *testing.B, ours, theirs []pushSample) {
 			{"index listed after the manifest is acknowledged, layer pushed at 1 Gbit/s", "", millis(o.behind), "", millis(maxIndexBehind)},
 			{"the same, pushed as fast as it goes", "", millis(o.listed), "", millis(maxIndexBehind)},
 			{"its manifest, until it is acknowledged", millis(t.answer), millis(o.answer), "", ""},
+			{"both together", seconds(t.layer + t.answer), seconds(o.layer + o.answer), fmt.Sprintf("%.2f", float64(o.layer+o.answer)/float64(t.layer+t.answer)), ""},
 			{"manifests a second", fmt.Sprintf("%.0f", t.perSec), fmt.Sprintf("%.0f", o.perSec), fmt.Sprintf("%.2f", o.perSec/t.perSec), ""},
 			{"peak memory, largest of all runs", fmt.Sprintf("%d MiB", t.rss>>20), fmt.Sprintf("%d MiB", o.rss>>20), "", ""},
 		},
