@@ -54,6 +54,12 @@ func TestReducedLayer(t *testing.T) {
 	if _, err := s.store.Stat(t.Context(), l.Digest()); err == nil {
 		t.Fatal("the layer is still whole: nothing was evicted")
 	}
+	for _, i := range []int{2, 3, 7, l.Table.Len() - 1} { // what is kept comes after the layer has gone
+		waitFor(t, func() bool {
+			_, err := s.store.Stat(t.Context(), l.Table.Span(i).Digest)
+			return err == nil
+		})
+	}
 	g.take()
 	get("hit")
 	if asked := g.take(); len(asked) > 0 {

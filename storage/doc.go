@@ -13,8 +13,9 @@
 // makes a batch of them durable. What must survive (Durable, and Put) is synced
 // and has its row before the call returns.
 //
-// Room is promised before it is written to, so the limit is never overshot; who
-// finds no room evicts what was read longest ago. Blobs that are open, pending
+// Room is promised before it is written to, so the limit is never overshot. What was
+// read longest ago is evicted ahead of need, in the background; who finds no room
+// nonetheless evicts what he needs himself. Blobs that are open, pending
 // or arriving stay, and so do manifests, zTOCs and indexes: those, and what hosted
 // repositories have, go when a Collector finds that nothing needs them. What is
 // purged while it is read goes on counting until it is closed: so long its bytes

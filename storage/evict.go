@@ -10,10 +10,6 @@ import (
 	"github.com/sociable/sociable/internal/oci"
 )
 
-// evictEvery is how often the limit is looked at beside the writes that need
-// room: another program may have filled the medium.
-const evictEvery = 30 * time.Second
-
 // take promises n bytes, evicting for them where it must. ErrFull. by is the
 // partial that wants them, nil for anything else.
 func (s *Store) take(ctx context.Context, n int64, by *Partial) error {
@@ -25,12 +21,25 @@ func (s *Store) take(ctx context.Context, n int64, by *Partial) error {
 		look = &s.refused
 	}
 	asked, all := look.begun.Load(), s.barren.begun.Load()
-	select {
-	case s.evicting <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	for {
+		freed := s.space.whenFreed()
+		if ok, err := s.tryTake(ctx, n); ok || err != nil {
+			return err
+		}
+		select {
+		case s.evicting <- struct{}{}:
+			defer func() { <-s.evicting }()
+			return s.takeEvicting(ctx, n, by, func() bool { return s.barren.stands(all) || look.stands(asked) }, look)
+		case <-freed: // by who evicts ahead
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
-	defer func() { <-s.evicting }()
+}
+
+// takeEvicting is take for who has s.evicting. vain says that others have looked
+// for room already, and look is where to note it.
+func (s *Store) takeEvicting(ctx context.Context, n int64, by *Partial, vain func() bool, look *barren) error {
 	for flushed := false; ; {
 		if ok, err := s.tryTake(ctx, n); ok || err != nil {
 			return err
@@ -39,7 +48,7 @@ func (s *Store) take(ctx context.Context, n int64, by *Partial) error {
 		if err != nil {
 			return err
 		}
-		if never || s.barren.stands(all) || look.stands(asked) {
+		if never || vain() {
 			return fmt.Errorf("make room for %d bytes: %w", n, ErrFull)
 		}
 		begin := time.Now()
@@ -88,10 +97,14 @@ func (s *Store) tryTake(ctx context.Context, n int64) (bool, error) {
 	if !s.space.take(n) {
 		return false, nil
 	}
-	short, err := s.shortOfFree(ctx, 0)
-	if err != nil || short > 0 {
+	near := s.minFree / 40
+	short, err := s.shortOfFree(ctx, near)
+	if err != nil || short > near {
 		s.space.giveBack(n)
 		return false, err
+	}
+	if short > 0 || s.space.ahead() > 0 {
+		s.evictSoon()
 	}
 	return true, nil
 }
@@ -115,34 +128,6 @@ func (s *Store) shortOfFree(ctx context.Context, n int64) (int64, error) {
 	return max(0, plus(plus(s.minFree, s.space.unwritten()), n)-free), nil
 }
 
-func (s *Store) evictLoop(ctx context.Context) {
-	tick := time.NewTicker(evictEvery)
-	defer tick.Stop()
-	for {
-		s.countQuarantined(ctx)
-		if err := s.evictExcess(ctx); err != nil && ctx.Err() == nil {
-			s.log.ErrorContext(ctx, "eviction failed", "err", err)
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// evictExcess brings the store below its limits.
-func (s *Store) evictExcess(ctx context.Context) error {
-	select {
-	case s.evicting <- struct{}{}:
-	case <-ctx.Done():
-		return nil
-	}
-	defer func() { <-s.evicting }()
-	_, err := s.evict(ctx, 0, nil)
-	return err
-}
-
 // evict removes what was read longest ago until n more bytes fit, if it can; by
 // is as in take. The caller has s.evicting.
 func (s *Store) evict(ctx context.Context, n int64, by *Partial) (freed int64, err error) {
@@ -150,10 +135,12 @@ func (s *Store) evict(ctx context.Context, n int64, by *Partial) (freed int64, e
 	if err != nil {
 		return 0, err
 	}
-	if short > 0 {
-		short = plus(short, s.minFree/20) // so that not every write has to evict
-	}
-	need := max(short, s.space.excess(n))
+	return s.free(ctx, max(short, s.space.excess(n)), by)
+}
+
+// free removes need bytes, if it can, garbage first; by is as in take. The caller
+// has s.evicting.
+func (s *Store) free(ctx context.Context, need int64, by *Partial) (freed int64, err error) {
 	if need == 0 {
 		return 0, nil
 	}
@@ -179,17 +166,23 @@ func (s *Store) evictBytes(ctx context.Context, need int64, by *Partial) (freed 
 	if err != nil {
 		return 0, fmt.Errorf("look for what was read of them: %w", err)
 	}
+	tell := func() {
+		if s.aheadNow {
+			s.space.tellFreed()
+		}
+	}
 	for len(plain) > 0 && err == nil {
 		batch := plain[:min(len(plain), maxBatch)]
 		plain = plain[len(batch):]
 		var bytes int64
-		bytes, err = s.evictBatch(ctx, batch)
+		bytes, err = s.evictBatch(ctx, batch, tell)
 		freed += bytes
 	}
 	for i := 0; i < len(layers) && err == nil; i++ {
 		var bytes int64
 		bytes, err = s.evictReduced(ctx, &layers[i])
 		freed += bytes
+		tell() // not before what is kept of it has its room
 	}
 	if err != nil {
 		s.metrics.failed(opEvict)
@@ -200,8 +193,9 @@ func (s *Store) evictBytes(ctx context.Context, need int64, by *Partial) (freed 
 }
 
 // evictBatch removes those of vs that may go still and that nobody uses: rows,
-// then bytes. They were chosen from rows that may be others by now.
-func (s *Store) evictBatch(ctx context.Context, vs []victim) (freed int64, err error) {
+// then bytes. They were chosen from rows that may be others by now. each is called
+// when one has gone.
+func (s *Store) evictBatch(ctx context.Context, vs []victim, each func()) (freed int64, err error) {
 	locked := make(map[*entry]victim, len(vs))
 	defer func() {
 		for e := range locked {
@@ -244,19 +238,26 @@ func (s *Store) evictBatch(ctx context.Context, vs []victim) (freed int64, err e
 	}
 	for _, v := range gone {
 		freed += v.size
-		s.metrics.evicted(v.kind, v.size)
-		if v.kind == kindPartial {
-			errs = append(errs, s.removePartialFile(ctx, v.d))
-			s.space.unpark(v.d)
-			continue
-		}
-		errs = append(errs, s.unlink(ctx, v.e, v.size)) // somebody may have opened it meanwhile
-		s.space.add(v.kind, -v.size, -1)                // not before: somebody waits for the room
+		errs = append(errs, s.evictFile(ctx, v))
+		each()
+	}
+	return freed, errors.Join(errs...)
+}
+
+// evictFile removes what v, of which the row is gone, has on the medium.
+func (s *Store) evictFile(ctx context.Context, v victim) (err error) {
+	s.metrics.evicted(v.kind, v.size)
+	if v.kind == kindPartial {
+		err = s.removePartialFile(ctx, v.d)
+		s.space.unpark(v.d)
+	} else {
+		err = s.unlink(ctx, v.e, v.size) // somebody may have opened it meanwhile
+		s.space.add(v.kind, -v.size, -1) // not before: somebody waits for the room
 		if !v.proven {
 			s.ghosts.add(v.d, v.created)
 		}
 	}
-	return freed, errors.Join(errs...)
+	return err
 }
 
 // evictRow deletes the row of v, if it may go still: since it was chosen it may

@@ -115,7 +115,7 @@ func (s *Store) evictReduced(ctx context.Context, r *reduction) (freed int64, er
 	if err != nil {
 		s.log.WarnContext(ctx, "spans of an evicted layer not kept", "digest", r.d, "err", err)
 	}
-	freed, err = s.evictBatch(ctx, []victim{r.victim})
+	freed, err = s.evictBatch(ctx, []victim{r.victim}, func() {})
 	if freed == 0 || err != nil {
 		return freed - kept, err
 	}

@@ -104,7 +104,7 @@ func TestReadOnceGoesFirst(t *testing.T) {
 				now.forward(time.Second)
 				r.wantServed(name, ds[name])
 			}
-			r.mustPut(kb("new", 100), storage.KindBlob, storage.Durable)
+			r.mustPut(kb("new", 150), storage.KindBlob, storage.Durable)
 			for _, name := range c.gone {
 				r.wantAbsent(name, ds[name])
 			}

@@ -27,6 +27,7 @@ type space struct {
 	strays   int64                   // in files that a crash left
 	removed  int64                   // in files without a name, which are read still
 	aside    int64                   // in quarantine
+	freed    chan struct{}           // see whenFreed; nil: nobody waits
 }
 
 func (a *space) load(kinds map[Kind]tally, parked map[digest.Digest]int64) {
@@ -150,8 +151,7 @@ func (a *space) giveBack(n int64) {
 	a.promised -= n
 }
 
-// excess is how much has to go before n more bytes fit, down to 95 % of the
-// limit, so that not every write has to evict; 0 when they fit.
+// excess is how much has to go before n more bytes fit; 0 when they do.
 func (a *space) excess(n int64) int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -159,7 +159,39 @@ func (a *space) excess(n int64) int64 {
 	if a.limit == 0 || sum <= a.limit {
 		return 0
 	}
+	return sum - a.limit
+}
+
+// ahead is how much is to go before anybody needs its room: what is beyond 95 % of
+// the limit, once that is half of what is left.
+func (a *space) ahead() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	sum := a.totalLocked()
+	if a.limit == 0 || sum <= a.limit-a.limit/40 {
+		return 0
+	}
 	return sum - (a.limit - a.limit/20)
+}
+
+// whenFreed gives what is closed when tellFreed is called.
+func (a *space) whenFreed() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.freed == nil {
+		a.freed = make(chan struct{})
+	}
+	return a.freed
+}
+
+// tellFreed has whoever waits for room try again.
+func (a *space) tellFreed() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.freed != nil {
+		close(a.freed)
+		a.freed = nil
+	}
 }
 
 // unwritten is how much of what was promised is not on the medium yet.

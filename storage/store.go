@@ -70,6 +70,8 @@ type Store struct {
 	counting chan struct{} // cap 1; whoever's token is in it counts
 	counted  atomic.Bool
 	evicting chan struct{} // cap 1; whoever's token is in it evicts
+	aheadNow bool          // who evicts needs no room himself; for who has evicting
+	soon     chan struct{} // cap 1; has evictLoop look
 	barren   barren
 	refused  barren // for partials that were not read before: see admission.go
 	relief   relief
@@ -91,7 +93,7 @@ func New(o Options) *Store {
 	}
 	s.space.limit = o.MaxBytes
 	s.queue.wake, s.queue.busy = make(chan struct{}, 1), make(chan struct{}, 1)
-	s.accesses.full = make(chan struct{}, 1)
+	s.accesses.full, s.soon = make(chan struct{}, 1), make(chan struct{}, 1)
 	s.metrics = newMetrics(o.Registerer, s.Usage)
 	return s
 }

@@ -1,0 +1,69 @@
+package storage
+
+import (
+	"context"
+	"time"
+)
+
+// evictEvery is how often the limits are looked at beside the writes that come
+// near them: another program may have filled the medium.
+const evictEvery = 30 * time.Second
+
+// evictSoon has evictLoop look at the limits.
+func (s *Store) evictSoon() {
+	select {
+	case s.soon <- struct{}{}:
+	default:
+	}
+}
+
+// evictLoop keeps some room free, so that who needs it finds it there.
+func (s *Store) evictLoop(ctx context.Context) {
+	tick := time.NewTicker(evictEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		s.countQuarantined(ctx)
+		need, freed, err := s.evictAhead(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.log.ErrorContext(ctx, "eviction failed", "err", err)
+		}
+		soon := s.soon
+		switch {
+		case err != nil, need > 0 && freed <= 0:
+			soon = nil // not for each write that comes meanwhile
+		case need > 0:
+			continue
+		}
+		select {
+		case <-tick.C:
+		case <-soon:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// evictAhead brings the store below its limits, and some below them when it is
+// near: need is by how much. Whoever needs room meanwhile goes on as soon as there
+// is enough for him.
+func (s *Store) evictAhead(ctx context.Context) (need, freed int64, err error) {
+	select {
+	case s.evicting <- struct{}{}:
+	case <-ctx.Done():
+		return 0, 0, nil
+	}
+	s.aheadNow = true
+	defer func() {
+		s.aheadNow = false
+		<-s.evicting
+	}()
+	short, err := s.shortOfFree(ctx, s.minFree/40)
+	if err == nil && short > 0 {
+		short, err = s.shortOfFree(ctx, s.minFree/20)
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	need = max(short, s.space.ahead())
+	freed, err = s.free(ctx, need, nil)
+	return need, freed, err
+}
