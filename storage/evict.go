@@ -145,11 +145,16 @@ func (s *Store) free(ctx context.Context, need int64, by *Partial) (freed int64,
 		return 0, nil
 	}
 	if before := s.Usage().Stray; before > 0 { // garbage goes first
-		if err := s.sweepAll(ctx, s.strays.list()); err != nil {
-			return 0, err
-		}
+		err := s.sweepAll(ctx, s.strays.list())
 		if freed := before - s.Usage().Stray; freed > 0 {
 			return freed, nil
+		}
+		if ctx.Err() != nil {
+			return 0, err
+		}
+		if err != nil {
+			s.metrics.failed(opSweep)
+			s.log.WarnContext(ctx, "files without a row can't be removed, others go", "err", err)
 		}
 	}
 	return s.evictBytes(ctx, need, by)
@@ -237,19 +242,25 @@ func (s *Store) evictBatch(ctx context.Context, vs []victim, each func()) (freed
 		}
 	}
 	for _, v := range gone {
-		freed += v.size
-		errs = append(errs, s.evictFile(ctx, v))
+		err := s.evictFile(ctx, v)
+		if err == nil {
+			freed += v.size
+			s.metrics.evicted(v.kind, v.size)
+		}
+		errs = append(errs, err)
 		each()
 	}
 	return freed, errors.Join(errs...)
 }
 
-// evictFile removes what v, of which the row is gone, has on the medium.
+// evictFile removes what v, of which the row is gone, has on the medium. What can't
+// be removed counts on.
 func (s *Store) evictFile(ctx context.Context, v victim) (err error) {
-	s.metrics.evicted(v.kind, v.size)
 	if v.kind == kindPartial {
-		err = s.removePartialFile(ctx, v.d)
-		s.space.unpark(v.d)
+		if err = s.removePartialFile(ctx, v.d); err != nil {
+			s.leftBehind(v.d, v.d.String(), s.space.parkedAs(v.d))
+		}
+		s.space.unpark(v.d) // not before, either
 	} else {
 		err = s.unlink(ctx, v.e, v.size) // somebody may have opened it meanwhile
 		s.space.add(v.kind, -v.size, -1) // not before: somebody waits for the room

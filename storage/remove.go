@@ -198,11 +198,14 @@ func (s *Store) drop(ctx context.Context, e *entry, size int64) error {
 }
 
 // unlink removes the file under e's name. Where it is open its bytes go on
-// counting, apart from the blob's, which the caller uncounts after this.
+// counting, apart from the blob's, which the caller uncounts after this; so do they
+// where it can't be removed.
 func (s *Store) unlink(ctx context.Context, e *entry, size int64) error {
 	err := s.blobs.Remove(context.WithoutCancel(ctx), e.d)
 	if err == nil {
 		s.space.keep(s.digests.removed(e, size))
+	} else {
+		s.leftBehind(e.d, "", size)
 	}
 	return err
 }

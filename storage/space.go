@@ -232,6 +232,13 @@ func (a *space) unpark(d digest.Digest) (was int64) {
 	return was
 }
 
+// parkedAs is as how much a partial is parked.
+func (a *space) parkedAs(d digest.Digest) int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.parked[d]
+}
+
 // allotment is the room that one writer was promised. Its methods are not safe
 // for concurrent use.
 type allotment struct {

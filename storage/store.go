@@ -118,7 +118,7 @@ func (s *Store) Run(ctx context.Context) error {
 		return err
 	}
 	var work sync.WaitGroup
-	for _, loop := range []func(context.Context){s.commitLoop, s.accessLoop, s.evictLoop, s.sweepOnce} {
+	for _, loop := range []func(context.Context){s.commitLoop, s.accessLoop, s.evictLoop, s.sweepLoop} {
 		work.Go(func() { loop(ctx) })
 	}
 	work.Wait()

@@ -7,11 +7,12 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// strays are the files without a row that a crash left, until they are removed:
-// they take room, which is counted.
+// strays are the files without a row that a crash left, or that could not be
+// removed, until they are: they take room, which is counted.
 type strays struct {
-	mu sync.Mutex
-	m  map[stray]int64
+	mu   sync.Mutex
+	m    map[stray]int64
+	left map[stray]bool // those of them that could not be removed
 }
 
 type stray struct {
@@ -61,6 +62,33 @@ func (st *strays) list() (found []orphan) {
 	return found
 }
 
+// leftBehind counts a file of size bytes that could not be removed, though its row
+// is gone: it is tried again.
+func (s *Store) leftBehind(d digest.Digest, key string, size int64) {
+	st := &s.strays
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.m == nil {
+		st.m = map[stray]int64{}
+	}
+	if st.left == nil {
+		st.left = map[stray]bool{}
+	}
+	x := stray{d, key}
+	s.space.stray(size - st.m[x])
+	st.m[x], st.left[x] = size, true
+}
+
+// listLeft gives those that could not be removed.
+func (st *strays) listLeft() (found []orphan) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for x := range st.left {
+		found = append(found, orphan{d: x.d, key: x.key, size: st.m[x]})
+	}
+	return found
+}
+
 // strayGone stops counting one that was removed, or is a blob or partial now.
 func (s *Store) strayGone(d digest.Digest, key string) {
 	s.strays.mu.Lock()
@@ -68,6 +96,7 @@ func (s *Store) strayGone(d digest.Digest, key string) {
 	n, ok := s.strays.m[stray{d, key}]
 	if ok {
 		delete(s.strays.m, stray{d, key})
+		delete(s.strays.left, stray{d, key})
 		s.space.stray(-n)
 	}
 }

@@ -31,28 +31,33 @@ func (o orphan) upload() string {
 	return id
 }
 
-// sweepOnce removes what a crash left: bytes without a row, files of partials
-// without a row, and rows of partials without their bytes. It ends with ctx.
-func (s *Store) sweepOnce(ctx context.Context) {
+// sweepLoop removes what a crash left, once: bytes without a row, files of partials
+// without a row, and rows of partials without their bytes. Then it tries again to
+// remove what could not be. It ends with ctx.
+func (s *Store) sweepLoop(ctx context.Context) {
 	sleep(ctx, sweepGrace)
 	err := s.sweepAll(ctx, s.strays.list())
-	if err == nil {
-		err = s.checkPartials(ctx)
-	}
-	if err != nil && ctx.Err() == nil {
-		s.metrics.failed(opSweep)
-		s.log.ErrorContext(ctx, "sweep failed", "err", err)
+	for err = errors.Join(err, s.checkPartials(ctx)); ctx.Err() == nil; err = s.sweepAll(ctx, s.strays.listLeft()) {
+		if err != nil {
+			s.metrics.failed(opSweep)
+			s.log.ErrorContext(ctx, "sweep failed", "err", err)
+		}
+		sleep(ctx, sweepGrace)
 	}
 }
 
-// sweepAll removes those of found that are orphans still.
-func (s *Store) sweepAll(ctx context.Context, found []orphan) error {
+// sweepAll removes those of found that are orphans still. One that can't be removed
+// keeps no other; the first error is returned.
+func (s *Store) sweepAll(ctx context.Context, found []orphan) (first error) {
 	var files int
 	var bytes int64
 	for _, o := range found {
 		gone, err := s.sweep(ctx, o)
-		if err != nil {
+		if ctx.Err() != nil {
 			return err
+		}
+		if first == nil {
+			first = err
 		}
 		if gone {
 			files++
@@ -62,7 +67,7 @@ func (s *Store) sweepAll(ctx context.Context, found []orphan) error {
 	if files > 0 {
 		s.log.InfoContext(ctx, "removed what was never filed", "files", files, "bytes", bytes)
 	}
-	return nil
+	return first
 }
 
 // files are what orphans found.
