@@ -111,6 +111,7 @@ func (s *Store) hotSpans(tx Tx, v victim) ([]ztoc.Span, error) {
 // evictReduced makes blobs of a layer's spans, as far as there is room for them
 // before or after, and evicts the layer. freed is what that gains in all.
 func (s *Store) evictReduced(ctx context.Context, r *reduction) (freed int64, err error) {
+	defer func() { r.carried = nil }() // others go after this one
 	kept, n, err := s.cutOut(ctx, r)
 	if err != nil {
 		s.log.WarnContext(ctx, "spans of an evicted layer not kept", "digest", r.d, "err", err)

@@ -42,7 +42,7 @@ func openOffline(dataDir string) (adminAPI, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", dataDir, err), meta.Close())
 	}
-	return &offline{dir: dataDir, store: storage.New(storage.Options{Blobs: blobs, Meta: meta}), close: meta.Close}, nil
+	return &offline{dir: dataDir, store: storage.New(storage.Options{Blobs: blobs, Meta: meta}), close: closing(blobs, meta)}, nil
 }
 
 func (o *offline) Indexes(ctx context.Context) ([]IndexInfo, error) { return web.Indexes(ctx, o.store) }

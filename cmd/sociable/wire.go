@@ -204,13 +204,18 @@ func openStore(ctx context.Context, cfg *Config, log *slog.Logger, reg prometheu
 	}
 	_, total, err := blobs.Free(ctx)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("measure storage %s: %w", cfg.Storage.Path, err), meta.Close())
+		return nil, errors.Join(fmt.Errorf("measure storage %s: %w", cfg.Storage.Path, err), closing(blobs, meta)())
 	}
 	st := storage.New(storage.Options{
 		Blobs: blobs, Meta: watch(meta), MaxBytes: cfg.Storage.MaxBytes.Of(total), MinFree: cfg.Storage.MinFree.Of(total),
 		Evicted: told.evicted, Dropped: told.dropped, Logger: log, Registerer: reg,
 	})
-	return &openedStore{st, meta.Close}, nil
+	return &openedStore{st, closing(blobs, meta)}, nil
+}
+
+// closing closes bytes and rows.
+func closing(blobs *disk.Disk, meta storage.Meta) func() error {
+	return func() error { return errors.Join(blobs.Close(), meta.Close()) }
 }
 
 // buildGauge is the metric that tells which build runs.

@@ -188,6 +188,13 @@ func (d *Disk) Open(ctx context.Context, dgst digest.Digest) (storage.Blob, erro
 	return &blob{in: d, d: dgst, f: f, size: st.Size(), epoch: epoch}, nil
 }
 
+// Close closes the files that are kept open for their next reader, and keeps none
+// from then on. All else goes on working.
+func (d *Disk) Close() error {
+	d.idle.end()
+	return nil
+}
+
 // Renew has the next Open look for the file of dgst by its name: another program
 // may have put another one there.
 func (d *Disk) Renew(dgst digest.Digest) { d.idle.forget(dgst) }

@@ -23,7 +23,11 @@ type idle struct {
 	mu    sync.Mutex
 	files []idleFile // last used last
 	epoch uint64     // grows whenever a name goes, or comes to mean another file
-	armed bool       // sweep will be called
+	armed bool       // sweep will be called, by timer
+	timer *time.Timer
+	ended bool // nothing is kept open any more
+
+	sweeps sync.WaitGroup // one while armed, and until sweep is done
 }
 
 type idleFile struct {
@@ -50,7 +54,7 @@ func (i *idle) take(d digest.Digest) (f File, epoch uint64) {
 // have changed since epoch, and otherwise soon.
 func (i *idle) give(d digest.Digest, f File, epoch uint64) error {
 	i.mu.Lock()
-	if epoch != i.epoch {
+	if epoch != i.epoch || i.ended {
 		i.mu.Unlock()
 		return f.Close()
 	}
@@ -61,8 +65,7 @@ func (i *idle) give(d digest.Digest, f File, epoch uint64) error {
 	}
 	i.files = append(i.files, idleFile{d, f, time.Now()})
 	if !i.armed {
-		i.armed = true
-		time.AfterFunc(idleFor, i.sweep)
+		i.armLocked()
 	}
 	i.mu.Unlock()
 	if oldest != nil {
@@ -80,16 +83,37 @@ func (i *idle) forget(d digest.Digest) {
 	closeAll(gone)
 }
 
+func (i *idle) armLocked() {
+	i.armed = true
+	i.sweeps.Add(1)
+	i.timer = time.AfterFunc(idleFor, i.sweep)
+}
+
 // sweep closes what has been idle for long, and comes again while there is more.
 func (i *idle) sweep() {
+	defer i.sweeps.Done()
 	now := time.Now()
 	i.mu.Lock()
 	old := i.cutLocked(func(x idleFile) bool { return now.Sub(x.since) >= idleFor })
-	if i.armed = len(i.files) > 0; i.armed {
-		time.AfterFunc(idleFor, i.sweep)
+	if i.armed = false; len(i.files) > 0 {
+		i.armLocked()
 	}
 	i.mu.Unlock()
 	closeAll(old)
+}
+
+// end closes what is idle, now and from now on, and waits for a sweep.
+func (i *idle) end() {
+	i.mu.Lock()
+	i.ended = true
+	all := i.cutLocked(func(idleFile) bool { return true })
+	if i.armed && i.timer.Stop() {
+		i.armed = false
+		i.sweeps.Done()
+	}
+	i.mu.Unlock()
+	closeAll(all)
+	i.sweeps.Wait()
 }
 
 // cutLocked takes out the files that match.

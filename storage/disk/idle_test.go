@@ -166,3 +166,37 @@ func TestIdleIsForgotten(t *testing.T) {
 		})
 	}
 }
+
+// TestIdleEnds has the folder be closed: nothing is open any more, and nothing is
+// left to run, whether or not files are idle or in use then.
+func TestIdleEnds(t *testing.T) {
+	for name, wait := range map[string]time.Duration{"before a sweep": 0, "when one is due": idleFor, "after one": 3 * idleFor} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, c := newCounted(t)
+				dgst := put(t, d, "x")
+				c.open.Store(0)
+				busy := read(t, d, dgst)
+				closeBlob(t, read(t, d, dgst))
+				time.Sleep(wait) // of the bubble's own time
+				if err := d.Close(); err != nil {
+					t.Errorf("Close: %v", err)
+				}
+				if n := c.open.Load(); n != 1 {
+					t.Errorf("%d files are open, want the one that is read", n)
+				}
+				closeBlob(t, busy)
+				closeBlob(t, read(t, d, dgst))
+				if n := c.open.Load(); n != 0 {
+					t.Errorf("%d files are open when their readers have left", n)
+				}
+				if d.idle.armed {
+					t.Error("a sweep is to come")
+				}
+				if err := d.Close(); err != nil {
+					t.Errorf("Close again: %v", err)
+				}
+			})
+		})
+	}
+}

@@ -35,6 +35,7 @@ func Start(t testing.TB, dir string, o storage.Options) *storage.Store {
 func Open(t testing.TB, dir string, o storage.Options) (s *storage.Store, stop func()) {
 	t.Helper()
 	var meta storage.Meta
+	closeBlobs := func() error { return nil }
 	if o.Meta == nil {
 		db, err := bolt.Open(filepath.Join(dir, "meta.db"), bolt.Options{NoSync: true})
 		if err != nil {
@@ -47,7 +48,7 @@ func Open(t testing.TB, dir string, o storage.Options) (s *storage.Store, stop f
 		if err != nil {
 			t.Fatalf("open blobs: %v", err)
 		}
-		o.Blobs = blobs
+		o.Blobs, closeBlobs = blobs, blobs.Close
 	}
 	s = storage.New(o)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -57,6 +58,9 @@ func Open(t testing.TB, dir string, o storage.Options) (s *storage.Store, stop f
 		cancel()
 		if err := <-ran; err != nil {
 			t.Errorf("store: Run returned %v", err)
+		}
+		if err := closeBlobs(); err != nil {
+			t.Errorf("close blobs: %v", err)
 		}
 		if meta == nil {
 			return
