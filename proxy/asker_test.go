@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -13,9 +14,11 @@ import (
 )
 
 // users counts the requests that wait for the default upstream's fill of d.
-func (s *server) users(d digest.Digest) int {
+func (s *server) users(d digest.Digest) int { return s.usersAt("up", d) }
+
+func (s *server) usersAt(up string, d digest.Digest) int {
 	s.p.mu.Lock()
-	f := s.p.fills[fillKey{"up", d}]
+	f := s.p.fills[fillKey{up, d}]
 	s.p.mu.Unlock()
 	if f == nil {
 		return 0
@@ -68,6 +71,8 @@ func lostBeside(t *testing.T, status, told int, header []string, entitled bool) 
 		s.do(t, "HEAD", "/v2/up/good/blobs/"+d.String())
 	}
 	began, release := make(chan struct{}, 10), make(chan struct{})
+	let := sync.OnceFunc(func() { close(release) })
+	defer let()
 	g.serveAs(func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
 		if !strings.Contains(r.URL.Path, "/none/") {
 			return false
@@ -86,7 +91,7 @@ func lostBeside(t *testing.T, status, told int, header []string, entitled bool) 
 	<-began
 	second := ask("good")
 	waitFor(t, func() bool { return s.users(d) == 2 })
-	close(release)
+	let()
 	if a := <-first; a.status != told || bytes.Contains(a.body, layer[1000:1100]) {
 		t.Errorf("the repository that was refused: %d, %d bytes, want %d", a.status, len(a.body), told)
 	}
@@ -105,6 +110,8 @@ func TestLeadIsLostHalfWay(t *testing.T) {
 	g.addBlob("b", layer)
 	s.do(t, "HEAD", "/v2/up/b/blobs/"+d.String())
 	began, release := make(chan struct{}, 1), make(chan struct{})
+	let := sync.OnceFunc(func() { close(release) })
+	defer let()
 	g.serveAs(func(w http.ResponseWriter, r *http.Request, body []byte) bool {
 		switch {
 		case strings.Contains(r.URL.Path, "/b/"):
@@ -129,7 +136,7 @@ func TestLeadIsLostHalfWay(t *testing.T) {
 	<-began
 	second := ask("b")
 	waitFor(t, func() bool { return s.users(d) == 2 && s.arrivedOf(d) == 1<<20 })
-	close(release)
+	let()
 	if a := <-first; a.err == nil || len(a.body) >= len(layer) {
 		t.Errorf("the one that lost it: %d, %d bytes, %v", a.status, len(a.body), a.err)
 	}

@@ -40,6 +40,8 @@ func TestSpansStopWithTheLastClient(t *testing.T) {
 					return true
 				}
 			})
+			let := sync.OnceFunc(func() { close(release) })
+			defer let()
 			ctx, leave := context.WithCancel(t.Context())
 			defer leave()
 			var clients sync.WaitGroup
@@ -58,7 +60,7 @@ func TestSpansStopWithTheLastClient(t *testing.T) {
 			} else {
 				sp := table.Span(table.Len() / 2)
 				waitFor(t, func() bool { return s.waitingFor(sp.Digest) == 1 })
-				close(release)
+				let()
 				clients.Wait()
 				if got.status != 206 || got.err != nil || !bytes.Equal(got.body, layer[sp.Off:sp.End]) {
 					t.Errorf("who stayed: %d, %d bytes, %v", got.status, len(got.body), got.err)

@@ -20,7 +20,7 @@ func (c *check) partials(ctx context.Context) error {
 	err := c.s.blobs.WalkPartials(ctx, func(key string, size, _ int64) error {
 		if d := digest.Digest(key); d.Validate() == nil {
 			sizes[d] = size
-		} else if id, ok := strings.CutPrefix(key, uploadPrefix); ok && c.s.uploads.get(id) == nil {
+		} else if id, ok := strings.CutPrefix(key, uploadPrefix); ok && c.s.uploads.get(id) == nil && !c.s.partials.isBeside(key) {
 			uploads[key] = size
 		}
 		return nil

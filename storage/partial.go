@@ -23,6 +23,7 @@ type Partial struct {
 	row PartialRow // as it was found; not changed
 
 	source string
+	beside string // the key of its file where another source's is open; "": it may have a row
 	file   PartialFile
 
 	filing sync.Mutex // held by Checkpoint, for which Close waits
@@ -170,11 +171,11 @@ func (p *Partial) release() {
 // Checkpoint syncs what was written and files that have is there, of size bytes
 // in all (-1 while unknown): from there a restart may go on. Everything in have
 // was written before the call. Once the Partial is promoted, discarded or
-// closed it does nothing.
+// closed, or where it is beside another source's, it does nothing.
 func (p *Partial) Checkpoint(ctx context.Context, size int64, have []oci.Range) error {
 	p.filing.Lock()
 	defer p.filing.Unlock()
-	if p.over() {
+	if p.over() || p.beside != "" {
 		return nil
 	}
 	if err := p.file.Sync(); err != nil {
@@ -229,7 +230,7 @@ func (p *Partial) Promote(ctx context.Context, kind Kind, size int64) error {
 	o := p.s.digests.opened(p.d)
 	err := p.s.settle(ctx, BlobRow{Digest: p.d, Size: size, Kind: kind}, settlement{
 		dur:         Cached,
-		dropPartial: true,
+		dropPartial: p.beside == "",
 		done: func() {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -280,6 +281,9 @@ func (p *Partial) discardLocked(ctx context.Context) (freed int64, err error) {
 	p.mu.Unlock()
 	if !p.end(partialGone) {
 		return 0, nil
+	}
+	if p.beside != "" {
+		return freed, p.file.Remove()
 	}
 	if err := p.s.meta.Update(ctx, func(tx Tx) error { return tx.DeletePartial(p.d) }); err != nil {
 		p.s.metrics.failed(opRow)

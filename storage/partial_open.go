@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,30 +13,71 @@ import (
 	"github.com/sociable/sociable/internal/oci"
 )
 
-// partials are the open ones: one a digest at most.
+// partials are the open ones: one a digest at most, and those beside them.
 type partials struct {
-	mu sync.Mutex
-	m  map[digest.Digest]*Partial
+	mu     sync.Mutex
+	m      map[digest.Digest]*Partial
+	beside map[string]*Partial // by the keys of their files
 }
 
+// claim has p be the one of its digest, or, where that is another source's, one
+// beside it: its file has a name of its own, and it has no row. It is false
+// where p's own source has one.
 func (ps *partials) claim(p *Partial) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if ps.m[p.d] != nil {
+	switch at := ps.m[p.d]; {
+	case at == nil:
+		if ps.m == nil {
+			ps.m, ps.beside = map[digest.Digest]*Partial{}, map[string]*Partial{}
+		}
+		ps.m[p.d] = p
+		return true
+	case at.source == p.source:
 		return false
 	}
-	if ps.m == nil {
-		ps.m = map[digest.Digest]*Partial{}
+	for _, b := range ps.beside {
+		if b.d == p.d && b.source == p.source {
+			return false
+		}
 	}
-	ps.m[p.d] = p
+	p.beside = besidePrefix + rand.Text()
+	ps.beside[p.beside] = p
 	return true
 }
 
 func (ps *partials) disclaim(p *Partial) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	delete(ps.m, p.d)
+	if p.beside != "" {
+		delete(ps.beside, p.beside)
+	} else {
+		delete(ps.m, p.d)
+	}
 }
+
+// besides gives the open ones of d that have no row.
+func (ps *partials) besides(d digest.Digest) (found []*Partial) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for _, p := range ps.beside {
+		if p.d == d {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// isBeside reports whether key is of the file of an open one that has no row.
+func (ps *partials) isBeside(key string) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.beside[key] != nil
+}
+
+// besidePrefix begins the keys of such files, which are uploads' to whoever finds
+// them after a crash: of uploads that nobody knows, so that they go.
+const besidePrefix = uploadPrefix + "beside-"
 
 func (ps *partials) get(d digest.Digest) *Partial {
 	ps.mu.Lock()
@@ -52,8 +94,10 @@ func (s *Store) OpenPartial(ctx context.Context, d digest.Digest) (*Partial, err
 
 // OpenPartialFrom opens what source has sent of d, or begins it; what another
 // source sent is dropped, since unverified bytes of one must not reach who asks
-// the other. ErrBusy when another caller has it open. ctx also bounds the
-// waiting of WriteAt for room.
+// the other. While another source's is open, there is one beside it, which can
+// become the blob as that can, but is not there for the next one to go on with.
+// ErrBusy when another caller has it open. ctx also bounds the waiting of WriteAt
+// for room.
 func (s *Store) OpenPartialFrom(ctx context.Context, d digest.Digest, source string) (*Partial, error) {
 	if err := s.count(ctx); err != nil {
 		return nil, err
@@ -75,6 +119,10 @@ func (s *Store) OpenPartialFrom(ctx context.Context, d digest.Digest, source str
 }
 
 func (p *Partial) open(ctx context.Context) error {
+	if p.beside != "" {
+		p.row = PartialRow{Digest: p.d, Size: -1}
+		return p.openFile(ctx, p.beside)
+	}
 	row, err := p.s.partialRow(ctx, p.d)
 	if err == nil && row.Source != p.source {
 		if err := errors.Join(p.s.dropPartialRow(ctx, p.d), p.s.removePartialFile(ctx, p.d)); err != nil {
@@ -95,11 +143,7 @@ func (p *Partial) open(ctx context.Context) error {
 	default:
 		p.row, p.filed, p.size = row, oci.Extents(row.Have).Bytes(), row.Size
 	}
-	err = p.s.unlessFullLocked(ctx, step, func() (err error) {
-		p.file, err = p.s.blobs.OpenPartial(ctx, p.d.String())
-		return err
-	})
-	if err != nil {
+	if err := p.openFile(ctx, p.d.String()); err != nil {
 		return err
 	}
 	if !reaches(p.file, p.row.Have) {
@@ -112,6 +156,13 @@ func (p *Partial) open(ctx context.Context) error {
 	p.written = slices.Clone(p.row.Have)
 	p.room.adopt(max(p.filed, p.s.space.unpark(p.d))) // what was written and not filed is in the file, too
 	return nil
+}
+
+func (p *Partial) openFile(ctx context.Context, key string) error {
+	return p.s.unlessFullLocked(ctx, step, func() (err error) {
+		p.file, err = p.s.blobs.OpenPartial(ctx, key)
+		return err
+	})
 }
 
 // reaches reports whether f has the last byte of have.
@@ -136,23 +187,30 @@ func (s *Store) dropPartialRow(ctx context.Context, d digest.Digest) error {
 
 // removePartialLocked removes what there is of e's partial.
 func (s *Store) removePartialLocked(ctx context.Context, e *entry) (freed int64, err error) {
+	for _, p := range s.partials.besides(e.d) {
+		n, perr := p.discardLocked(ctx)
+		if freed += n; perr != nil {
+			return freed, perr
+		}
+	}
 	if p := s.partials.get(e.d); p != nil {
-		return p.discardLocked(ctx)
+		n, err := p.discardLocked(ctx)
+		return freed + n, err
 	}
 	row, err := s.partialRow(ctx, e.d)
 	if errors.Is(err, ErrNotFound) {
-		return 0, nil
+		return freed, nil
 	}
 	if err != nil {
-		return 0, err
+		return freed, err
 	}
 	if err := s.dropPartialRow(ctx, e.d); err != nil {
-		return 0, err
+		return freed, err
 	}
 	if p := s.digests.pendingOf(e.d); p != nil && p.dropPartial {
-		return 0, nil // its bytes are the blob's by now
+		return freed, nil // its bytes are the blob's by now
 	}
-	return oci.Extents(row.Have).Bytes(), s.removePartialFile(ctx, e.d)
+	return freed + oci.Extents(row.Have).Bytes(), s.removePartialFile(ctx, e.d)
 }
 
 // removePartialFile deletes the file of a partial that nobody has open.
