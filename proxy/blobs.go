@@ -54,8 +54,8 @@ func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
 	if encodable(st) {
 		w.Header().Add("Vary", "Accept-Encoding")
 	}
-	if match(known, entityTag(r, st, d)) {
-		return p.notModified(w, r, up, repo, d, st)
+	if done, err := p.preconditions(w, r, up, repo, d, st); done {
+		return err
 	}
 	if r.Method == http.MethodHead {
 		return p.headBlob(w, r, up, repo, d, st)
