@@ -19,14 +19,16 @@ func (s *Store) onProbation(by *Partial) *Partial {
 	return by
 }
 
-// noteRefused remembers a partial that found no room: when it is asked for again
-// it has been read again, and may take the place of others that were.
+// noteRefused remembers a partial that found no room as one that was read again:
+// who asks for it next, a moment later even, may take the place of others that
+// were. A second asker shows that it is no one-time pull, and each that is refused
+// costs the upstream a transfer.
 func (s *Store) noteRefused(d digest.Digest, err error) {
 	if !errors.Is(err, ErrFull) {
 		return
 	}
 	now := s.now()
-	s.ghosts.add(d, s.ghosts.created(d, now))
+	s.ghosts.add(d, s.ghosts.created(d, now.Add(-accessEvery)))
 }
 
 // comingOnce is how much is on its way that was not read again, as far as is known:

@@ -99,25 +99,24 @@ func TestScanIsRead(t *testing.T) {
 // TestScanRefusesNoMore has others need room beside a scan: those whom it may not
 // be refused, and whoever asks again for what found none.
 func TestScanRefusesNoMore(t *testing.T) {
-	for name, take := range map[string]func(*rig, *clock) error{
-		"push": func(r *rig, _ *clock) error {
+	for name, take := range map[string]func(*rig) error{
+		"push": func(r *rig) error {
 			_, err := r.put(kb("pushed", 50), storage.KindHosted, storage.Durable)
 			return err
 		},
-		"manifest": func(r *rig, _ *clock) error {
+		"manifest": func(r *rig) error {
 			body := kb("manifest", 50)
 			row := storage.BlobRow{Digest: digest.FromBytes(body), Kind: storage.KindManifest}
 			return r.Put(r.t.Context(), row, body, nil)
 		},
-		"asked again": func(r *rig, now *clock) error {
-			now.forward(storage.AccessEvery)
+		"asked again": func(r *rig) error {
 			p := r.openPartial(once(49))
 			return errors.Join(p.Reserve(r.t.Context(), 50_000), p.Close())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, now, hot, _ := scanned(t)
-			if err := take(r, now); err != nil {
+			r, _, hot, _ := scanned(t)
+			if err := take(r); err != nil {
 				t.Error(err)
 			}
 			if n := r.stay(hot); n == len(hot) {
