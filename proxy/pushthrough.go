@@ -28,8 +28,10 @@ type Pusher interface {
 
 // forward sends an upload on to its upstream while it comes.
 type forward struct {
-	done chan struct{} // closed when err is set
-	err  error
+	begun chan struct{} // closed when the upstream has begun an upload, too
+	once  sync.Once     // closes begun
+	done  chan struct{} // closed when err is set
+	err   error
 
 	mu sync.Mutex
 	d  digest.Digest
@@ -50,7 +52,7 @@ func (s *push) forwarding() *forward {
 	if f := p.forwards.m[id]; f != nil {
 		return f
 	}
-	f := &forward{done: make(chan struct{})}
+	f := &forward{begun: make(chan struct{}), done: make(chan struct{})}
 	if p.forwards.m == nil {
 		p.forwards.m = map[string]*forward{}
 	}
@@ -62,6 +64,7 @@ func (s *push) forwarding() *forward {
 			if err != nil {
 				return nil, err
 			}
+			f.once.Do(func() { close(f.begun) })
 			return newLiving(p.life, rc), nil
 		}
 		f.err = pusher.PushBlob(p.life, repo.Name, open, f.digest)

@@ -220,7 +220,11 @@ func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 	ctx := r.Context()
 	what := "push to " + s.repo.String()
 	s.expect(d)
-	var err error
+	leave, err := s.admitted(r)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if n := r.ContentLength; n != 0 {
 		err = s.withinQuota(ctx, max(n, 0))
 		if err == nil && n > 0 {
@@ -273,9 +277,6 @@ func (s *push) copy(w http.ResponseWriter, r *http.Request) error {
 				return err
 			}
 			s.tap(r.Context(), tapAt)
-			if s.pusher != nil && s.u.Size() == int64(n) { // with the first bytes
-				s.forwarding()
-			}
 		}
 		switch {
 		case errors.Is(rerr, io.EOF) && s.want > 0 && got != s.want:

@@ -1,0 +1,46 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/sociable/sociable/internal/upstream"
+)
+
+// admitted has the upstream of a push begin it before the first byte is taken or
+// room is made for it: that a caller may pull there is no reason to keep what it
+// sends, and the upstream alone knows who may push. Where the upstream does not
+// answer the push goes on, as at a later break. leave is called when the request's
+// body was read; until then the upload's file stays open.
+func (s *push) admitted(r *http.Request) (leave func(), err error) {
+	if s.pusher == nil || s.u.Size() > 0 || r.ContentLength == 0 {
+		return func() {}, nil
+	}
+	what := "push to " + s.repo.String()
+	file, err := s.u.Follow(r.Context())
+	if err != nil {
+		return nil, s.p.uploadError(what, err)
+	}
+	leave = func() { _ = file.Close() } // nothing was read
+	f := s.forwarding()
+	select {
+	case <-f.begun:
+		return leave, nil
+	case <-r.Context().Done():
+		leave()
+		return nil, context.Cause(r.Context())
+	case <-f.done:
+	}
+	if f.err == nil || !refusal(f.err) {
+		return leave, nil
+	}
+	leave()
+	err = f.err
+	if upstream.IsDenied(err) {
+		if cerr := s.u.Cancel(context.WithoutCancel(r.Context())); cerr != nil {
+			return nil, s.p.uploadError(what, fmt.Errorf("cancel what %s denies: %w", s.repo.Upstream, cerr))
+		}
+	}
+	return nil, s.p.passError(what, err)
+}
