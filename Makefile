@@ -109,7 +109,7 @@ crash: build
 disk-full: build
 	cd e2e && E2E_SOCIABLE=$(CURDIR)/bin/sociable $(GO) test -count 1 -timeout 10m -tags smallfs -run '^TestDiskFull$$' -v .
 
-## huge        an image of 20 GB, in two layers, indexed in a store that holds one of them; 15 GB of disk, some minutes
+## huge        an image of 20 GB, in two layers, indexed in a store that holds one of them; 12 GB of disk, some minutes
 huge: build
 	cd e2e && E2E_SOCIABLE=$(CURDIR)/bin/sociable E2E_HUGE_LAYER=10000000000 $(GO) test -count 1 -timeout 20m -run '^TestBackfill$$' -v ./huge
 

@@ -107,7 +107,7 @@ func start(ctx context.Context, t *testing.T) *run {
 	srv := httptest.NewServer(up)
 	t.Cleanup(srv.Close)
 	t.Cleanup(up.goOn) // first
-	x := &run{up: up, programs: programs, max: up.layers[0].size * 5 / 4}
+	x := &run{up: up, programs: programs, max: up.layers[0].size * 11 / 10}
 	config := filepath.Join(t.TempDir(), "config.yml")
 	body := fmt.Sprintf("storage: {max_bytes: %d, min_free: 1GB}\nindex: {rules: [{repositories: [\"**\"], publish: v1}]}\n", x.max)
 	if err := os.WriteFile(config, []byte(body), 0o600); err != nil {
