@@ -34,6 +34,7 @@ func (u *UI) apiRoutes() []apiRoute {
 		})},
 		{"POST", "/jobs/retry", "", u.changeJobs(web.RetryJob)},
 		{"POST", "/jobs/cancel", "", u.changeJobs(web.CancelJob)},
+		{"POST", "/jobs/clear", "", u.changeJobs(web.ClearJob)},
 		{"GET", "/missing", "", answer(u.missing)},
 		{"GET", "/setup", "", answer(u.setup)},
 		{"POST", "/setup/test", "", answer(func(r *http.Request) (*TestResult, error) {

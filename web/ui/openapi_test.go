@@ -14,7 +14,9 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3gen"
+	"github.com/opencontainers/go-digest"
 
+	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/web"
 )
 
@@ -68,6 +70,9 @@ var operations = map[string]operation{
 	"POST /jobs/cancel": {"Have a job not be done, until it is retried; an empty id is every one that failed", nil, struct {
 		ID string `json:"id"`
 	}{}, Changed{}},
+	"POST /jobs/clear": {"Forget a job that failed or was cancelled; an empty id is every one that failed", nil, struct {
+		ID string `json:"id"`
+	}{}, Changed{}},
 	"GET /missing": {"What was asked for while its upstream is offline by configuration", nil, nil, Missing{}},
 	"GET /setup":   {"The configuration of each client, with this proxy's address", nil, nil, Setup{}},
 	"POST /setup/test": {"Go the way of a lazy client to this proxy; an empty image is the last one pulled", nil, struct {
@@ -80,6 +85,8 @@ var operations = map[string]operation{
 	"POST /unpin":       {"Let an image go, as `sociable unpin` does", nil, Named{}, web.Pin{}},
 	"POST /refresh":     {"Have the next request for a tag ask its upstream, as `sociable refresh` does", nil, Named{}, web.Tag{}},
 	"POST /purge":       {"Drop an image or a blob, as `sociable purge` does", nil, web.PurgeRequest{}, web.Purged{}},
+	"GET /blocks":       {"What is kept out, as `sociable blocks` lists it", nil, nil, []storage.BlockRow{}},
+	"POST /unblock":     {"Let in again what is kept out, as `sociable unblock` does; the digests", nil, Named{}, []digest.Digest{}},
 	"POST /warm":        {"Bring an image here, as `sociable warm` does: a line for each event, of which the last has the image or an error", nil, Warm{}, lines{web.WarmEvent{}}},
 }
 

@@ -39,6 +39,11 @@ func (u *UI) operateRoutes() []apiRoute {
 		{"POST", "/unpin", "", byName(u, "unpin", web.Unpin)},
 		{"POST", "/refresh", "", byName(u, "refresh", web.Refresh)},
 		{"POST", "/purge", "", answer(u.purge)},
+		{"GET", "/blocks", "", answer(func(r *http.Request) (*[]storage.BlockRow, error) {
+			list, err := web.Blocks(r.Context(), u.opt.Store)
+			return &list, err
+		})},
+		{"POST", "/unblock", "", byName(u, "unblock", web.Unblock)},
 		{"POST", "/warm", "", u.warm},
 	}
 }
