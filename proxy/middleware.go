@@ -91,13 +91,13 @@ func (p *Proxy) line(r *http.Request, id string, a *access, rec *oci.Recorder, d
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String("req", id), slog.String("method", r.Method), slog.String("path", r.URL.Path),
+		slog.String("req", id), slog.String("method", r.Method), slog.String("path", oci.Clip(r.URL.Path, 1000)),
 		slog.Int("status", status), slog.Int64("bytes", rec.Bytes), slog.Duration("dur", dur),
 		slog.String("client", r.RemoteAddr),
 	}
 	for _, x := range []struct{ k, v string }{
 		{"upstream", a.upstream}, {"repo", a.repo}, {"ref", a.reference}, {"digest", a.digest},
-		{"cache", a.cache.String()}, {"range", r.Header.Get("Range")},
+		{"cache", a.cache.String()}, {"range", oci.Clip(r.Header.Get("Range"), 200)},
 	} {
 		if x.v != "" {
 			attrs = append(attrs, slog.String(x.k, x.v))
@@ -105,7 +105,7 @@ func (p *Proxy) line(r *http.Request, id string, a *access, rec *oci.Recorder, d
 	}
 	if d, ok := p.opt.Access.(Door); ok {
 		if who := d.Who(r); who != "" {
-			attrs = append(attrs, slog.String("user", who))
+			attrs = append(attrs, slog.String("user", oci.Clip(who, 200)))
 		}
 	}
 	if err != nil {

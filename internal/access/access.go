@@ -200,7 +200,7 @@ func (a *Access) byPassword(r *http.Request, cred credentials) (Identity, error)
 	}
 	if !right || !exists {
 		a.metrics.login(loginWrong)
-		a.log.WarnContext(r.Context(), "login", "user", cred.user, "via", ViaPassword, "decision", "refused", "client", r.RemoteAddr)
+		a.log.WarnContext(r.Context(), "login", "user", oci.Clip(cred.user, 200), "via", ViaPassword, "decision", "refused", "client", r.RemoteAddr)
 		return Identity{}, a.unauthorized(r, "", "", "wrong user or password")
 	}
 	a.metrics.login(loginRight)
@@ -297,7 +297,7 @@ func (a *Access) audit(r *http.Request, c *caller, repo oci.Repo, action oci.Act
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String("user", c.id.String()), slog.String("via", c.id.Via), slog.String("action", string(action)),
+		slog.String("user", oci.Clip(c.id.String(), 200)), slog.String("via", c.id.Via), slog.String("action", string(action)),
 		slog.String("repo", repo.String()), slog.String("decision", decision), slog.String("client", r.RemoteAddr),
 	}
 	if err != nil {

@@ -86,6 +86,6 @@ func (a *Access) auditAdmin(r *http.Request, c *caller, err error) {
 		level = slog.LevelDebug
 	}
 	a.metrics.decision(oci.ActionAdminister, decision)
-	a.log.Log(r.Context(), level, "access", "user", c.id.String(), "via", c.id.Via, "action", string(oci.ActionAdminister),
-		"method", r.Method, "path", r.URL.Path, "decision", decision, "client", r.RemoteAddr)
+	a.log.Log(r.Context(), level, "access", "user", oci.Clip(c.id.String(), 200), "via", c.id.Via, "action", string(oci.ActionAdminister),
+		"method", r.Method, "path", oci.Clip(r.URL.Path, 1000), "decision", decision, "client", r.RemoteAddr)
 }

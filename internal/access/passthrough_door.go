@@ -106,7 +106,7 @@ func (a *Access) loginUpstream(r *http.Request, c *caller, repo oci.Repo) error 
 func (a *Access) wrongThere(r *http.Request, c *caller, repo oci.Repo) {
 	a.metrics.login(loginWrong)
 	attrs := []slog.Attr{
-		slog.String("user", c.cred.user), slog.String("via", ViaUpstream), slog.String("upstream", repo.Upstream),
+		slog.String("user", oci.Clip(c.cred.user, 200)), slog.String("via", ViaUpstream), slog.String("upstream", repo.Upstream),
 		slog.String("decision", "refused"), slog.String("client", r.RemoteAddr),
 	}
 	if repo.Name != "" {

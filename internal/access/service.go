@@ -114,7 +114,7 @@ func (a *Access) sendToken(w http.ResponseWriter, r *http.Request, c *caller, sc
 		return fmt.Errorf("encode a token: %w", err)
 	}
 	a.metrics.tokens.WithLabelValues(c.id.Via).Inc()
-	a.log.DebugContext(r.Context(), "login", "user", c.id.String(), "via", c.id.Via, "decision", "token", "grants", len(t.Access), "client", r.RemoteAddr)
+	a.log.DebugContext(r.Context(), "login", "user", oci.Clip(c.id.String(), 200), "via", c.id.Via, "decision", "token", "grants", len(t.Access), "client", r.RemoteAddr)
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))

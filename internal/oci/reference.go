@@ -100,9 +100,13 @@ func ParseDigest(s string) (digest.Digest, error) {
 	return d, nil
 }
 
-func clip(s string) string {
-	if len(s) > 100 {
-		return s[:100] + "…"
+func clip(s string) string { return Clip(s, 100) }
+
+// Clip is s, cut behind n bytes: nobody who asks decides how long a line of the
+// log, or an answer, gets.
+func Clip(s string, n int) string {
+	if len(s) > n {
+		return strings.ToValidUTF8(s[:n], "") + "…"
 	}
 	return s
 }

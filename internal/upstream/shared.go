@@ -17,7 +17,7 @@ type shared[T any] struct {
 }
 
 type sharedCall[T any] struct {
-	waiters int // recovered by shared.mu
+	waiters int // guarded by shared.mu
 	cancel  context.CancelFunc
 	done    chan struct{} // closed once val and err are set
 	val     T
