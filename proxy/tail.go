@@ -192,6 +192,11 @@ func (t *reader) read(ctx context.Context, buf []byte) (int, error) {
 	if n > 0 {
 		return n, nil
 	}
+	t.f.mu.Lock()
+	defer t.f.mu.Unlock()
+	if t.f.err != nil { // why the file was closed under the read
+		err = t.f.err
+	}
 	return 0, err
 }
 
