@@ -2,16 +2,18 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
 )
 
 // maxTags bounds the tags of one repository that TagsOf lists.
 const maxTags = 100_000
 
 // TagsOf lists all tags of a repository as its upstream does, or as they are
-// known here where that is offline, or hosted.
+// known here where that is offline, or hosted: none of what nobody has pushed yet.
 func (p *Proxy) TagsOf(ctx context.Context, repo oci.Repo) (tags []string, err error) {
 	up := p.routes().byName[repo.Upstream]
 	if up == nil || up.Registry == nil && !up.Hosted {
@@ -19,7 +21,11 @@ func (p *Proxy) TagsOf(ctx context.Context, repo oci.Repo) (tags []string, err e
 	}
 	for more, last := true, ""; more; {
 		var page []string
-		if page, more, err = p.listTags(ctx, up, repo, 1000, last); err != nil {
+		page, more, err = p.listTags(ctx, up, repo, 1000, last)
+		if up.Hosted && errors.Is(err, storage.ErrNotFound) {
+			return nil, nil // it may be pushed yet
+		}
+		if err != nil {
 			return nil, err
 		}
 		tags = append(tags, page...)

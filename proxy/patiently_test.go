@@ -118,9 +118,13 @@ func TestSpentBudgetIsOurs(t *testing.T) {
 	}
 }
 
-// TestTagsOfHosted: those of a hosted repository are here.
+// TestTagsOfHosted: those of a hosted repository are here, and what nobody has
+// pushed yet has none.
 func TestTagsOfHosted(t *testing.T) {
 	s := newHost(t, Hosting{}, nil)
+	if got, err := s.p.TagsOf(t.Context(), oci.Repo{Upstream: "local", Name: "app"}); len(got) > 0 || err != nil {
+		t.Errorf("before a push: %v, %v", got, err)
+	}
 	s.pushImage(t, "local/app", "v1", random(100, 1))
 	s.pushImage(t, "local/app", "v2", random(100, 2))
 	got, err := s.p.TagsOf(t.Context(), oci.Repo{Upstream: "local", Name: "app"})
