@@ -92,6 +92,27 @@ func TestEvictAhead(t *testing.T) {
 	})
 }
 
+// TestEvictAheadOfLittle has a store in which what may not go leaves little room: not
+// all of that is kept free.
+func TestEvictAheadOfLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, t.TempDir(), nil, storage.Options{MaxBytes: 2_000_000})
+		r.mustPut(kb("hosted", 1900), storage.KindHosted, storage.Durable)
+		stop := r.running()
+		defer stop()
+		for i := range 20 {
+			if err := r.putSmall(i); err != nil {
+				t.Fatal(err)
+			}
+			pass(time.Second)
+			if n := r.Usage().Blobs[storage.KindBlob]; i >= 4 && n < 4 {
+				t.Fatalf("%d blobs are left of %d for which there is room", n, 5)
+			}
+		}
+		r.wantUsage()
+	})
+}
+
 // TestEvictAheadOfMinFree is TestEvictAhead where another program fills the medium.
 func TestEvictAheadOfMinFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

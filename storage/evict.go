@@ -103,7 +103,7 @@ func (s *Store) tryTake(ctx context.Context, n int64) (bool, error) {
 		s.space.giveBack(n)
 		return false, err
 	}
-	if short > 0 || s.space.ahead() > 0 {
+	if need, _ := s.space.ahead(); short > 0 || need > 0 {
 		s.evictSoon()
 	}
 	return true, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -15,6 +16,13 @@ import (
 // fills under way at once, of 50,000 bytes each, of what was never read before:
 // fills are those that found room.
 func scanned(t *testing.T) (r *rig, now *clock, hot map[string]digest.Digest, fills []*storage.Partial) {
+	t.Helper()
+	return scan(t, func(*rig) func() { return func() {} })
+}
+
+// scan is scanned, where begin is called before the fills, and what it gives after
+// each.
+func scan(t *testing.T, begin func(*rig) func()) (r *rig, now *clock, hot map[string]digest.Digest, fills []*storage.Partial) {
 	t.Helper()
 	now = &clock{t: noon}
 	r = newRig(t, t.TempDir(), nil, storage.Options{MaxBytes: 1_000_000, Now: now.now})
@@ -28,9 +36,11 @@ func scanned(t *testing.T) (r *rig, now *clock, hot map[string]digest.Digest, fi
 		r.wantServed(name, d)
 	}
 	now.forward(time.Minute)
+	after := begin(r)
 	for i := range 50 {
 		p := r.openPartial(once(i))
 		err := p.Reserve(t.Context(), 50_000)
+		after()
 		switch {
 		case err == nil:
 			fills = append(fills, p)
@@ -62,6 +72,52 @@ func TestScanAtOnce(t *testing.T) {
 	r, _, hot, fills := scanned(t)
 	if n := r.stay(hot); n != len(hot) || len(fills) != 8 {
 		t.Errorf("%d of %d that were read again are left, %d fills found room, want 8", n, len(hot), len(fills))
+	}
+}
+
+// TestScanAtOnceAhead is TestScanAtOnce where room is made before anybody needs it.
+func TestScanAtOnceAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stop func()
+		r, _, hot, _ := scan(t, func(r *rig) func() {
+			stop = r.running()
+			return func() { pass(time.Second) }
+		})
+		if n := r.stay(hot); n != len(hot) {
+			t.Errorf("%d of %d that were read again are left", n, len(hot))
+		}
+		stop()
+	})
+}
+
+// TestPinnedIsNoScan has an operator pin what nobody has read again, more than a
+// tenth of the store: first pulls find room.
+func TestPinnedIsNoScan(t *testing.T) {
+	now := &clock{t: noon}
+	r := newRig(t, t.TempDir(), nil, storage.Options{MaxBytes: 1_000_000, Now: now.now})
+	for i := range 4 {
+		d := r.mustPut(kb(fmt.Sprint("pinned", i), 50), storage.KindBlob, storage.Durable)
+		err := r.Update(t.Context(), func(tx storage.Tx) error {
+			return tx.PutPin(storage.PinRow{Reference: d.Encoded(), Root: d, Holds: []digest.Digest{d}})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	hot := map[string]digest.Digest{}
+	for i := range 15 {
+		name := fmt.Sprint("hot", i)
+		hot[name] = r.mustPut(kb(name, 50), storage.KindBlob, storage.Durable)
+	}
+	now.forward(time.Hour)
+	for name, d := range hot {
+		r.wantServed(name, d)
+	}
+	now.forward(time.Minute)
+	p := r.openPartial(digest.FromString("new"))
+	defer closeIt(t, p)
+	if err := p.Reserve(t.Context(), 80_000); err != nil {
+		t.Errorf("Reserve: %v", err)
 	}
 }
 

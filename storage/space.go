@@ -116,6 +116,10 @@ func (a *space) never(n, short int64) bool {
 func (a *space) evictable() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.evictableLocked()
+}
+
+func (a *space) evictableLocked() int64 {
 	sum := a.idle
 	for k, t := range a.kinds {
 		if evictable(k) {
@@ -162,16 +166,21 @@ func (a *space) excess(n int64) int64 {
 	return sum - a.limit
 }
 
-// ahead is how much is to go before anybody needs its room: what is beyond 95 % of
-// the limit, once that is half of what is left.
-func (a *space) ahead() int64 {
+// ahead is how much is to go before anybody needs its room: so that a twentieth of
+// what there is for what may go is free, once half of that is taken. excess is how
+// much is beyond the limit.
+func (a *space) ahead() (need, excess int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	sum := a.totalLocked()
-	if a.limit == 0 || sum <= a.limit-a.limit/40 {
-		return 0
+	if a.limit == 0 {
+		return 0, 0
 	}
-	return sum - (a.limit - a.limit/20)
+	room := a.limit - a.totalLocked()
+	all := a.evictableLocked() + max(0, room)
+	if room >= all/40 {
+		return 0, 0
+	}
+	return all/20 - room, max(0, -room)
 }
 
 // whenFreed gives what is closed when tellFreed is called.

@@ -81,29 +81,32 @@ type candidates struct {
 
 	coming int64 // not read again, and can't go: on their way, or in use
 	spare  bool  // takes nothing that was read again while too much is coming
+	some   bool  // and then what there is of the others
 }
 
 func (c *candidates) offer(tx Tx, x victim) error {
-	c.bytes += x.size
 	sort := &c.again
 	if !x.proven {
 		sort = &c.once
-		c.onceBytes += x.size
 	}
-	if !sort.wants(x.last, c.need) {
-		return nil
-	}
-	if c.pins {
+	wanted := sort.wants(x.last, c.need)
+	if c.pins && (wanted || !x.proven) { // what stays anyway is on no probation
 		if held, err := holds(tx, x); held || err != nil {
 			return err
 		}
 	}
-	sort.offer(x, c.need)
+	c.bytes += x.size
+	if !x.proven {
+		c.onceBytes += x.size
+	}
+	if wanted {
+		sort.offer(x, c.need)
+	}
 	return nil
 }
 
-// choose gives victims that make up need, as far as there are enough; none, if
-// that would take what is to be spared.
+// choose gives victims that make up need, as far as there are enough; none, or some
+// alone, if that would take what is to be spared.
 func (c *candidates) choose() []victim {
 	byAge := func(a, b victim) int { return cmp.Or(a.last.Compare(b.last), cmp.Compare(a.d, b.d)) }
 	slices.SortFunc(c.once.list, byAge)
@@ -122,6 +125,9 @@ func (c *candidates) choose() []victim {
 	always := func() bool { return true }
 	rest := take(c.once.list, func() bool { return over > 0 })
 	if c.spare && over > 0 && need > 0 {
+		if c.some {
+			return out
+		}
 		return nil
 	}
 	take(c.again.list, always)
@@ -137,7 +143,7 @@ func (s *Store) victims(ctx context.Context, need int64, by *Partial) ([]victim,
 	var found candidates
 	coming := s.comingOnce(by)
 	err := s.meta.View(ctx, func(tx Tx) error {
-		found = candidates{need: need, coming: coming, spare: by != nil}
+		found = candidates{need: need, coming: coming, spare: by != nil || s.sparing, some: s.sparing}
 		err := tx.Pins(func(PinRow) error { found.pins = true; return errOne })
 		if err != nil && !errors.Is(err, errOne) {
 			return err
