@@ -29,6 +29,11 @@ func (p *Proxy) tell(tx storage.EventTx, r *http.Request, e oci.Event) error {
 // rows, and an index may name tens of thousands.
 const maxReferences = 100
 
+// bare is d without what a client may write into it at any length.
+func bare(d *v1.Descriptor) v1.Descriptor {
+	return v1.Descriptor{MediaType: oci.Clip(d.MediaType, 255), Digest: d.Digest, Size: d.Size}
+}
+
 // tellPushed files that a manifest was pushed, under each of its tags.
 func (p *Proxy) tellPushed(tx storage.EventTx, r *http.Request, repo oci.Repo, m *pushed) error {
 	e := oci.Event{Kind: oci.EventPush, Repo: repo, Target: descriptor(m.row)}
@@ -36,7 +41,7 @@ func (p *Proxy) tellPushed(tx storage.EventTx, r *http.Request, repo oci.Repo, m
 		if i == maxReferences {
 			break
 		}
-		e.References = append(e.References, *x.Descriptor)
+		e.References = append(e.References, bare(x.Descriptor))
 	}
 	if len(m.tags) == 0 {
 		return p.tell(tx, r, e)

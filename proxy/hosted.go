@@ -119,7 +119,7 @@ func (p *Proxy) pushError(what string, err error) error {
 	case errors.Is(err, storage.ErrFull):
 		u := p.store.Usage()
 		return &oci.Error{Code: errcode.ErrorCodeDenied, Err: err, Message: fmt.Sprintf(
-			"%s: this registry is full: hosted and pinned images fill storage.max_bytes (%s) or the disk; delete images and run sociable gc --grace 0s, or raise it",
+			"%s: this registry is full: hosted and pinned images fill storage.max_bytes (%s) or the disk; delete images and run sociable gc --grace 10m, or raise it",
 			what, humanize.IBytes(uint64(max(0, u.Limit))))}
 	case errors.Is(err, storage.ErrDigest):
 		return &oci.Error{Code: errcode.ErrorCodeDigestInvalid, Message: what + ": the bytes that came do not match the digest", Err: err}

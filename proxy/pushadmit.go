@@ -10,9 +10,9 @@ import (
 
 // admitted has the upstream of a push begin it before the first byte is taken or
 // room is made for it: that a caller may pull there is no reason to keep what it
-// sends, and the upstream alone knows who may push. Where the upstream does not
-// answer the push goes on, as at a later break. leave is called when the request's
-// body was read; until then the upload's file stays open.
+// sends, and the upstream alone knows who may push. Where it does not answer nothing
+// is taken either: a later break of what it has begun is gone over. leave is called
+// when the request's body was read; until then the upload's file stays open.
 func (s *push) admitted(r *http.Request) (leave func(), err error) {
 	if s.pusher == nil || s.u.Size() > 0 || r.ContentLength == 0 {
 		return func() {}, nil
@@ -32,7 +32,7 @@ func (s *push) admitted(r *http.Request) (leave func(), err error) {
 		return nil, context.Cause(r.Context())
 	case <-f.done:
 	}
-	if f.err == nil || !refusal(f.err) {
+	if f.err == nil {
 		return leave, nil
 	}
 	leave()

@@ -113,3 +113,30 @@ func TestNothingIsReadBeforeTheUpstreamsWord(t *testing.T) {
 		t.Errorf("status %d; that the body was sent: %t", got, body.looked.Load())
 	}
 }
+
+// away has no answer to pushes.
+type away struct {
+	Registry
+	Pusher
+}
+
+func (away) PushBlob(context.Context, string, func() (io.ReadCloser, error), func() digest.Digest) error {
+	return &upstream.UnreachableError{Upstream: "up", Err: io.ErrUnexpectedEOF}
+}
+
+// TestUnansweredPushTakesNothing: nothing is taken for an upstream that says nothing.
+func TestUnansweredPushTakesNothing(t *testing.T) {
+	host := newHost(t, Hosting{}, nil)
+	front := newServer(t, &registry{Server: host.Server}, func(o *Options) {
+		o.Upstreams[0].PushThrough = true
+		o.Upstreams[0].Registry = away{o.Upstreams[0].Registry, o.Upstreams[0].Registry.(Pusher)}
+	})
+	loc := front.send(t, http.MethodPost, "/v2/up/local/app/blobs/uploads/", nil).header.Get("Location")
+	for range 2 { // the upload is there for when the upstream is
+		a := front.send(t, http.MethodPatch, loc, bytes.NewReader(random(100<<10, 1)))
+		wantCode(t, "chunk", a, http.StatusServiceUnavailable, "UNAVAILABLE")
+		if n := front.store.Usage().Total(); n != 0 {
+			t.Errorf("%d bytes are kept", n)
+		}
+	}
+}

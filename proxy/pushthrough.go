@@ -131,10 +131,15 @@ func (s *push) pass(w http.ResponseWriter, r *http.Request, d digest.Digest) err
 		f.is(d)
 		err = s.await(r, f)
 	}
+	ctx := context.WithoutCancel(r.Context())
+	if final(err) { // nobody can go on with it
+		if cerr := s.u.Cancel(ctx); cerr != nil {
+			return s.p.uploadError(what, fmt.Errorf("cancel what %s refuses: %w", s.repo.Upstream, cerr))
+		}
+	}
 	if err != nil {
 		return s.p.passError(what, err)
 	}
-	ctx := context.WithoutCancel(r.Context())
 	size := s.u.Size()
 	err = s.u.Commit(ctx, d, storage.KindBlob, func(tx storage.Tx) error {
 		if err := tx.PutRight(s.repo, d); err != nil {
@@ -163,6 +168,12 @@ func (s *push) await(r *http.Request, f *forward) error {
 func refusal(err error) bool {
 	_, ok := errors.AsType[*upstream.StatusError](err)
 	return ok
+}
+
+// final reports that err is the upstream's no to what was sent.
+func final(err error) bool {
+	e, ok := errors.AsType[*upstream.StatusError](err)
+	return ok && e.Status/100 == 4 && e.Status != http.StatusRequestTimeout && !upstream.IsThrottled(err)
 }
 
 // passMount asks the upstream to mount, where both repositories are its own.

@@ -155,7 +155,11 @@ type fickle struct {
 
 func (f *fickle) PushBlob(ctx context.Context, repo string, open func() (io.ReadCloser, error), d func() digest.Digest) error {
 	if f.pushes.Add(1) == 1 {
-		return errors.New("the upload stands still")
+		rc, err := open() // it was begun
+		if err != nil {
+			return err
+		}
+		return errors.Join(errors.New("the upload stands still"), rc.Close())
 	}
 	return f.Pusher.PushBlob(ctx, repo, open, d)
 }

@@ -120,7 +120,7 @@ func refuse(tx storage.Tx, up *Upstream, a account) *oci.Error {
 	}
 	e.Message += under
 	if unnamed > 0 {
-		e.Message += "run sociable gc --grace 0s, which drops those of pushes given up now and not after gc.grace, "
+		e.Message += "run sociable gc --grace 10m, which drops those that nobody has gone on with for ten minutes and not for gc.grace, "
 	}
 	if a.stored > unnamed {
 		e.Message += "delete images there, by digest, "

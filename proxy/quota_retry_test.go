@@ -257,12 +257,12 @@ func TestQuotaOfPushesGivenUp(t *testing.T) {
 	layer := random(400, 1)
 	s.pushBlob(t, "local/app", layer)
 	s.pushBlob(t, "local/other", layer) // counted once
-	given := []string{"its images take 0 B", "that no image names, of pushes under way or given up, 400 B", "sociable gc --grace 0s", "hosted.local.quota"}
+	given := []string{"its images take 0 B", "that no image names, of pushes under way or given up, 400 B", "sociable gc --grace 10m", "hosted.local.quota"}
 	refused("of pushes that were given up", given, []string{images})
 	s.pushImage(t, "local/app", "v1", layer)
 	refused("of images", []string{uploads + images, "hosted.local.quota"}, []string{"given up", "sociable gc"})
 	s.pushBlob(t, "local/other", random(200, 2))
-	refused("of both", []string{"of pushes under way or given up, 200 B", "sociable gc --grace 0s", images}, nil)
+	refused("of both", []string{"of pushes under way or given up, 200 B", "sociable gc --grace 10m", images}, nil)
 	c := storage.NewCollector(storage.CollectOptions{Store: s.store, Hosted: []string{"local"}})
 	if _, err := c.CollectAfter(t.Context(), 0, false, nil); err != nil {
 		t.Fatal(err)

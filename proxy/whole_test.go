@@ -100,13 +100,18 @@ func TestEventReferencesBounded(t *testing.T) {
 	s := newHost(t, Hosting{}, func(o *Options) { o.Events = told })
 	child := s.pushImage(t, "local/app", "latest", random(100, 1))
 	size := len(s.do(t, http.MethodGet, "/v2/local/app/manifests/latest").body)
-	one := fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, v1.MediaTypeImageManifest, child, size)
+	one := fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d,"annotations":{"a":"any length"}}`, v1.MediaTypeImageManifest, child, size)
 	body := indexOf(strings.TrimSuffix(strings.Repeat(one+",", 150), ","))
 	told.got = nil
 	s.putIndex(t, "local/app", digest.FromString(body).String()+"?tag=a&tag=b", body)
 	var n []int
 	for _, e := range told.got {
 		n = append(n, len(e.References))
+		for _, d := range e.References {
+			if d.Annotations != nil {
+				t.Fatalf("an event says what somebody wrote into a descriptor: %+v", d)
+			}
+		}
 	}
 	if len(n) != 2 || n[0] != 100 || n[1] != 0 {
 		t.Errorf("events have %v references, want 100 and 0", n)
