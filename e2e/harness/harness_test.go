@@ -11,7 +11,7 @@ import (
 func TestProcessTellsHowItEnded(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	p, err := Spawn(ctx, []string{"WORD=heard"}, "sh", "-c", `echo "$WORD"; trap 'echo stopping; exit 0' TERM; while :; do sleep 0.1; done`)
+	p, err := Spawn(ctx, []string{"WORD=heard"}, "sh", "-c", `trap 'echo stopping; exit 0' TERM; echo "$WORD"; while :; do sleep 0.1; done`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -117,13 +118,24 @@ func Run(ctx context.Context, name string, args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// FreeAddr is a loopback host:port that nobody listens on.
-func FreeAddr() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// given are the addresses that FreeAddr gave.
+var given sync.Map
+
+// FreeAddr is a loopback host:port that nobody listens on, and that it has not given
+// before. The port is below those that Linux gives to whoever asks for any: else
+// another connection may have it by the time that it is listened on.
+func FreeAddr() (addr string, err error) {
+	for range 100 {
+		addr = fmt.Sprintf("127.0.0.1:%d", 15_000+rand.IntN(17_000))
+		if _, twice := given.LoadOrStore(addr, true); twice {
+			continue
+		}
+		var ln net.Listener
+		if ln, err = net.Listen("tcp", addr); err == nil {
+			return addr, ln.Close()
+		}
 	}
-	return ln.Addr().String(), ln.Close()
+	return "", fmt.Errorf("no free port in 100: %w", err)
 }
 
 // await polls url until it answers, be it that one has to log in, the process ends or ctx does.
