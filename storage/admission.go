@@ -1,36 +1,5 @@
 package storage
 
-import (
-	"errors"
-
-	"github.com/opencontainers/go-digest"
-)
-
-// onProbation gives back a partial that must spare what was read again; nil for
-// one that was asked for before, and so has been read again when it is here.
-func (s *Store) onProbation(by *Partial) *Partial {
-	if by == nil {
-		return nil
-	}
-	now := s.now()
-	if proven(s.ghosts.created(by.d, now), now) {
-		return nil
-	}
-	return by
-}
-
-// noteRefused remembers a partial that found no room as one that was read again:
-// who asks for it next, a moment later even, may take the place of others that
-// were. A second asker shows that it is no one-time pull, and each that is refused
-// costs the upstream a transfer.
-func (s *Store) noteRefused(d digest.Digest, err error) {
-	if !errors.Is(err, ErrFull) {
-		return
-	}
-	now := s.now()
-	s.ghosts.add(d, s.ghosts.created(d, now.Add(-accessEvery)))
-}
-
 // comingOnce is how much is on its way that was not read again, as far as is known:
 // in open partials other than by, and pending without a row.
 func (s *Store) comingOnce(by *Partial) int64 {

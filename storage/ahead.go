@@ -53,7 +53,7 @@ func (s *Store) evictAhead(ctx context.Context) (need, freed int64, err error) {
 	}
 	s.aheadNow = true
 	defer func() {
-		s.aheadNow, s.sparing = false, false
+		s.aheadNow = false
 		<-s.evicting
 	}()
 	short, err := s.shortOfFree(ctx, s.minFree/40)
@@ -63,10 +63,7 @@ func (s *Store) evictAhead(ctx context.Context) (need, freed int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	need, excess := s.space.ahead()
-	// Nobody needs the room yet: what was read again does not go for a scan.
-	s.sparing = short <= 0 && excess <= 0
-	need = max(short, need)
+	need = max(short, s.space.ahead())
 	freed, err = s.free(ctx, need, nil)
 	return need, freed, err
 }

@@ -16,11 +16,7 @@ func (s *Store) take(ctx context.Context, n int64, by *Partial) error {
 	if ok, err := s.tryTake(ctx, n); ok || err != nil {
 		return err
 	}
-	look := &s.barren
-	if by = s.onProbation(by); by != nil {
-		look = &s.refused
-	}
-	asked, all := look.begun.Load(), s.barren.begun.Load()
+	asked := s.barren.begun.Load()
 	for {
 		freed := s.space.whenFreed()
 		if ok, err := s.tryTake(ctx, n); ok || err != nil {
@@ -29,7 +25,7 @@ func (s *Store) take(ctx context.Context, n int64, by *Partial) error {
 		select {
 		case s.evicting <- struct{}{}:
 			defer func() { <-s.evicting }()
-			return s.takeEvicting(ctx, n, by, func() bool { return s.barren.stands(all) || look.stands(asked) }, look)
+			return s.takeEvicting(ctx, n, by, asked)
 		case <-freed: // by who evicts ahead
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -37,9 +33,9 @@ func (s *Store) take(ctx context.Context, n int64, by *Partial) error {
 	}
 }
 
-// takeEvicting is take for who has s.evicting. vain says that others have looked
-// for room already, and look is where to note it.
-func (s *Store) takeEvicting(ctx context.Context, n int64, by *Partial, vain func() bool, look *barren) error {
+// takeEvicting is take for who has s.evicting, and asked when so many searches had
+// begun.
+func (s *Store) takeEvicting(ctx context.Context, n int64, by *Partial, asked int64) error {
 	for flushed := false; ; {
 		if ok, err := s.tryTake(ctx, n); ok || err != nil {
 			return err
@@ -48,11 +44,11 @@ func (s *Store) takeEvicting(ctx context.Context, n int64, by *Partial, vain fun
 		if err != nil {
 			return err
 		}
-		if never || vain() {
+		if never || s.barren.stands(asked) {
 			return fmt.Errorf("make room for %d bytes: %w", n, ErrFull)
 		}
 		begin := time.Now()
-		scan := look.begun.Add(1)
+		scan := s.barren.begun.Add(1)
 		freed, err := s.evict(ctx, n, by)
 		if err != nil {
 			return err
@@ -61,7 +57,7 @@ func (s *Store) takeEvicting(ctx context.Context, n int64, by *Partial, vain fun
 			continue
 		}
 		if flushed {
-			look.set(scan, time.Since(begin))
+			s.barren.set(scan, time.Since(begin))
 			return fmt.Errorf("make room for %d bytes: %w", n, ErrFull)
 		}
 		// What is pending can't be evicted yet. In a small store that may be all.
@@ -103,7 +99,7 @@ func (s *Store) tryTake(ctx context.Context, n int64) (bool, error) {
 		s.space.giveBack(n)
 		return false, err
 	}
-	if need, _ := s.space.ahead(); short > 0 || need > 0 {
+	if short > 0 || s.space.ahead() > 0 {
 		s.evictSoon()
 	}
 	return true, nil

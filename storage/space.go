@@ -167,20 +167,19 @@ func (a *space) excess(n int64) int64 {
 }
 
 // ahead is how much is to go before anybody needs its room: so that a twentieth of
-// what there is for what may go is free, once half of that is taken. excess is how
-// much is beyond the limit.
-func (a *space) ahead() (need, excess int64) {
+// what there is for what may go is free, once half of that is taken.
+func (a *space) ahead() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.limit == 0 {
-		return 0, 0
+		return 0
 	}
 	room := a.limit - a.totalLocked()
 	all := a.evictableLocked() + max(0, room)
 	if room >= all/40 {
-		return 0, 0
+		return 0
 	}
-	return all/20 - room, max(0, -room)
+	return all/20 - room
 }
 
 // whenFreed gives what is closed when tellFreed is called.

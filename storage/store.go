@@ -71,10 +71,8 @@ type Store struct {
 	counted  atomic.Bool
 	evicting chan struct{} // cap 1; whoever's token is in it evicts
 	aheadNow bool          // who evicts needs no room himself; for who has evicting
-	sparing  bool          // and takes nothing that was read again for a scan's sake; for who has evicting
 	soon     chan struct{} // cap 1; has evictLoop look
 	barren   barren
-	refused  barren // for partials that were not read before: see admission.go
 	relief   relief
 	strays   strays
 	checking chan struct{} // cap 1; whoever's token is in it checks

@@ -80,8 +80,6 @@ type candidates struct {
 	bytes       int64 // of both
 
 	coming int64 // not read again, and can't go: on their way, or in use
-	spare  bool  // takes nothing that was read again while too much is coming
-	some   bool  // and then what there is of the others
 }
 
 func (c *candidates) offer(tx Tx, x victim) error {
@@ -105,8 +103,7 @@ func (c *candidates) offer(tx Tx, x victim) error {
 	return nil
 }
 
-// choose gives victims that make up need, as far as there are enough; none, or some
-// alone, if that would take what is to be spared.
+// choose gives victims that make up need, as far as there are enough.
 func (c *candidates) choose() []victim {
 	byAge := func(a, b victim) int { return cmp.Or(a.last.Compare(b.last), cmp.Compare(a.d, b.d)) }
 	slices.SortFunc(c.once.list, byAge)
@@ -124,12 +121,6 @@ func (c *candidates) choose() []victim {
 	}
 	always := func() bool { return true }
 	rest := take(c.once.list, func() bool { return over > 0 })
-	if c.spare && over > 0 && need > 0 {
-		if c.some {
-			return out
-		}
-		return nil
-	}
 	take(c.again.list, always)
 	take(rest, always)
 	return out
@@ -143,7 +134,7 @@ func (s *Store) victims(ctx context.Context, need int64, by *Partial) ([]victim,
 	var found candidates
 	coming := s.comingOnce(by)
 	err := s.meta.View(ctx, func(tx Tx) error {
-		found = candidates{need: need, coming: coming, spare: by != nil || s.sparing, some: s.sparing}
+		found = candidates{need: need, coming: coming}
 		err := tx.Pins(func(PinRow) error { found.pins = true; return errOne })
 		if err != nil && !errors.Is(err, errOne) {
 			return err
