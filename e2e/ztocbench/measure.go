@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,8 +12,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/sociable/sociable/e2e/ztocbench/peak"
 )
 
 // programs are what is measured, each a program of its own.
@@ -40,7 +40,7 @@ func buildPrograms(ctx context.Context, e2e, dir string) (programs, error) {
 // cost is what a process took.
 type cost struct {
 	wall, user time.Duration
-	rss        int64 // bytes at most
+	rss        int64 // bytes at most, of programs that tell it
 	out        string
 }
 
@@ -63,11 +63,15 @@ func runProgram(ctx context.Context, env []string, name string, args ...string) 
 		return cost{}, fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, errs.String())
 	}
 	wall := time.Since(start)
-	u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	if !ok {
-		return cost{}, errors.New("no resource usage on this system")
+	c := cost{wall: wall, user: cmd.ProcessState.UserTime(), out: strings.TrimSpace(out.String())}
+	if errs.Len() == 0 { // the product's command doesn't tell
+		return c, nil
 	}
-	return cost{wall, cmd.ProcessState.UserTime(), u.Maxrss << 10, strings.TrimSpace(out.String())}, nil
+	var err error
+	if c.rss, err = peak.Of(errs.Bytes()); err != nil {
+		return c, fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), err)
+	}
+	return c, nil
 }
 
 // layerCosts are the costs of building one layer.

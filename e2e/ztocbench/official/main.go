@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"github.com/awslabs/soci-snapshotter/ztoc"
+
+	"github.com/sociable/sociable/e2e/ztocbench/peak"
 )
 
 func main() {
@@ -15,6 +17,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	peak.Tell()
 }
 
 func run(path string) error {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/sociable/sociable/e2e/ztocbench/peak"
 	"github.com/sociable/sociable/ztoc"
 )
 
@@ -22,12 +23,14 @@ func main() {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+		peak.Tell()
 		return
 	}
 	if err := run(flag.Arg(0), ztoc.Options{DiffID: *diffID, SkipLayerDigest: !*digest}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	peak.Tell()
 }
 
 func run(path string, o ztoc.Options) error {

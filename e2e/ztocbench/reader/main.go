@@ -13,6 +13,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/sociable/sociable/e2e/ztocbench/peak"
 	"github.com/sociable/sociable/ztoc"
 )
 
@@ -37,6 +38,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	peak.Tell()
 }
 
 // makeLarge writes a layer of 50,000 files of 200 KiB, and its zTOC. Each header
