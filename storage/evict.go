@@ -172,14 +172,14 @@ func (s *Store) evictBytes(ctx context.Context, need int64, by *Partial) (freed 
 			s.space.tellFreed()
 		}
 	}
-	for len(plain) > 0 && err == nil {
+	for len(plain) > 0 && err == nil && ctx.Err() == nil {
 		batch := plain[:min(len(plain), maxBatch)]
 		plain = plain[len(batch):]
 		var bytes int64
 		bytes, err = s.evictBatch(ctx, batch, tell)
 		freed += bytes
 	}
-	for i := 0; i < len(layers) && err == nil; i++ {
+	for i := 0; i < len(layers) && err == nil && ctx.Err() == nil; i++ {
 		var bytes int64
 		bytes, err = s.evictReduced(ctx, &layers[i])
 		freed += bytes
@@ -189,13 +189,17 @@ func (s *Store) evictBytes(ctx context.Context, need int64, by *Partial) (freed 
 		s.metrics.failed(opEvict)
 		return freed, err
 	}
+	if ctx.Err() != nil { // the rest stays, with what was read of it
+		return freed, context.Cause(ctx)
+	}
 	s.log.DebugContext(ctx, "evicted", "bytes", freed, "wanted", need)
 	return freed, nil
 }
 
 // evictBatch removes those of vs that may go still and that nobody uses: rows,
 // then bytes. They were chosen from rows that may be others by now. each is called
-// when one has gone.
+// when one has gone. A file that can't be removed keeps no other: it counts on, and
+// is tried again.
 func (s *Store) evictBatch(ctx context.Context, vs []victim, each func()) (freed int64, err error) {
 	locked := make(map[*entry]victim, len(vs))
 	defer func() {
@@ -230,23 +234,24 @@ func (s *Store) evictBatch(ctx context.Context, vs []victim, each func()) (freed
 		}
 		return nil
 	})
-	errs := []error{err}
 	if err != nil {
 		s.metrics.failed(opRow)
-		if gone, err = s.evictedAfterAll(ctx, gone); err != nil {
-			return 0, errors.Join(append(errs, err)...)
+		var unknown error
+		if gone, unknown = s.evictedAfterAll(ctx, gone); unknown != nil {
+			return 0, errors.Join(err, unknown)
 		}
 	}
 	for _, v := range gone {
-		err := s.evictFile(ctx, v)
-		if err == nil {
+		if ferr := s.evictFile(ctx, v); ferr != nil {
+			s.metrics.failed(opEvict)
+			s.log.ErrorContext(ctx, "what was evicted can't be removed, others go", "digest", v.d, "bytes", v.size, "err", ferr)
+		} else {
 			freed += v.size
 			s.metrics.evicted(v.kind, v.size)
 		}
-		errs = append(errs, err)
 		each()
 	}
-	return freed, errors.Join(errs...)
+	return freed, err
 }
 
 // evictFile removes what v, of which the row is gone, has on the medium. What can't

@@ -89,8 +89,8 @@ func TestLeftBehindIsCounted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, d := failing(t, leave)
 			second := r.mustPut(kb("second", 400), storage.KindBlob, storage.Durable)
-			if _, err := r.put(kb("third", 400), storage.KindBlob, storage.Durable); err != nil && !errors.Is(err, syscall.EIO) {
-				t.Errorf("put: %v, want %v at most", err, syscall.EIO)
+			if _, err := r.put(kb("third", 400), storage.KindBlob, storage.Durable); err != nil {
+				t.Errorf("put: %v, though there is something else to go", err)
 			}
 			r.wantCounted("with a file that can't be removed", 1_000_000)
 			r.wantAbsent("what was evicted", d)

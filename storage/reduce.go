@@ -109,10 +109,14 @@ func (s *Store) hotSpans(tx Tx, v victim) ([]ztoc.Span, error) {
 }
 
 // evictReduced makes blobs of a layer's spans, as far as there is room for them
-// before or after, and evicts the layer. freed is what that gains in all.
+// before or after, and evicts the layer. freed is what that gains in all. When ctx
+// ends before they are, the layer stays.
 func (s *Store) evictReduced(ctx context.Context, r *reduction) (freed int64, err error) {
 	defer func() { r.carried = nil }() // others go after this one
 	kept, n, err := s.cutOut(ctx, r)
+	if ctx.Err() != nil {
+		return -kept, nil
+	}
 	if err != nil {
 		s.log.WarnContext(ctx, "spans of an evicted layer not kept", "digest", r.d, "err", err)
 	}
@@ -120,6 +124,7 @@ func (s *Store) evictReduced(ctx context.Context, r *reduction) (freed int64, er
 	if freed == 0 || err != nil {
 		return freed - kept, err
 	}
+	ctx = context.WithoutCancel(ctx) // they are nowhere else by now
 	for _, c := range r.carried {
 		ok, err := s.keepCut(ctx, bytes.NewReader(c.body), c.row)
 		if err != nil {
