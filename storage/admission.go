@@ -1,16 +1,8 @@
 package storage
 
 // comingOnce is how much is on its way that was not read again, as far as is known:
-// in open partials other than by, and pending without a row.
-func (s *Store) comingOnce(by *Partial) int64 {
-	n := s.space.coming() + s.digests.pendingOnce()
-	if by != nil {
-		by.mu.Lock()
-		n -= by.room.size
-		by.mu.Unlock()
-	}
-	return max(0, n)
-}
+// in open partials, and pending without a row.
+func (s *Store) comingOnce() int64 { return s.space.coming() + s.digests.pendingOnce() }
 
 // arrive counts n more bytes as promised to an open partial.
 func (a *space) arrive(n int64) {

@@ -56,14 +56,23 @@ func (s *Store) evictAhead(ctx context.Context) (need, freed int64, err error) {
 		s.aheadNow = false
 		<-s.evicting
 	}()
-	short, err := s.shortOfFree(ctx, s.minFree/40)
-	if err == nil && short > 0 {
-		short, err = s.shortOfFree(ctx, s.minFree/20)
-	}
-	if err != nil {
+	if need, err = s.aheadNeed(ctx); err != nil {
 		return 0, 0, err
 	}
-	need = max(short, s.space.ahead())
-	freed, err = s.free(ctx, need, nil)
+	freed, err = s.free(ctx, need)
 	return need, freed, err
 }
+
+// aheadNeed is how much is to go before anybody needs its room.
+func (s *Store) aheadNeed(ctx context.Context) (int64, error) {
+	margin := s.margin()
+	short, err := s.shortOfFree(ctx, margin/2)
+	if err == nil && short > 0 {
+		short, err = s.shortOfFree(ctx, margin)
+	}
+	return max(short, s.space.ahead()), err
+}
+
+// margin is what is to be free beyond minFree, once half of that is taken: a
+// twentieth of it, or of what may go where that is less.
+func (s *Store) margin() int64 { return min(s.minFree, s.space.evictable()) / 20 }

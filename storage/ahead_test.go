@@ -95,22 +95,40 @@ func TestEvictAhead(t *testing.T) {
 // TestEvictAheadOfLittle has a store in which what may not go leaves little room: not
 // all of that is kept free.
 func TestEvictAheadOfLittle(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, t.TempDir(), nil, storage.Options{MaxBytes: 2_000_000})
-		r.mustPut(kb("hosted", 1900), storage.KindHosted, storage.Durable)
-		stop := r.running()
-		defer stop()
-		for i := range 20 {
-			if err := r.putSmall(i); err != nil {
-				t.Fatal(err)
-			}
-			pass(time.Second)
-			if n := r.Usage().Blobs[storage.KindBlob]; i >= 4 && n < 4 {
-				t.Fatalf("%d blobs are left of %d for which there is room", n, 5)
-			}
+	for name, o := range map[string]storage.Options{"a limit": {MaxBytes: 2_000_000}, "a floor": {MinFree: 4_000_000}} {
+		for kind, keep := range map[storage.Kind]func(*rig, digest.Digest){
+			storage.KindHosted: func(*rig, digest.Digest) {},
+			storage.KindBlob:   (*rig).pin,
+		} {
+			t.Run(name+", and what stays is a "+string(kind), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					dir := t.TempDir()
+					blobs, err := disk.NewFS(dir, &meter{total: 6_000_000})
+					if err != nil {
+						t.Fatal(err)
+					}
+					o.Blobs = blobs
+					r := newRig(t, dir, nil, o)
+					for i := range 15 {
+						keep(r, r.mustPut(kb(fmt.Sprint("stays", i), 100), kind, storage.Durable))
+					}
+					others := func() int64 { return (r.Usage().Total() - 1_500_000) / 20_000 }
+					stop := r.running()
+					defer stop()
+					for i := range 50 {
+						if err := r.putSmall(i); err != nil {
+							t.Fatal(err)
+						}
+						pass(time.Second)
+						if n := others(); n < min(int64(i), 22) { // and a twentieth of all were five
+							t.Fatalf("%d blobs are left of %d for which there is room", n, 25)
+						}
+					}
+					r.wantUsage()
+				})
+			})
 		}
-		r.wantUsage()
-	})
+	}
 }
 
 // TestEvictAheadOfMinFree is TestEvictAhead where another program fills the medium.
@@ -122,7 +140,7 @@ func TestEvictAheadOfMinFree(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := newRig(t, dir, nil, storage.Options{Blobs: blobs, MinFree: 4_000_000})
+		r := newRig(t, dir, nil, storage.Options{Blobs: blobs, MinFree: 1_500_000})
 		for i := range 100 {
 			if err := r.putSmall(i); err != nil {
 				t.Fatal(err)
@@ -130,12 +148,12 @@ func TestEvictAheadOfMinFree(t *testing.T) {
 		}
 		stop := r.running()
 		defer stop()
-		medium.others.Store(3_950_000) // 50,000 bytes are left: an eightieth of what is to be free
+		medium.others.Store(6_470_000) // 30,000 bytes are left: a fiftieth of what is to be free
 		if err := r.putSmall(100); err != nil {
 			t.Fatal(err)
 		}
 		pass(time.Second)
-		if free, _, _ := medium.Free(""); free < 4_200_000 || free > 4_300_000 {
+		if free, _, _ := medium.Free(""); free < 1_575_000 || free > 1_675_000 {
 			t.Errorf("%d bytes are free, want a twentieth more than the floor, or a little more", free)
 		}
 		r.wantUsage()

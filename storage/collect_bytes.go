@@ -10,6 +10,9 @@ import (
 	"github.com/sociable/sociable/internal/oci"
 )
 
+// errOne ends a walk through rows.
+var errOne = errors.New("one is enough")
+
 // sentence is what was found about a blob.
 type sentence struct {
 	row  BlobRow

@@ -10,9 +10,8 @@ import (
 	"github.com/sociable/sociable/internal/oci"
 )
 
-// take promises n bytes, evicting for them where it must. ErrFull. by is the
-// partial that wants them, nil for anything else.
-func (s *Store) take(ctx context.Context, n int64, by *Partial) error {
+// take promises n bytes, evicting for them where it must. ErrFull.
+func (s *Store) take(ctx context.Context, n int64) error {
 	if ok, err := s.tryTake(ctx, n); ok || err != nil {
 		return err
 	}
@@ -25,7 +24,7 @@ func (s *Store) take(ctx context.Context, n int64, by *Partial) error {
 		select {
 		case s.evicting <- struct{}{}:
 			defer func() { <-s.evicting }()
-			return s.takeEvicting(ctx, n, by, asked)
+			return s.takeEvicting(ctx, n, asked)
 		case <-freed: // by who evicts ahead
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -35,7 +34,7 @@ func (s *Store) take(ctx context.Context, n int64, by *Partial) error {
 
 // takeEvicting is take for who has s.evicting, and asked when so many searches had
 // begun.
-func (s *Store) takeEvicting(ctx context.Context, n int64, by *Partial, asked int64) error {
+func (s *Store) takeEvicting(ctx context.Context, n, asked int64) error {
 	for flushed := false; ; {
 		if ok, err := s.tryTake(ctx, n); ok || err != nil {
 			return err
@@ -49,7 +48,7 @@ func (s *Store) takeEvicting(ctx context.Context, n int64, by *Partial, asked in
 		}
 		begin := time.Now()
 		scan := s.barren.begun.Add(1)
-		freed, err := s.evict(ctx, n, by)
+		freed, err := s.evict(ctx, n)
 		if err != nil {
 			return err
 		}
@@ -93,7 +92,7 @@ func (s *Store) tryTake(ctx context.Context, n int64) (bool, error) {
 	if !s.space.take(n) {
 		return false, nil
 	}
-	near := s.minFree / 40
+	near := s.margin() / 2
 	short, err := s.shortOfFree(ctx, near)
 	if err != nil || short > near {
 		s.space.giveBack(n)
@@ -124,19 +123,18 @@ func (s *Store) shortOfFree(ctx context.Context, n int64) (int64, error) {
 	return max(0, plus(plus(s.minFree, s.space.unwritten()), n)-free), nil
 }
 
-// evict removes what was read longest ago until n more bytes fit, if it can; by
-// is as in take. The caller has s.evicting.
-func (s *Store) evict(ctx context.Context, n int64, by *Partial) (freed int64, err error) {
+// evict removes what was read longest ago until n more bytes fit, if it can. The
+// caller has s.evicting.
+func (s *Store) evict(ctx context.Context, n int64) (freed int64, err error) {
 	short, err := s.shortOfFree(ctx, n)
 	if err != nil {
 		return 0, err
 	}
-	return s.free(ctx, max(short, s.space.excess(n)), by)
+	return s.free(ctx, max(short, s.space.excess(n)))
 }
 
-// free removes need bytes, if it can, garbage first; by is as in take. The caller
-// has s.evicting.
-func (s *Store) free(ctx context.Context, need int64, by *Partial) (freed int64, err error) {
+// free removes need bytes, if it can, garbage first. The caller has s.evicting.
+func (s *Store) free(ctx context.Context, need int64) (freed int64, err error) {
 	if need == 0 {
 		return 0, nil
 	}
@@ -153,16 +151,25 @@ func (s *Store) free(ctx context.Context, need int64, by *Partial) (freed int64,
 			s.log.WarnContext(ctx, "files without a row can't be removed, others go", "err", err)
 		}
 	}
-	return s.evictBytes(ctx, need, by)
+	return s.evictBytes(ctx, need)
 }
 
 // evictBytes removes what was read longest ago, need bytes in all if there is so
-// much; by is as in take. The caller has s.evicting.
-func (s *Store) evictBytes(ctx context.Context, need int64, by *Partial) (freed int64, err error) {
-	vs, err := s.victims(ctx, need, by)
+// much. The caller has s.evicting.
+func (s *Store) evictBytes(ctx context.Context, need int64) (freed int64, err error) {
+	found, err := s.candidates(ctx, need)
 	if err != nil {
 		return 0, fmt.Errorf("look for what to evict: %w", err)
 	}
+	s.space.setHeld(found.held)
+	if s.aheadNow { // what pins keep, which is known now, is not to have room made for it
+		now, err := s.aheadNeed(ctx)
+		if err != nil {
+			return 0, err
+		}
+		need = min(need, now)
+	}
+	vs := found.choose(need)
 	plain, layers, err := s.divide(ctx, vs)
 	if err != nil {
 		return 0, fmt.Errorf("look for what was read of them: %w", err)
@@ -289,7 +296,7 @@ func (s *Store) evictRow(tx Tx, v victim) (_ victim, goes bool, err error) {
 		}
 		v.kind, v.of, v.size = row.Kind, row.Of, row.Size
 	}
-	if held, err := holds(tx, v); held || err != nil {
+	if held, err := holds(tx, v, tx.Pinned); held || err != nil {
 		return v, false, err
 	}
 	if v.kind == kindPartial {

@@ -17,6 +17,6 @@ func (s *Store) HeatNoted() (n int) {
 
 // Victims is how many blobs would be evicted for need bytes.
 func (s *Store) Victims(ctx context.Context, need int64) (int, error) {
-	vs, err := s.victims(ctx, need, nil)
-	return len(vs), err
+	found, err := s.candidates(ctx, need)
+	return len(found.choose(need)), err
 }

@@ -72,7 +72,7 @@ func (p *Partial) Reserve(ctx context.Context, size int64) error {
 
 // grow takes n bytes of room. It may wait for eviction, so p.mu is not held.
 func (p *Partial) grow(ctx context.Context, n int64) error {
-	if err := p.s.take(ctx, n, p); err != nil {
+	if err := p.s.take(ctx, n); err != nil {
 		return err
 	}
 	p.addRoom(n)

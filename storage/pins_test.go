@@ -3,6 +3,7 @@ package storage_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -63,6 +64,55 @@ func (r *rig) pins() (rows []storage.PinRow) {
 		r.t.Errorf("Pins: %v", err)
 	}
 	return rows
+}
+
+// pin keeps a blob.
+func (r *rig) pin(d digest.Digest) {
+	r.t.Helper()
+	err := r.Update(r.t.Context(), func(tx storage.Tx) error {
+		return tx.PutPin(storage.PinRow{Reference: d.Encoded(), Root: d, Holds: []digest.Digest{d}})
+	})
+	if err != nil {
+		r.t.Fatalf("pin: %v", err)
+	}
+}
+
+// TestPinnedIsOnNoProbation has a quarter of a store be pinned and read by nobody
+// since: that takes no room from what is new, of which there is little.
+func TestPinnedIsOnNoProbation(t *testing.T) {
+	for name, read := range map[string]bool{"idle": false, "being read": true} {
+		t.Run(name, func(t *testing.T) {
+			now := &clock{t: noon}
+			r := newRig(t, t.TempDir(), nil, storage.Options{MaxBytes: 1_000_000, Now: now.now})
+			for i := range 5 {
+				d := r.mustPut(kb(fmt.Sprint("pinned", i), 50), storage.KindBlob, storage.Durable)
+				r.pin(d)
+				if read {
+					b, err := r.Open(t.Context(), d)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer closeIt(t, b)
+				}
+			}
+			again := map[string]digest.Digest{}
+			for i := range 14 {
+				name := fmt.Sprint("again", i)
+				now.forward(time.Second)
+				again[name] = r.mustPut(kb(name, 50), storage.KindBlob, storage.Durable)
+			}
+			for i := range 14 {
+				name := fmt.Sprint("again", i)
+				now.forward(time.Hour)
+				r.wantServed(name, again[name])
+			}
+			fresh := r.mustPut(kb("new", 50), storage.KindBlob, storage.Durable)
+			now.forward(time.Second)
+			r.mustPut(kb("newer", 20), storage.KindBlob, storage.Durable)
+			r.wantServed("what is new, a twentieth of the store", fresh)
+			r.wantAbsent("what was read again, longest ago", again["again0"])
+		})
+	}
 }
 
 // TestPinned fills a store until nothing but what is pinned is left in it.

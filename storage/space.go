@@ -27,6 +27,7 @@ type space struct {
 	strays   int64                   // in files that a crash left
 	removed  int64                   // in files without a name, which are read still
 	aside    int64                   // in quarantine
+	held     int64                   // of kinds and idle, by pins, as the last search for what may go found
 	freed    chan struct{}           // see whenFreed; nil: nobody waits
 }
 
@@ -112,7 +113,14 @@ func (a *space) never(n, short int64) bool {
 	return n > a.ceiling()-stays || short > gain
 }
 
-// evictable is how much could be evicted, if nobody used it.
+// setHeld notes how much pins keep of what could go otherwise.
+func (a *space) setHeld(n int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.held = n
+}
+
+// evictable is how much could be evicted, if nobody used it, as far as is known.
 func (a *space) evictable() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -120,13 +128,13 @@ func (a *space) evictable() int64 {
 }
 
 func (a *space) evictableLocked() int64 {
-	sum := a.idle
+	sum := a.idle - a.held
 	for k, t := range a.kinds {
 		if evictable(k) {
 			sum += t.bytes
 		}
 	}
-	return sum
+	return max(0, sum)
 }
 
 // plus is the sum of two numbers of bytes, or the highest there is.
@@ -266,7 +274,7 @@ func (a *allotment) reserve(ctx context.Context, size int64) error {
 	if n <= 0 {
 		return nil
 	}
-	if err := a.s.take(ctx, n, nil); err != nil {
+	if err := a.s.take(ctx, n); err != nil {
 		return err
 	}
 	a.size += n
@@ -280,7 +288,7 @@ func (a *allotment) write(ctx context.Context, n int64) error {
 		ok, err := a.s.tryTake(ctx, more)
 		if err == nil && !ok {
 			more = missing
-			err = a.s.take(ctx, more, nil)
+			err = a.s.take(ctx, more)
 		}
 		if err != nil {
 			return err

@@ -74,42 +74,49 @@ func (v *victims) offer(x victim, need int64) {
 // candidates are the oldest of two sorts, and how much there is of each in all.
 type candidates struct {
 	need        int64
-	pins        bool    // there are some
+	keep        pinned
 	once, again victims // not read again, and partials; read again
 	onceBytes   int64
 	bytes       int64 // of both
 
 	coming int64 // not read again, and can't go: on their way, or in use
+	held   int64 // what pins keep
 }
 
-func (c *candidates) offer(tx Tx, x victim) error {
-	sort := &c.again
-	if !x.proven {
-		sort = &c.once
-	}
-	wanted := sort.wants(x.last, c.need)
-	if c.pins && (wanted || !x.proven) { // what stays anyway is on no probation
-		if held, err := holds(tx, x); held || err != nil {
-			return err
-		}
-	}
-	c.bytes += x.size
-	if !x.proven {
-		c.onceBytes += x.size
-	}
-	if wanted {
-		sort.offer(x, c.need)
+// offer counts x, which can go where it is idle and no pin keeps it.
+func (c *candidates) offer(tx Tx, x victim, idle bool) error {
+	held, err := holds(tx, x, c.keep.has)
+	switch {
+	case err != nil:
+		return err
+	case held: // it is on no probation, either
+		c.held += x.size
+	case idle:
+		c.add(x)
+	case !x.proven:
+		c.coming += x.size
 	}
 	return nil
 }
 
-// choose gives victims that make up need, as far as there are enough.
-func (c *candidates) choose() []victim {
+func (c *candidates) add(x victim) {
+	c.bytes += x.size
+	if x.proven {
+		c.again.offer(x, c.need)
+		return
+	}
+	c.onceBytes += x.size
+	c.once.offer(x, c.need)
+}
+
+// choose gives victims that make up need, which is no more than was looked for, as
+// far as there are enough.
+func (c *candidates) choose(need int64) []victim {
 	byAge := func(a, b victim) int { return cmp.Or(a.last.Compare(b.last), cmp.Compare(a.d, b.d)) }
 	slices.SortFunc(c.once.list, byAge)
 	slices.SortFunc(c.again.list, byAge)
 	var out []victim
-	need, over := c.need, plus(c.onceBytes, c.coming)-plus(c.bytes, c.coming)/probation
+	over := plus(c.onceBytes, c.coming) - plus(c.bytes, c.coming)/probation
 	take := func(list []victim, more func() bool) []victim {
 		for len(list) > 0 && need > 0 && more() {
 			out = append(out, list[0])
@@ -126,17 +133,13 @@ func (c *candidates) choose() []victim {
 	return out
 }
 
-var errOne = errors.New("one is enough")
-
-// victims finds what is to go so that need bytes come free. It goes through all
+// candidates finds what may go so that need bytes come free. It goes through all
 // rows: an order kept in memory would cost more than a scan every few gigabytes.
-func (s *Store) victims(ctx context.Context, need int64, by *Partial) ([]victim, error) {
-	var found candidates
-	coming := s.comingOnce(by)
-	err := s.meta.View(ctx, func(tx Tx) error {
+func (s *Store) candidates(ctx context.Context, need int64) (found candidates, err error) {
+	coming := s.comingOnce()
+	err = s.meta.View(ctx, func(tx Tx) (err error) {
 		found = candidates{need: need, coming: coming}
-		err := tx.Pins(func(PinRow) error { found.pins = true; return errOne })
-		if err != nil && !errors.Is(err, errOne) {
+		if found.keep, err = allPinned(tx); err != nil {
 			return err
 		}
 		err = tx.Blobs(func(row BlobRow) error {
@@ -144,16 +147,10 @@ func (s *Store) victims(ctx context.Context, need int64, by *Partial) ([]victim,
 				return ctx.Err()
 			}
 			last := s.accesses.last(row.Digest, row.Accessed)
-			if !s.digests.idle(row.Digest) {
-				if !proven(row.Created, last) {
-					found.coming += row.Size
-				}
-				return nil
-			}
 			return found.offer(tx, victim{
 				d: row.Digest, kind: row.Kind, of: row.Of, size: row.Size,
 				created: row.Created, last: last, proven: proven(row.Created, last),
-			})
+			}, s.digests.idle(row.Digest))
 		})
 		if err != nil {
 			return err
@@ -163,20 +160,40 @@ func (s *Store) victims(ctx context.Context, need int64, by *Partial) ([]victim,
 			if n == 0 || s.partials.isOpen(row.Digest) {
 				return nil
 			}
-			return found.offer(tx, victim{d: row.Digest, kind: kindPartial, size: n, last: row.Touched})
+			return found.offer(tx, victim{d: row.Digest, kind: kindPartial, size: n, last: row.Touched}, true)
 		})
 	})
-	return found.choose(), err
+	return found, err
 }
 
-// holds reports whether a pin keeps x. Spans are kept for their layer's sake,
-// unless that is whole.
-func holds(tx Tx, x victim) (bool, error) {
-	held, err := tx.Pinned(x.d)
+// pinned are the digests that pins hold: to look each up would take longer, where
+// it is asked of all rows.
+type pinned map[digest.Digest]struct{}
+
+func allPinned(tx Tx) (pinned, error) {
+	all := pinned{}
+	err := tx.Pins(func(row PinRow) error {
+		for _, d := range row.Holds {
+			all[d] = struct{}{}
+		}
+		return nil
+	})
+	return all, err
+}
+
+func (p pinned) has(d digest.Digest) (bool, error) {
+	_, ok := p[d]
+	return ok, nil
+}
+
+// holds reports whether a pin, as isPinned tells of digests, keeps x. Spans are kept
+// for their layer's sake, unless that is whole.
+func holds(tx Tx, x victim, isPinned func(digest.Digest) (bool, error)) (bool, error) {
+	held, err := isPinned(x.d)
 	if held || err != nil || x.kind != KindSpan && x.kind != KindHot || x.of == "" {
 		return held, err
 	}
-	if held, err = tx.Pinned(x.of); !held || err != nil {
+	if held, err = isPinned(x.of); !held || err != nil {
 		return false, err
 	}
 	_, err = tx.Blob(x.of)
