@@ -309,7 +309,7 @@ func (s *Store) quarantineLocked(ctx context.Context, e *entry) error {
 	if err := s.blobs.Quarantine(ctx, d); err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	s.countQuarantined(ctx)
+	s.countQuarantined(context.WithoutCancel(ctx)) // it is there, whoever has left
 	s.digests.setPending(e, nil)
 	s.digests.setBad(e, false)
 	return nil
@@ -322,7 +322,7 @@ func (s *Store) countQuarantined(ctx context.Context) {
 		s.metrics.failed(opSweep)
 		s.log.ErrorContext(ctx, "not all that is in quarantine is counted", "err", err)
 	}
-	s.space.setAside(n)
+	s.space.setAside(n, err == nil)
 }
 
 // digest hashes all of b.

@@ -92,7 +92,7 @@ func (s *Store) quarantineFile(ctx context.Context, d digest.Digest) error {
 		return ignoreAbsent(err)
 	}
 	s.strayGone(d, "")
-	s.countQuarantined(ctx)
+	s.countQuarantined(context.WithoutCancel(ctx)) // it is there, whoever has left
 	return nil
 }
 

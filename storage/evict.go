@@ -116,11 +116,12 @@ func (s *Store) shortOfFree(ctx context.Context, n int64) (int64, error) {
 	if s.minFree <= 0 {
 		return 0, nil
 	}
+	unwritten := s.space.unwritten() // before: what is written meanwhile is in both
 	free, _, err := s.blobs.Free(ctx)
 	if err != nil || free < 0 {
 		return 0, err
 	}
-	return max(0, plus(plus(s.minFree, s.space.unwritten()), n)-free), nil
+	return max(0, plus(plus(s.minFree, unwritten), n)-free), nil
 }
 
 // evict removes what was read longest ago until n more bytes fit, if it can. The

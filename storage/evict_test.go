@@ -203,14 +203,21 @@ func TestReserve(t *testing.T) {
 // TestLimitHolds has more writers than there is room for, and counts the bytes
 // on the medium all the while.
 func TestLimitHolds(t *testing.T) {
+	t.Run("a limit", func(t *testing.T) { limitHolds(t, &meter{}, storage.Options{MaxBytes: 400_000}) })
+	t.Run("a floor", func(t *testing.T) { limitHolds(t, &meter{total: 1_000_000}, storage.Options{MinFree: 600_000}) })
+}
+
+// limitHolds is TestLimitHolds with 400,000 bytes, as o says.
+func limitHolds(t *testing.T, medium *meter, o storage.Options) {
+	t.Helper()
 	const limit = 400_000
 	dir := t.TempDir()
-	medium := &meter{}
 	blobs, err := disk.NewFS(dir, medium)
 	if err != nil {
 		t.Fatalf("open blobs: %v", err)
 	}
-	s, stop := storagetest.Open(t, dir, storage.Options{Blobs: blobs, MaxBytes: limit})
+	o.Blobs = blobs
+	s, stop := storagetest.Open(t, dir, o)
 	var work sync.WaitGroup
 	var full, stored atomic.Int32
 	count := func(err error) {
@@ -253,7 +260,13 @@ func TestLimitHolds(t *testing.T) {
 		t.Errorf("%d were stored, %d refused", stored.Load(), full.Load())
 	}
 	stop()
-	after := newRig(t, dir, nil, storage.Options{MaxBytes: limit})
+	wantSoundAfter(t, dir)
+}
+
+// wantSoundAfter opens the store that limitHolds left.
+func wantSoundAfter(t *testing.T, dir string) {
+	t.Helper()
+	after := newRig(t, dir, nil, storage.Options{})
 	contents := map[digest.Digest][]byte{}
 	for i := range 50 {
 		for j := range 4 {

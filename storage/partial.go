@@ -95,12 +95,12 @@ func (p *Partial) addRoom(n int64) {
 // ErrNotFound when the partial was purged meanwhile.
 func (p *Partial) WriteAt(b []byte, off int64) (int, error) {
 	for {
-		missing, err := p.note(oci.Range{Off: off, End: off + int64(len(b))})
+		missing, more, err := p.note(oci.Range{Off: off, End: off + int64(len(b))})
 		if err != nil {
 			return 0, err
 		}
 		if missing == 0 {
-			return p.put(b, off)
+			return p.put(b, off, more)
 		}
 		if ok, err := p.s.tryTake(p.ctx, max(missing, step)); err != nil {
 			return 0, err
@@ -114,28 +114,35 @@ func (p *Partial) WriteAt(b []byte, off int64) (int, error) {
 	}
 }
 
-// put writes b, for which there is room by the account.
-func (p *Partial) put(b []byte, off int64) (n int, err error) {
+// put writes b, for which there is room by the account, and of which more bytes were
+// not there before.
+func (p *Partial) put(b []byte, off, more int64) (n int, err error) {
 	err = p.s.unlessFull(p.ctx, int64(len(b)), func() (err error) {
 		n, err = p.file.WriteAt(b, off)
 		return err
 	})
+	if err == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.room.wrote(more)
+	}
 	return n, err
 }
 
-// note counts r as written, if there is room for it, and else says how much is
-// missing.
-func (p *Partial) note(r oci.Range) (missing int64, err error) {
+// note counts r as used, if there is room for it, of which it is more than was, and
+// else says how much is missing.
+func (p *Partial) note(r oci.Range) (missing, more int64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.usable(); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if missing := p.room.used + p.written.Lacks(r) - p.room.size; missing > 0 {
-		return missing, nil
+		return missing, 0, nil
 	}
-	p.room.count(p.written.Add(r))
-	return 0, nil
+	more = p.written.Add(r)
+	p.room.count(more)
+	return 0, more, nil
 }
 
 // usable is nil while the partial is one; p.mu is held.

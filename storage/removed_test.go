@@ -2,14 +2,20 @@ package storage_test
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/storage/disk"
+	"github.com/sociable/sociable/storage/storagetest"
 )
 
 // TestRemovedWhileRead removes a blob in each way while it is read: its reader goes
@@ -173,4 +179,36 @@ func TestQuarantineCounts(t *testing.T) {
 	}
 	r.mustPut(kb("c", 400), storage.KindBlob, storage.Durable)
 	r.wantUsage()
+}
+
+// blind is a file system that can't list what is in quarantine, as long as it fails.
+type blind struct {
+	storagetest.NoSync
+	fails atomic.Bool
+}
+
+func (f *blind) ReadDir(name string) ([]fs.DirEntry, error) {
+	if f.fails.Load() && filepath.Base(name) == "quarantine" {
+		return nil, syscall.EIO
+	}
+	return f.NoSync.ReadDir(name)
+}
+
+// TestQuarantineUnread can't look at what is in quarantine for a while: as much as
+// before counts.
+func TestQuarantineUnread(t *testing.T) {
+	dir, medium := t.TempDir(), &blind{}
+	blobs, err := disk.NewFS(dir, medium)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, dir, nil, storage.Options{Blobs: blobs})
+	for i, want := range []int64{400_000, 400_000, 1_200_000} {
+		medium.fails.Store(i == 1)
+		r.rot(r.mustPut(kb(fmt.Sprint(i), 400), storage.KindBlob, storage.Durable), 5)
+		r.check(true)
+		if got := r.Usage().Quarantined; got != want {
+			t.Errorf("%d bytes are counted in quarantine, want %d", got, want)
+		}
+	}
 }

@@ -21,8 +21,8 @@ type space struct {
 	parked   map[digest.Digest]int64 // in partials that nobody has open
 	idle     int64                   // all of parked
 	promised int64                   // to writers and open partials
-	written  int64                   // of promised, there already
-	open     int64                   // of written, in open partials
+	written  int64                   // of promised, on the medium already
+	open     int64                   // of promised, used in open partials
 	arriving int64                   // of promised, to open partials
 	strays   int64                   // in files that a crash left
 	removed  int64                   // in files without a name, which are read still
@@ -69,11 +69,14 @@ func (a *space) stray(n int64) {
 	a.strays += n
 }
 
-// setAside counts what is in quarantine.
-func (a *space) setAside(n int64) {
+// setAside counts what is in quarantine; where n is not all of it, as no less than
+// before.
+func (a *space) setAside(n int64, all bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.aside = n
+	if all || n > a.aside {
+		a.aside = n
+	}
 }
 
 // keep counts n more bytes that were removed and are read still.
@@ -262,7 +265,8 @@ type allotment struct {
 	partial bool
 	fill    bool  // of a Partial
 	size    int64 // promised
-	used    int64 // written
+	used    int64 // written, or about to be
+	there   int64 // of used, on the medium
 }
 
 // step is how much room a writer takes at once.
@@ -309,17 +313,27 @@ func (a *allotment) adopt(n int64) {
 	}
 	a.s.space.mu.Unlock()
 	a.count(n)
+	a.wrote(n)
 }
 
-// count notes that n more bytes of the room are used.
+// count notes that n more bytes of the room are used: before they are written.
 func (a *allotment) count(n int64) {
 	a.used += n
+	if a.partial {
+		a.s.space.mu.Lock()
+		defer a.s.space.mu.Unlock()
+		a.s.space.open += n
+	}
+}
+
+// wrote notes that n more of what is used is on the medium: when they are, since
+// free space is short of them until then.
+func (a *allotment) wrote(n int64) {
+	n = min(n, a.used-a.there) // less where it was released meanwhile
+	a.there += n
 	a.s.space.mu.Lock()
 	defer a.s.space.mu.Unlock()
 	a.s.space.written += n
-	if a.partial {
-		a.s.space.open += n
-	}
 }
 
 // release gives everything back: what was written is counted elsewhere by now,
@@ -328,12 +342,12 @@ func (a *allotment) release() {
 	a.s.space.mu.Lock()
 	defer a.s.space.mu.Unlock()
 	a.s.space.promised -= a.size
-	a.s.space.written -= a.used
+	a.s.space.written -= a.there
 	if a.partial {
 		a.s.space.open -= a.used
 	}
 	if a.fill {
 		a.s.space.arriving -= a.size
 	}
-	a.size, a.used = 0, 0
+	a.size, a.used, a.there = 0, 0, 0
 }

@@ -180,6 +180,7 @@ func (u *Upload) Write(ctx context.Context, p []byte) (int, error) {
 		n, err = f.WriteAt(p, u.size) // size changes here alone
 		return err
 	})
+	u.room.wrote(int64(n))
 	u.sum.Write(p[:n])
 	u.mu.Lock()
 	u.size += int64(n)

@@ -133,6 +133,7 @@ func (u *Upload) sync(ctx context.Context) error {
 // cutBack forgets what is not durable, and the file as it is open: the client
 // writes those bytes anew, and who follows the upload has come to its end.
 func (u *Upload) cutBack() {
+	u.room.wrote(u.synced - u.size)
 	u.room.count(u.synced - u.size)
 	u.s.uploads.grow(u, u.synced-u.size)
 	u.sum = nil

@@ -59,6 +59,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	} else {
 		err = w.s.unlessFull(w.ctx, int64(all), write)
 	}
+	w.room.wrote(int64(all - len(p)))
 	return all - len(p), err
 }
 
