@@ -267,7 +267,8 @@ func (s *Store) evictBatch(ctx context.Context, vs []victim, each func()) (freed
 func (s *Store) evictFile(ctx context.Context, v victim) (err error) {
 	if v.kind == kindPartial {
 		if err = s.removePartialFile(ctx, v.d); err != nil {
-			s.leftBehind(v.d, v.d.String(), s.space.parkedAs(v.d))
+			n, _ := s.space.parkedAs(v.d)
+			s.leftBehind(v.d, v.d.String(), n)
 		}
 		s.space.unpark(v.d) // not before, either
 	} else {

@@ -298,15 +298,16 @@ func (p *Partial) discardLocked(ctx context.Context) (freed int64, err error) {
 	return freed, p.file.Remove()
 }
 
-// Close lets go of the partial. What was filed stays for the next OpenPartial;
-// what never was is deleted.
+// Close lets go of the partial. What was filed stays for the next OpenPartial, unless
+// the blob is here by now; what never was is deleted.
 func (p *Partial) Close() error {
 	p.filing.Lock()
 	defer p.filing.Unlock()
 	var err error
+	parked := false
 	if p.end(partialClosed) {
 		defer p.release()
-		if p.filed >= 0 {
+		if parked = p.filed >= 0; parked {
 			p.s.space.park(p.d, p.inFile())
 		} else {
 			err = p.file.Remove()
@@ -323,5 +324,8 @@ func (p *Partial) Close() error {
 	}
 	p.mu.Unlock()
 	p.s.partials.disclaim(p)
+	if parked {
+		p.s.dropIfWhole(p.ctx, p.d)
+	}
 	return err
 }

@@ -81,6 +81,7 @@ func (s *Store) settle(ctx context.Context, row BlobRow, st settlement) error {
 	if st.done != nil {
 		st.done()
 	}
+	s.dropNeedless(ctx, e)
 	return nil
 }
 

@@ -251,11 +251,12 @@ func (a *space) unpark(d digest.Digest) (was int64) {
 	return was
 }
 
-// parkedAs is as how much a partial is parked.
-func (a *space) parkedAs(d digest.Digest) int64 {
+// parkedAs is as how much a partial is parked, if it is.
+func (a *space) parkedAs(d digest.Digest) (n int64, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.parked[d]
+	n, ok = a.parked[d]
+	return n, ok
 }
 
 // allotment is the room that one writer was promised. Its methods are not safe

@@ -32,7 +32,8 @@ func (o orphan) upload() string {
 }
 
 // sweepLoop removes what a crash left, once: bytes without a row, files of partials
-// without a row, and rows of partials without their bytes. Then it tries again to
+// without a row, rows of partials without their bytes, and both of blobs that are
+// whole. Then it tries again to
 // remove what could not be. It ends with ctx.
 func (s *Store) sweepLoop(ctx context.Context) {
 	sleep(ctx, sweepGrace)
@@ -214,6 +215,10 @@ func (s *Store) checkPartial(ctx context.Context, d digest.Digest) error {
 	}
 	if err != nil {
 		return err
+	}
+	if _, err := s.Stat(ctx, d); err == nil {
+		s.dropNeedless(ctx, e)
+		return nil
 	}
 	f, err := s.blobs.OpenPartial(ctx, d.String())
 	if err != nil {
