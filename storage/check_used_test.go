@@ -82,22 +82,30 @@ func TestCheckEnds(t *testing.T) {
 	}
 }
 
+// comesByPieces gives a blob that has just got its name, and not yet its row: that of
+// its pieces is still there.
+func (r *rig) comesByPieces() digest.Digest {
+	r.t.Helper()
+	body := kb("x", 500)
+	d := digest.FromBytes(body)
+	p := r.openPartial(d)
+	writeAt(r.t, p, body, ranges(0, 250_000)...)
+	if err := p.Checkpoint(r.t.Context(), 500_000, ranges(0, 250_000)); err != nil {
+		r.t.Fatal(err)
+	}
+	writeAt(r.t, p, body, ranges(250_000, 500_000)...)
+	if err := p.Promote(r.t.Context(), storage.KindBlob, 500_000); err != nil {
+		r.t.Fatal(err)
+	}
+	closeIt(r.t, p)
+	return d
+}
+
 // TestCheckOfWhatIsPending checks a store in which a blob has just got its name, and
 // not yet its row: there is nothing to say of it.
 func TestCheckOfWhatIsPending(t *testing.T) {
 	r := newRig(t, t.TempDir(), nil, storage.Options{})
-	body := kb("x", 500)
-	d := digest.FromBytes(body)
-	p := r.openPartial(d)
-	writeAt(t, p, body, ranges(0, 250_000)...)
-	if err := p.Checkpoint(t.Context(), 500_000, ranges(0, 250_000)); err != nil {
-		t.Fatal(err)
-	}
-	writeAt(t, p, body, ranges(250_000, 500_000)...)
-	if err := p.Promote(t.Context(), storage.KindBlob, 500_000); err != nil {
-		t.Fatal(err)
-	}
-	closeIt(t, p)
+	d := r.comesByPieces()
 	if found, report := r.check(true); len(found) > 0 || report.Leftovers > 0 {
 		t.Errorf("found %q, %+v", found, report)
 	}
@@ -113,18 +121,7 @@ func TestCheckOfWhatIsPending(t *testing.T) {
 func TestLostInItsSync(t *testing.T) {
 	dir := t.TempDir()
 	r := newRig(t, dir, storagetest.NewFaults(dir), storage.Options{})
-	body := kb("x", 500)
-	d := digest.FromBytes(body)
-	p := r.openPartial(d)
-	writeAt(t, p, body, ranges(0, 250_000)...)
-	if err := p.Checkpoint(t.Context(), 500_000, ranges(0, 250_000)); err != nil {
-		t.Fatal(err)
-	}
-	writeAt(t, p, body, ranges(250_000, 500_000)...)
-	if err := p.Promote(t.Context(), storage.KindBlob, 500_000); err != nil {
-		t.Fatal(err)
-	}
-	closeIt(t, p)
+	d := r.comesByPieces()
 	r.faults.Hook(failOp("sync", "blobs", syscall.EIO))
 	if err := r.Flush(t.Context()); err == nil {
 		t.Error("Flush succeeds though the medium failed")
