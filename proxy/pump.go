@@ -145,10 +145,16 @@ func (m *pump) step(ctx context.Context, buf []byte) error {
 		}
 	}
 	switch {
+	case errors.Is(err, io.EOF) && m.body.Range().End >= 0: // as announced: maybe less than the blob
+		m.drop()
 	case errors.Is(err, io.EOF):
 		m.drop()
 		return m.f.learnEnd(m.pos)
 	case err != nil:
+		m.drop()
+		if ended, err := m.f.endsAt(m.pos, err); ended {
+			return err
+		}
 		return fmt.Errorf("fetch %s: %w", m.f.d, err)
 	}
 	return nil
@@ -175,6 +181,10 @@ func (m *pump) connect(ctx context.Context) error {
 	m.by = f.asks()
 	body, err := m.by.up.Registry.Blob(ctx, m.by.repo.Name, f.d, r)
 	if err != nil {
+		if ended, err := f.endsAt(m.pos, err); ended {
+			f.answeredFor(m.by)
+			return errors.Join(err, m.makeRoom(ctx))
+		}
 		return fmt.Errorf("fetch %s from %s: %w", f.d, m.by.repo, err)
 	}
 	m.body = body
@@ -212,17 +222,6 @@ func (m *pump) drop() {
 		_ = m.body.Close() // read to its end, or given up
 		m.body = nil
 	}
-}
-
-// learnEnd settles the size where upstream did not tell it and the body ended.
-func (f *fill) learnEnd(pos int64) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.size < 0 {
-		f.size = pos
-		f.changedLocked()
-	}
-	return nil
 }
 
 // absorb writes and hashes p, up to where somebody else has or brings the bytes:

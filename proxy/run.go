@@ -97,18 +97,24 @@ func (f *fill) transfer(ctx context.Context, t *run) {
 
 // bring copies a run from upstream into the file and returns what of it did not
 // come. A blob that turns out to end before r does is no error.
-func (f *fill) bring(ctx context.Context, t *run) (rest oci.Range, err error) {
-	r := t.Range
+func (f *fill) bring(ctx context.Context, t *run) (oci.Range, error) {
+	for r := t.Range; ; {
+		rest, err := f.ask(ctx, t, r)
+		if ended, eerr := f.endsAt(rest.Off, err); ended {
+			f.answeredFor(t.by)
+			return rest, eerr // transfer finds out whether it should have had bytes
+		}
+		if err != nil || rest.Len() == 0 || rest.Off == r.Off || f.knownSize() >= 0 {
+			return rest, err
+		}
+		r = rest // less than was asked for, of a blob whose size nobody told: there may be more
+	}
+}
+
+// ask copies r from upstream into the file and returns what of it did not come.
+func (f *fill) ask(ctx context.Context, t *run, r oci.Range) (rest oci.Range, err error) {
 	body, err := t.by.up.Registry.Blob(ctx, t.by.repo.Name, f.d, r)
 	if err != nil {
-		var short *upstream.RangeError
-		if errors.As(err, &short) && short.Size >= 0 {
-			f.answeredFor(t.by)
-			if serr := f.learnSize(short.Size); serr != nil {
-				return r, serr
-			}
-			return r, nil // transfer finds out whether it should have had bytes
-		}
 		return r, fmt.Errorf("fetch bytes %d-%d of %s: %w", r.Off, r.End-1, f.d, err)
 	}
 	defer body.Close()
@@ -136,6 +142,9 @@ func (f *fill) bring(ctx context.Context, t *run) (rest oci.Range, err error) {
 			t.at.Store(r.Off)
 		}
 		if errors.Is(err, io.EOF) {
+			if body.Range().End < 0 { // nobody announced it: the blob's own end
+				return r, f.learnEnd(r.Off)
+			}
 			return r, nil
 		}
 		if err != nil {
