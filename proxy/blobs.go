@@ -45,8 +45,7 @@ func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return blobError(d, err)
 	}
-	known := r.Header.Get("If-None-Match")
-	if up.Hosted && (r.Method == http.MethodHead || known != "") {
+	if up.Hosted && (r.Method == http.MethodHead || r.Header.Get("If-None-Match")+r.Header.Get("If-Match") != "") {
 		if err := p.whole(ctx, d, st); err != nil {
 			return blobError(d, err)
 		}

@@ -10,10 +10,16 @@ import (
 )
 
 // preconditions answers where If-Match or If-None-Match decide, in the order of
-// RFC 9110 §13.2.2. That a tag is not the digest's own tells nothing of what is here.
+// RFC 9110 §13.2.2, and once this repository was found to have the blob: what would
+// be refused without them is refused (§13.2.1).
 func (p *Proxy) preconditions(w http.ResponseWriter, r *http.Request, up *Upstream, repo oci.Repo, d digest.Digest, st stored) (done bool, err error) {
 	tag := entityTag(r, st, d)
 	if want := r.Header.Get("If-Match"); want != "" && !matchStrong(want, tag) {
+		if !st.entitled {
+			if err := p.prove(r.Context(), up, repo, d, st); err != nil {
+				return true, blobError(d, err)
+			}
+		}
 		w.Header()["Accept-Ranges"] = byteRanges
 		w.Header().Set("Etag", tag)
 		w.WriteHeader(http.StatusPreconditionFailed)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // TestRangesLikeServeContent holds every answer to a Range against net/http's
@@ -127,4 +129,27 @@ func compareAnswers(t *testing.T, got answer, want *httptest.ResponseRecorder, s
 func boundary(h http.Header) string {
 	_, b, _ := strings.Cut(h.Get("Content-Type"), "boundary=")
 	return b
+}
+
+// TestPreconditionsOfTheAbsent: what is refused without preconditions is refused
+// with them (RFC 9110 §13.2.1), whoever has the blob.
+func TestPreconditionsOfTheAbsent(t *testing.T) {
+	g := newRegistry(t)
+	s := newServer(t, g, func(o *Options) { o.Upstreams = append(o.Upstreams, &Upstream{Name: "local", Hosted: true}) })
+	here := g.addBlob("a", random(1000, 1))
+	absent := digest.FromString("absent")
+	s.do(t, http.MethodGet, "/v2/up/a/blobs/"+here.String())
+	for _, path := range []string{
+		"/v2/up/none/blobs/" + here.String(), "/v2/up/a/blobs/" + absent.String(), "/v2/local/a/blobs/" + here.String(),
+	} {
+		for _, name := range []string{"If-Match", "If-None-Match"} {
+			for _, tag := range []string{`"x"`, "*", etag(here), etag(absent)} {
+				for _, method := range []string{http.MethodGet, http.MethodHead} {
+					if a := s.do(t, method, path, name, tag); a.status != http.StatusNotFound {
+						t.Errorf("%s %s with %s: %s: %d", method, path, name, tag, a.status)
+					}
+				}
+			}
+		}
+	}
 }
