@@ -109,7 +109,7 @@ type built struct {
 	size      int64
 	layer     digest.Digest // of the bytes that were written
 	layerSize int64
-	diffID    digest.Digest
+	diffID    digest.Digest // "" where it was not computed
 	spans     int
 	firstSpan int64  // where span 0 begins in the layer
 	table     []byte // the span table as rows keep it

@@ -31,7 +31,8 @@ type pushed struct {
 	over    bool
 	heir    *slotted // what its slot goes to, ahead of its time
 
-	since atomic.Int64  // it waits for its client since then, in Unix nanoseconds; 0: it does not
+	since atomic.Int64 // it waits for its client since then, in Unix nanoseconds; 0: it does not
+	pace  pace
 	done  chan struct{} // closed when it is over, and err is set
 	err   error
 }
@@ -59,7 +60,7 @@ func (x *Indexer) Push(repo oci.Repo, rc io.ReadCloser) (is func(digest.Digest))
 		_ = rc.Close() // only read from
 		return func(digest.Digest) {}
 	}
-	p := &pushed{spanSize: rule.spanSize(), rc: rc, done: make(chan struct{})}
+	p := &pushed{spanSize: rule.spanSize(), rc: rc, done: make(chan struct{}), pace: newPace()}
 	x.mu.Lock()
 	full := len(x.pushes) >= maxPendingTaps
 	if p.over = full; !full {

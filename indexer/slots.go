@@ -76,11 +76,15 @@ func (x *Indexer) supplant(heir *slotted) bool {
 	return true
 }
 
-// client reads what comes of p's upload, and notes since when it waits for that.
+// client reads what comes of p's upload, and notes since when it waits for that,
+// and how fast p works.
 func (x *Indexer) client(p *pushed) io.Reader {
 	return readerFunc(func(b []byte) (int, error) {
+		p.pace.waits(time.Now())
 		p.since.Store(x.now().UnixNano())
 		defer p.since.Store(0)
-		return p.rc.Read(b)
+		n, err := p.rc.Read(b)
+		p.pace.works(time.Now(), n)
+		return n, err
 	})
 }

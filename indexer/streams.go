@@ -16,8 +16,9 @@ import (
 var errNotRun = errors.New("the build was not begun")
 
 // Listed waits, for Options.PushWait at most, until the SOCI v1 index of the
-// image manifest d is listed in repo, where all that is missing for that is being built
-// from streams of uploads: a client that has pushed an image then finds its index.
+// image manifest d is listed in repo, or is about to be within moments, where all that is
+// missing for that is being built from streams of uploads: a client that has pushed an
+// image then finds its index.
 // It returns at once where anything else is missing, such as a layer that is in the
 // queue, and as soon as one of these builds fails. Manifest comes before.
 func (x *Indexer) Listed(ctx context.Context, repo oci.Repo, d digest.Digest) {
@@ -47,6 +48,7 @@ func (x *Indexer) Listed(ctx context.Context, repo oci.Repo, d digest.Digest) {
 		if p == nil {
 			return
 		}
+		p.pace.ends(waiting[i].Size)
 		of = append(of, p)
 	}
 	late := time.NewTimer(x.opt.PushWait)
@@ -57,6 +59,7 @@ func (x *Indexer) Listed(ctx context.Context, repo oci.Repo, d digest.Digest) {
 			if p.err != nil {
 				return
 			}
+		case <-p.pace.near:
 		case <-late.C:
 			return
 		case <-ctx.Done():

@@ -8,10 +8,13 @@ import (
 )
 
 // zTOCBuilder starts a build by package ztoc. layerSize is what is said of the
-// layer, -1 where nothing is; what it is decides, at the end.
+// layer, -1 where it is being pushed, and nothing is; what it is decides, at the end.
 func (x *Indexer) zTOCBuilder(spanSize int64, c compression, layerSize int64) (builder, error) {
 	o := x.limits.Options(layerSize)
 	o.Compression, o.SpillDir, o.DiffID = c.ztoc(), x.opt.SpillDir, true
+	if layerSize < 0 && c == compressionGzip {
+		o.DiffID = false // it costs a quarter of a build that somebody waits for, and the image's config tells it
+	}
 	o.SerialHash = true // a layer arrives more slowly than it is hashed, and many are built at once
 	b, err := ztoc.NewBuilder(spanSize, o)
 	if err != nil {

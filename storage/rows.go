@@ -108,8 +108,8 @@ type LayerRow struct {
 	ZTOC      digest.Digest `json:"ztoc,omitempty"`
 	ZTOCSize  int64         `json:"ztoc_size,omitempty"`
 	Spans     int           `json:"spans,omitempty"`
-	DiffID    digest.Digest `json:"diff_id,omitempty"`
-	Head      []byte        `json:"head,omitempty"` // the layer's first bytes: at least 512, and all before span 0
+	DiffID    digest.Digest `json:"diff_id,omitempty"` // "" where it was not computed: of a pushed gzip layer
+	Head      []byte        `json:"head,omitempty"`    // the layer's first bytes: at least 512, and all before span 0
 	Built     time.Time     `json:"built,omitzero"`
 	BuildTime time.Duration `json:"build_time,omitempty"`
 	Limits    *Limits       `json:"limits,omitempty"` // under which it was skipped, where one of them was the reason

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/web/catalog"
 	"github.com/sociable/sociable/ztoc"
 )
 
@@ -158,7 +159,29 @@ func (u *UI) layer(r *http.Request) (*LayerView, error) {
 	if v.State != storage.LayerIndexed {
 		return v, nil
 	}
-	return v, u.opt.Store.View(r.Context(), v.heat)
+	if err := u.opt.Store.View(r.Context(), v.heat); err != nil {
+		return nil, err
+	}
+	return v, u.diffID(r.Context(), v)
+}
+
+// diffID takes the layer's from the config of the image, where that is here.
+func (u *UI) diffID(ctx context.Context, v *LayerView) error {
+	if v.DiffID != "" {
+		return nil
+	}
+	var config digest.Digest
+	err := u.opt.Store.View(ctx, func(tx storage.Tx) error {
+		m, err := tx.Manifest(v.Image)
+		if err == nil && m.Manifest.Config != nil {
+			config = m.Manifest.Config.Digest
+		}
+		return ignoreNotFound(err)
+	})
+	if c, ok := catalog.ReadConfig(ctx, u.opt.Store, config); ok && len(c.RootFS.DiffIDs) == v.Of {
+		v.DiffID = c.RootFS.DiffIDs[v.Position-1]
+	}
+	return err
 }
 
 // heat adds the spans.

@@ -141,7 +141,7 @@ func (r *rig) fill() {
 	body := archive(t, entry{"etc/", ""}, entry{"etc/new", "hello"}, entry{first, "other"}, entry{"gone/.wh.x", ""}, entry{"a\"b<c>", "odd"})
 	r.small, r.image = digest.FromBytes(body), digest.FromString("m")
 	r.ranges = &bodies{by: map[digest.Digest][]byte{r.big.Digest(): r.big.Body}}
-	config := []byte(`{"os":"linux","architecture":"arm64","history":[{"created_by":"ADD base"},{"created_by":"ENV x","empty_layer":true},{"created_by":"RUN <b>make</b>"}]}`)
+	config := []byte(`{"os":"linux","architecture":"arm64","rootfs":{"type":"layers","diff_ids":["` + configDiffID + `","` + digest.FromString("small").String() + `"]},"history":[{"created_by":"ADD base"},{"created_by":"ENV x","empty_layer":true},{"created_by":"RUN <b>make</b>"}]}`)
 	for _, b := range [][]byte{body, config} {
 		if err := r.store.Put(t.Context(), storage.BlobRow{Digest: digest.FromBytes(b), Size: int64(len(b)), Kind: storage.KindBlob}, b, nil); err != nil {
 			t.Fatal(err)
