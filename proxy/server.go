@@ -134,6 +134,9 @@ func New(life context.Context, o Options) (*Proxy, error) {
 	p.manifests = newShare[found](p.life, &p.work)
 	p.encoded = newEncodings(o.Scratch, p)
 	p.router = p.newRouter()
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(namespaceCollector{p})
+	}
 	p.settle(life, p.voided(life, o.Upstreams))
 	return p, nil
 }

@@ -13,6 +13,8 @@ import (
 type Stats struct {
 	Totals catalog.Totals   `json:"totals"`
 	Images []*catalog.Image `json:"images"` // one for each platform that is known
+	// Namespaces are the hosted ones, where no image was named.
+	Namespaces []storage.NamespaceUse `json:"namespaces,omitempty"`
 }
 
 // StatsOf gives those of the image that name means; "" means all images.
@@ -75,7 +77,11 @@ func (s *Stats) add(tx storage.Tx, row storage.ImageRow) error {
 }
 
 func (s *Web) stats(w http.ResponseWriter, r *http.Request) error {
-	out, err := StatsOf(r.Context(), s.opt.Store, r.URL.Query().Get("name"))
+	name := r.URL.Query().Get("name")
+	out, err := StatsOf(r.Context(), s.opt.Store, name)
+	if err == nil && name == "" && s.opt.Namespaces != nil {
+		out.Namespaces, err = s.opt.Namespaces(r.Context())
+	}
 	if err != nil {
 		return operatorError(err)
 	}

@@ -36,6 +36,8 @@ type Options struct {
 	Immutable func(repo oci.Repo, tag string) bool // tags that always mean the same; nil: none
 	Trusted   []TrustedKey                         // whose bundles may bring layers by their spans
 	Health    func() []Health                      // of what is outside this process, for /readyz?verbose; nil: nothing
+	// Namespaces tells how full the hosted namespaces are; nil: nobody is told.
+	Namespaces func(ctx context.Context) ([]storage.NamespaceUse, error)
 }
 
 // Web answers the admin listener and the socket. It is safe for concurrent use.
@@ -101,6 +103,7 @@ func (s *Web) Local(life context.Context) http.Handler {
 	post.Path("/api/v1/create").Handler(oci.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		return s.create(life, w, r)
 	}))
+	s.uploadRoutes(get, post)
 	s.imageRoutes(life, m)
 	s.controlRoutes(post)
 	return m

@@ -42,6 +42,8 @@ type adminAPI interface {
 	Learned(ctx context.Context, name string) ([]web.Learned, error)       // web.LearnedOf
 	ResetLearned(ctx context.Context, name string) ([]digest.Digest, error)
 	Pins(ctx context.Context) ([]web.Pin, error)
+	Uploads(ctx context.Context) ([]storage.UploadInfo, error) // storage.Store.OpenUploads
+	CancelUpload(ctx context.Context, id string) (storage.UploadInfo, error)
 	Missing(ctx context.Context) ([]web.MissingThing, error)
 	// Check is storage.Store.Check; tell hears of progress and problems.
 	Check(ctx context.Context, q web.CheckRequest, tell func(web.CheckEvent)) (storage.CheckReport, error)

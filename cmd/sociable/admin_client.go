@@ -97,6 +97,14 @@ func (c *adminClient) WithdrawIndex(ctx context.Context, name string) (x web.Wit
 	return x, c.call(ctx, http.MethodPost, "/api/v1/indexes/withdraw", byName(name), &x)
 }
 
+func (c *adminClient) Uploads(ctx context.Context) (list []storage.UploadInfo, err error) {
+	return list, c.call(ctx, http.MethodGet, "/api/v1/uploads", nil, &list)
+}
+
+func (c *adminClient) CancelUpload(ctx context.Context, id string) (x storage.UploadInfo, err error) {
+	return x, c.call(ctx, http.MethodPost, "/api/v1/uploads/cancel", byName(id), &x)
+}
+
 func (c *adminClient) Pins(ctx context.Context) (list []web.Pin, err error) {
 	return list, c.call(ctx, http.MethodGet, "/api/v1/pins", nil, &list)
 }

@@ -52,7 +52,11 @@ func (o *offline) Index(ctx context.Context, manifest digest.Digest) (IndexInfo,
 }
 
 func (o *offline) Stats(ctx context.Context, name string) (web.Stats, error) {
-	return web.StatsOf(ctx, o.store, name)
+	out, err := web.StatsOf(ctx, o.store, name)
+	if err == nil && name == "" {
+		out.Namespaces, err = web.NamespacesOf(ctx, o.store)
+	}
+	return out, err
 }
 
 func (o *offline) Facts(ctx context.Context, name string) (web.Facts, error) {
@@ -101,6 +105,14 @@ func (o *offline) ClearJob(ctx context.Context, id string) (int, error) {
 
 func (o *offline) WithdrawIndex(ctx context.Context, name string) (web.Withdrawn, error) {
 	return web.Withdraw(ctx, o.store, name)
+}
+
+func (o *offline) Uploads(ctx context.Context) ([]storage.UploadInfo, error) {
+	return o.store.OpenUploads(ctx)
+}
+
+func (o *offline) CancelUpload(ctx context.Context, id string) (storage.UploadInfo, error) {
+	return web.CancelUpload(ctx, o.store, id)
 }
 
 func (o *offline) Pins(ctx context.Context) ([]web.Pin, error) { return web.Pins(ctx, o.store) }

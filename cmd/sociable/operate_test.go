@@ -58,6 +58,7 @@ func TestOperator(t *testing.T) {
 //	litter DIR        adds local/app:1, which was pushed 100 days ago with a blob that
 //	                  nothing names, and an image that was pulled then; sets $HOSTED,
 //	                  $NAMED, $LITTER, $OLD
+//	pushing DIR       leaves an upload to local/app open, with 2000 bytes; sets $UPLOAD
 //	server DIR        answers on DIR/admin.sock over it until the script ends, if live
 //	rot DIR DIGEST    changes a byte of a blob
 func operatorCommands(t *testing.T, live bool) map[string]func(*testscript.TestScript, bool, []string) {
@@ -101,6 +102,9 @@ func operatorCommands(t *testing.T, live bool) map[string]func(*testscript.TestS
 			ts.Setenv("HOSTED", hosted.String())
 			ts.Setenv("OLD", old.String())
 		},
+		"pushing": func(ts *testscript.TestScript, _ bool, args []string) {
+			ts.Setenv("UPLOAD", leaveUpload(ts, t, ts.MkAbs(args[0])))
+		},
 		"server": func(ts *testscript.TestScript, _ bool, args []string) {
 			if live {
 				ts.Defer(serveStore(t, ts, ts.MkAbs(args[0])))
@@ -125,6 +129,7 @@ func serveStore(t *testing.T, ts *testscript.TestScript, dir string) (stop func(
 	life, end := context.WithCancel(context.Background())
 	srv := &http.Server{Handler: web.New(web.Options{
 		Store: s, Gatherer: prometheus.NewRegistry(), Collector: storage.NewCollector(collectOptions(Default(), s, nil, nil)),
+		Namespaces: func(ctx context.Context) ([]storage.NamespaceUse, error) { return web.NamespacesOf(ctx, s) },
 	}).Local(life)}
 	done := make(chan struct{})
 	go func() {

@@ -20,7 +20,8 @@ func newStatsCommand() *cobra.Command {
 		Short: "Say what indexing is good for",
 		Long: `Say what a lazy start of an image takes and saves: measured, where clients read it
 lazily, and else estimated (containers read 6.4 % of their image to start, as
-measured over many). Without IMAGE, the images that gain most, and all together.`,
+measured over many). Without IMAGE, the images that gain most, all together, and
+how full each hosted namespace is (its quota is known to a running server).`,
 		Example: `  sociable stats redis:7
   sociable stats`,
 		Args: atMost(1),
@@ -129,5 +130,8 @@ func printAllStats(w io.Writer, s web.Stats) error {
 	}
 	_, err := fmt.Fprintf(w, "%d of %d images indexed, %s in all; one lazy start of each saves %s\n",
 		s.Totals.Indexed, s.Totals.Images, humanize.IBytes(uint64(s.Totals.Bytes)), humanize.IBytes(uint64(s.Totals.Saved)))
-	return err
+	if err != nil {
+		return err
+	}
+	return printNamespaces(w, s.Namespaces)
 }

@@ -65,7 +65,7 @@ func (b *board) build(life context.Context, cfg *Config, d *doors, l *live, admi
 		Store: store, Gatherer: reg, Catalog: b.catalog, Recorder: b.recorder, Trouble: b.trouble, Ranges: px, Running: ix.Running, Wake: ix.Wake,
 		Health: health(l), Upstreams: setupUpstreams(l), Test: walkHere, Name: px.Name, Listen: registryAddr(cfg, d), TLS: l.door.tls != nil, Default: cfg.DefaultUpstream,
 		Version: buildInfo().Version, Hosts: cfg.Admin.Hosts, Open: l.door.adminOpen.Load, Who: access.AdminName, Login: l.door.AdminLogin, Logout: l.door.AdminLogout,
-		Cookie: access.AdminCookie, Immutable: immutableTags(cfg), Logger: log,
+		Cookie: access.AdminCookie, Immutable: immutableTags(cfg), Namespaces: px.Namespaces, Logger: log,
 		Warm: func(w http.ResponseWriter, r *http.Request, q web.WarmRequest) error {
 			return admin.Warm(life, w, r, q)
 		},

@@ -78,16 +78,18 @@ var operations = map[string]operation{
 	"POST /setup/test": {"Go the way of a lazy client to this proxy; an empty image is the last one pulled", nil, struct {
 		Image string `json:"image"`
 	}{}, TestResult{}},
-	"GET /openapi.json": {"This document", nil, nil, map[string]any{}},
-	"GET /stats":        {"What indexing is good for, as `sociable stats` says", []string{"stats:name"}, nil, web.Stats{}},
-	"GET /pins":         {"What is kept, as `sociable pins` lists it", nil, nil, []web.Pin{}},
-	"POST /pin":         {"Keep an image, as `sociable pin` does", nil, Named{}, web.Pin{}},
-	"POST /unpin":       {"Let an image go, as `sociable unpin` does", nil, Named{}, web.Pin{}},
-	"POST /refresh":     {"Have the next request for a tag ask its upstream, as `sociable refresh` does", nil, Named{}, web.Tag{}},
-	"POST /purge":       {"Drop an image or a blob, as `sociable purge` does", nil, web.PurgeRequest{}, web.Purged{}},
-	"GET /blocks":       {"What is kept out, as `sociable blocks` lists it", nil, nil, []storage.BlockRow{}},
-	"POST /unblock":     {"Let in again what is kept out, as `sociable unblock` does; the digests", nil, Named{}, []digest.Digest{}},
-	"POST /warm":        {"Bring an image here, as `sociable warm` does: a line for each event, of which the last has the image or an error", nil, Warm{}, lines{web.WarmEvent{}}},
+	"GET /openapi.json":    {"This document", nil, nil, map[string]any{}},
+	"GET /stats":           {"What indexing is good for, as `sociable stats` says", []string{"stats:name"}, nil, web.Stats{}},
+	"GET /pins":            {"What is kept, as `sociable pins` lists it", nil, nil, []web.Pin{}},
+	"POST /pin":            {"Keep an image, as `sociable pin` does", nil, Named{}, web.Pin{}},
+	"POST /unpin":          {"Let an image go, as `sociable unpin` does", nil, Named{}, web.Pin{}},
+	"POST /refresh":        {"Have the next request for a tag ask its upstream, as `sociable refresh` does", nil, Named{}, web.Tag{}},
+	"POST /purge":          {"Drop an image or a blob, as `sociable purge` does", nil, web.PurgeRequest{}, web.Purged{}},
+	"GET /blocks":          {"What is kept out, as `sociable blocks` lists it", nil, nil, []storage.BlockRow{}},
+	"POST /unblock":        {"Let in again what is kept out, as `sociable unblock` does; the digests", nil, Named{}, []digest.Digest{}},
+	"GET /uploads":         {"Uploads that are under way, as `sociable uploads` lists them", nil, nil, []storage.UploadInfo{}},
+	"POST /uploads/cancel": {"End an upload and drop what has come of it, as `sociable uploads cancel` does", nil, UploadID{}, storage.UploadInfo{}},
+	"POST /warm":           {"Bring an image here, as `sociable warm` does: a line for each event, of which the last has the image or an error", nil, Warm{}, lines{web.WarmEvent{}}},
 }
 
 // lines is an answer of a line of JSON for each event.

@@ -45,6 +45,11 @@ func (u *UI) operateRoutes() []apiRoute {
 		})},
 		{"POST", "/unblock", "", byName(u, "unblock", web.Unblock)},
 		{"POST", "/warm", "", u.warm},
+		{"GET", "/uploads", "", answer(func(r *http.Request) (*[]storage.UploadInfo, error) {
+			list, err := u.opt.Store.OpenUploads(r.Context())
+			return &list, err
+		})},
+		{"POST", "/uploads/cancel", "", answer(u.cancelUpload)},
 	}
 }
 
@@ -73,7 +78,8 @@ func (u *UI) stats(r *http.Request) (*web.Stats, error) {
 	name := r.FormValue("name")
 	if name == "" {
 		p := u.opt.Catalog.Page(catalog.Query{Sort: catalog.BySaved, Down: true, Limit: shownImages})
-		return &web.Stats{Totals: p.Totals, Images: p.Images}, nil
+		hosted, err := u.namespaces(r.Context())
+		return &web.Stats{Totals: p.Totals, Images: p.Images, Namespaces: hosted}, err
 	}
 	s, err := web.StatsOf(r.Context(), u.opt.Store, name)
 	if err != nil {

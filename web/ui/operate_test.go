@@ -59,6 +59,9 @@ func TestOperate(t *testing.T) {
 		{"GET", "/api/v1/stats?name=redis:7", "", 404, "NAME_UNKNOWN"},
 		{"POST", "/api/v1/purge", `{}`, 400, "name the image"},
 		{"POST", "/api/v1/warm", `{"name":"redis:7"}`, 405, "nothing is pulled"},
+		{"GET", "/api/v1/uploads", "", 200, `[]`},
+		{"POST", "/api/v1/uploads/cancel", `{"id":""}`, 400, "name the upload"},
+		{"POST", "/api/v1/uploads/cancel", `{"id":"none"}`, 404, `no upload \"none\" is open`},
 	})
 }
 

@@ -29,6 +29,9 @@ type Overview struct {
 	Queue     Queue          `json:"queue"`
 	Failures  Failures       `json:"failures"`
 	Charts    []Chart        `json:"charts"`
+
+	Hosted  []storage.NamespaceUse `json:"hosted"` // how full the hosted namespaces are
+	Uploads Uploading              `json:"uploads"`
 }
 
 // Traffic is what was asked for and where it came from.
@@ -112,11 +115,16 @@ func (u *UI) overview(r *http.Request) (*Overview, error) {
 		return nil, err
 	}
 	s := u.opt.Recorder.Series(rg)
-	o := &Overview{Time: u.now().UTC(), Range: rg, Store: stored(u.opt.Store.Usage()), Traffic: traffic(s), Charts: charts(s, u.now())}
+	o := &Overview{Time: u.now().UTC(), Range: rg, Traffic: traffic(s), Charts: charts(s, u.now())}
+	use := u.opt.Store.Usage()
+	o.Store, o.Uploads = stored(use), Uploading{use.Open.Uploads, use.Open.Bytes}
 	var complete bool
 	o.Images, complete = u.opt.Catalog.Totals()
 	o.Loading = !complete
 	o.Upstreams = u.health()
+	if o.Hosted, err = u.namespaces(r.Context()); err != nil {
+		return nil, err
+	}
 	if o.Queue, err = u.queue(r.Context()); err != nil {
 		return nil, err
 	}

@@ -65,6 +65,9 @@ type Options struct {
 	Cookie    string                                                             // its name
 	Logger    *slog.Logger                                                       // nil discards
 	Now       func() time.Time                                                   // nil: time.Now
+
+	// Namespaces tells how full the hosted namespaces are; nil: there are none.
+	Namespaces func(ctx context.Context) ([]storage.NamespaceUse, error)
 }
 
 // Step is one step of a test, in words.
