@@ -7,6 +7,12 @@
 // survive it, and in the order in which it happened. An endpoint that is away
 // keeps nobody waiting: neither those who make events, nor other endpoints.
 //
+// An endpoint that does not answer, or answers 408, 425, 429 or 5xx, is asked again
+// for as long as it takes; so is one that answers as if its address or credentials
+// were wrong, which is logged as such. 400, 413 and 422 are about the event: the one
+// that is refused is found by sending fewer, repeated for Endpoint.RefusedFor, and
+// then set aside, in a queue of its own, so that the others go on.
+//
 //   - Pushes, deletes, evictions and what the indexer does are filed in the
 //     transaction that they tell about: both are kept, or neither.
 //   - Pulls cost a read nothing: they are gathered in memory and filed about once

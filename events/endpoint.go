@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -37,11 +38,15 @@ type endpoint struct {
 	x      *Events
 	index  int
 	queued atomic.Int64 // about: updates may run twice, or fail
+	aside  atomic.Int64 // that were set aside; about
 	over   atomic.Int64 // that found no room in it, and are not counted yet; about
 	wake   chan struct{}
 
-	sent  uint64 // number of the last event that was taken
-	fails int    // in a row
+	sent  uint64  // number of the last event that was taken, or set aside
+	fails int     // in a row
+	told  trouble // that was logged of these
+	most  int     // how many events the next envelope has, at most
+	no    refusal // of the oldest event
 }
 
 func newEndpoint(x *Events, o Endpoint) *endpoint {
@@ -60,7 +65,10 @@ func newEndpoint(x *Events, o Endpoint) *endpoint {
 	if o.MediaType == "" {
 		o.MediaType = MediaTypeV1
 	}
-	e := &endpoint{Endpoint: o, x: x, index: len(x.endpoints), wake: make(chan struct{}, 1)}
+	if o.RefusedFor <= 0 {
+		o.RefusedFor = 5 * time.Minute
+	}
+	e := &endpoint{Endpoint: o, x: x, index: len(x.endpoints), wake: make(chan struct{}, 1), most: maxEvents}
 	x.m.endpoint(e)
 	return e
 }
@@ -89,8 +97,13 @@ func (e *endpoint) run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			e.failed(ctx, err)
-			pause(ctx, e.wait())
+			e.x.m.failed(e)
+			if e.fewer(rows, err) {
+				continue
+			}
+			if e.failed(ctx, rows, err); !e.refuses(ctx, rows, err) {
+				pause(ctx, e.wait())
+			}
 		case len(rows) == 0:
 			select {
 			case <-e.wake:
@@ -108,8 +121,11 @@ func (e *endpoint) next(ctx context.Context) (rows []storage.EventRow, err error
 	err = e.x.store.View(ctx, func(tx storage.Tx) error {
 		rows = rows[:0]
 		size := 0
+		if err := e.countAside(tx); err != nil {
+			return err
+		}
 		return tx.Events(e.Name, e.sent, func(row storage.EventRow) error {
-			if size += len(row.Body); len(rows) == maxEvents || len(rows) > 0 && size > maxEnvelopeBytes {
+			if size += len(row.Body); len(rows) == e.most || len(rows) > 0 && size > maxEnvelopeBytes {
 				return enough
 			}
 			rows = append(rows, row)
@@ -134,7 +150,8 @@ func (e *endpoint) send(ctx context.Context, rows []storage.EventRow) error {
 	if e.fails > e.Threshold {
 		e.x.log.InfoContext(ctx, "endpoint takes events again", "endpoint", e.Name, "queued", e.queued.Load())
 	}
-	e.fails = 0
+	e.fails, e.told = 0, ""
+	e.took()
 	e.sent = rows[len(rows)-1].Number
 	e.x.m.sent(e, len(rows))
 	e.queued.Add(-int64(len(rows)))
@@ -167,23 +184,31 @@ func (e *endpoint) post(ctx context.Context, rows []storage.EventRow) error {
 	req.Header.Set("Content-Type", e.MediaType)
 	resp, err := e.x.opt.Client.Do(req)
 	if err != nil {
+		if ue, ok := errors.AsType[*url.Error](err); ok {
+			err = ue.Err // an address may be a secret
+		}
 		return fmt.Errorf("post events: %w", err)
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return fmt.Errorf("post events: the endpoint answered %s", resp.Status)
+		return fmt.Errorf("post events: %w", &answered{resp.StatusCode})
 	}
 	return nil
 }
 
-func (e *endpoint) failed(ctx context.Context, err error) {
+// failed notes and logs that rows, if it is about any, were not taken.
+func (e *endpoint) failed(ctx context.Context, rows []storage.EventRow, err error) {
 	e.fails++
-	e.x.m.failed(e)
-	if e.fails == e.Threshold {
-		e.x.log.WarnContext(ctx, "endpoint does not take events, they wait", "endpoint", e.Name, "queued", e.queued.Load(), "err", err)
+	args := []any{"endpoint", e.Name, "queued", e.queued.Load(), "failures", e.fails, "err", err}
+	if len(rows) > 0 {
+		args = append(args, about(rows[0].Body)...)
+	}
+	if why := troubleOf(err); e.fails >= e.Threshold && why != e.told {
+		e.told = why
+		e.x.log.WarnContext(ctx, string(why), args...)
 	} else {
-		e.x.log.DebugContext(ctx, "event not sent", "endpoint", e.Name, "failures", e.fails, "err", err)
+		e.x.log.DebugContext(ctx, "event not sent", args...)
 	}
 }
 

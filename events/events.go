@@ -33,9 +33,12 @@ type Endpoint struct {
 	// MaxBackoff. 0: 10, 1 s and 1 min.
 	Threshold           int
 	Backoff, MaxBackoff time.Duration
-	IgnoreKinds         []oci.EventKind
-	IgnoreMediaTypes    []string // of an event's target
-	MediaType           string   // of the envelope; "": MediaTypeV1
+	// RefusedFor is how long an event is repeated that the endpoint answers with 400,
+	// 413 or 422, before it is set aside; 0: 5 min.
+	RefusedFor       time.Duration
+	IgnoreKinds      []oci.EventKind
+	IgnoreMediaTypes []string // of an event's target
+	MediaType        string   // of the envelope; "": MediaTypeV1
 }
 
 // Options are what New needs. Store is required.
@@ -85,6 +88,9 @@ func New(o Options) *Events {
 	}
 	for _, e := range o.Endpoints {
 		x.endpoints = append(x.endpoints, newEndpoint(x, e))
+	}
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(queues{x})
 	}
 	return x
 }
@@ -164,8 +170,11 @@ func (x *Events) resume(ctx context.Context) error {
 		return fmt.Errorf("count events: %w", err)
 	}
 	for _, e := range x.endpoints {
+		aside := storage.SetAside(e.Name)
 		e.queued.Store(waiting[e.Name])
+		e.aside.Store(waiting[aside])
 		delete(waiting, e.Name)
+		delete(waiting, aside)
 	}
 	for name, n := range waiting {
 		err = errors.Join(err, x.store.Update(ctx, func(tx storage.Tx) error { return tx.DeleteEvents(name, lastNumber) }))

@@ -104,6 +104,7 @@ func (s *Web) Local(life context.Context) http.Handler {
 		return s.create(life, w, r)
 	}))
 	s.uploadRoutes(get, post)
+	s.eventRoutes(get, post)
 	s.imageRoutes(life, m)
 	s.controlRoutes(post)
 	return m

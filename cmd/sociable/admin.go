@@ -43,6 +43,9 @@ type adminAPI interface {
 	ResetLearned(ctx context.Context, name string) ([]digest.Digest, error)
 	Pins(ctx context.Context) ([]web.Pin, error)
 	Uploads(ctx context.Context) ([]storage.UploadInfo, error) // storage.Store.OpenUploads
+	EventQueues(ctx context.Context) ([]web.EventQueue, error)
+	RetryEvents(ctx context.Context, q web.EventsRequest) (web.EventsChanged, error)
+	DropEvents(ctx context.Context, q web.EventsRequest) (web.EventsChanged, error)
 	CancelUpload(ctx context.Context, id string) (storage.UploadInfo, error)
 	Missing(ctx context.Context) ([]web.MissingThing, error)
 	// Check is storage.Store.Check; tell hears of progress and problems.

@@ -190,6 +190,7 @@ type EventEndpoint struct {
 	Threshold        int           `yaml:"threshold"`             // failures in a row that are repeated at once, nearly
 	Backoff          time.Duration `yaml:"backoff"`               // the pause from then on, doubling
 	MaxBackoff       time.Duration `yaml:"max_backoff"`           // up to this
+	RefusedFor       time.Duration `yaml:"refused_for"`           // so long an event is repeated that is answered with 400, 413 or 422
 	IgnoreActions    []string      `yaml:"ignore_actions"`        //
 	IgnoreMediaTypes []string      `yaml:"ignore_media_types"`    // of what an event is about
 	Version          string        `yaml:"version" enum:"v1,v2"`  // of the envelope's media type

@@ -18,7 +18,7 @@ import (
 
 func defaultEndpoint() EventEndpoint {
 	return EventEndpoint{
-		Timeout: 5 * time.Second, Threshold: 10, Backoff: time.Second, MaxBackoff: time.Minute, Version: "v1",
+		Timeout: 5 * time.Second, Threshold: 10, Backoff: time.Second, MaxBackoff: time.Minute, RefusedFor: 5 * time.Minute, Version: "v1",
 	}
 }
 
@@ -61,6 +61,7 @@ func (c *Config) checkEvents(bad, doubts *findings) {
 		}
 		c.checkPositive(path+".timeout", e.Timeout, bad)
 		c.checkPositive(path+".backoff", e.Backoff, bad)
+		c.checkPositive(path+".refused_for", e.RefusedFor, bad)
 		if e.MaxBackoff < e.Backoff {
 			bad.add(c.origin(path+".max_backoff"), "%s.max_backoff: want at least backoff, %s", path, formatDuration(e.Backoff))
 		}
@@ -135,7 +136,7 @@ func eventEndpoints(cfg *Config) ([]events.Endpoint, error) {
 		}
 		to := events.Endpoint{
 			Name: e.Name, URL: e.URL, Headers: h, Timeout: e.Timeout, Threshold: e.Threshold,
-			Backoff: e.Backoff, MaxBackoff: e.MaxBackoff, IgnoreMediaTypes: e.IgnoreMediaTypes, MediaType: events.MediaTypeV1,
+			Backoff: e.Backoff, MaxBackoff: e.MaxBackoff, RefusedFor: e.RefusedFor, IgnoreMediaTypes: e.IgnoreMediaTypes, MediaType: events.MediaTypeV1,
 		}
 		if e.Version == "v2" {
 			to.MediaType = events.MediaTypeV2

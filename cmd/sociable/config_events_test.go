@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -18,7 +19,7 @@ func TestEventEndpoints(t *testing.T) {
 	c := loadText(t, `
 events:
   endpoints:
-    - {name: ci, url: "https://example.com/x?key=secret-key", headers: ["X-A: secret-value", "x-a:2"], token_file: `+token+`, ignore_actions: [pull], version: v2}
+    - {name: ci, url: "https://example.com/x?key=secret-key", headers: ["X-A: secret-value", "x-a:2"], token_file: `+token+`, refused_for: 20m, ignore_actions: [pull], version: v2}
 `)
 	got, err := eventEndpoints(c)
 	if err != nil || len(got) != 1 {
@@ -28,7 +29,7 @@ events:
 	if diff := cmp.Diff(want, got[0].Headers); diff != "" {
 		t.Errorf("headers (-want +got):\n%s", diff)
 	}
-	if got[0].MediaType != "application/vnd.docker.distribution.events.v2+json" || got[0].Timeout == 0 || len(got[0].IgnoreKinds) != 1 {
+	if got[0].MediaType != "application/vnd.docker.distribution.events.v2+json" || got[0].Timeout == 0 || got[0].RefusedFor != 20*time.Minute || len(got[0].IgnoreKinds) != 1 {
 		t.Errorf("endpoint %+v", got[0])
 	}
 	shown, err := c.show(false)
@@ -50,7 +51,7 @@ func TestEventMistakes(t *testing.T) {
       ignore_actions: [pulls]
       backoff: 2m
       threshold: 0
-    - {name: "", url: "http://example.com", timeout: 0s, token_file: /nonexistent}
+    - {name: "", url: "http://example.com", timeout: 0s, refused_for: 0s, token_file: /nonexistent}
     - {name: a, version: v3}
 `)
 	_, _, err := load(sources{File: file})
@@ -65,7 +66,7 @@ func TestEventMistakes(t *testing.T) {
 		":8: events.endpoints[1].headers: ",
 		`:9: events.endpoints[1].ignore_actions: there is no "pulls"`,
 		":6: events.endpoints[1].max_backoff: want at least backoff, 2m", ":11: events.endpoints[1].threshold",
-		`:12: events.endpoints[2].name: "" is not a name`, "timeout: want more than 0", "/nonexistent",
+		`:12: events.endpoints[2].name: "" is not a name`, "refused_for: want more than 0", "timeout: want more than 0", "/nonexistent",
 		`:13: events.endpoints[3].version: want "v1" or "v2"`, "events.endpoints[3].url: is missing",
 	} {
 		if !strings.Contains(err.Error(), want) {

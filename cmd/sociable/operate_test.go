@@ -59,6 +59,7 @@ func TestOperator(t *testing.T) {
 //	                  nothing names, and an image that was pulled then; sets $HOSTED,
 //	                  $NAMED, $LITTER, $OLD
 //	pushing DIR       leaves an upload to local/app open, with 2000 bytes; sets $UPLOAD
+//	untold DIR        leaves events that endpoints ci and mail were not told
 //	server DIR        answers on DIR/admin.sock over it until the script ends, if live
 //	rot DIR DIGEST    changes a byte of a blob
 func operatorCommands(t *testing.T, live bool) map[string]func(*testscript.TestScript, bool, []string) {
@@ -105,6 +106,7 @@ func operatorCommands(t *testing.T, live bool) map[string]func(*testscript.TestS
 		"pushing": func(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Setenv("UPLOAD", leaveUpload(ts, t, ts.MkAbs(args[0])))
 		},
+		"untold": func(ts *testscript.TestScript, _ bool, args []string) { leaveEvents(ts, t, ts.MkAbs(args[0])) },
 		"server": func(ts *testscript.TestScript, _ bool, args []string) {
 			if live {
 				ts.Defer(serveStore(t, ts, ts.MkAbs(args[0])))

@@ -28,7 +28,7 @@ start before their image has arrived.`,
 	cmd.SetVersionTemplate("sociable {{.Version}}\n")
 	cmd.SetUsageTemplate(usageTemplate)
 	cmd.AddCommand(newServeCommand(), newConfigCommand(), newAdminCommand(), newIndexCommand(), newZTOCCommand(), newJobsCommand(), newPinCommand(), newUnpinCommand(), newPinsCommand(),
-		newPurgeCommand(), newBlocksCommand(), newRefreshCommand(), newFsckCommand(), newGCCommand(), newUploadsCommand(), newVersionCommand())
+		newPurgeCommand(), newBlocksCommand(), newRefreshCommand(), newFsckCommand(), newGCCommand(), newUploadsCommand(), newEventsCommand(), newVersionCommand())
 	cmd.AddCommand(newDoctorCommand(), newStatsCommand(), newHealthcheckCommand(), newManCommand(), newWarmCommand(), newExportCommand(), newImportCommand(), newMissingCommand(), newLearnCommand())
 	cmd.InitDefaultCompletionCmd()
 	for _, c := range cmd.Commands() {

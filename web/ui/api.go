@@ -47,7 +47,7 @@ func (u *UI) apiRoutes() []apiRoute {
 			return u.test(r, q.Image)
 		})},
 		{"GET", "/openapi.json", "", openAPI},
-	}, u.operateRoutes()...)
+	}, append(u.operateRoutes(), u.eventRoutes()...)...)
 }
 
 type apiRoute struct {
