@@ -35,7 +35,7 @@ func (c *Config) check(bad, doubts *findings) {
 	c.checkPrewarm(bad, doubts)
 	c.checkOffline(doubts)
 	c.checkLearn(bad)
-	c.checkRetention(bad)
+	c.checkRetention(bad, doubts)
 	c.checkEvents(bad, doubts)
 	c.checkTracing(bad)
 	c.onLoopback = loopbackOnly(context.Background(), net.DefaultResolver, c.Listen)

@@ -37,7 +37,7 @@ type RetentionRule struct {
 	Untagged     time.Duration `yaml:"untagged"`     // unused manifests without a tag go; 0: they stay
 }
 
-func (c *Config) checkRetention(bad *findings) {
+func (c *Config) checkRetention(bad, doubts *findings) {
 	if c.GC.Grace < time.Minute {
 		bad.add(c.origin("gc.grace"), "gc.grace: want at least 1m: what a client has just pushed would go before the manifest that names it comes")
 	}
@@ -70,8 +70,12 @@ func (c *Config) checkRetention(bad *findings) {
 		if r.KeepLast < 0 {
 			bad.add(c.origin(at+".keep_last"), "%s.keep_last: want a number of tags, or 0 for no such rule", at)
 		}
-		if r.KeepLast == 0 && r.KeepFor == 0 && len(r.KeepTags) == 0 && r.Untagged == 0 {
+		keeps := r.KeepLast != 0 || r.KeepFor != 0 || len(r.KeepTags) != 0
+		switch {
+		case !keeps && r.Untagged == 0:
 			bad.add(c.origin(at), "%s: says nothing; give keep_last, keep_for, keep_tags or untagged", at)
+		case keeps && r.Untagged == 0:
+			doubts.add(c.origin(at), "%s: takes tags away and frees nothing: the manifests stay without a tag, and count for the quota; add untagged: 168h to have them go a week after they were last used", at)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +68,30 @@ retention:
 	for _, right := range []string{`"**"`, `"*/app"`, `"l*/**"`} {
 		if strings.Contains(err.Error(), right+" matches no") {
 			t.Errorf("%s is refused:\n%v", right, err)
+		}
+	}
+}
+
+// TestRetentionThatFreesNothing: a rule that takes tags away and leaves all that they
+// led to is doubted, whatever a rule behind it says.
+func TestRetentionThatFreesNothing(t *testing.T) {
+	file := writeConfig(t, `hosted: {local: {}, team: {}}
+retention:
+  - {repositories: ["local/a"], keep_last: 3}
+  - {repositories: ["local/b"], keep_for: 24h}
+  - {repositories: ["local/c"], keep_tags: [latest]}
+  - {repositories: ["local/d"], keep_last: 3, untagged: 1h}
+  - {repositories: ["local/**"], untagged: 168h}
+`)
+	_, doubts, err := load(sources{File: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(doubts, "\n")
+	for i, want := range []bool{true, true, true, false, false} {
+		line := fmt.Sprintf(":%d: retention[%d]: takes tags away and frees nothing", i+3, i)
+		if got := strings.Contains(text, line); got != want {
+			t.Errorf("doubted %t, want %t: %s in\n%s", got, want, line, text)
 		}
 	}
 }
