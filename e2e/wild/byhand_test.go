@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -190,6 +191,18 @@ func (p *pusher) manifest(ref, mediaType string, body []byte) {
 	if p.err == nil {
 		p.note(remote.Put(to, rawManifest{body, types.MediaType(mediaType)}, remote.WithContext(p.ctx), remote.WithTransport(http.DefaultTransport)))
 	}
+}
+
+// image pushes a manifest whose layers are there, with the configuration that it
+// gets, under a tag.
+func (p *pusher) image(tag string, m v1.Manifest, config v1.Image) {
+	body, err := json.Marshal(config)
+	p.note(err)
+	m.Config = v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: digest.FromBytes(body), Size: int64(len(body))}
+	p.bytes(m.Config.MediaType, body)
+	body, err = json.Marshal(m)
+	p.note(err)
+	p.manifest(tag, m.MediaType, body)
 }
 
 func (p *pusher) note(err error) {

@@ -20,7 +20,7 @@ import (
 
 // Snapshotters of a Node.
 const (
-	Lazy  = "lazy"      // soci-snapshotter, or where the node has it stargz-snapshotter
+	Lazy  = "soci"      // soci-snapshotter, or where the node has it stargz-snapshotter: nerdctl goes by the name
 	Plain = "overlayfs" // containerd's own: layers are pulled and unpacked
 )
 
@@ -96,16 +96,16 @@ state = "%[1]s/state"
 disabled_plugins = ["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"]
 [grpc]
   address = "%[1]s/c.sock"
-[proxy_plugins.lazy]
+[proxy_plugins.soci]
   type = "snapshot"
   address = "%[1]s/soci.sock"
-  [proxy_plugins.lazy.exports]
+  [proxy_plugins.soci.exports]
     root = "%[1]s/soci"
     enable_remote_snapshot_annotations = "true"
 [plugins."io.containerd.transfer.v1.local"]
   [[plugins."io.containerd.transfer.v1.local".unpack_config]]
     platform = "linux/amd64"
-    snapshotter = "lazy"
+    snapshotter = "soci"
     differ = "walking"
   [[plugins."io.containerd.transfer.v1.local".unpack_config]]
     platform = "linux/amd64"
@@ -205,7 +205,10 @@ func (n *Node) LazyMounts() (int, error) {
 type mount struct{ path, kind string }
 
 // mounts are those in the node's folder, the latest first.
-func (n *Node) mounts() ([]mount, error) {
+func (n *Node) mounts() ([]mount, error) { return mountsBelow(n.dir) }
+
+// mountsBelow are the mounts in a folder, the latest first.
+func mountsBelow(dir string) ([]mount, error) {
 	table, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
@@ -214,7 +217,7 @@ func (n *Node) mounts() ([]mount, error) {
 	for line := range strings.Lines(string(table)) {
 		left, right, _ := strings.Cut(line, " - ")
 		fields := strings.Fields(left)
-		if len(fields) > 4 && strings.HasPrefix(fields[4], n.dir+"/") {
+		if len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") {
 			ms = append([]mount{{fields[4], strings.Fields(right)[0]}}, ms...)
 		}
 	}
@@ -240,12 +243,17 @@ func (n *Node) Close() error {
 			errs = append(errs, p.Stop())
 		}
 	}
-	mounts, err := n.mounts()
-	errs = append(errs, err)
+	return errors.Join(append(errs, removeMounted(n.dir))...)
+}
+
+// removeMounted unmounts what is mounted in a folder and removes that.
+func removeMounted(dir string) error {
+	mounts, err := mountsBelow(dir)
+	errs := []error{err}
 	for _, m := range mounts {
 		errs = append(errs, syscall.Unmount(m.path, syscall.MNT_DETACH))
 	}
-	return errors.Join(append(errs, os.RemoveAll(n.dir))...)
+	return errors.Join(append(errs, os.RemoveAll(dir))...)
 }
 
 // killTasks kills the containers' processes.

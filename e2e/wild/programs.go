@@ -17,7 +17,8 @@ type Programs struct {
 	dir string // of containerd, its shim and ctr
 }
 
-// BuildPrograms installs containerd, and builds the snapshotters, into dir. What
+// BuildPrograms installs containerd, and builds the snapshotters, nerdctl and
+// BuildKit, into dir. What
 // is there already takes seconds.
 func BuildPrograms(ctx context.Context, dir string) (*Programs, error) {
 	dir, err := filepath.Abs(dir)
@@ -37,6 +38,7 @@ func BuildPrograms(ctx context.Context, dir string) (*Programs, error) {
 		{"build", "-o", filepath.Join(dir, "snapshotter"), "./snapshotter"},
 		{"build", "-C", "stargz", "-o", filepath.Join(dir, "stargz"), "."},
 		{"build", "-C", "nerdctl", "-o", filepath.Join(dir, "nerdctl"), "github.com/containerd/nerdctl/cmd/nerdctl"},
+		{"build", "-C", "buildkit", "-o", dir + "/", "github.com/moby/buildkit/cmd/buildkitd", "github.com/moby/buildkit/cmd/buildctl"},
 	} {
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Env = append(os.Environ(), "GOBIN="+dir)

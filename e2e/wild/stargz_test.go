@@ -2,7 +2,6 @@ package wild
 
 import (
 	"bytes"
-	"encoding/json"
 	"io"
 	"net/http"
 	"os"
@@ -111,13 +110,7 @@ func pushStargz(t *testing.T, name string, layers []realimage.Layer, compress fu
 		p.bytes(d.MediaType, body)
 		size += d.Size
 	}
-	body, err := json.Marshal(config)
-	p.note(err)
-	m.Config = v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: digest.FromBytes(body), Size: int64(len(body))}
-	p.bytes(m.Config.MediaType, body)
-	body, err = json.Marshal(m)
-	p.note(err)
-	p.manifest("1", m.MediaType, body)
+	p.image("1", m, config)
 	if p.err != nil {
 		t.Fatal(p.err)
 	}
