@@ -32,7 +32,8 @@ func (t Table) Markdown() string {
 }
 
 // WriteSection replaces the section of a Markdown file that has the same
-// heading as text, or puts text at the end. A missing file is made.
+// heading as text, down to the end of its table, or puts text at the end of the
+// file. What somebody wrote below the table stays. A missing file is made.
 func WriteSection(path, text string) error {
 	old, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -56,11 +57,31 @@ func replaceSection(doc, text string) string {
 	for i := start + 1; i < len(lines); i++ {
 		if strings.HasPrefix(lines[i], "## ") || strings.HasPrefix(lines[i], "# ") {
 			end = i
-			text += "\n"
 			break
 		}
 	}
+	if notes := belowTable(lines[start:end]); notes != "" {
+		text += "\n" + notes + "\n"
+	}
+	if end < len(lines) {
+		text += "\n"
+	}
 	return strings.Join(lines[:start], "") + text + strings.Join(lines[end:], "")
+}
+
+// belowTable is what a section has behind its first table; nothing if it has none.
+func belowTable(section []string) string {
+	isRow := func(l string) bool { return strings.HasPrefix(l, "|") }
+	first := slices.IndexFunc(section, isRow)
+	if first < 0 {
+		return ""
+	}
+	rest := section[first:]
+	rows := slices.IndexFunc(rest, func(l string) bool { return !isRow(l) })
+	if rows < 0 {
+		return ""
+	}
+	return strings.Trim(strings.Join(rest[rows:], ""), "\n")
 }
 
 // Circumstances say when, on what and from which commit a table is.

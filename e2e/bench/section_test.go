@@ -8,12 +8,16 @@ import (
 )
 
 func TestReplaceSection(t *testing.T) {
-	const text = "## Pull\n\nnew\n"
+	const text = "## Pull\n\n| new |\n"
 	for name, test := range map[string]struct{ doc, want string }{
 		"no document": {"", text},
 		"appended":    {"# Benchmarks\n\nIntro.\n", "# Benchmarks\n\nIntro.\n\n" + text},
 		"last":        {"# B\n\n## Pull\n\nold\n\nold\n", "# B\n\n" + text},
 		"between":     {"# B\n\n## Pull\n\nold\n\n### Sub\n\nold\n\n## Push\n\nkept\n", "# B\n\n" + text + "\n## Push\n\nkept\n"},
+		"notes": {"## Pull\n\nold\n\n| a |\n| --- |\n| 1 |\n\nWhy.\n\nHow.\n\n## Push\n\nkept\n",
+			text + "\nWhy.\n\nHow.\n\n## Push\n\nkept\n"},
+		"notes, last": {"## Pull\n\n| a |\n| --- |\n\nWhy.\n", text + "\nWhy.\n"},
+		"no notes":    {"## Pull\n\n| a |\n| --- |\n| 1 |", text},
 		"no prefix":   {"## Pull more\n\nkept\n", "## Pull more\n\nkept\n\n" + text},
 	} {
 		t.Run(name, func(t *testing.T) {

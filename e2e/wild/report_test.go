@@ -38,7 +38,7 @@ func (s samples) report(t *testing.T) {
 		Heading: "Containers started lazily",
 		Intro: fmt.Sprintf("containerd %s, runc and soci-snapshotter v0.15.0 with FUSE start an image of real files, %.0f MB in %d layers, that runs Python with\n"+
 			"numpy and scipy, over a link of %v a request and %d MB/s between node and registry, and another such between the proxy and its\n"+
-			"upstream. By hand: Debian's docker-registry with the indexes that the official tool made and pushed. Medians of %s runs in turns, each\n"+
+			"upstream. By hand: Debian's docker-registry with the indexes that the official tool made and pushed. %s in turns, each\n"+
 			"on a new node; all on one machine. By `make wild`. %s.",
 			ContainerdVersion, float64(imageSize())/1e6, len(suite.image.Layers), wire.Latency, wire.BytesPerSecond/1e6, s.runs(), bench.Circumstances()),
 		Columns: []string{"what", "by hand", "through sociable", "target", "verdict"},
@@ -72,9 +72,12 @@ func (s samples) runs() string {
 		}
 	}
 	if least < most {
-		return fmt.Sprintf("%d to %d", least, most)
+		return fmt.Sprintf("Medians of %d to %d runs", least, most)
 	}
-	return fmt.Sprint(most)
+	if most == 1 {
+		return "One run of each"
+	}
+	return fmt.Sprintf("Medians of %d runs", most)
 }
 
 func (s samples) rows() (rows []row) {
