@@ -1,7 +1,8 @@
 // Package indexer makes SOCI indexes of the images that pass through the proxy.
 //
-// It is told of three things: an image manifest was stored (Manifest), a fetch
-// of a whole blob begins (Tap), and a blob became whole in the store (Whole).
+// It is told of four things: an image manifest was stored (Manifest), a fetch
+// of a whole blob begins (Tap), a blob became whole in the store (Whole), and one
+// went by for which that has no room (Passed).
 // A rule decides which layers are wanted. A wanted layer is indexed from the
 // stream that passes, in a goroutine of its own that reads behind the writer,
 // or else from the store, by a durable queue. Its zTOC is stored, and as soon

@@ -56,7 +56,7 @@ type Options struct {
 }
 
 // Indexer makes SOCI indexes of images as they pass. All methods are safe for
-// concurrent use. Manifest, Tap and Whole may be called before Run begins and
+// concurrent use. Manifest, Tap, Whole and Passed may be called before Run begins and
 // after it has ended: what they ask for is then done by the next Run.
 type Indexer struct {
 	opt        Options
@@ -82,6 +82,7 @@ type Indexer struct {
 	taps    []tapRequest               // not looked at yet
 	pushes  []*pushed                  // not looked at yet
 	whole   map[digest.Digest]struct{} // not looked at yet
+	passed  map[digest.Digest]oci.Repo // not looked at yet
 	retry   map[digest.Digest]struct{} // image manifests whose publication went wrong
 	claimed map[key]*atomic.Int64      // being built by this process: bytes read
 	streams map[key]*pushed            // those of them that come from uploads
@@ -130,6 +131,7 @@ func New(o Options) *Indexer {
 		slots: make(chan struct{}, o.MaxTaps),
 		toDo:  make(chan struct{}, 1), toLease: make(chan struct{}, 1), toRetry: make(chan struct{}, 1), toTask: make(chan struct{}, 1), toResume: make(chan struct{}, 1), toStop: make(chan struct{}, 1),
 		whole:   map[digest.Digest]struct{}{},
+		passed:  map[digest.Digest]oci.Repo{},
 		retry:   map[digest.Digest]struct{}{},
 		claimed: map[key]*atomic.Int64{}, streams: map[key]*pushed{}, building: map[*pushed]struct{}{},
 		running: map[work]context.CancelCauseFunc{},
@@ -182,18 +184,18 @@ func (x *Indexer) dispatch(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	for {
-		taps, pushes, whole := x.pending()
+		taps, pushes, whole, passed := x.pending()
 		for _, t := range taps {
 			x.startTaps(ctx, &running, t)
 		}
 		for _, p := range pushes {
 			x.startPush(ctx, &running, p)
 		}
-		x.enqueue(ctx, whole)
+		x.enqueue(ctx, whole, passed)
 		select {
 		case <-x.toDo:
 		case <-ctx.Done():
-			_, pushes, _ := x.pending()
+			_, pushes, _, _ := x.pending()
 			for _, p := range pushes {
 				_ = p.rc.Close() // only read from
 				x.end(p, errNotRun)
@@ -203,17 +205,17 @@ func (x *Indexer) dispatch(ctx context.Context) error {
 	}
 }
 
-func (x *Indexer) pending() ([]tapRequest, []*pushed, []digest.Digest) {
+func (x *Indexer) pending() ([]tapRequest, []*pushed, []digest.Digest, map[digest.Digest]oci.Repo) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	taps, pushes := x.taps, x.pushes
-	x.taps, x.pushes = nil, nil
+	taps, pushes, passed := x.taps, x.pushes, x.passed
+	x.taps, x.pushes, x.passed = nil, nil, map[digest.Digest]oci.Repo{}
 	whole := make([]digest.Digest, 0, len(x.whole))
 	for d := range x.whole {
 		whole = append(whole, d)
 	}
 	clear(x.whole)
-	return taps, pushes, whole
+	return taps, pushes, whole, passed
 }
 
 // claim takes k for the caller, unless somebody has it.

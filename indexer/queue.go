@@ -37,29 +37,49 @@ func (x *Indexer) Whole(d digest.Digest) {
 	wake(x.toDo)
 }
 
-// enqueue files the jobs that are due for ds. Most blobs are no wanted layers:
-// so it looks before it writes.
-func (x *Indexer) enqueue(ctx context.Context, ds []digest.Digest) {
-	due, err := x.whichAreDue(ctx, ds)
+// Passed says that all of blob d went by, for which the store has no room, and that
+// repo's upstream gives it to us as well. If d is a layer that is wanted and nobody
+// indexes it, it is fetched once more, for its index alone. It never blocks.
+func (x *Indexer) Passed(repo oci.Repo, d digest.Digest) {
+	if x.opt.Disabled || x.opt.Fetch == nil {
+		return
+	}
+	x.mu.Lock()
+	x.passed[d] = repo
+	x.mu.Unlock()
+	wake(x.toDo)
+}
+
+// enqueue files the jobs that are due for blobs that are whole, or have passed. Most
+// are no wanted layers: so it looks before it writes.
+func (x *Indexer) enqueue(ctx context.Context, whole []digest.Digest, passed map[digest.Digest]oci.Repo) {
+	for d := range passed {
+		whole = append(whole, d)
+	}
+	due, err := x.whichAreDue(ctx, whole, passed)
 	if err == nil && len(due) > 0 {
-		err = x.putJobs(ctx, due)
+		err = x.putJobs(ctx, due, passed)
 	}
 	if err != nil && ctx.Err() == nil {
-		x.log.WarnContext(ctx, "jobs not queued, trying again", "layers", len(ds), "err", err)
+		x.log.WarnContext(ctx, "jobs not queued, trying again", "layers", len(whole), "err", err)
 		pause(ctx, time.Second)
-		for _, d := range ds {
-			x.Whole(d)
+		for _, d := range whole {
+			if repo, ok := passed[d]; ok {
+				x.Passed(repo, d)
+			} else {
+				x.Whole(d)
+			}
 		}
 	}
 }
 
-// whichAreDue gives those of ds that lack a job and are whole in the store. A
-// blob that comes after this look is announced by its own call of Whole.
-func (x *Indexer) whichAreDue(ctx context.Context, ds []digest.Digest) ([]digest.Digest, error) {
+// whichAreDue gives those of ds that lack a job and are whole in the store, or have
+// passed. A blob that comes after this look is announced by its own call of Whole.
+func (x *Indexer) whichAreDue(ctx context.Context, ds []digest.Digest, passed map[digest.Digest]oci.Repo) ([]digest.Digest, error) {
 	var lack []digest.Digest
 	err := x.store.View(ctx, func(tx storage.Tx) error {
 		for _, d := range ds {
-			jobs, err := x.missingJobs(tx, d)
+			jobs, err := x.missingJobs(tx, d, passed)
 			if err != nil {
 				return err
 			}
@@ -74,6 +94,10 @@ func (x *Indexer) whichAreDue(ctx context.Context, ds []digest.Digest) ([]digest
 	}
 	due := lack[:0]
 	for _, d := range lack {
+		if _, ok := passed[d]; ok {
+			due = append(due, d)
+			continue
+		}
 		_, err := x.store.Stat(ctx, d)
 		switch {
 		case err == nil:
@@ -85,16 +109,19 @@ func (x *Indexer) whichAreDue(ctx context.Context, ds []digest.Digest) ([]digest
 	return due, nil
 }
 
-func (x *Indexer) putJobs(ctx context.Context, ds []digest.Digest) error {
+func (x *Indexer) putJobs(ctx context.Context, ds []digest.Digest, passed map[digest.Digest]oci.Repo) error {
 	var n int
 	err := x.store.Update(ctx, func(tx storage.Tx) error {
 		n = 0
 		for _, d := range ds {
-			jobs, err := x.missingJobs(tx, d)
+			jobs, err := x.missingJobs(tx, d, passed)
 			if err != nil {
 				return err
 			}
 			for _, j := range jobs {
+				if repo, ok := passed[d]; ok {
+					j.Layer.Repo, j.Fetch = repo, true
+				}
 				if err := tx.PutJob(j); err != nil {
 					return err
 				}
@@ -111,11 +138,13 @@ func (x *Indexer) putJobs(ctx context.Context, ds []digest.Digest) error {
 }
 
 // missingJobs makes the jobs that d lacks: it is wanted, it is not queued, and
-// nobody builds it at this moment.
-func (x *Indexer) missingJobs(tx storage.Tx, d digest.Digest) ([]storage.JobRow, error) {
+// nobody builds it at this moment. Who builds what has passed tells nobody of it
+// when that fails, so that the job is filed beforehand, and ends with the build.
+func (x *Indexer) missingJobs(tx storage.Tx, d digest.Digest, passed map[digest.Digest]oci.Repo) ([]storage.JobRow, error) {
 	var spanSizes []int64
+	_, gone := passed[d]
 	err := tx.Layers(d, func(row storage.LayerRow) error {
-		if row.State == storage.LayerWanted && !x.isClaimed(key{d, row.SpanSize}) {
+		if row.State == storage.LayerWanted && (gone || !x.isClaimed(key{d, row.SpanSize})) {
 			spanSizes = append(spanSizes, row.SpanSize)
 		}
 		return nil

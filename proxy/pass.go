@@ -118,6 +118,9 @@ func (s *passSource) copyVerified(w io.Writer, verify digest.Verifier) error {
 		s.p.reject(s.up, s.d)
 		return fmt.Errorf("%w: %s from %s", upstream.ErrDigest, s.d, s.up.Name)
 	}
+	if s.up.AsCaller == nil {
+		s.p.whenFiled(func() { s.p.index.Passed(s.repo, s.d) })
+	}
 	if _, err := w.Write(buf[:held]); err != nil {
 		return clientError{err}
 	}

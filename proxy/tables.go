@@ -67,3 +67,4 @@ func (noIndexer) Push(_ oci.Repo, rc io.ReadCloser) func(digest.Digest) {
 }
 func (noIndexer) Listed(context.Context, oci.Repo, digest.Digest) {}
 func (noIndexer) Whole(digest.Digest)                             {}
+func (noIndexer) Passed(oci.Repo, digest.Digest)                  {}

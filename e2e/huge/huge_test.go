@@ -47,7 +47,7 @@ func layerSize(t *testing.T) int64 {
 func TestBackfill(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
-	x := start(ctx, t)
+	x := start(ctx, t, nil)
 	began := time.Now()
 	if _, err := harness.Run(ctx, x.programs.Sociable, "index", "create", "up/hug*", "--data", x.p.Data); err != nil {
 		t.Fatal(err)
@@ -90,7 +90,8 @@ type run struct {
 	disk     atomic.Int64 // most bytes that the store took
 }
 
-func start(ctx context.Context, t *testing.T) *run {
+// start has change, if not nil, change the registry before anybody asks it.
+func start(ctx context.Context, t *testing.T, change func(*registry)) *run {
 	t.Helper()
 	programs := &harness.Programs{Sociable: os.Getenv("E2E_SOCIABLE")}
 	if programs.Sociable == "" {
@@ -104,6 +105,9 @@ func start(ctx context.Context, t *testing.T) *run {
 		t.Fatal(err)
 	}
 	up.holdAt = up.size() / 4 // so that no layer is whole before the kill
+	if change != nil {
+		change(up)
+	}
 	srv := httptest.NewServer(up)
 	t.Cleanup(srv.Close)
 	t.Cleanup(up.goOn) // first

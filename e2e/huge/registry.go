@@ -50,6 +50,7 @@ type registry struct {
 	sent     atomic.Int64 // bytes of layers
 
 	holdAt int64         // after so many of these no more come, until goOn
+	holdOf int           // of so many of the layers, the first
 	held   atomic.Bool   // that is so
 	going  chan struct{} // closed by goOn
 	goOn   func()
@@ -71,6 +72,7 @@ func newRegistry(size int64) (*registry, error) {
 		Config: v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: digest.FromBytes(x.config), Size: int64(len(x.config))},
 	}
 	x.layers = make([]*layer, 2)
+	x.holdOf = len(x.layers)
 	ends := make(chan error)
 	for i := range x.layers {
 		go func() {
@@ -212,7 +214,7 @@ func (x *registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case last == digest.FromBytes(x.config).String():
 		send("application/octet-stream", digest.FromBytes(x.config), bytes.NewReader(x.config))
 	case i >= 0:
-		send("application/octet-stream", x.layers[i].digest, &sending{x.layers[i].reader(), x, r.Context()})
+		send("application/octet-stream", x.layers[i].digest, &sending{x.layers[i].reader(), x, i < x.holdOf, r.Context()})
 	default:
 		http.NotFound(w, r)
 	}
@@ -221,12 +223,13 @@ func (x *registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // sending counts what is read of a layer, and waits where it is held.
 type sending struct {
 	*io.SectionReader
-	up  *registry
-	ctx context.Context // of the request
+	up   *registry
+	hold bool
+	ctx  context.Context // of the request
 }
 
 func (x *sending) Read(p []byte) (int, error) {
-	if x.up.sent.Load() >= x.up.holdAt {
+	if x.hold && x.up.sent.Load() >= x.up.holdAt {
 		x.up.held.Store(true)
 		select {
 		case <-x.up.going:
