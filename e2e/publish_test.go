@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +17,8 @@ import (
 	"github.com/awslabs/soci-snapshotter/soci"
 	"github.com/awslabs/soci-snapshotter/soci/store"
 	"github.com/containerd/containerd/v2/pkg/reference"
+	"github.com/olareg/olareg"
+	"github.com/olareg/olareg/config"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
@@ -48,8 +53,33 @@ func takers(t *testing.T) map[string]guarded {
 	return map[string]guarded{
 		"docker-registry 2.8": plain(suite.Programs.DockerRegistry),
 		"distribution 3":      plain(suite.Programs.Registry),
-		"OCI 1.1":             guardedUpstreams(t)["tokens"],
+		"olareg, OCI 1.1":     {url: startOlareg(t)},
+		"sociable, OCI 1.1":   guardedUpstreams(t)["tokens"],
 	}
+}
+
+// startOlareg runs a registry that has the referrers API, and takes no manifest
+// before all that it names. Alice alone may use it.
+func startOlareg(t *testing.T) (url string) {
+	t.Helper()
+	r := olareg.New(config.Config{
+		Storage: config.ConfigStorage{StoreType: config.StoreMem}, Log: slog.New(slog.DiscardHandler),
+	})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if name, password, _ := req.BasicAuth(); name != "alice" || password != "wonder" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="e2e"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		r.ServeHTTP(w, req)
+	}))
+	t.Cleanup(func() {
+		srv.Close()
+		if err := r.Close(); err != nil {
+			t.Errorf("stop olareg: %v", err)
+		}
+	})
+	return srv.URL
 }
 
 // TestPublishUpstream: what is made of an image that was pulled is at its own
@@ -60,9 +90,9 @@ func TestPublishUpstream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := filepath.Join(t.TempDir(), "config.yml")
+	file := filepath.Join(t.TempDir(), "config.yml")
 	text := "access: open\nindex: {rules: [{repositories: [\"**\"], publish_upstream: true}]}\n"
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, u := range takers(t) {
@@ -74,7 +104,7 @@ func TestPublishUpstream(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := startProxyWith(t, u.url, link.Options{}, []string{setting("username", "alice"), setting("password", "wonder")}, "--config", config)
+			p := startProxyWith(t, u.url, link.Options{}, []string{setting("username", "alice"), setting("password", "wonder")}, "--config", file)
 			if err := craneProgram().pull(t.Context(), p.Addr+"/"+upstream+"/"+u.prefix+i.Ref(), t.TempDir()); err != nil {
 				t.Fatal(err)
 			}
