@@ -1,7 +1,10 @@
 package indexer
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -125,10 +128,14 @@ func TestLearningIsSwitchedOff(t *testing.T) {
 			t.Fatal("nothing is offered")
 		}
 		w.stop()
-		w = start(t, dir, Options{Rules: everything}, nil)
+		var log bytes.Buffer
+		w = start(t, dir, Options{Rules: everything, Logger: slog.New(slog.NewTextHandler(&log, nil))}, nil)
 		w.settle()
 		if got := w.image(img.digest); got.Learned != nil || got.Index == "" {
 			t.Errorf("switched off: %+v", got)
+		}
+		if text := log.String(); !strings.Contains(text, `msg="index offered without what was learnt"`) {
+			t.Errorf("the log: %s", text)
 		}
 	})
 }

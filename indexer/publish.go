@@ -166,6 +166,8 @@ func (x *Indexer) tellPublished(ctx context.Context, p *publication) {
 	switch {
 	case p.body == nil:
 		x.log.InfoContext(ctx, "index withdrawn", fields...)
+	case p.digest == p.img.Index && p.learned == nil:
+		x.log.InfoContext(ctx, "index offered without what was learnt", fields...)
 	case p.digest == p.img.Index:
 		x.log.InfoContext(ctx, "index offered with what was learnt", append(fields, "learned", p.learned.digest())...)
 	default:

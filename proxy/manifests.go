@@ -295,12 +295,20 @@ func (p *Proxy) storeManifest(ctx context.Context, up *Upstream, repo oci.Repo, 
 	return nil
 }
 
+// kindOf says what ref is, for a person.
+func kindOf(ref oci.Reference) string {
+	if ref.Tag != "" {
+		return "tag " + ref.Tag
+	}
+	return "manifest " + ref.String()
+}
+
 func manifestError(repo oci.Repo, ref oci.Reference, err error) error {
 	if errors.Is(err, upstream.ErrOffline) {
 		return offlineError(fmt.Sprintf("%s of %s", ref, repo), errcode.ErrorCodeManifestUnknown, 0, err)
 	}
 	if upstream.IsNotFound(err) || errors.Is(err, storage.ErrNotFound) {
-		return &oci.Error{Code: errcode.ErrorCodeManifestUnknown, Message: fmt.Sprintf("%s is not known in %s", ref, repo), Err: err}
+		return &oci.Error{Code: errcode.ErrorCodeManifestUnknown, Message: fmt.Sprintf("%s is not known in %s", kindOf(ref), repo), Err: err}
 	}
 	return edge(fmt.Sprintf("manifest %s of %s", ref, repo), err)
 }

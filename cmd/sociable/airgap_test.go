@@ -183,7 +183,7 @@ func TestWarm(t *testing.T) {
 				t.Errorf("again: exit code %d, %+v\n%s", code, again, errs)
 			}
 			out, errs, code = runSociable(t, "", append([]string{"warm", "up/acme/app:1", "up/acme/none:1", "up/acme/tool:1", "-p", "linux/arm64"}, flags...)...)
-			for _, want := range []string{"up/acme/app:1 ", "here, pinned", "failed: 1 is not known in up/acme/none", "failed: up/acme/tool has no image for linux/arm64; it has linux/amd64"} {
+			for _, want := range []string{"up/acme/app:1 ", "here, pinned", "failed: tag 1 is not known in up/acme/none", "failed: up/acme/tool has no image for linux/arm64; it has linux/amd64"} {
 				if !strings.Contains(out, want) {
 					t.Errorf("no %q in:\n%s", want, out)
 				}

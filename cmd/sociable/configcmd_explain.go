@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -148,7 +147,7 @@ func (e *explainer) facts(ctx context.Context, word string) (f web.Facts, source
 	}
 	f, ferr := e.fetch(ctx, word)
 	if ferr != nil {
-		return f, "", errors.Join(err, ferr)
+		return f, "", fmt.Errorf("%w; nor does its upstream tell of it: %w", err, ferr)
 	}
 	return f, "the upstream", nil
 }

@@ -23,7 +23,11 @@ func ruleText(r *IndexRule) string {
 	if r.MinImageSize > 0 {
 		s += "; images from " + r.MinImageSize.String()
 	}
-	return s + "; layers from " + r.MinLayerSize.String() + "; spans of " + r.SpanSize.String()
+	s += "; layers from " + r.MinLayerSize.String() + "; spans of " + r.SpanSize.String()
+	if r.Priority != 0 {
+		s += fmt.Sprintf("; priority %d", r.Priority)
+	}
+	return s
 }
 
 // publishText says what becomes of finished zTOCs.
