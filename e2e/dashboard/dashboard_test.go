@@ -27,7 +27,7 @@ func TestInBrowser(t *testing.T) {
 	run := exec.CommandContext(ctx, "node", "--test", "--test-reporter=spec", "flows.test.mjs")
 	run.Env = append(os.Environ(),
 		"DASHBOARD_URL=http://"+w.Admin, "DASHBOARD_CLOSED="+closed, "DASHBOARD_REGISTRY="+w.Addr,
-		"DASHBOARD_IMAGE="+digestOf(t, w.redis), "DASHBOARD_MODULES="+modules, "DASHBOARD_CHROMIUM="+chromium)
+		"DASHBOARD_IMAGE="+digestOf(t, w.redis), "DASHBOARD_OTHER="+digestOf(t, w.small), "DASHBOARD_MODULES="+modules, "DASHBOARD_CHROMIUM="+chromium)
 	out, err := run.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

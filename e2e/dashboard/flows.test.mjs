@@ -216,6 +216,51 @@ test("image: layers, referrers, commands", async () => {
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), `docker pull ${env("REGISTRY")}/docker.io/library/redis:7.2.4`);
 });
 
+test("image: buttons by keyboard, and what they did is said", async () => {
+  await visit("/images/" + image, "docker.io/library/redis:7.2.4");
+  const press = async (name, said) => {
+    await page.getByRole("button", { name, exact: true }).focus();
+    await page.keyboard.press("Enter");
+    await page.locator("#said", { hasText: said }).waitFor({ state: "attached" });
+  };
+  await page.evaluate(() => { globalThis.kept = true; });
+  await press("Pin", /^Pinned/);
+  await page.locator(".tag.pinned").waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Unpin", "the focus stays at the button");
+  await accessible("image, pinned");
+  await fits("image, pinned");
+  await press("Refresh", /asks its upstream/);
+  await press("Warm", /All of it is here/);
+  await press("Unpin", /^Unpinned/);
+  assert.ok(await page.evaluate(() => globalThis.kept), "no page was loaded");
+});
+
+test("image: a purge asks before, says why not, and is said", async () => {
+  const other = "/images/" + env("OTHER");
+  await visit(other, "docker.io/library/entrypoint:1");
+  const pin = page.getByRole("button", { name: "Pin", exact: true }), ask = page.locator("details.purge summary");
+  const go = page.getByRole("button", { name: "Purge docker.io/library/entrypoint:1" });
+  assert.equal(await go.isVisible(), false);
+  await pin.click();
+  await page.getByRole("button", { name: "Unpin" }).waitFor();
+  await ask.focus();
+  await page.keyboard.press("Enter");
+  await go.waitFor();
+  await accessible("image, asked");
+  await fits("image, asked");
+  await click(go);
+  await page.getByRole("alert").filter({ hasText: "is pinned as docker.io/library/entrypoint:1" }).waitFor();
+  await page.getByRole("button", { name: "Unpin" }).click();
+  await pin.waitFor();
+  await ask.click();
+  await click(go);
+  await page.getByRole("heading", { level: 1, name: "Images" }).waitFor();
+  const said = page.getByText(/^Purged sha256:\w{12}: /);
+  await said.waitFor();
+  assert.ok(await said.evaluate((x) => x === document.activeElement), "it is read out");
+  assert.equal((await fetch(url + other)).status, 404);
+});
+
 test("layer: heat map, file tree by keyboard, search, download, checkpoints", async () => {
   await visit("/images/" + image, "docker.io/library/redis:7.2.4");
   await click(page.locator("table.layers tbody tr").nth(1).getByRole("link"));
@@ -266,6 +311,15 @@ test("jobs: a retry by keyboard leaves whoever pressed it at that place of the l
   await page.locator("#said", { hasText: "1 job will be tried again" }).waitFor({ state: "attached" });
   const at = await page.evaluate(() => ({ kept: globalThis.kept, y: scrollY, place: [...document.querySelectorAll("#live tbody button")].indexOf(document.activeElement) }));
   assert.ok(at.kept && at.y > 0 && at.place === 30, JSON.stringify(at));
+});
+
+test("jobs: all are retried without a new page, and how many is said", async () => {
+  await visit("/jobs", "Jobs");
+  await page.evaluate(() => { globalThis.kept = true; });
+  await page.getByRole("button", { name: /^Retry all/ }).focus();
+  await page.keyboard.press("Enter");
+  await page.locator("#said", { hasText: /\d+ jobs will be tried again/ }).waitFor({ state: "attached" });
+  assert.ok(await page.evaluate(() => globalThis.kept && document.activeElement !== document.body), "a page was loaded, or the place is lost");
 });
 
 test("a server that is gone is told of, and its return", async () => {
@@ -364,6 +418,7 @@ test("another site changes nothing, and reads nothing under its own name", async
     ["/jobs/retry", { Origin: "http://evil.example" }, 403],
     ["/jobs/retry", { "Sec-Fetch-Site": "cross-site" }, 403],
     ["/setup", { Origin: "http://evil.example" }, 403],
+    [`/images/${image}/purge`, { "Sec-Fetch-Site": "cross-site" }, 403],
   ]) {
     const answer = await fetch(url + path, { method: "POST", headers: { ...headers, "Content-Type": "application/x-www-form-urlencoded" }, body: "id=" });
     assert.equal(answer.status, status, path);

@@ -33,6 +33,7 @@ import (
 type world struct {
 	*harness.Proxy
 	redis v1.Image
+	small v1.Image
 }
 
 // file is one of a layer; a size of -1 is a folder, and a name with .wh. removes.
@@ -122,7 +123,8 @@ func newWorld(t *testing.T, sociable string) *world {
 	}
 	push("library/redis:7.2.4", w.redis)
 	push("acme/worker:2026-11", image(t, layers, "ADD rootfs.tar.gz /", "COPY worker /srv"))
-	push("library/entrypoint:1", image(t, layers, "COPY docker-entrypoint.sh /usr/local/bin"))
+	w.small = image(t, layers, "COPY docker-entrypoint.sh /usr/local/bin")
+	push("library/entrypoint:1", w.small)
 	d, err := w.redis.Digest()
 	if err != nil {
 		t.Fatal(err)

@@ -151,6 +151,14 @@ func ReadOf(tx storage.Tx, l storage.LayerRow) (n int64, err error) {
 	return n, nil
 }
 
+// ReferenceOf names the image of a row as the table does: by the first of the tags
+// that lead to it, or to an index that names it, and else by digest.
+func ReferenceOf(tx storage.Tx, row storage.ImageRow) (string, error) {
+	x := &Image{Manifest: row.Manifest.Digest}
+	err := x.name(tx, row)
+	return x.Reference, err
+}
+
 // name finds what leads to the image now.
 func (x *Image) name(tx storage.Tx, row storage.ImageRow) error {
 	if len(row.Repos) == 0 {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +31,7 @@ type Entry struct {
 	Detail  string    `json:"detail,omitempty"` // its other fields, as in the log
 	Count   int       `json:"count"`
 	kind    string    // what is the same when it happens again
+	why     string    // Error without what differs each time
 }
 
 // Log remembers. It is safe for concurrent use.
@@ -65,7 +67,7 @@ func (l *Log) add(e Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := len(l.list) - 1; i >= 0; i-- {
-		if x := l.list[i]; x.Message == e.Message && x.Level == e.Level && x.Error == e.Error && x.kind == e.kind && (e.kind+e.Error != "" || x.Detail == e.Detail) {
+		if x := l.list[i]; x.Message == e.Message && x.Level == e.Level && x.why == e.why && x.kind == e.kind && (e.kind+e.why != "" || x.Detail == e.Detail) {
 			e.Count += x.Count
 			l.list = append(l.list[:i], l.list[i+1:]...)
 			break
@@ -99,7 +101,7 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 		})
 		h.log.add(Entry{
 			Time: h.log.now().UTC(), Level: strings.ToLower(r.Level.String()), Message: clip(sentence(r)),
-			Error: clip(b.err), Detail: clip(strings.TrimSpace(b.all)), Count: 1, kind: clip(b.kind),
+			Error: clip(b.err), Detail: clip(strings.TrimSpace(b.all)), Count: 1, kind: clip(b.kind), why: clip(passed.ReplaceAllString(b.err, "…")),
 		})
 	}
 	if !h.next.Enabled(ctx, r.Level) {
@@ -127,6 +129,10 @@ var (
 	passing = map[string]bool{"req": true, "client": true, "dur": true, "stack": true}
 	naming  = map[string]bool{"attempts": true, "attempt": true, "ref": true, "digest": true, "path": true, "bytes": true, "id": true, "image": true, "layer": true}
 )
+
+// passed is what differs in an error each time: how long something took or is yet to
+// take, and the port that a connection came from.
+var passed = regexp.MustCompile(`\b(\d+(\.\d+)?(h|ms|m|µs|ns|s))+\b|:\d+->`)
 
 // fields are written ones: those that are shown, and those that tell its kind.
 type fields struct{ all, kind, err string }

@@ -40,6 +40,15 @@ func TestLog(t *testing.T) {
 	if got := l.Entries(); len(got) != most || got[0].Detail != fmt.Sprintf("n=%d", 2*most-1) {
 		t.Errorf("%d entries, the newest %+v", len(got), got[0])
 	}
+	log.Warn("request", "status", 503, "path", "/a", "err", "upstream u is not asked for another 6.766s: dial tcp 127.0.0.1:40112->127.0.0.1:1: refused")
+	log.Warn("request", "status", 503, "path", "/b", "err", "upstream u is not asked for another 1m9.94s: dial tcp 127.0.0.1:50034->127.0.0.1:1: refused")
+	if e := l.Entries()[0]; e.Count != 2 || !strings.Contains(e.Error, "another 1m9.94s") || !strings.Contains(e.Error, "50034") {
+		t.Errorf("the same with another countdown: %+v", e)
+	}
+	log.Warn("request", "status", 503, "path", "/b", "err", "upstream u2 is not asked for another 2s: it is away")
+	if e := l.Entries()[0]; e.Count != 1 {
+		t.Errorf("another upstream: %+v", e)
+	}
 	now = now.Add(2 * time.Hour)
 	if got := l.Entries(); len(got) != 0 {
 		t.Errorf("%d entries are older than an hour", len(got))

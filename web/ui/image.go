@@ -76,6 +76,7 @@ type Image struct {
 	MediaType    string     `json:"media_type"`
 	Repositories []string   `json:"repositories"`
 	Withdrawn    bool       `json:"withdrawn,omitempty"` // an operator wants no index of it
+	Pins         []string   `json:"pins,omitempty"`      // the names by which it is pinned
 	List         []Layer    `json:"layer_list"`
 	Referrers    []Referrer `json:"referrers"`
 	Commands     []Command  `json:"commands"`
@@ -156,6 +157,9 @@ func (x *Image) fill(tx storage.Tx, row storage.ImageRow) (config digest.Digest,
 			return "", err
 		}
 		x.List = append(x.List, l)
+	}
+	if x.Pins, err = pinsOf(tx, row.Manifest.Digest); err != nil {
+		return "", err
 	}
 	if x.Referrers, err = referrers(tx, row.Repos, row.Manifest.Digest, 0); err != nil {
 		return "", err

@@ -85,29 +85,28 @@ func (u *UI) look(ctx context.Context, d digest.Digest, image string) (*LayerVie
 // the first.
 func (v *LayerView) owners(tx storage.Tx, want digest.Digest) (use *storage.ImageLayer, err error) {
 	d := v.Digest
-	see := func(row storage.ImageRow) {
-		name := row.Manifest.Digest.String()
-		if len(row.Tags) > 0 {
-			name = row.Tags[0]
-		} else if len(row.Repos) > 0 {
-			name = row.Repos[0].String() + "@" + name
-		}
+	see := func(row storage.ImageRow) error {
 		if len(v.Images) < shownOwners {
+			name, err := catalog.ReferenceOf(tx, row)
+			if err != nil {
+				return err
+			}
 			v.Images = append(v.Images, ImageName{row.Manifest.Digest, name})
 		}
 		i := slices.IndexFunc(row.Layers, func(l storage.ImageLayer) bool { return l.Descriptor.Digest == d })
 		if i < 0 || use != nil && row.Manifest.Digest != want {
-			return
+			return nil
 		}
 		use, v.below, v.Image, v.Position, v.Of = &row.Layers[i], row.Layers[:i], row.Manifest.Digest, i+1, len(row.Layers)
 		if len(row.Repos) > 0 {
 			v.repo = row.Repos[0]
 		}
+		return nil
 	}
 	if want != "" {
 		row, err := tx.Image(want)
 		if err == nil {
-			see(row)
+			err = see(row)
 		}
 		if ignoreNotFound(err) != nil {
 			return nil, err
@@ -118,7 +117,9 @@ func (v *LayerView) owners(tx storage.Tx, want digest.Digest) (use *storage.Imag
 	}
 	more := func(row storage.ImageRow) error {
 		if row.Manifest.Digest != want {
-			see(row)
+			if err := see(row); err != nil {
+				return err
+			}
 		}
 		if len(v.Images) >= shownOwners && use != nil {
 			return errEnough

@@ -104,6 +104,8 @@ func (u *UI) purge(r *http.Request) (*web.Purged, error) {
 	return &p, nil
 }
 
+var errNothingPulled = oci.NewError(errcode.ErrorCodeUnsupported, "nothing is pulled through here")
+
 // warm answers with a line of JSON for each web.WarmEvent.
 func (u *UI) warm(w http.ResponseWriter, r *http.Request) error {
 	var q Warm
@@ -114,7 +116,7 @@ func (u *UI) warm(w http.ResponseWriter, r *http.Request) error {
 		return bad("name the image")
 	}
 	if u.opt.Warm == nil {
-		return oci.NewError(errcode.ErrorCodeUnsupported, "nothing is pulled through here")
+		return errNothingPulled
 	}
 	return u.opt.Warm(w, r, web.WarmRequest{Name: q.Name, Platforms: q.Platforms, Referrers: q.Referrers, Pin: q.Pin, Index: q.Index})
 }

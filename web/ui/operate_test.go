@@ -5,31 +5,20 @@ import (
 	"encoding/json"
 	"net/http"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/internal/oci"
-	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/web"
 )
 
 // TestOperate: the commands about images are there for programs, too, with the
 // same words.
 func TestOperate(t *testing.T) {
-	r := newRig(t, func(o *Options) {
+	r := newOperated(t, func(o *Options) {
 		o.Immutable = func(_ oci.Repo, tag string) bool { return tag == "7" }
 	})
-	err := r.store.Update(t.Context(), func(tx storage.Tx) error {
-		if err := tx.PutRight(redis, r.image); err != nil {
-			return err
-		}
-		return tx.PutTag(storage.TagRow{Repo: redis, Tag: "7", Digest: r.image, Checked: time.Now()})
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	none := digest.FromString("none").String()
 	r.asDocumented([]apiCase{
 		{"GET", "/api/v1/stats", "", 200, `"reference":"docker.io/library/redis:7"`},

@@ -9,7 +9,6 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/sociable/sociable/internal/oci"
-	"github.com/sociable/sociable/web"
 )
 
 // filled makes a page of one value.
@@ -24,7 +23,7 @@ func (u *UI) pages(m *mux.Router) {
 	get := m.Methods(http.MethodGet, http.MethodHead).Subrouter()
 	get.Path("/").Handler(u.page(filled("overview", u.overview)))
 	get.Path("/images").Handler(u.page(filled("images", u.images)))
-	get.Path("/images/{digest}").Handler(u.page(filled("image", u.image)))
+	get.Path("/images/{digest}").Handler(u.page(filled("image", u.imagePage)))
 	get.Path("/layers/{digest}").Handler(u.page(u.layerPage))
 	get.Path("/layers/{digest}/files").Handler(u.page(filled("files", u.files)))
 	get.Path("/jobs").Handler(u.page(func(r *http.Request) (string, any, error) {
@@ -37,6 +36,7 @@ func (u *UI) pages(m *mux.Router) {
 	m.Methods(http.MethodPost).Path("/login").Handler(u.loginForm())
 	m.Methods(http.MethodPost).Path("/logout").HandlerFunc(u.logout)
 	m.Methods(http.MethodPost).Path("/jobs/retry").Handler(u.retryForm())
+	u.actionForms(m.Methods(http.MethodPost).Subrouter())
 	m.Methods(http.MethodPost).Path("/setup").Handler(u.setupForm())
 }
 
@@ -109,17 +109,6 @@ func (u *UI) setupForm() http.Handler {
 			status, p.Fault = e.HTTPStatus(), e.Message
 		}
 		u.render(w, r, status, name, p)
-	})
-}
-
-// retryForm has a job tried again and shows the queue.
-func (u *UI) retryForm() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := u.change(r.Context(), r.FormValue("id"), web.RetryJob); err != nil {
-			u.render(w, r, oci.AsError(err).HTTPStatus(), "error", oci.AsError(err))
-			return
-		}
-		http.Redirect(w, r, "/jobs", http.StatusSeeOther)
 	})
 }
 

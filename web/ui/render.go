@@ -106,6 +106,7 @@ var functions = template.FuncMap{
 	},
 	"short":   short,
 	"shorter": func(ref string) string { return short(digest.Digest(ref)) }, // a tag stays as it is
+	"title":   titleOf,
 	"int64":   func(n int) int64 { return int64(n) },
 	"add":     func(a, b int) int { return a + b },
 	"stamp":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
@@ -156,6 +157,8 @@ type Page struct {
 	Now      time.Time
 	Registry string
 	Test     bool
+	Done     string // what was done before it was come to
+	Swapped  bool   // into a page that is there already
 	Body     any
 }
 
@@ -192,14 +195,15 @@ var titles = map[string]string{
 func (u *UI) render(w http.ResponseWriter, r *http.Request, status int, name string, body any) {
 	p := Page{
 		Title: titles[name], Path: r.URL.Path, Version: u.opt.Version, Now: u.now(), Open: u.open(),
-		Login: u.opt.Login != nil && !u.open(), Registry: u.place(r).Address, Test: u.opt.Test != nil, Body: body,
+		Login: u.opt.Login != nil && !u.open(), Registry: u.place(r).Address, Test: u.opt.Test != nil, Done: done(r),
+		Swapped: r.Header.Get("Hx-Request") != "", Body: body,
 	}
 	if u.opt.Who != nil {
 		p.Who = u.opt.Who(r)
 	}
 	part := "base.html"
-	if name == "files" && r.Header.Get("Hx-Request") != "" {
-		part = "main" // of a page that is there already
+	if name == "files" && p.Swapped {
+		part = "main"
 	}
 	var out bytes.Buffer
 	if err := templates[name].ExecuteTemplate(&out, part, p); err != nil {

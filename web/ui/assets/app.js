@@ -58,18 +58,76 @@ document.addEventListener("htmx:sendError", () => gone("does not answer"));
 document.addEventListener("htmx:timeout", () => gone("does not answer"));
 document.addEventListener("htmx:responseError", (e) => gone(`answers with ${e.detail.xhr.status}`));
 
-// Whoever goes through a list of jobs stays at that place of it after a retry.
+// Why something was not done stands in the image's page: it is shown.
+document.addEventListener("htmx:beforeSwap", (e) => {
+  if (e.detail.target.id !== "main" || !/data-fault|data-say/.test(e.detail.serverResponse)) return;
+  e.detail.shouldSwap = true;
+  e.detail.isError = false;
+});
+
+// What was done is said, and whoever goes through a list of jobs stays at that place of it.
+const rows = "#live tbody form", main = document.getElementById("main");
 let retried = -1;
 document.addEventListener("htmx:beforeRequest", (e) => {
-  if (e.detail.elt.matches("#live form")) retried = [...document.querySelectorAll("#live form")].indexOf(e.detail.elt);
+  if (e.detail.elt.matches(rows)) retried = [...document.querySelectorAll(rows)].indexOf(e.detail.elt);
 });
 document.addEventListener("htmx:afterSettle", (e) => {
-  if (retried < 0 || !e.detail.requestConfig?.elt.matches("form")) return;
-  const left = document.querySelectorAll("#live form button");
-  (left[Math.min(retried, left.length - 1)] ?? document.getElementById("main")).focus();
-  retried = -1;
-  say("1 job will be tried again");
+  const said = e.target.closest("[data-say]") ?? e.target.querySelector("[data-say]");
+  if (said) say(said.dataset.say);
+  if (!e.detail.requestConfig?.elt.matches("form")) return;
+  if (retried >= 0) {
+    const left = document.querySelectorAll(rows + " button");
+    (left[Math.min(retried, left.length - 1)] ?? main).focus();
+    retried = -1;
+  } else if (document.activeElement === document.body) main.focus();
 });
+
+// To warm an image takes a while: how far it is is read from the lines of the answer.
+document.addEventListener("submit", (e) => {
+  const form = e.target.closest("form[data-warm]");
+  if (!form) return;
+  e.preventDefault();
+  if (form.ariaBusy !== "true") warm(form);
+});
+const warm = async (form) => {
+  const bar = form.querySelector("progress"), page = form.action.replace(/\/warm$/, "");
+  form.ariaBusy = "true";
+  bar.hidden = false;
+  say("what is not here of it is being fetched");
+  let fault;
+  try {
+    fault = await fetched(form.dataset.warm, (p) => { if (p.of_bytes) bar.value = p.bytes / p.of_bytes; });
+  } catch { fault = "sociable does not answer"; }
+  if (!fault) {
+    htmx.ajax("GET", page + "?done=warm", { source: form, target: "#main", select: "#main > *", swap: "innerHTML" });
+    return;
+  }
+  form.ariaBusy = null;
+  bar.hidden = true;
+  const said = document.querySelector("[data-fault]") ?? document.createElement("p");
+  Object.assign(said, { className: "bad", textContent: fault, role: "alert" });
+  said.dataset.fault = "";
+  form.parentElement.after(said);
+};
+// fetched has an image brought here, and gives why it was not.
+const fetched = async (name, progress) => {
+  const answer = await fetch("/api/v1/warm", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ name }) });
+  if (answer.status === 401) location.reload(); // to log in
+  if (!answer.ok) return (await answer.json()).errors?.[0]?.message ?? `sociable answers with ${answer.status}`;
+  let rest = "", last = {};
+  for (const lines = answer.body.pipeThrough(new TextDecoderStream()).getReader(); ;) {
+    const { done, value } = await lines.read();
+    if (done) break;
+    rest += value;
+    const whole = rest.split("\n");
+    rest = whole.pop();
+    for (const line of whole) {
+      last = JSON.parse(line);
+      if (last.progress) progress(last.progress);
+    }
+  }
+  return last.error ?? (last.image ? undefined : "it broke off");
+};
 
 document.addEventListener("keydown", (e) => {
   if (e.ctrlKey || e.metaKey || e.altKey) return;

@@ -1,0 +1,249 @@
+package ui
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/gorilla/mux"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/web"
+)
+
+// What follows are the buttons of the Image page: the commands of the same names,
+// as forms. Each ends in a page that says what was done; what can't be done is said
+// on the page of the image.
+
+// ImagePage is an image with what can be done about it.
+type ImagePage struct {
+	*Image
+	Fault     string // why what was asked for was not done
+	Warms     bool   // it can be brought here
+	Pushed    bool   // to here: it is nowhere else
+	Immutable bool   // a tag of it is
+}
+
+func (u *UI) imagePage(r *http.Request) (*ImagePage, error) {
+	x, err := u.image(r)
+	if err != nil {
+		return nil, err
+	}
+	p := &ImagePage{Image: x, Warms: u.opt.Warm != nil && x.Repository != ""}
+	repo, err := oci.ParseRepo(x.Repository)
+	if err != nil { // it was seen in none
+		return p, nil
+	}
+	for _, tag := range x.Tags {
+		p.Immutable = p.Immutable || u.opt.Immutable != nil && u.opt.Immutable(repo, tag)
+	}
+	if u.opt.Upstreams != nil {
+		for _, up := range u.opt.Upstreams() {
+			p.Pushed = p.Pushed || up.Hosted && up.Name == repo.Upstream
+		}
+	}
+	return p, nil
+}
+
+// ByDigest names the image and no other, wherever its tags lead.
+func (x *Image) ByDigest() string { return x.Repository + "@" + x.Manifest.String() }
+
+// action does something about the image that is looked at, and says where to go
+// then.
+type action func(u *UI, r *http.Request, x *Image) (next string, err error)
+
+var actions = map[string]action{
+	"pin": func(u *UI, r *http.Request, x *Image) (string, error) {
+		_, err := web.PinImage(r.Context(), u.opt.Store, x.Reference)
+		return donePage(x, "pin"), err
+	},
+	"unpin": func(u *UI, r *http.Request, x *Image) (string, error) {
+		_, err := web.Unpin(r.Context(), u.opt.Store, r.PostFormValue("name"))
+		return donePage(x, "unpin"), err
+	},
+	"refresh": func(u *UI, r *http.Request, x *Image) (string, error) {
+		_, err := web.Refresh(r.Context(), u.opt.Store, x.Reference)
+		return donePage(x, "refresh"), err
+	},
+	"warm":  (*UI).warmImage,
+	"purge": (*UI).purgeImage,
+}
+
+func donePage(x *Image, done string) string {
+	return "/images/" + x.Manifest.String() + "?done=" + done
+}
+
+func (u *UI) purgeImage(r *http.Request, x *Image) (string, error) {
+	q := web.PurgeRequest{Name: x.Reference, Block: r.PostFormValue("block") != "", Force: r.PostFormValue("force") != ""}
+	p, err := web.Purge(r.Context(), u.opt.Store, q, u.opt.Immutable)
+	if err != nil {
+		return "", err
+	}
+	v := url.Values{"done": {"purge"}, "digest": {p.Digest.String()}, "blobs": {strconv.Itoa(p.Blobs)}, "bytes": {strconv.FormatInt(p.Freed, 10)}}
+	if len(p.Blocked) > 0 {
+		v.Set("blocked", strconv.Itoa(len(p.Blocked)))
+	}
+	return "/images?" + v.Encode(), nil
+}
+
+// warmImage brings an image here, for a page whose script does not: that one reads
+// how far it is, too. It takes as long as that takes.
+func (u *UI) warmImage(r *http.Request, x *Image) (string, error) {
+	if u.opt.Warm == nil {
+		return "", errNothingPulled
+	}
+	w := &lastLine{header: http.Header{}}
+	if err := u.opt.Warm(w, r, web.WarmRequest{Name: x.ByDigest()}); err != nil {
+		return "", err
+	}
+	var last web.WarmEvent
+	if err := json.Unmarshal(w.line, &last); err != nil {
+		return "", fmt.Errorf("read how it ended: %w", err)
+	}
+	if last.Error != "" {
+		return "", &oci.Error{Code: errcode.ErrorCodeUnavailable, Message: last.Error}
+	}
+	return donePage(x, "warm"), nil
+}
+
+// lastLine is the last of an answer's lines, each of which is written at once.
+type lastLine struct {
+	header http.Header
+	line   []byte
+}
+
+func (w *lastLine) Header() http.Header { return w.header }
+func (w *lastLine) WriteHeader(int)     {}
+func (w *lastLine) Write(p []byte) (int, error) {
+	w.line = bytes.Clone(p)
+	return len(p), nil
+}
+
+// actionForms are the forms of the Image page.
+func (u *UI) actionForms(post *mux.Router) {
+	for name, do := range actions {
+		post.Path("/images/{digest}/" + name).HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.Body = http.MaxBytesReader(w, r.Body, 32<<10)
+			p, err := u.imagePage(r)
+			if err != nil {
+				u.render(w, r, oci.AsError(err).HTTPStatus(), "error", oci.AsError(err))
+				return
+			}
+			next, err := do(u, r, p.Image)
+			if err != nil {
+				e := oci.AsError(web.OperatorError(err))
+				p.Fault = e.Message
+				if e.HTTPStatus() >= http.StatusInternalServerError {
+					u.log.ErrorContext(r.Context(), "not done by the dashboard", "command", name, "image", p.Reference, "err", err)
+				}
+				u.render(w, r, e.HTTPStatus(), "image", p)
+				return
+			}
+			u.log.InfoContext(r.Context(), "done by the dashboard", "command", name, "name", p.Reference, "digest", p.Manifest)
+			http.Redirect(w, r, next, http.StatusSeeOther)
+		})
+	}
+}
+
+// done says in words what was done before this page was come to.
+func done(r *http.Request) string {
+	q := r.URL.Query()
+	count := func(name string) int64 {
+		n, err := strconv.ParseInt(q.Get(name), 10, 64)
+		if err != nil {
+			return 0
+		}
+		return max(0, n)
+	}
+	switch q.Get("done") {
+	case "pin":
+		return "Pinned: it is never evicted, and what is not here yet of it is kept once it comes."
+	case "unpin":
+		return "Unpinned: it is evicted as any other image is."
+	case "refresh":
+		return "The next request for the tag asks its upstream where it leads."
+	case "warm":
+		return "All of it is here."
+	case "retry":
+		if n := count("jobs"); n != 1 {
+			return thousands(strconv.FormatInt(n, 10)) + " jobs will be tried again"
+		}
+		return "1 job will be tried again"
+	case "purge":
+		return purgedWords(q.Get("digest"), count("blobs"), count("bytes"), count("blocked") > 0)
+	}
+	return ""
+}
+
+func purgedWords(d string, blobs, freed int64, blocked bool) string {
+	if _, err := oci.ParseDigest(d); err != nil {
+		return ""
+	}
+	s := fmt.Sprintf("Purged %s: %s blobs, %s.", short(digest.Digest(d)), thousands(strconv.FormatInt(blobs, 10)), size(freed))
+	if blocked {
+		s += " It is kept out until sociable unblock."
+	}
+	return s
+}
+
+// pinsOf gives the names by which an image is pinned.
+func pinsOf(tx storage.Tx, manifest digest.Digest) (names []string, err error) {
+	err = tx.PinsOf(manifest, func(row storage.PinRow) error {
+		names = append(names, row.Reference)
+		return nil
+	})
+	return names, err
+}
+
+// retryForm has a job tried again, or all that failed, and shows the queue.
+func (u *UI) retryForm() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := u.change(r.Context(), r.FormValue("id"), web.RetryJob)
+		if err != nil {
+			u.render(w, r, oci.AsError(err).HTTPStatus(), "error", oci.AsError(err))
+			return
+		}
+		http.Redirect(w, r, "/jobs?done=retry&jobs="+strconv.Itoa(c.Jobs), http.StatusSeeOther)
+	})
+}
+
+// titleOf is a reference short enough for a line: one by digest has the digest's
+// first digits.
+func titleOf(ref string) string {
+	name, d, ok := strings.Cut(ref, "@")
+	if !ok {
+		return ref
+	}
+	return name + "@" + short(digest.Digest(d))
+}
+
+// Button is a form of one button.
+type Button struct{ Do, Name, ID, Text, Title string }
+
+// Buttons are those that need no question.
+func (p *ImagePage) Buttons() (list []Button) {
+	if len(p.Pins) == 0 {
+		list = append(list, Button{"pin", "", "do-pin", "Pin", "never evict it"})
+	}
+	for i, name := range p.Pins {
+		b := Button{"unpin", name, "do-pin", "Unpin", "let it be evicted; it is pinned as " + name}
+		if len(p.Pins) > 1 {
+			b.Text += " " + name
+		}
+		if i > 0 {
+			b.ID += "-" + strconv.Itoa(i)
+		}
+		list = append(list, b)
+	}
+	if len(p.Tags) > 0 {
+		list = append(list, Button{"refresh", "", "do-refresh", "Refresh", "have the next request for the tag ask its upstream where it leads"})
+	}
+	return list
+}
