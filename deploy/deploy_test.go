@@ -125,6 +125,7 @@ func TestRender(t *testing.T) {
 			}
 			checkConfig(t, got)
 			checkSelectors(t, got)
+			checkKinds(t, got)
 		})
 	}
 }
