@@ -38,13 +38,17 @@ func (q CheckRequest) Options(tell func(CheckEvent)) storage.CheckOptions {
 	}
 }
 
-// check answers with a line of JSON for each CheckEvent. It ends when the client
-// leaves, or with life.
 func (s *Web) check(life context.Context, w http.ResponseWriter, r *http.Request) error {
 	var q CheckRequest
 	if err := receive(w, r, &q); err != nil {
 		return err
 	}
+	return s.Check(life, w, r, q)
+}
+
+// Check reads all that is stored and answers with a line of JSON for each
+// CheckEvent. It ends when the client leaves, or with life.
+func (s *Web) Check(life context.Context, w http.ResponseWriter, r *http.Request, q CheckRequest) error {
 	if q.BytesPerSecond == 0 {
 		q.BytesPerSecond = besideClients
 	}

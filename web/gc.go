@@ -35,13 +35,17 @@ type GCEvent struct {
 	Error     string                 `json:"error,omitempty"`
 }
 
-// gc answers with a line of JSON for each GCEvent. It ends when the client
-// leaves, or with life; the next collection does the rest.
 func (s *Web) gc(life context.Context, w http.ResponseWriter, r *http.Request) error {
 	var q GCRequest
 	if err := receive(w, r, &q); err != nil {
 		return err
 	}
+	return s.GC(life, w, r, q)
+}
+
+// GC collects garbage and answers with a line of JSON for each GCEvent. It ends
+// when the client leaves, or with life; the next collection does the rest.
+func (s *Web) GC(life context.Context, w http.ResponseWriter, r *http.Request, q GCRequest) error {
 	if s.opt.Collector == nil {
 		return oci.NewError(errcode.ErrorCodeUnsupported, "this server collects no garbage")
 	}

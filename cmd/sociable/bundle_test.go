@@ -284,15 +284,16 @@ func TestImportRefuses(t *testing.T) {
 	renamed := bytes.ReplaceAll(body, []byte("acme/app"), []byte("acme/bpp"))
 	elsewhere := bytes.ReplaceAll(body, []byte("up/acme/app"), []byte("xx/acme/app"))
 	for name, tt := range map[string]struct {
-		body []byte
-		want string
+		body  []byte
+		want  string
+		store bool // one is made: it could have been a bundle
 	}{
-		"a byte of a layer": {spoilt, "the bytes of sha256:"},
-		"cut":               {body[:len(body)/2], "it ends early"},
-		"nothing":           {nil, "was it made by sociable export?"},
-		"index.json only":   {bytes.Replace(body, []byte("acme/app"), []byte("acme/bpp"), 1), "index.json is not the one"},
-		"renamed":           {renamed, "index.json is not the one"},
-		"unknown upstream":  {elsewhere, "index.json is not the one"},
+		"a byte of a layer": {spoilt, "the bytes of sha256:", true},
+		"cut":               {body[:len(body)/2], "it ends early", true},
+		"nothing":           {nil, "was it made by sociable export?", false},
+		"index.json only":   {bytes.Replace(body, []byte("acme/app"), []byte("acme/bpp"), 1), "index.json is not the one", false},
+		"renamed":           {renamed, "index.json is not the one", false},
+		"unknown upstream":  {elsewhere, "index.json is not the one", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			to, bad := filepath.Join(t.TempDir(), "to"), filepath.Join(t.TempDir(), "bad.tar")
@@ -302,6 +303,12 @@ func TestImportRefuses(t *testing.T) {
 			out, errs, code := runSociable(t, "", "import", bad, "--data", to, "--config", deadConfig(t))
 			if code != 1 || !strings.Contains(out+errs, tt.want) {
 				t.Errorf("exit code %d, want %q:\n%s%s", code, tt.want, out, errs)
+			}
+			if _, err := os.Stat(to); (err == nil) != tt.store {
+				t.Errorf("there is a store: %v, want %t", err, tt.store)
+			}
+			if !tt.store {
+				return
 			}
 			if list := must(t, "index", "list", "--json", "--data", to); strings.TrimSpace(list) != "[]" {
 				t.Errorf("images are known: %s", list)

@@ -299,21 +299,7 @@ func addMade(img *bundle.Image, w *web.WarmImage, blobs map[digest.Digest]bundle
 func writeBundle(ctx context.Context, cmd *cobra.Command, c *adminClient, plan *bundle.Plan, images []web.WarmImage, to *output, partSize int64) ([]string, error) {
 	bar := newProgress(cmd, plan.Bytes(), "writing")
 	defer bar.end()
-	spans := spansOf(images)
-	open := func(b bundle.Blob) (io.ReadCloser, error) {
-		fetch := func() (io.ReadCloser, error) { return c.Blob(ctx, b.Digest) }
-		if front := spans[b.Digest]; front != nil {
-			fetch = func() (io.ReadCloser, error) { return c.Spans(ctx, front) }
-		}
-		body, err := fetch()
-		if err != nil {
-			return nil, err
-		}
-		return struct {
-			io.Reader
-			io.Closer
-		}{bar.reader(body), body}, nil
-	}
+	open := blobsOf(ctx, c, images, bar)
 	if to.stdout != nil || to.pipe {
 		_, err := to.write(planWriter{plan, open})
 		return nil, err
@@ -332,6 +318,25 @@ func writeBundle(ctx context.Context, cmd *cobra.Command, c *adminClient, plan *
 		return nil, fmt.Errorf("write bundle: %w", err)
 	}
 	return files, nil
+}
+
+// blobsOf opens what a bundle of images is made of, at the server that c speaks to.
+func blobsOf(ctx context.Context, c *adminClient, images []web.WarmImage, bar progress) func(bundle.Blob) (io.ReadCloser, error) {
+	spans := spansOf(images)
+	return func(b bundle.Blob) (io.ReadCloser, error) {
+		fetch := func() (io.ReadCloser, error) { return c.Blob(ctx, b.Digest) }
+		if front := spans[b.Digest]; front != nil {
+			fetch = func() (io.ReadCloser, error) { return c.Spans(ctx, front) }
+		}
+		body, err := fetch()
+		if err != nil {
+			return nil, err
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{bar.reader(body), body}, nil
+	}
 }
 
 // planWriter writes a bundle; it does not say how many bytes.

@@ -13,7 +13,8 @@ import (
 )
 
 // imagesProgress shows how far several images are: one bar over all of them where
-// a person is looking, and a line for each that is through elsewhere.
+// a person is looking, and a line for each that is through elsewhere. A nil one
+// shows nothing.
 type imagesProgress struct {
 	w  io.Writer
 	of int
@@ -30,6 +31,9 @@ func newImagesProgress(cmd *cobra.Command, of int) *imagesProgress {
 
 // tell takes in what was heard of image i.
 func (p *imagesProgress) tell(i int, name string, e web.WarmEvent) {
+	if p == nil {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e.Progress != nil {
@@ -55,6 +59,9 @@ func (p *imagesProgress) show() {
 }
 
 func (p *imagesProgress) done(i int, r warmed) {
+	if p == nil {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.through++

@@ -24,7 +24,7 @@ import (
 
 type importFlags struct {
 	serverFlags
-	noPin, noWait, trustSpans bool
+	how web.ImportOptions
 }
 
 func newImportCommand() *cobra.Command {
@@ -58,39 +58,51 @@ or by all of its parts in order; - is standard input.`,
 				return err
 			}
 			defer end()
+			src := &barred{r: in}
+			r, err := bundle.NewReader(bufio.NewReaderSize(src, 1<<20))
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
 			return withServer(cmd, &flags.serverFlags, func(ctx context.Context, c *adminClient) error {
-				return runImport(ctx, cmd, c, in, size, args[0], &flags)
+				bar := newProgress(cmd, size, "importing")
+				defer bar.end()
+				src.bar = bar
+				x, results, err := takeBundle(ctx, c, r, bar, flags.how)
+				if err != nil {
+					return cmp.Or(context.Cause(ctx), fmt.Errorf("%s: %w", args[0], err))
+				}
+				return x.print(cmd, results, flags.json)
 			})
 		},
 	}
 	flags.register(cmd)
-	cmd.Flags().BoolVar(&flags.noPin, "no-pin", false, "let the images be evicted like any other")
-	cmd.Flags().BoolVar(&flags.noWait, "no-wait", false, "do not wait until they are indexed")
-	cmd.Flags().BoolVar(&flags.trustSpans, "trust-spans", false, "take layers by their spans from whoever made the bundle, signed or not")
+	cmd.Flags().BoolVar(&flags.how.NoPin, "no-pin", false, "let the images be evicted like any other")
+	cmd.Flags().BoolVar(&flags.how.NoWait, "no-wait", false, "do not wait until they are indexed")
+	cmd.Flags().BoolVar(&flags.how.TrustSpans, "trust-spans", false, "take layers by their spans from whoever made the bundle, signed or not")
 	return cmd
 }
 
 // imported is what became of one image, as --json prints it.
-type imported struct {
-	Reference string        `json:"reference"`
-	Digest    digest.Digest `json:"digest"`
-	Before    digest.Digest `json:"before,omitempty"` // where the tag led until now
-	Pinned    bool          `json:"pinned"`
-	Index     string        `json:"index,omitempty"` // how the SOCI index made here compares: same, different, none
-	Lazy      int           `json:"lazy,omitempty"`  // layers that are here by some of their spans
-	Error     string        `json:"error,omitempty"`
+type imported = web.ImportedImage
+
+// barred is read while a bar shows it, from when on there is one.
+type barred struct {
+	r   io.Reader
+	bar progress
 }
+
+func (b *barred) Read(p []byte) (int, error) { return b.bar.reader(b.r).Read(p) }
 
 // importing is an import at work.
 type importing struct {
 	ctx   context.Context
 	c     *adminClient
-	flags *importFlags
+	how   web.ImportOptions
 	st    *bundle.Statement
 	types map[digest.Digest]string // of manifests
 	bar   progress
 	begun bool // the pins are set
-	trust importTrust
+	trust web.BundleSigner
 	made  map[digest.Digest]storage.BlobRow // what is taken of what was made: for layers that come by spans
 
 	parts madeParts // of what is not
@@ -101,16 +113,10 @@ type importing struct {
 	failed          map[int]error // images
 }
 
-// runImport reads a bundle of size bytes, where that is known, which is called name.
-func runImport(ctx context.Context, cmd *cobra.Command, c *adminClient, in io.Reader, size int64, name string, flags *importFlags) error {
-	bar := newProgress(cmd, size, "importing")
-	defer bar.end()
-	r, err := bundle.NewReader(bufio.NewReaderSize(bar.reader(in), 1<<20))
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
+// takeBundle takes what r has into the store of the server that c speaks to.
+func takeBundle(ctx context.Context, c *adminClient, r *bundle.Reader, bar progress, how web.ImportOptions) (*importing, []imported, error) {
 	st, _ := r.Statement()
-	x := &importing{ctx: ctx, c: c, flags: flags, st: st, bar: bar, types: map[digest.Digest]string{}, failed: map[int]error{},
+	x := &importing{ctx: ctx, c: c, how: how, st: st, bar: bar, types: map[digest.Digest]string{}, failed: map[int]error{},
 		parts: madeParts{map[digest.Digest]*oci.Manifest{}, map[digest.Digest][][2]int{}}}
 	for i := range st.Images {
 		for _, m := range st.Images[i].Manifests {
@@ -118,17 +124,16 @@ func runImport(ctx context.Context, cmd *cobra.Command, c *adminClient, in io.Re
 		}
 	}
 	if err := x.judge(r.Signature()); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return nil, nil, err
 	}
 	if err := x.places(); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return nil, nil, err
 	}
 	if err := x.take(r); err != nil {
-		return cmp.Or(context.Cause(ctx), fmt.Errorf("%s: %w", name, err))
+		return nil, nil, err
 	}
 	bar.end()
-	results := x.file()
-	return x.print(cmd, results)
+	return x, x.file(), nil
 }
 
 // places has every image's upstream be configured here, before anything is taken:
@@ -206,7 +211,7 @@ func (x *importing) blob(b bundle.Blob, body io.Reader) error {
 
 // pin keeps what is to come, before its first blob does.
 func (x *importing) pin() {
-	if x.begun || x.flags.noPin {
+	if x.begun || x.how.NoPin {
 		return
 	}
 	x.begun = true
@@ -220,7 +225,7 @@ func (x *importing) pin() {
 // request is what the server is told of image i.
 func (x *importing) request(i int, early bool) web.ImportRequest {
 	img := &x.st.Images[i]
-	q := web.ImportRequest{Reference: img.Reference, Root: img.Root.Digest, Pin: !x.flags.noPin, Early: early}
+	q := web.ImportRequest{Reference: img.Reference, Root: img.Root.Digest, Pin: !x.how.NoPin, Early: early}
 	for _, m := range img.Manifests {
 		q.Manifests = append(q.Manifests, oci.PulledManifest(m))
 	}
@@ -233,7 +238,7 @@ func (x *importing) request(i int, early bool) web.ImportRequest {
 		}
 	}
 	q.LeftOut, q.Starts = img.LeftOut, x.parts.starts(img)
-	if q.Lazy, q.Signed = img.Lazy, x.trust.by(); len(q.Lazy) > 0 {
+	if q.Lazy, q.Signed = img.Lazy, signedBy(x.trust); len(q.Lazy) > 0 {
 		for _, m := range img.Indexes {
 			q.Indexes = append(q.Indexes, oci.PulledManifest(m))
 		}
@@ -261,7 +266,7 @@ func (x *importing) file() []imported {
 	for i := range results {
 		if results[i].Error == "" && len(x.st.Images[i].Lazy) > 0 {
 			results[i].Index = "from the bundle"
-		} else if results[i].Error == "" && !x.flags.noWait {
+		} else if results[i].Error == "" && !x.how.NoWait {
 			if err := x.await(&x.st.Images[i], &results[i]); err != nil {
 				results[i].Error = err.Error()
 			}
@@ -322,26 +327,35 @@ func (x *importing) compare(img *bundle.Image, d digest.Digest, r *imported) err
 	return nil
 }
 
-func (x *importing) print(cmd *cobra.Command, results []imported) error {
-	w := cmd.OutOrStdout()
+// report is what came of it.
+func (x *importing) report(results []imported) web.ImportReport {
+	return web.ImportReport{Images: results, Blobs: x.blobs, Bytes: x.bytes, HadBlobs: x.had, HadBytes: x.hadBytes, Signature: x.trust}
+}
+
+// importFailed is an error where an image failed.
+func importFailed(results []imported) error {
 	failed := 0
 	for _, r := range results {
 		if r.Error != "" {
 			failed++
 		}
 	}
-	if x.flags.json {
-		err := printJSON(w, map[string]any{"images": results, "blobs": x.blobs, "bytes": x.bytes, "had_blobs": x.had, "had_bytes": x.hadBytes, "signature": x.trust})
-		if err != nil {
+	if failed == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d images failed", failed, len(results))
+}
+
+func (x *importing) print(cmd *cobra.Command, results []imported, asJSON bool) error {
+	w := cmd.OutOrStdout()
+	if asJSON {
+		if err := printJSON(w, x.report(results)); err != nil {
 			return err
 		}
 	} else if err := x.table(w, results); err != nil {
 		return err
 	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d images failed", failed, len(results))
-	}
-	return nil
+	return importFailed(results)
 }
 
 func (x *importing) table(w io.Writer, results []imported) error {
@@ -362,7 +376,7 @@ func (x *importing) table(w io.Writer, results []imported) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	x.trust.print(w)
+	printSigner(w, x.trust)
 	_, err := fmt.Fprintf(w, "%d blobs, %s checked; of the %d configs and layers among them %d, %s, were here already\n",
 		x.blobs, humanize.IBytes(uint64(x.bytes)), x.parted, x.had, humanize.IBytes(uint64(x.hadBytes)))
 	return err

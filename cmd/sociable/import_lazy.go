@@ -11,24 +11,19 @@ import (
 	"github.com/sociable/sociable/internal/bundle"
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/web"
 )
 
-// importTrust is who vouches for a bundle, as --json prints it.
-type importTrust struct {
-	Key     digest.Digest `json:"key,omitempty"`  // that signed it; "": nobody did
-	Name    string        `json:"name,omitempty"` // of the key, in import.trusted_keys
-	Trusted bool          `json:"trusted"`
-}
-
-// by names who vouches for the bundle's spans, for those who look at rows later.
-func (t importTrust) by() string {
+// signedBy names who vouches for the bundle's spans, for those who look at rows
+// later.
+func signedBy(t web.BundleSigner) string {
 	if !t.Trusted {
 		return ""
 	}
 	return t.Name + " " + t.Key.String()
 }
 
-func (t importTrust) print(w io.Writer) {
+func printSigner(w io.Writer, t web.BundleSigner) {
 	switch {
 	case t.Trusted:
 		fmt.Fprintf(w, "signed with %s, %s\n", t.Name, t.Key)
@@ -45,12 +40,12 @@ func (x *importing) judge(sig *bundle.Signature) error {
 		if err != nil {
 			return err
 		}
-		x.trust = importTrust{Key: sig.Key, Name: t.Name, Trusted: t.Known}
+		x.trust = web.BundleSigner{Key: sig.Key, Name: t.Name, Trusted: t.Known}
 	}
 	if !x.st.IsLazy() {
 		return nil
 	}
-	if !x.trust.Trusted && !x.flags.trustSpans {
+	if !x.trust.Trusted && !x.how.TrustSpans {
 		who := "it is not signed"
 		if x.trust.Key != "" {
 			who = "it is signed with a key that is not among them, " + x.trust.Key.String()

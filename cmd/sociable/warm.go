@@ -103,18 +103,23 @@ func runWarm(cmd *cobra.Command, args []string, flags *warmFlags) error {
 
 // warmAll brings images, some at once, and says what became of each.
 func warmAll(ctx context.Context, cmd *cobra.Command, c *adminClient, names []string, q web.WarmRequest, parallel int) ([]warmed, []web.WarmImage) {
-	results, images := make([]warmed, len(names)), make([]web.WarmImage, len(names))
 	bar := newImagesProgress(cmd, len(names))
 	defer bar.end()
+	return bringAll(ctx, c, names, q, parallel, bar)
+}
+
+// bringAll is warmAll, telling to, where it is not nil, how far it is.
+func bringAll(ctx context.Context, c *adminClient, names []string, q web.WarmRequest, parallel int, to *imagesProgress) ([]warmed, []web.WarmImage) {
+	results, images := make([]warmed, len(names)), make([]web.WarmImage, len(names))
 	var g errgroup.Group
 	g.SetLimit(parallel)
 	for i, name := range names {
 		g.Go(func() error {
 			q := q
 			q.Name = name
-			x, err := c.Warm(ctx, q, func(e web.WarmEvent) { bar.tell(i, name, e) })
+			x, err := c.Warm(ctx, q, func(e web.WarmEvent) { to.tell(i, name, e) })
 			results[i], images[i] = resultOf(name, x, err), x
-			bar.done(i, results[i])
+			to.done(i, results[i])
 			return nil
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -69,6 +70,11 @@ func (b *board) build(life context.Context, cfg *Config, d *doors, l *live, admi
 		Warm: func(w http.ResponseWriter, r *http.Request, q web.WarmRequest) error {
 			return admin.Warm(life, w, r, q)
 		},
+		GC: func(w http.ResponseWriter, r *http.Request, q web.GCRequest) error { return admin.GC(life, w, r, q) },
+		Fsck: func(w http.ResponseWriter, r *http.Request, q web.CheckRequest) error {
+			return admin.Check(life, w, r, q)
+		},
+		Bundles: &bundles{life, filepath.Join(cfg.Storage.Path, adminSocket), px, log},
 	})
 }
 
@@ -135,7 +141,7 @@ func walkHere(ctx context.Context, ref string) []ui.Step {
 	report, err := doctor.Walk(ctx, doctor.Options{Reference: strings.TrimSuffix(ref, "/")})
 	var steps []ui.Step
 	for _, f := range report.Findings {
-		steps = append(steps, ui.Step{Step: f.Step, Verdict: string(f.Verdict), What: f.What, Mend: f.Mend})
+		steps = append(steps, ui.Step{Step: f.Step, Verdict: string(f.Verdict), What: f.What, Mend: f.Mend, Took: f.Took})
 	}
 	if err != nil {
 		steps = append(steps, ui.Step{Step: "test", Verdict: string(doctor.Fail), What: err.Error()})

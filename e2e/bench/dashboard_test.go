@@ -145,7 +145,7 @@ func listed(ctx context.Context, b *testing.B, p *harness.Proxy) (image, layer s
 		b.Fatal(err)
 	}
 	var one struct {
-		List []struct{ Digest string } `json:"layer_list"`
+		List []struct{ Digest string } `json:"layers"`
 	}
 	if err := json.Unmarshal(body, &one); err != nil {
 		b.Fatal(err)

@@ -24,7 +24,7 @@ type Image struct {
 	Index      digest.Digest `json:"index,omitempty"`    // of the SOCI index; absent until it is published
 	Published  time.Time     `json:"published,omitzero"` // when that was
 	Size       int64         `json:"size"`               // of its layers, compressed bytes
-	Layers     int           `json:"layers"`
+	Layers     int           `json:"layer_count"`
 	Indexed    int           `json:"indexed"` // of these, with a zTOC
 	Wanted     int           `json:"wanted"`  // of these, a zTOC is to come
 	Benefit

@@ -35,12 +35,13 @@ func (u *UI) apiRoutes() []apiRoute {
 		{"POST", "/jobs/retry", "", u.changeJobs(web.RetryJob)},
 		{"POST", "/jobs/cancel", "", u.changeJobs(web.CancelJob)},
 		{"POST", "/jobs/clear", "", u.changeJobs(web.ClearJob)},
-		{"GET", "/missing", "", answer(u.missing)},
+		{"GET", "/missing", "", answer(func(r *http.Request) (*[]web.MissingThing, error) {
+			list, err := web.MissingThings(r.Context(), u.opt.Store)
+			return &list, err
+		})},
 		{"GET", "/setup", "", answer(u.setup)},
 		{"POST", "/setup/test", "", answer(func(r *http.Request) (*TestResult, error) {
-			var q struct {
-				Image string `json:"image"`
-			}
+			var q TestOf
 			if err := receive(r, &q); err != nil {
 				return nil, err
 			}
@@ -72,12 +73,20 @@ func (x apiRoute) strict(w http.ResponseWriter, r *http.Request) error {
 	return x.serve(w, r)
 }
 
+// JobNamed is the body of requests about jobs.
+type JobNamed struct {
+	ID string `json:"id"` // of the job; "": all that failed
+}
+
+// TestOf is the body of a request for a test.
+type TestOf struct {
+	Image string `json:"image"` // in any spelling; "": the one that was pulled last
+}
+
 // changeJobs is a request that changes the job that its body names, or several.
 func (u *UI) changeJobs(change changeJob) oci.Handler {
 	return answer(func(r *http.Request) (*Changed, error) {
-		var q struct {
-			ID string `json:"id"`
-		}
+		var q JobNamed
 		if err := receive(r, &q); err != nil {
 			return nil, err
 		}
@@ -127,11 +136,13 @@ func answer[T any](get func(*http.Request) (*T, error)) oci.Handler {
 
 // receive reads a small JSON body. That it is said to be one keeps the forms of
 // other sites out, whatever the browser.
-func receive(r *http.Request, into any) error {
+func receive(r *http.Request, into any) error { return receiveUpTo(4096, r, into) }
+
+func receiveUpTo(most int64, r *http.Request, into any) error {
 	if typ, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || typ != "application/json" {
 		return &oci.Error{Code: errcode.ErrorCodeUnsupported, Status: http.StatusUnsupportedMediaType, Message: "send JSON, as Content-Type: application/json"}
 	}
-	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 4096))
+	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, most))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
 		return &oci.Error{Code: errcode.ErrorCodeNameInvalid, Message: "the body is not the JSON that this takes", Err: err}

@@ -77,7 +77,7 @@ type Image struct {
 	Repositories []string   `json:"repositories"`
 	Withdrawn    bool       `json:"withdrawn,omitempty"` // an operator wants no index of it
 	Pins         []string   `json:"pins,omitempty"`      // the names by which it is pinned
-	List         []Layer    `json:"layer_list"`
+	List         []Layer    `json:"layers"`              // in the image's order
 	Referrers    []Referrer `json:"referrers"`
 	Commands     []Command  `json:"commands"`
 }

@@ -43,6 +43,10 @@ var params = map[string]struct{ in, what, kind string }{
 	"search": {"query", "words that all occur in a file's path; then path does not count", "string"},
 	"name":   {"query", "path of the file in the layer", "string"},
 
+	"no_pin":      {"query", "let the images be evicted like any other", "boolean"},
+	"no_wait":     {"query", "do not wait until they are indexed", "boolean"},
+	"trust_spans": {"query", "take layers by their spans from whoever made the bundle, signed or not", "boolean"},
+
 	"stats:name": {"query", "image, in any spelling; absent: those that gain most", "string"}, // a name that means something else there
 }
 
@@ -64,39 +68,52 @@ var operations = map[string]operation{
 	"GET /layers/{digest}/ztoc":        {"The layer's zTOC", []string{"digest", "image"}, nil, nil},
 	"GET /layers/{digest}/checkpoints": {"Where decompression can begin", []string{"digest", "image", "offset", "limit"}, nil, Checkpoints{}},
 	"GET /jobs":                        {"What waits to be indexed, and what is being indexed", nil, nil, Jobs{}},
-	"POST /jobs/retry": {"Have a job tried again; an empty id is every one that failed", nil, struct {
-		ID string `json:"id"`
-	}{}, Changed{}},
-	"POST /jobs/cancel": {"Have a job not be done, until it is retried; an empty id is every one that failed", nil, struct {
-		ID string `json:"id"`
-	}{}, Changed{}},
-	"POST /jobs/clear": {"Forget a job that failed or was cancelled; an empty id is every one that failed", nil, struct {
-		ID string `json:"id"`
-	}{}, Changed{}},
-	"GET /missing": {"What was asked for while its upstream is offline by configuration", nil, nil, Missing{}},
-	"GET /setup":   {"The configuration of each client, with this proxy's address", nil, nil, Setup{}},
-	"POST /setup/test": {"Go the way of a lazy client to this proxy; an empty image is the last one pulled", nil, struct {
-		Image string `json:"image"`
-	}{}, TestResult{}},
-	"GET /openapi.json":    {"This document", nil, nil, map[string]any{}},
-	"GET /stats":           {"What indexing is good for, as `sociable stats` says", []string{"stats:name"}, nil, web.Stats{}},
-	"GET /pins":            {"What is kept, as `sociable pins` lists it", nil, nil, []web.Pin{}},
-	"POST /pin":            {"Keep an image, as `sociable pin` does", nil, Named{}, web.Pin{}},
-	"POST /unpin":          {"Let an image go, as `sociable unpin` does", nil, Named{}, web.Pin{}},
-	"POST /refresh":        {"Have the next request for a tag ask its upstream, as `sociable refresh` does", nil, Named{}, web.Tag{}},
-	"POST /purge":          {"Drop an image or a blob, as `sociable purge` does", nil, web.PurgeRequest{}, web.Purged{}},
-	"GET /blocks":          {"What is kept out, as `sociable blocks` lists it", nil, nil, []storage.BlockRow{}},
-	"POST /unblock":        {"Let in again what is kept out, as `sociable unblock` does; the digests", nil, Named{}, []digest.Digest{}},
-	"GET /events":          {"What endpoints have not been told yet, as `sociable events list` lists it: the oldest hundred of what waits and of what was set aside", nil, nil, []web.EventQueue{}},
-	"POST /events/retry":   {"Send what an endpoint refused to it again, as `sociable events retry` does; waiting is not looked at", nil, web.EventsRequest{}, web.EventsChanged{}},
-	"POST /events/drop":    {"Forget what an endpoint refused, and with waiting what it has not taken yet, as `sociable events drop` does", nil, web.EventsRequest{}, web.EventsChanged{}},
-	"GET /uploads":         {"Uploads that are under way, as `sociable uploads` lists them", nil, nil, []storage.UploadInfo{}},
-	"POST /uploads/cancel": {"End an upload and drop what has come of it, as `sociable uploads cancel` does", nil, UploadID{}, storage.UploadInfo{}},
-	"POST /warm":           {"Bring an image here, as `sociable warm` does: a line for each event, of which the last has the image or an error", nil, Warm{}, lines{web.WarmEvent{}}},
+	"POST /jobs/retry":                 {"Have a job tried again; an empty id is every one that failed", nil, JobNamed{}, Changed{}},
+	"POST /jobs/cancel":                {"Have a job not be done, until it is retried; an empty id is every one that failed", nil, JobNamed{}, Changed{}},
+	"POST /jobs/clear":                 {"Forget a job that failed or was cancelled; an empty id is every one that failed", nil, JobNamed{}, Changed{}},
+	"GET /missing":                     {"What was asked for while its upstream is offline by configuration, as `sociable missing` lists it", nil, nil, []web.MissingThing{}},
+	"GET /setup":                       {"The configuration of each client, with this proxy's address", nil, nil, Setup{}},
+	"POST /setup/test":                 {"Go the way of a lazy client to this proxy; an empty image is the last one pulled", nil, TestOf{}, TestResult{}},
+	"GET /openapi.json":                {"This document", nil, nil, map[string]any{}},
+	"GET /stats":                       {"What indexing is good for, as `sociable stats` says", []string{"stats:name"}, nil, web.Stats{}},
+	"GET /pins":                        {"What is kept, as `sociable pins` lists it", nil, nil, []web.Pin{}},
+	"POST /pin":                        {"Keep an image, as `sociable pin` does", nil, Named{}, web.Pin{}},
+	"POST /unpin":                      {"Let an image go, as `sociable unpin` does", nil, Named{}, web.Pin{}},
+	"POST /refresh":                    {"Have the next request for a tag ask its upstream, as `sociable refresh` does", nil, Named{}, web.Tag{}},
+	"POST /purge":                      {"Drop an image or a blob, as `sociable purge` does", nil, web.PurgeRequest{}, web.Purged{}},
+	"GET /blocks":                      {"What is kept out, as `sociable blocks` lists it", nil, nil, []storage.BlockRow{}},
+	"POST /unblock":                    {"Let in again what is kept out, as `sociable unblock` does; the digests", nil, Named{}, []digest.Digest{}},
+	"GET /events":                      {"What endpoints have not been told yet, as `sociable events list` lists it: the oldest hundred of what waits and of what was set aside", nil, nil, []web.EventQueue{}},
+	"POST /events/retry":               {"Send what an endpoint refused to it again, as `sociable events retry` does; waiting is not looked at", nil, web.EventsRequest{}, web.EventsChanged{}},
+	"POST /events/drop":                {"Forget what an endpoint refused, and with waiting what it has not taken yet, as `sociable events drop` does", nil, web.EventsRequest{}, web.EventsChanged{}},
+	"GET /uploads":                     {"Uploads that are under way, as `sociable uploads` lists them", nil, nil, []storage.UploadInfo{}},
+	"POST /uploads/cancel":             {"End an upload and drop what has come of it, as `sociable uploads cancel` does", nil, UploadID{}, storage.UploadInfo{}},
+	"POST /warm":                       {"Bring an image here, as `sociable warm` does: a line for each event, of which the last has the image or an error", nil, Warm{}, lines{web.WarmEvent{}}},
+	"POST /gc":                         {"Remove what nothing needs any more, as `sociable gc` does: a line for each thing, of which the last has the report", nil, web.GCRequest{}, lines{web.GCEvent{}}},
+	"POST /fsck":                       {"Read everything that is stored and compare it with its digest, as `sociable fsck` does: a line for each event, of which the last has the report", nil, web.CheckRequest{}, lines{web.CheckEvent{}}},
+	"POST /export":                     {"Write images into a bundle, as `sociable export` does. An answer that is cut off is no bundle", nil, web.ExportRequest{}, tarball{}},
+	"POST /import":                     {"Take images out of a bundle, as `sociable import` does", []string{"no_pin", "no_wait", "trust_spans"}, tarball{}, web.ImportReport{}},
+}
+
+// tarball is a body, or an answer, that is a tar.
+type tarball struct{}
+
+func (tarball) content() openapi3.Content {
+	return openapi3.NewContentWithSchema(&openapi3.Schema{Type: &openapi3.Types{"string"}, Format: "binary"}, []string{"application/x-tar"})
 }
 
 // lines is an answer of a line of JSON for each event.
 type lines struct{ event any }
+
+// problem is an answer of an error.
+type problem struct {
+	Errors []fault `json:"errors"`
+}
+
+type fault struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
 
 // document makes the document from the routes and the types of their answers.
 func document(t *testing.T) *openapi3.T {
@@ -116,14 +133,18 @@ func document(t *testing.T) *openapi3.T {
 		}},
 		Security: openapi3.SecurityRequirements{{}, {"password": {}}, {"token": {}}},
 	}
-	type problem struct {
-		Errors []struct {
-			Code    string `json:"code"`
-			Message string `json:"message"`
-		} `json:"errors"`
-	}
-	gen := openapi3gen.NewGenerator(openapi3gen.SchemaCustomizer(strict))
-	fault := schema(t, gen, doc, problem{})
+	said := &words{}
+	gen := openapi3gen.NewGenerator(openapi3gen.SchemaCustomizer(func(_ string, of reflect.Type, _ reflect.StructTag, s *openapi3.Schema) error {
+		for of.Kind() == reflect.Pointer {
+			of = of.Elem()
+		}
+		if of.Kind() == reflect.Struct && s.Type != nil && s.Type.Is("object") {
+			s.Required = required(of, s)
+			said.describe(t, of, s)
+		}
+		return nil
+	}))
+	wrong := schema(t, gen, doc, problem{})
 	u := New(Options{})
 	for _, r := range u.apiRoutes() {
 		key := r.method + " " + r.path
@@ -149,38 +170,31 @@ func document(t *testing.T) *openapi3.T {
 		if takes := strings.Fields(r.query); !slices.Equal(takes, query) {
 			t.Errorf("%s takes %q, and its document says %q", key, takes, query)
 		}
-		if op.body != nil {
+		if x, ok := op.body.(tarball); ok {
+			o.RequestBody = &openapi3.RequestBodyRef{Value: openapi3.NewRequestBody().WithRequired(true).WithContent(x.content())}
+		} else if op.body != nil {
 			o.RequestBody = &openapi3.RequestBodyRef{Value: openapi3.NewRequestBody().WithRequired(true).WithJSONSchemaRef(schema(t, gen, doc, op.body))}
 		}
 		good := openapi3.NewResponse().WithDescription("as asked")
 		if l, ok := op.gives.(lines); ok {
 			good.Content = openapi3.NewContentWithSchemaRef(schema(t, gen, doc, l.event), []string{"application/x-ndjson"})
+		} else if x, ok := op.gives.(tarball); ok {
+			good.Content = x.content()
 		} else if op.gives == nil {
 			good.Content = openapi3.NewContentWithSchema(&openapi3.Schema{Type: &openapi3.Types{"string"}, Format: "binary"}, []string{"application/octet-stream"})
 		} else {
 			good.WithJSONSchemaRef(schema(t, gen, doc, op.gives))
 		}
 		o.AddResponse(200, good)
-		o.AddResponse(0, openapi3.NewResponse().WithDescription("what is wrong").WithJSONSchemaRef(fault))
+		o.AddResponse(0, openapi3.NewResponse().WithDescription("what is wrong").WithJSONSchemaRef(wrong))
 		o.Responses.Set("default", o.Responses.Value("default"))
 		doc.AddOperation(r.path, r.method, o)
 	}
+	said.check(t)
 	return doc
 }
 
-// strict makes fields that are always there required, and lists and pointers
-// nullable as Go writes them.
-func strict(_ string, t reflect.Type, _ reflect.StructTag, s *openapi3.Schema) error {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if t.Kind() != reflect.Struct || s.Type == nil || !s.Type.Is("object") {
-		return nil
-	}
-	s.Required = required(t, s)
-	return nil
-}
-
+// required are the fields that are always there.
 func required(t reflect.Type, s *openapi3.Schema) (names []string) {
 	for _, f := range reflect.VisibleFields(t) {
 		name, opts, _ := strings.Cut(f.Tag.Get("json"), ",")

@@ -50,6 +50,10 @@ func (u *UI) operateRoutes() []apiRoute {
 			return &list, err
 		})},
 		{"POST", "/uploads/cancel", "", answer(u.cancelUpload)},
+		{"POST", "/gc", "", told("gc", u.opt.GC)},
+		{"POST", "/fsck", "", told("fsck", u.opt.Fsck)},
+		{"POST", "/export", "", u.export},
+		{"POST", "/import", "no_pin no_wait trust_spans", answer(u.importBundle)},
 	}
 }
 
@@ -119,4 +123,18 @@ func (u *UI) warm(w http.ResponseWriter, r *http.Request) error {
 		return errNothingPulled
 	}
 	return u.opt.Warm(w, r, web.WarmRequest{Name: q.Name, Platforms: q.Platforms, Referrers: q.Referrers, Pin: q.Pin, Index: q.Index})
+}
+
+// told passes a request on to what answers it as it goes on.
+func told[Q any](command string, do func(http.ResponseWriter, *http.Request, Q) error) oci.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		var q Q
+		if err := receive(r, &q); err != nil {
+			return err
+		}
+		if do == nil {
+			return oci.NewError(errcode.ErrorCodeUnsupported, "there is no %s here", command)
+		}
+		return do(w, r, q)
+	}
 }

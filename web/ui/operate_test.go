@@ -51,6 +51,11 @@ func TestOperate(t *testing.T) {
 		{"GET", "/api/v1/uploads", "", 200, `[]`},
 		{"POST", "/api/v1/uploads/cancel", `{"id":""}`, 400, "name the upload"},
 		{"POST", "/api/v1/uploads/cancel", `{"id":"none"}`, 404, `no upload \"none\" is open`},
+		{"POST", "/api/v1/gc", `{"dry_run":true}`, 405, "there is no gc"},
+		{"POST", "/api/v1/gc", `{"dry":true}`, 400, "not the JSON"},
+		{"POST", "/api/v1/fsck", `{"repair":true}`, 405, "there is no fsck"},
+		{"POST", "/api/v1/export", `{"names":["redis:7"]}`, 405, "nothing is exported"},
+		{"POST", "/api/v1/export", `{"names":[]}`, 400, "name the images"},
 	})
 }
 

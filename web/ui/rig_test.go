@@ -118,7 +118,7 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 			}
 			return redis, oci.Reference{Tag: "7"}, nil
 		},
-		Test: func(_ context.Context, ref string) []Step { return []Step{{"connect", "ok", ref, ""}} },
+		Test: func(_ context.Context, ref string) []Step { return []Step{{Step: "connect", Verdict: "ok", What: ref}} },
 	}
 	if change != nil {
 		change(&o)

@@ -142,7 +142,7 @@ func (u *UI) commands(r *http.Request, x *catalog.Image) []Command {
 // TestResult is what came of walking a client's way.
 type TestResult struct {
 	Reference string `json:"reference"`
-	Steps     []Step `json:"steps"`
+	Steps     []Step `json:"findings"`
 }
 
 // test walks the way of a lazy client to this registry, and to an image of it.

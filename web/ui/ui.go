@@ -29,6 +29,15 @@ type Ranges interface {
 	ReadRange(ctx context.Context, repo oci.Repo, d digest.Digest, r oci.Range, w io.Writer) error
 }
 
+// Bundles writes and reads what crosses a gap. Its errors are of package oci where
+// the caller is to know what is wrong.
+type Bundles interface {
+	// Export writes a bundle as the answer, or gives an error before its first byte.
+	Export(w http.ResponseWriter, r *http.Request, q web.ExportRequest) error
+	// Import takes the images of the bundle that is the request's body.
+	Import(r *http.Request, o web.ImportOptions) (*web.ImportReport, error)
+}
+
 // Upstream is a registry that images come from, for the Setup page.
 type Upstream struct {
 	Name    string `json:"name"`
@@ -52,6 +61,9 @@ type Options struct {
 	Test      func(ctx context.Context, ref string) []Step                       // walks the way of a client; nil: no test
 	Name      func(word string) (oci.Repo, oci.Reference, error)                 // reads an image's name in any spelling; nil: no test
 	Warm      func(http.ResponseWriter, *http.Request, web.WarmRequest) error    // answers with lines of web.WarmEvent; nil: nothing is pulled
+	GC        func(http.ResponseWriter, *http.Request, web.GCRequest) error      // answers with lines of web.GCEvent; nil: there is none
+	Fsck      func(http.ResponseWriter, *http.Request, web.CheckRequest) error   // answers with lines of web.CheckEvent; nil: there is none
+	Bundles   Bundles                                                            // nil: nothing is exported or imported here
 	Immutable func(repo oci.Repo, tag string) bool                               // tags that are purged by force alone; nil: none
 	Listen    string                                                             // host:port of the registry
 	TLS       bool                                                               // the registry speaks it
@@ -70,12 +82,13 @@ type Options struct {
 	Namespaces func(ctx context.Context) ([]storage.NamespaceUse, error)
 }
 
-// Step is one step of a test, in words.
+// Step is one step of a test, in words, as `sociable doctor --json` has it.
 type Step struct {
-	Step    string `json:"step"`
-	Verdict string `json:"verdict"` // ok, warn or fail
-	What    string `json:"what"`
-	Mend    string `json:"mend,omitempty"`
+	Step    string        `json:"step"`              // one word: dns, connect, tls …
+	Verdict string        `json:"verdict"`           // ok, warn or fail
+	What    string        `json:"what"`              // what was seen
+	Mend    string        `json:"mend,omitempty"`    // what to do about it; absent where all is well
+	Took    time.Duration `json:"took_ns,omitempty"` // nanoseconds; absent: nothing was waited for
 }
 
 // UI answers. It is safe for concurrent use.
