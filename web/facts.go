@@ -26,6 +26,7 @@ type Facts struct {
 type PlatformFacts struct {
 	Digest   digest.Digest   `json:"digest"`
 	Platform *v1.Platform    `json:"platform,omitempty"` // as the index has it
+	Says     string          `json:"says,omitempty"`     // what it says of itself: os/architecture[/variant]
 	Known    bool            `json:"known"`              // its manifest is here; else there are no layers
 	Layers   []v1.Descriptor `json:"layers,omitempty"`   // also of what is no image
 	Index    *Index          `json:"index,omitempty"`    // how far it is
@@ -96,6 +97,6 @@ func platformFacts(tx storage.Tx, d *v1.Descriptor) (PlatformFacts, error) {
 		return p, err
 	}
 	one, _, err := indexOf(tx, img)
-	p.Index, p.Image = &one, &img
+	p.Index, p.Image, p.Says = &one, &img, img.Platform
 	return p, err
 }

@@ -33,6 +33,7 @@ type Options struct {
 	Learnt    func(ctx context.Context, manifest digest.Digest)
 	Logger    *slog.Logger                         // nil: nothing is logged
 	Control   Control                              // nil: neither reload nor tokens
+	Explain   Explain                              // nil: nothing is explained
 	Immutable func(repo oci.Repo, tag string) bool // tags that always mean the same; nil: none
 	Trusted   []TrustedKey                         // whose bundles may bring layers by their spans
 	Health    func() []Health                      // of what is outside this process, for /readyz?verbose; nil: nothing
@@ -77,6 +78,7 @@ func (s *Web) Local(life context.Context) http.Handler {
 	get.Path("/api/v1/indexes").Handler(oci.Handler(s.indexes))
 	get.Path("/api/v1/indexes/{manifest}").Handler(oci.Handler(s.index))
 	get.Path("/api/v1/image").Queries("name", "{name}").Handler(oci.Handler(s.facts))
+	get.Path("/api/v1/explain").Handler(oci.Handler(s.explain))
 	get.Path("/api/v1/stats").Handler(oci.Handler(s.stats))
 	get.Path("/api/v1/learn").Queries("name", "{name}").Handler(oci.Handler(s.learned))
 	get.Path("/api/v1/jobs").Handler(oci.Handler(s.jobs))

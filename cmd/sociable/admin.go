@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
 
 	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/web"
@@ -114,10 +116,32 @@ func serviceHint(dir, service string) string {
 	return "; the service's is --data " + service + ", as root"
 }
 
-// defaultDataDir is the folder of serve where nothing else was said.
-func defaultDataDir() string {
+// findDataDir is the folder of a command that was told of none: the environment's,
+// or ./data; where that has no store and the service has one, it is the service's,
+// and that is said, unless the command is about what its arguments name.
+func findDataDir(cmd *cobra.Command, args ...string) string {
 	if dir := os.Getenv(envName("storage.path")); dir != "" {
 		return dir
 	}
-	return Default().Storage.Path
+	dir := Default().Storage.Path
+	if servesInstead(dir, serviceDir) {
+		isFile := func(arg string) bool { _, err := os.Stat(arg); return err == nil }
+		if !cmd.Flags().Changed("layout") && !slices.ContainsFunc(args, isFile) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "there is no store in %s: this is about the service's, in %s\n", dir, serviceDir)
+		}
+		return serviceDir
+	}
+	return dir
+}
+
+// servesInstead reports whether there is no store in dir, and one of the service's.
+func servesInstead(dir, service string) bool { return !hasStore(dir) && hasStore(service) }
+
+// hasStore reports whether there is a store in dir, or what is left of one, as far
+// as the caller may see.
+func hasStore(dir string) bool {
+	return slices.ContainsFunc([]string{metaFile, adminSocket, "blobs"}, func(name string) bool {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		return err == nil
+	})
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -39,7 +38,7 @@ where a login is asked for. Whoever owns the data folder can have one; users hav
 			if ttl < time.Second || ttl > access.MaxTokenTTL {
 				return usageError{fmt.Errorf("--ttl: want 1s to %s", formatDuration(access.MaxTokenTTL)), false}
 			}
-			return needServer(cmd.Context(), cmp.Or(dataDir, defaultDataDir()), func(ctx context.Context, c *adminClient) error {
+			return needServer(cmd, dataDir, func(ctx context.Context, c *adminClient) error {
 				t, err := c.AdminToken(ctx, ttl)
 				if err != nil {
 					return err
@@ -52,7 +51,7 @@ where a login is asked for. Whoever owns the data folder can have one; users hav
 			})
 		},
 	}
-	cmd.Flags().StringVar(&dataDir, "data", "", "the running server's data `FOLDER` ($SOCIABLE_STORAGE_PATH, or else ./data)")
+	cmd.Flags().StringVar(&dataDir, "data", "", "the running server's data `FOLDER` ($SOCIABLE_STORAGE_PATH, ./data, or the service's)")
 	cmd.Flags().DurationVar(&ttl, "ttl", time.Hour, "how `LONG` it is good for, 24h at most")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: the token, and until when it is good")
 	return cmd

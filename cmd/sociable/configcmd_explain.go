@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -28,19 +29,16 @@ func newConfigExplainCommand() *cobra.Command {
 		Use:   "explain IMAGE",
 		Short: "Say which rule applies to an image, and what becomes of its layers",
 		Long: `Say which rule of the configuration applies to an image, and what becomes of each
-of its layers. What a running server, or its store, knows of the image is used;
+of its layers. Beside a running server that is its configuration, and it asks the
+upstreams as it does; with -c, --upstream or --hosted, and where no server runs,
+it is what these say. What the server, or its store, knows of the image is used;
 for what it does not know, and for signatures, the upstream is asked. Nothing is
 stored.`,
-		Example: `  sociable config explain redis:7
+		Example: `  sociable config explain redis:7                            by the running server's rules
   sociable config explain -c config.yml ghcr.io/acme/app:v1 --json`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, _, err := flags.load(cmd)
-			if err != nil {
-				return err
-			}
-			e := &explainer{cfg: cfg, offline: offline}
-			out, err := e.explain(cmd.Context(), args[0])
+			out, err := explain(cmd, &flags, args[0], offline)
 			if err != nil {
 				return err
 			}
@@ -56,11 +54,42 @@ stored.`,
 	return cmd
 }
 
+// explain asks the running server, unless a configuration is named, or none runs.
+func explain(cmd *cobra.Command, flags *configFlags, word string, offline bool) (out *Explanation, err error) {
+	dir := cmd.Flags().Lookup("data").Value.String()
+	if flags.file == "" && len(flags.upstreams) == 0 && len(flags.hosted) == 0 {
+		if dir == "" {
+			dir = findDataDir(cmd)
+		}
+		running, err := withRunning(cmd.Context(), dir, func(ctx context.Context, c *adminClient) (err error) {
+			out, err = c.Explain(ctx, word, offline)
+			return err
+		})
+		if running || err != nil {
+			return out, err
+		}
+	}
+	cfg, _, err := flags.load(cmd)
+	if err != nil {
+		return nil, err
+	}
+	e := &explainer{cfg: cfg, offline: offline, config: cmp.Or(flags.file, "the built-in one")}
+	e.known = func(ctx context.Context, word string) (f web.Facts, err error) {
+		err = withStore(ctx, cmp.Or(dir, cfg.Storage.Path), func(api adminAPI) (err error) {
+			f, err = api.Facts(ctx, word)
+			return err
+		})
+		return f, err
+	}
+	return e.explain(cmd.Context(), word)
+}
+
 // Explanation is what the configuration does with an image.
 type Explanation struct {
 	Reference string        `json:"reference"`
 	Digest    digest.Digest `json:"digest"`
 	MediaType string        `json:"media_type"`
+	Config    string        `json:"configuration"`    // whose: the running server's, or of a file
 	Source    string        `json:"source"`           // whose knowledge this is
 	Rule      int           `json:"rule"`             // number in index.rules, from 0; -1: none applies
 	RuleAt    string        `json:"rule_at"`          // where it was given
@@ -96,7 +125,9 @@ type ExplainedLayer struct {
 
 type explainer struct {
 	cfg     *Config
+	config  string // what that is called
 	offline bool
+	known   func(ctx context.Context, word string) (web.Facts, error)
 	ups     []*proxy.Upstream
 	clients map[string]*upstream.Client
 }
@@ -110,7 +141,7 @@ func (e *explainer) explain(ctx context.Context, word string) (*Explanation, err
 	if err != nil {
 		return nil, err
 	}
-	out := &Explanation{Reference: facts.Reference, Digest: facts.Digest, MediaType: facts.MediaType, Source: source, RuleAt: "-"}
+	out := &Explanation{Config: e.config, Reference: facts.Reference, Digest: facts.Digest, MediaType: facts.MediaType, Source: source, RuleAt: "-"}
 	rs := rules(e.cfg)
 	var rule *indexer.Rule
 	if out.Rule = indexer.Choose(rs, repo, facts.Tags); out.Rule >= 0 {
@@ -135,11 +166,7 @@ func (e *explainer) explain(ctx context.Context, word string) (*Explanation, err
 
 // facts asks the server or its store, and else the upstream.
 func (e *explainer) facts(ctx context.Context, word string) (f web.Facts, source string, err error) {
-	err = withStore(ctx, e.cfg.Storage.Path, func(api adminAPI) (err error) {
-		f, err = api.Facts(ctx, word)
-		return err
-	})
-	if err == nil {
+	if f, err = e.known(ctx, word); err == nil {
 		return f, "the store", nil
 	}
 	if e.offline {
@@ -179,6 +206,9 @@ func (e *explainer) fetch(ctx context.Context, word string) (f web.Facts, err er
 	}
 	if !row.IsIndex() {
 		f.Images = []web.PlatformFacts{{Digest: f.Digest, Known: true, Layers: row.Layers}}
+		if p := platformOf(ctx, client, repo, row); p != nil {
+			f.Images[0].Says = oci.PlatformName(*p)
+		}
 	}
 	for i := range row.Manifests {
 		f.Images = append(f.Images, web.PlatformFacts{Digest: row.Manifests[i].Digest, Platform: row.Manifests[i].Platform})
@@ -189,6 +219,7 @@ func (e *explainer) fetch(ctx context.Context, word string) (f web.Facts, err er
 // image decides about one platform; a manifest that is not known is fetched.
 func (e *explainer) image(ctx context.Context, repo oci.Repo, number int, p *web.PlatformFacts) ExplainedImage {
 	out := ExplainedImage{Digest: p.Digest}
+	out.Platform = p.Says
 	if p.Platform != nil {
 		out.Platform = strings.TrimSuffix(p.Platform.OS+"/"+p.Platform.Architecture+"/"+p.Platform.Variant, "/")
 	}

@@ -70,6 +70,7 @@ func (x *Explanation) print(w io.Writer) error {
 	fmt.Fprintf(t, "image\t%s\n", x.Reference)
 	fmt.Fprintf(t, "digest\t%s\n", x.Digest)
 	fmt.Fprintf(t, "known from\t%s\n", x.Source)
+	fmt.Fprintf(t, "configuration\t%s\n", x.Config)
 	if x.Rule < 0 {
 		fmt.Fprintf(t, "rule\tnone applies: it is not indexed\n")
 	} else {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/web"
 )
 
 // TestExplainFromUpstream: what no store knows is asked for, signatures, too.
@@ -37,7 +41,7 @@ func TestExplainFromUpstream(t *testing.T) {
 	cfg.Index.Rules[0].Platforms = []string{"linux/amd64"}
 	explain := func() *Explanation {
 		t.Helper()
-		x, err := (&explainer{cfg: cfg}).explain(t.Context(), "lab/a/b:1")
+		x, err := (&explainer{cfg: cfg, known: nothingKnown}).explain(t.Context(), "lab/a/b:1")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +64,7 @@ func TestExplainFromUpstream(t *testing.T) {
 	if x.Publish != "v1, a referrer of each platform's manifest; v2, at 1-soci" || len(x.Warnings) != 1 || !strings.Contains(x.Warnings[0], "no signature") {
 		t.Errorf("publish %q, warnings %q", x.Publish, x.Warnings)
 	}
-	if _, err := (&explainer{cfg: cfg}).explain(t.Context(), "lab/a/b:2"); err == nil {
+	if _, err := (&explainer{cfg: cfg, known: nothingKnown}).explain(t.Context(), "lab/a/b:2"); err == nil {
 		t.Error("an image that is nowhere was explained")
 	}
 }
@@ -90,5 +94,45 @@ func TestExplainReadsNamesAsTheProxyDoes(t *testing.T) {
 		if got := repo.String() + ":" + ref.String(); err == nil && got != want || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is %s, %v; want %s", word, got, err, want)
 		}
+	}
+}
+
+func nothingKnown(context.Context, string) (web.Facts, error) {
+	return web.Facts{}, storage.ErrNotFound
+}
+
+// TestExplainRunning: beside a running server its configuration and its upstreams
+// count, whether or not it has the image.
+func TestExplainRunning(t *testing.T) {
+	s := newShelf(t)
+	s.push(t, "acme/app:1", 1, "amd64", "arm64")
+	srv := startServer(t, "--config", s.config)
+	explain := func() Explanation {
+		t.Helper()
+		return decodeJSON[Explanation](t, must(t, "config", "explain", "up/acme/app:1", "--data", srv.dir, "--json"))
+	}
+	x := explain()
+	if x.Config != "the running server's" || x.Source != "the upstream" || x.RuleAt == "-" || x.Signed != "no" || len(x.Images) != 2 {
+		t.Errorf("of the upstream: %+v", x)
+	}
+	must(t, "warm", "up/acme/app:1", "-p", "linux/amd64", "--data", srv.dir)
+	one := x.Images[0].Digest.String()
+	if x = explain(); x.Source != "the store" || x.Images[0].Platform != "linux/amd64" {
+		t.Errorf("of the store: %+v", x)
+	}
+	// By its digest alone no index names its platform: the image itself does.
+	if out := must(t, "config", "explain", "up/acme/app@"+one, "--data", srv.dir); !strings.Contains(out, "\nlinux/amd64  "+one) {
+		t.Errorf("by digest:\n%s", out)
+	}
+	out, errs, code := runSociable(t, "", "config", "explain", "elsewhere.example/a:1", "--data", srv.dir)
+	if code != exitFailed || !strings.Contains(errs, "no upstream") {
+		t.Errorf("of no upstream: %d %s%s", code, out, errs)
+	}
+	if x = decodeJSON[Explanation](t, must(t, "config", "explain", "-c", s.config, "up/acme/app:1", "--data", srv.dir, "--json")); x.Config != s.config {
+		t.Errorf("by a file: %+v", x)
+	}
+	s.Close()
+	if out := must(t, "config", "explain", "up/acme/app:1", "--offline", "--data", srv.dir); !strings.Contains(out, "not known: the upstream was not asked") {
+		t.Errorf("offline:\n%s", out)
 	}
 }

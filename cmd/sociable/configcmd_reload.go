@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +28,7 @@ named.`,
   kill -HUP $(pidof sociable)`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return needServer(cmd.Context(), cmp.Or(dataDir, defaultDataDir()), func(ctx context.Context, c *adminClient) error {
+			return needServer(cmd, dataDir, func(ctx context.Context, c *adminClient) error {
 				out, err := c.Reload(ctx)
 				if err != nil {
 					return usageError{err, true}
@@ -48,14 +47,18 @@ named.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&dataDir, "data", "", "the running server's data `FOLDER` ($SOCIABLE_STORAGE_PATH, or else ./data)")
+	cmd.Flags().StringVar(&dataDir, "data", "", "the running server's data `FOLDER` ($SOCIABLE_STORAGE_PATH, ./data, or the service's)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: warnings, and the keys that wait for a restart")
 	return cmd
 }
 
-// needServer calls fn with the server that owns the store in dir.
-func needServer(ctx context.Context, dir string, fn func(context.Context, *adminClient) error) error {
-	running, err := withRunning(ctx, dir, fn)
+// needServer calls fn with the server that owns the store in dir, "" being where
+// commands look for it.
+func needServer(cmd *cobra.Command, dir string, fn func(context.Context, *adminClient) error) error {
+	if dir == "" {
+		dir = findDataDir(cmd)
+	}
+	running, err := withRunning(cmd.Context(), dir, fn)
 	if err == nil && !running {
 		err = errors.New("no server is running over " + dir + "; its folder is given by --data" + serviceHint(dir, serviceDir))
 	}

@@ -24,11 +24,11 @@ type storeFlags struct {
 
 func (f *storeFlags) register(cmd *cobra.Command) {
 	cmd.Flags().SortFlags = false
-	cmd.Flags().StringVar(&f.dataDir, "data", "", "look into the store in `FOLDER` ($SOCIABLE_STORAGE_PATH, or else ./data)")
+	cmd.Flags().StringVar(&f.dataDir, "data", "", "look into the store in `FOLDER` ($SOCIABLE_STORAGE_PATH, ./data, or the service's)")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
-	cmd.PreRun = func(*cobra.Command, []string) {
+	cmd.PreRun = func(cmd *cobra.Command, args []string) {
 		if f.dataDir == "" {
-			f.dataDir = defaultDataDir()
+			f.dataDir = findDataDir(cmd, args...)
 		}
 	}
 }

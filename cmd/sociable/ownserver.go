@@ -27,7 +27,7 @@ type serverFlags struct {
 func (f *serverFlags) register(cmd *cobra.Command) {
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVarP(&f.file, "config", "c", "", "read `FILE` where no server runs, such as config.yml")
-	cmd.Flags().StringVar(&f.dataDir, "data", "", "use the store in `FOLDER` (that of --config, $SOCIABLE_STORAGE_PATH, or ./data)")
+	cmd.Flags().StringVar(&f.dataDir, "data", "", "use the store in `FOLDER` (that of --config, $SOCIABLE_STORAGE_PATH, ./data, or the running service's)")
 	cmd.Flags().StringArrayVar(&f.upstreams, "upstream", nil, "where no server runs, add a registry or replace its URL: `NAME=URL`; repeatable")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 }
@@ -41,11 +41,14 @@ func withServer(cmd *cobra.Command, f *serverFlags, fn func(ctx context.Context,
 	defer context.AfterFunc(ctx, stop)() // the second one kills
 	dir := f.dataDir
 	if dir == "" && f.file == "" {
-		dir = defaultDataDir()
+		dir = findDataDir(cmd)
 	}
 	if dir != "" {
 		if found, err := withRunning(ctx, dir, fn); found || err != nil {
 			return err
+		}
+		if dir == serviceDir && f.dataDir == "" && os.Getenv(envName("storage.path")) == "" {
+			return fmt.Errorf("no server runs over %s: start the service, or name another folder with --data", dir)
 		}
 	}
 	cfg, _, err := f.load(cmd)

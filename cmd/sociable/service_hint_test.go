@@ -26,6 +26,26 @@ func TestServiceHint(t *testing.T) {
 	}
 }
 
+// TestServesInstead: the service's store is taken only where there is none, nor what
+// is left of one.
+func TestServesInstead(t *testing.T) {
+	none, lost, service := t.TempDir(), t.TempDir(), t.TempDir()
+	putFile(t, filepath.Join(service, metaFile), "")
+	if err := os.Mkdir(filepath.Join(lost, "blobs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		dir, service string
+		want         bool
+	}{
+		{none, service, true}, {filepath.Join(none, "data"), service, true}, {none, none, false}, {lost, service, false}, {service, service, false},
+	} {
+		if got := servesInstead(tt.dir, tt.service); got != tt.want {
+			t.Errorf("%s, %s: %v", tt.dir, tt.service, got)
+		}
+	}
+}
+
 // TestStoreByEnvironment: every command finds the store where the environment says,
 // those for which a server has to run, too.
 func TestStoreByEnvironment(t *testing.T) {
