@@ -328,7 +328,7 @@ func imagesOf(m *oci.Manifest, name string, platforms []v1.Platform) (ds []diges
 	for _, p := range platforms {
 		i := slices.IndexFunc(m.Manifests, func(d v1.Descriptor) bool { return d.Platform != nil && oci.SamePlatform(*d.Platform, p) })
 		if i < 0 {
-			return nil, fmt.Errorf("%s has no image for %s: %w", name, oci.PlatformName(p), storage.ErrNotFound)
+			return nil, isNotHere("%s has no image for %s", name, oci.PlatformName(p))
 		}
 		ds = append(ds, m.Manifests[i].Digest)
 	}

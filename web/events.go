@@ -129,7 +129,7 @@ func takeEvents(ctx context.Context, s *storage.Store, queue, what, endpoint str
 			return ctx.Err()
 		})
 		if err == nil && x.Events == 0 {
-			err = fmt.Errorf("no event is %s an endpoint %.100q: %w", what, endpoint, storage.ErrNotFound)
+			err = isNotHere("no event is %s an endpoint %.100q", what, endpoint)
 		}
 		for _, row := range rows {
 			if err == nil {

@@ -183,7 +183,7 @@ func changeJobs(ctx context.Context, s *storage.Store, id string, change func(st
 		}
 		n = len(tasks) + len(layers)
 		if err == nil && n == 0 && id != "" {
-			err = fmt.Errorf("no job has the id %.300q: %w", id, storage.ErrNotFound)
+			err = isNotHere("no job has the id %.300q", id)
 		}
 		return err
 	})

@@ -3,6 +3,7 @@ package web
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -108,6 +109,14 @@ func receive(w http.ResponseWriter, r *http.Request, into any) error {
 	}
 	return nil
 }
+
+// notHere is a sentence that says by itself that something is not here:
+// storage.ErrNotFound without its words.
+type notHere struct{ error }
+
+func (notHere) Is(target error) bool { return target == storage.ErrNotFound }
+
+func isNotHere(format string, args ...any) error { return notHere{fmt.Errorf(format, args...)} }
 
 // operatorError gives what can go wrong with an operator's command its status.
 // The message is the error's own: it is for the owner of the store.

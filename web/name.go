@@ -151,7 +151,7 @@ func (c *choice) offer(distance int, x Named) {
 func (c *choice) made(word string) (Named, error) {
 	switch c.n {
 	case 0:
-		return Named{}, fmt.Errorf("no image here is meant by %.300q: %w", word, storage.ErrNotFound)
+		return Named{}, isNotHere("no image here is meant by %.300q", word)
 	case 1:
 		return c.first, nil
 	}

@@ -39,6 +39,9 @@ type Purged struct {
 // storage.ErrHosted, and storage.ErrNotFound for an image that is not known here.
 func Purge(ctx context.Context, s *storage.Store, q PurgeRequest, immutable func(oci.Repo, string) bool) (Purged, error) {
 	p, err := purge(ctx, s, q, immutable)
+	if errors.Is(err, storage.ErrPinned) {
+		err = fmt.Errorf("%w; sociable unpin lets it go", err)
+	}
 	if errors.Is(err, storage.ErrImmutable) || errors.Is(err, storage.ErrHosted) {
 		err = fmt.Errorf("%w; purge --force takes it away all the same", err)
 	}
@@ -130,7 +133,7 @@ func Unblock(ctx context.Context, s *storage.Store, name string) ([]digest.Diges
 		}
 	}
 	if len(ds) == 0 {
-		return nil, fmt.Errorf("nothing is blocked by the name %.300q: %w", name, storage.ErrNotFound)
+		return nil, isNotHere("nothing is blocked by the name %.300q", name)
 	}
 	return ds, s.Unblock(ctx, ds...)
 }
@@ -244,7 +247,7 @@ func Unpin(ctx context.Context, s *storage.Store, name string) (Pin, error) {
 		found = p
 	}
 	if found == nil {
-		return Pin{}, fmt.Errorf("nothing is pinned by the name %.300q: %w", name, storage.ErrNotFound)
+		return Pin{}, isNotHere("nothing is pinned by the name %.300q", name)
 	}
 	return *found, s.Unpin(ctx, found.Reference)
 }

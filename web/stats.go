@@ -40,7 +40,7 @@ func StatsOf(ctx context.Context, v Viewer, name string) (Stats, error) {
 			}
 		}
 		if len(s.Images) == 0 {
-			return fmt.Errorf("%.300q is here, and is no image that could be indexed: %w", name, storage.ErrNotFound)
+			return isNotHere("%.300q is here, and is no image that could be indexed", name)
 		}
 		return nil
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
@@ -39,7 +40,8 @@ type WarmImage struct {
 	Name      string          `json:"name"`      // as it was asked for
 	Reference string          `json:"reference"` // canonical
 	Pulled    oci.PulledImage `json:"pulled"`
-	Layers    int             `json:"layers"` // that a rule wants indexed
+	Platforms []string        `json:"platforms,omitempty"` // that it is for, as far as is known
+	Layers    int             `json:"layers"`              // that a rule wants indexed
 	// Indexes are the SOCI indexes made here of its manifests, IndexBlobs what
 	// these name.
 	Indexes    []oci.PulledManifest `json:"indexes,omitempty"`
@@ -74,6 +76,12 @@ var errNoImages = &oci.Error{Code: errcode.ErrorCodeUnsupported, Message: "no up
 func (s *Web) Warm(life context.Context, w http.ResponseWriter, r *http.Request, q WarmRequest) error {
 	if s.opt.Images == nil {
 		return errNoImages
+	}
+	if _, _, err := s.opt.Images.Name(q.Name); err != nil { // a mistake is no trouble of ours
+		return err
+	}
+	if _, err := parsePlatforms(q.Platforms); err != nil {
+		return wrong(err)
 	}
 	out, ctx, end := newStream(life, w, r)
 	defer end()
@@ -153,8 +161,11 @@ func (s *Web) bring(ctx context.Context, q WarmRequest, out *stream) (x WarmImag
 // anew, those that name zTOCs alone.
 func (s *Web) addIndexes(ctx context.Context, x *WarmImage, lazy bool) error {
 	return s.opt.Store.View(ctx, func(tx storage.Tx) error {
-		x.Indexes, x.IndexBlobs = nil, nil
+		x.Indexes, x.IndexBlobs, x.Platforms = nil, nil, nil
 		for _, m := range x.Pulled.Manifests {
+			if err := x.addPlatform(tx, m.Descriptor); err != nil {
+				return err
+			}
 			err := tx.Referrers(m.Digest, func(row storage.ReferrerRow) error {
 				if row.Repo != (oci.Repo{}) || row.Descriptor.ArtifactType != oci.MediaTypeSOCIIndexV1 {
 					return nil
@@ -178,6 +189,25 @@ func (s *Web) addIndexes(ctx context.Context, x *WarmImage, lazy bool) error {
 		}
 		return nil
 	})
+}
+
+// addPlatform notes what a manifest is for: as an index names it, or as the image
+// says of itself.
+func (x *WarmImage) addPlatform(tx storage.Tx, d v1.Descriptor) error {
+	name := ""
+	if oci.RealPlatform(d.Platform) {
+		name = oci.PlatformName(*d.Platform)
+	} else if d.Platform == nil {
+		row, err := tx.Image(d.Digest)
+		if err := ignoreNotFound(err); err != nil {
+			return err
+		}
+		name = row.Platform
+	}
+	if name != "" && !slices.Contains(x.Platforms, name) {
+		x.Platforms = append(x.Platforms, name)
+	}
+	return nil
 }
 
 func canonical(repo oci.Repo, ref oci.Reference) string {

@@ -211,6 +211,13 @@ func (c *adminClient) send(ctx context.Context, method, path string, in any) (*h
 	return resp, nil
 }
 
+// notThere is what the server says is not there: storage.ErrNotFound in its words.
+type notThere string
+
+func (e notThere) Error() string { return string(e) }
+
+func (notThere) Is(target error) bool { return target == storage.ErrNotFound }
+
 // answerError turns an answer other than 200 into an error.
 func answerError(resp *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 8<<10)) // whatever came of it will do
@@ -228,7 +235,7 @@ func answerError(resp *http.Response) error {
 	}
 	switch resp.StatusCode {
 	case http.StatusNotFound:
-		return fmt.Errorf("%s: %w", msg, storage.ErrNotFound)
+		return notThere(msg)
 	case http.StatusBadRequest, http.StatusConflict:
 		return errors.New(msg) // as the command would say it without a server
 	}

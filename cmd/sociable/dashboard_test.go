@@ -53,10 +53,12 @@ func TestDashboard(t *testing.T) {
 	}
 	for _, call := range [][3]string{
 		{"warm", `{"name":"lab/app:1","pin":true}`, `"image":{`},
+		{"warm", `{"name":"lab/APP"}`, `NAME_INVALID`},
+		{"warm", `{"name":"elsewhere.example/app"}`, `NAME_UNKNOWN`},
 		{"setup/test", `{"image":"` + s.addr + `/lab/app:1"}`, `"reference":"` + s.addr + `/lab/app:1"`},
 	} {
 		status, body := tell(t, "http://"+admin+"/api/v1/"+call[0], call[1])
-		if status != 200 || !strings.Contains(body, call[2]) {
+		if (status == 200) == strings.HasPrefix(call[2], "NAME_") || !strings.Contains(body, call[2]) {
 			t.Errorf("%s: %d %s", call[0], status, body)
 		}
 	}

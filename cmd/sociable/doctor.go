@@ -44,7 +44,8 @@ span of each layer, and say in words what is wrong and how to mend it. Run it wh
 the clients are; it needs no access to the proxy's files. IMAGE is named as
 clients do; a name without the proxy's host is looked for at --proxy, which reads
 it as it does theirs: lab/acme/app is of its upstream lab, redis of its default.
-With --node, the files of this machine's containerd and soci-snapshotter are read, too.`,
+With --node, the files of this machine's containerd and soci-snapshotter are read, too.
+On a terminal verdicts have colours, unless NO_COLOR is set.`,
 		Example: `  sociable doctor --proxy proxy.example:5000
   sociable doctor proxy.example:5000/docker.io/library/redis:7
   sociable doctor --node --proxy proxy.example:5000 redis:7`,
@@ -154,8 +155,11 @@ func (f *doctorFlags) reference(image string) (string, error) {
 }
 
 func printFinding(w io.Writer, x doctor.Finding) {
-	mark := map[doctor.Verdict]string{doctor.OK: "ok", doctor.Warn: "WARN", doctor.Fail: "FAIL"}[x.Verdict]
-	_, _ = fmt.Fprintf(w, "%-4s  %-11s  %s\n", mark, x.Step, x.What)
+	mark := map[doctor.Verdict]string{doctor.OK: "ok  ", doctor.Warn: "WARN", doctor.Fail: "FAIL"}[x.Verdict]
+	if takesColour(w) {
+		mark = map[doctor.Verdict]string{doctor.OK: green, doctor.Warn: yellow, doctor.Fail: red}[x.Verdict] + mark + plain
+	}
+	_, _ = fmt.Fprintf(w, "%s  %-11s  %s\n", mark, x.Step, x.What)
 	if x.Mend != "" {
 		_, _ = fmt.Fprintf(w, "      %-11s  → %s\n", "", x.Mend)
 	}

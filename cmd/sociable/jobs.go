@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/dustin/go-humanize"
@@ -44,7 +46,7 @@ func newJobsListCommand() *cobra.Command {
 				if flags.json {
 					return printJSON(cmd.OutOrStdout(), append([]web.Job{}, list...)) // [] rather than null
 				}
-				return printJobs(cmd.OutOrStdout(), list)
+				return printJobs(cmd.OutOrStdout(), list, terminalWidth(cmd.OutOrStdout()))
 			})
 		},
 	}
@@ -52,8 +54,11 @@ func newJobsListCommand() *cobra.Command {
 	return cmd
 }
 
-func printJobs(w io.Writer, list []web.Job) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+// printJobs prints a line for each, of no more than width characters where that is
+// not 0: --json has all of an error.
+func printJobs(w io.Writer, list []web.Job, width int) error {
+	var lines bytes.Buffer
+	t := tabwriter.NewWriter(&lines, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "ID\tSTATE\tATTEMPTS\tAGE\tREPOSITORY\tERROR")
 	for _, x := range list {
 		state := x.State
@@ -63,9 +68,24 @@ func printJobs(w io.Writer, list []web.Job) error {
 		case x.State == web.JobRunning && x.Size > 0:
 			state += fmt.Sprintf(", %d %%", 100*x.Done/x.Size)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\n", x.ID, state, x.Attempts, humanize.Time(x.Created), x.Repository, orDash(x.Error))
+		repository := x.Repository
+		if strings.Contains(x.ID, repository) {
+			repository = "" // it was said
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\n", x.ID, state, x.Attempts, humanize.Time(x.Created), orDash(repository), orDash(x.Error))
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(lines.String()) {
+		if r := []rune(strings.TrimRight(line, " \n")); width > 1 && len(r) > width {
+			line = string(r[:width-1]) + "…\n"
+		}
+		if _, err := io.WriteString(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func newJobsChangeCommand(name, short, done string, change func(adminAPI, context.Context, string) (int, error)) *cobra.Command {

@@ -39,7 +39,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case asksJSON(cmd):
 		printError(stderr, err)
 	case usage.configuration:
-		fmt.Fprintln(stderr, err) // a line for each mistake, file:line first
+		for line := range strings.SplitSeq(err.Error(), "\n") { // a line for each mistake, file:line first
+			if strings.HasPrefix(line, "--") || strings.HasPrefix(line, envPrefix) {
+				line = "sociable: " + line // it is of no file
+			}
+			fmt.Fprintln(stderr, line)
+		}
 	default:
 		line, _, _ := strings.Cut(err.Error(), "\n")
 		fmt.Fprintln(stderr, "sociable:", line)

@@ -36,6 +36,9 @@ known is a comment. What is imported or warmed is taken off the list.`,
 				if flags.json {
 					return printJSON(cmd.OutOrStdout(), append([]web.MissingThing{}, list...)) // [] rather than null
 				}
+				if len(list) == 0 {
+					fmt.Fprintln(cmd.ErrOrStderr(), "nothing is noted: no client asked in vain for what an offline upstream has")
+				}
 				return printMissing(cmd.OutOrStdout(), list)
 			})
 		},

@@ -15,7 +15,7 @@ func TestStats(t *testing.T) {
 	s.push(t, "acme/app:1", 1, "amd64", "arm64")
 	srv := startServer(t, "--config", s.config)
 	data := []string{"--data", srv.dir}
-	if _, errs, code := runSociable(t, "", append([]string{"stats", "up/acme/app:1"}, data...)...); code != 1 || !strings.Contains(errs, "not found") {
+	if _, errs, code := runSociable(t, "", append([]string{"stats", "up/acme/app:1"}, data...)...); code != 1 || !strings.Contains(errs, "no image here is meant by") {
 		t.Errorf("before the pull: exit code %d, %s", code, errs)
 	}
 	must(t, append([]string{"index", "create", "up/acme/app:1", "--platform", "linux/amd64", "--min-layer-size", "10000"}, data...)...)

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/web"
 )
 
@@ -64,8 +63,8 @@ type warmed struct {
 	Reference string        `json:"reference,omitempty"` // canonical
 	Digest    digest.Digest `json:"digest,omitempty"`
 	Platforms []string      `json:"platforms,omitempty"`
-	Blobs     int           `json:"blobs"`
-	Bytes     int64         `json:"bytes"`
+	Blobs     int           `json:"blobs"`   // that it is made of, manifests included
+	Bytes     int64         `json:"bytes"`   // of these
 	Fetched   int64         `json:"fetched"` // bytes that were not here
 	Layers    int           `json:"layers"`  // that are indexed, or were found not to be indexable
 	Pinned    bool          `json:"pinned"`
@@ -129,16 +128,14 @@ func bringAll(ctx context.Context, c *adminClient, names []string, q web.WarmReq
 
 func resultOf(name string, x web.WarmImage, err error) warmed {
 	w := warmed{
-		Name: name, Reference: x.Reference, Digest: x.Pulled.Root.Digest, Blobs: len(x.Pulled.Blobs), Fetched: x.Pulled.Fetched,
+		Name: name, Reference: x.Reference, Digest: x.Pulled.Root.Digest, Blobs: len(x.Pulled.Blobs) + len(x.Pulled.Manifests), Platforms: x.Platforms, Fetched: x.Pulled.Fetched,
 		Layers: x.Layers, Pinned: x.Pinned, Unchecked: x.Pulled.Unchecked,
 	}
 	for _, b := range x.Pulled.Blobs {
 		w.Bytes += b.Size
 	}
 	for _, m := range x.Pulled.Manifests {
-		if oci.RealPlatform(m.Platform) {
-			w.Platforms = append(w.Platforms, oci.PlatformName(*m.Platform))
-		}
+		w.Bytes += m.Size
 	}
 	slices.Sort(w.Platforms)
 	if err != nil {

@@ -130,7 +130,7 @@ func newEndpointMetrics(reg prometheus.Registerer, upstream, endpoint string) (*
 	}
 	m := &endpointMetrics{
 		breaker: gauge("breaker_state", "Whether the endpoint is asked: 0 yes, 1 one request finds out, 2 no, it does not answer."),
-		heldUntil: gauge("held_until_seconds",
+		heldUntil: gauge("held_until_timestamp_seconds",
 			"Until when nothing is asked because the endpoint wanted a pause (Unix time); 0: it never did."),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sociable_upstream_refused_total", ConstLabels: labels,

@@ -30,7 +30,7 @@ func TestOperate(t *testing.T) {
 		{"POST", "/api/v1/pin", `{"name":"nginx:1"}`, 404, "NAME_UNKNOWN"},
 		{"POST", "/api/v1/pin", `{"name":""}`, 400, "name the image"},
 		{"POST", "/api/v1/pin", `{"id":"redis:7"}`, 400, "not the JSON"},
-		{"POST", "/api/v1/purge", `{"name":"redis:7"}`, 409, "pinned"},
+		{"POST", "/api/v1/purge", `{"name":"redis:7"}`, 409, "pinned as docker.io/library/redis:7; sociable unpin lets it go"},
 		{"POST", "/api/v1/unpin", `{"name":"redis:7"}`, 200, `"reference":"docker.io/library/redis:7"`},
 		{"POST", "/api/v1/unpin", `{"name":"redis:7"}`, 404, "nothing is pinned"},
 		{"POST", "/api/v1/refresh", `{"name":"redis:7"}`, 200, r.image.String()},
