@@ -107,11 +107,27 @@ func (t *reader) faultLocked() error {
 		switch {
 		case x.whole != t.whole, !t.whole && (t.pos < x.Off || x.End <= t.pos):
 		case t.who.nobody():
-		case !blames(x.err), x.by.same(t.who):
+		case !blames(x.err), x.by.same(t.who), t.troubles(x):
 			return x.err
 		case f.lead.same(x.by):
 			f.lead = t.who
 		}
 	}
 	return nil
+}
+
+// troubles reports whether a fault of another's is the upstream's trouble with
+// everybody, who then need not ask one after another: where it is not to be asked
+// for now, and where it failed a second one as well.
+func (t *reader) troubles(x fault) bool {
+	if x.by.up.Identity != t.who.up.Identity || !upstream.IsUnavailable(x.err) {
+		return false
+	}
+	if _, held := errors.AsType[*upstream.HeldError](x.err); held || upstream.IsThrottled(x.err) || errors.Is(x.err, upstream.ErrOffline) {
+		return true
+	}
+	if t.failed == nil {
+		t.failed = &x.by
+	}
+	return !t.failed.same(x.by)
 }

@@ -31,6 +31,8 @@ type reader struct {
 	ahead int64 // how much is asked for at once, in front of pos
 	asked int64 // up to where it was
 	seen  int   // faults it has looked at
+	// failed is the first for whom the upstream was not available meanwhile.
+	failed *asker
 }
 
 // newReader reads r for who. A whole reader starts the pump.
