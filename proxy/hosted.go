@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
-	"github.com/dustin/go-humanize"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -117,10 +116,7 @@ func (u *Upstream) pusher() Pusher {
 func (p *Proxy) pushError(what string, err error) error {
 	switch {
 	case errors.Is(err, storage.ErrFull):
-		u := p.store.Usage()
-		return &oci.Error{Code: errcode.ErrorCodeDenied, Err: err, Message: fmt.Sprintf(
-			"%s: this registry is full: hosted and pinned images fill storage.max_bytes (%s) or the disk; delete images and run sociable gc --grace 10m, or raise it",
-			what, humanize.IBytes(uint64(max(0, u.Limit))))}
+		return &oci.Error{Code: errcode.ErrorCodeDenied, Err: err, Message: what + ": " + isFull(p.store.Usage())}
 	case errors.Is(err, storage.ErrDigest):
 		return &oci.Error{Code: errcode.ErrorCodeDigestInvalid, Message: what + ": the bytes that came do not match the digest", Err: err}
 	}

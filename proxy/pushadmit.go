@@ -15,6 +15,7 @@ import (
 // when the request's body was read; until then the upload's file stays open.
 func (s *push) admitted(r *http.Request) (leave func(), err error) {
 	if s.pusher == nil || s.u.Size() > 0 || r.ContentLength == 0 {
+		s.begun = s.p.forwards.of(s.u.ID())
 		return func() {}, nil
 	}
 	what := "push to " + s.repo.String()
@@ -26,6 +27,7 @@ func (s *push) admitted(r *http.Request) (leave func(), err error) {
 	f := s.forwarding()
 	select {
 	case <-f.begun:
+		s.begun = f
 		return leave, nil
 	case <-r.Context().Done():
 		leave()

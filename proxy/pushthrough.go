@@ -77,6 +77,28 @@ func (s *push) forwarding() *forward {
 	return f
 }
 
+// of gives the forward of an upload, nil where none is alive.
+func (fs *forwards) of(id string) *forward {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return fs.m[id]
+}
+
+// refusal is the upstream's no to what was sent so far; nil while there is none.
+func (f *forward) refusal() error {
+	if f == nil {
+		return nil
+	}
+	select {
+	case <-f.done:
+		if final(f.err) {
+			return f.err
+		}
+	default:
+	}
+	return nil
+}
+
 // end lets go of a forward: of an upload that is over, or that stood still for
 // too long. Who comes back to it begins anew.
 func (fs *forwards) end(id string, f *forward) {
@@ -132,10 +154,8 @@ func (s *push) pass(w http.ResponseWriter, r *http.Request, d digest.Digest) err
 		err = s.await(r, f)
 	}
 	ctx := context.WithoutCancel(r.Context())
-	if final(err) { // nobody can go on with it
-		if cerr := s.u.Cancel(ctx); cerr != nil {
-			return s.p.uploadError(what, fmt.Errorf("cancel what %s refuses: %w", s.repo.Upstream, cerr))
-		}
+	if final(err) {
+		return s.refused(ctx, what, err)
 	}
 	if err != nil {
 		return s.p.passError(what, err)
@@ -152,6 +172,14 @@ func (s *push) pass(w http.ResponseWriter, r *http.Request, d digest.Digest) err
 	}
 	s.p.index.Whole(d)
 	return created(w, r, "blobs", d)
+}
+
+// refused ends an upload that the upstream refuses: nobody can go on with it.
+func (s *push) refused(ctx context.Context, what string, err error) error {
+	if cerr := s.u.Cancel(ctx); cerr != nil {
+		return s.p.uploadError(what, fmt.Errorf("cancel what %s refuses: %w", s.repo.Upstream, cerr))
+	}
+	return s.p.passError(what, err)
 }
 
 func (s *push) await(r *http.Request, f *forward) error {

@@ -16,7 +16,16 @@ import (
 )
 
 // A namespace's quota covers what its repositories have, each digest once, and
-// the bytes of uploads that are under way: those count as they arrive.
+// the bytes of uploads that are under way: those count as they arrive. What an
+// upstream's is compared with are those alone.
+
+// quota is what the upload is counted for, in bytes; 0: no limit.
+func (s *push) quota() int64 {
+	if s.pusher != nil {
+		return s.p.opt.PassingBytes
+	}
+	return s.up.Hosting.Quota
+}
 
 // holdContent says, within an update, that a repository has something, if that
 // may be so.
@@ -105,7 +114,7 @@ func (s *push) withinQuota(ctx context.Context, more int64) error {
 		if err == nil {
 			a, err = s.account(ctx, 0)
 		}
-		if err == nil && a.fits(s.up.Hosting.Quota) {
+		if err == nil && a.fits(s.quota()) {
 			return refusal
 		}
 	}
@@ -116,7 +125,7 @@ func (s *push) withinQuota(ctx context.Context, more int64) error {
 // it can. The oldest of several uploads that take each other's room has it: it waits
 // for the others to be refused, and reads nothing from its client meanwhile.
 func (s *push) judge(ctx context.Context, more int64) (*oci.Error, error) {
-	quota := s.up.Hosting.Quota
+	quota := s.quota()
 	var until time.Time
 	for quota > 0 {
 		a, err := s.account(ctx, more)
@@ -150,7 +159,7 @@ func (s *push) judge(ctx context.Context, more int64) (*oci.Error, error) {
 
 // makeRoom ends an upload that nobody goes on with, where that is of use.
 func (s *push) makeRoom(ctx context.Context, a account) (ended bool, err error) {
-	if !a.alone(s.up.Hosting.Quota) {
+	if !a.alone(s.quota()) {
 		return false, nil
 	}
 	ended, err = s.p.store.EndIdle(ctx, s.up.Name, idleUpload)
@@ -163,7 +172,7 @@ func (s *push) makeRoom(ctx context.Context, a account) (ended bool, err error) 
 // keepBroken ends the upload, of which no more comes now, where there is no room for
 // what has come.
 func (s *push) keepBroken(ctx context.Context) error {
-	for quota := s.up.Hosting.Quota; quota > 0; {
+	for quota := s.quota(); quota > 0; {
 		a, err := s.account(ctx, 0)
 		if err != nil || a.fits(quota) {
 			return err
@@ -198,6 +207,10 @@ func (s *push) account(ctx context.Context, more int64) (a account, err error) {
 		count.Unknown -= s.u.Size()
 	} else {
 		delete(count.Known, s.d)
+	}
+	if s.pusher != nil { // what is whole there is cached, and goes when it must
+		a.open = count.Bytes()
+		return a, nil
 	}
 	err = s.p.store.View(ctx, func(tx storage.Tx) error {
 		has, err := int64(0), error(nil)

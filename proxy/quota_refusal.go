@@ -31,6 +31,9 @@ const (
 // refusal is refuse of this upload. Where the repository has had the same bytes for a
 // moment the client, who finds them now, may try again.
 func (s *push) refusal(ctx context.Context, a account, more int64) (*oci.Error, error) {
+	if s.pusher != nil {
+		return refusePassing(s.up, s.quota(), a), nil
+	}
 	var e *oci.Error
 	err := s.p.store.View(ctx, func(tx storage.Tx) error {
 		e = refuse(tx, s.up, a)
@@ -94,6 +97,17 @@ func (s *push) pushedBefore(ctx context.Context, more int64) (digest.Digest, err
 	return "", nil
 }
 
+// refusePassing is refuse of an upload that goes through to an upstream.
+func refusePassing(up *Upstream, most int64, a account) *oci.Error {
+	bytes := func(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
+	if !a.alone(most) {
+		return oci.NewError(errcode.ErrorCodeDenied, "a blob of %s or more is not taken: unfinished uploads to %s may take %s here (uploads.upstream_bytes): push it there directly, or raise that",
+			bytes(a.own), up.Name, bytes(most))
+	}
+	return &oci.Error{Code: errcode.ErrorCodeTooManyRequests, RetryAfter: openPause, Message: fmt.Sprintf(
+		"unfinished uploads to %s take %s of the %s that they may here (uploads.upstream_bytes): try again when some are through", up.Name, bytes(a.open), bytes(most))}
+}
+
 // refuse says that there is no room for a, why, and what to do about it. Where it is
 // only uploads that take the room, it may be there soon.
 func refuse(tx storage.Tx, up *Upstream, a account) *oci.Error {
@@ -130,4 +144,15 @@ func refuse(tx storage.Tx, up *Upstream, a account) *oci.Error {
 	}
 	e.Message += raise
 	return e
+}
+
+// isFull says of what the store is full, and what to do about it.
+func isFull(u storage.Usage) string {
+	bytes := func(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
+	uploads := ""
+	if u.Open.Bytes > 0 {
+		uploads = fmt.Sprintf(" and %s of unfinished uploads", bytes(u.Open.Bytes))
+	}
+	return fmt.Sprintf("this registry is full: hosted and pinned images%s fill storage.max_bytes (%s) or the disk; delete images and run sociable gc --grace 10m, or raise it",
+		uploads, bytes(u.Limit))
 }

@@ -42,6 +42,9 @@ type Options struct {
 	FillAfterRanges, FillAfterPercent int
 	// MaxUploads is how many uploads one caller may have open; 0: any number.
 	MaxUploads int
+	// PassingBytes is how much may have come of unfinished uploads to one upstream;
+	// 0: no limit.
+	PassingBytes int64
 	// Scratch is a folder for files that nothing is lost without, at most 128 MiB:
 	// zTOCs, gzip-encoded; "": os.TempDir.
 	Scratch    string

@@ -79,6 +79,7 @@ type push struct {
 	u    *storage.Upload
 
 	pusher Pusher        // nil: the blob stays here
+	begun  *forward      // that the upstream has begun; nil: not known
 	d      digest.Digest // what the blob will be; "" while that is not known
 	want   int64         // how long the chunk says that it is; 0: it does not say
 }
@@ -235,6 +236,9 @@ func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 		return s.p.uploadError(what, err)
 	}
 	err = s.copy(w, r)
+	if final(err) {
+		return s.refused(ctx, what, err)
+	}
 	if short, ok := errors.AsType[sizeError](err); ok {
 		return s.misfit(r, short)
 	}
@@ -277,6 +281,9 @@ func (s *push) copy(w http.ResponseWriter, r *http.Request) error {
 				return err
 			}
 			s.tap(r.Context(), tapAt)
+			if err := s.begun.refusal(); err != nil {
+				return err
+			}
 		}
 		switch {
 		case errors.Is(rerr, io.EOF) && s.want > 0 && got != s.want:

@@ -219,7 +219,7 @@ func Default() *Config {
 		TLS:       TLSConfig{ClientAuth: "optional", ClientName: "subject"},
 		Referrers: ReferrersConfig{UpstreamTimeout: time.Second, TTL: time.Minute, Wait: 2 * time.Second, WaitMax: 20 * time.Second, FirstPull: "proceed", PushWait: 2 * time.Second},
 		GC:        GCConfig{Interval: 24 * time.Hour, Grace: 24 * time.Hour, PulledAfter: 90 * 24 * time.Hour},
-		Uploads:   UploadsConfig{Expire: 24 * time.Hour, MaxOpen: 1000},
+		Uploads:   UploadsConfig{Expire: 24 * time.Hour, MaxOpen: 1000, UpstreamBytes: Room{Percent: 25}},
 		Events:    EventsConfig{MaxQueue: 100_000},
 		Tracing:   TracingConfig{SamplePercent: 10},
 		Learn:     defaultLearn(),

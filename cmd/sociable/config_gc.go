@@ -26,6 +26,8 @@ type GCConfig struct {
 type UploadsConfig struct {
 	Expire  time.Duration `yaml:"expire"`   // one that nobody goes on with; 0: never
 	MaxOpen int           `yaml:"max_open"` // at once, of one caller; 0: any number
+
+	UpstreamBytes Room `yaml:"upstream_bytes"` // of all to one upstream, as a size or a share of storage.max_bytes; 0: any number
 }
 
 // RetentionRule says what stays of some hosted repositories.

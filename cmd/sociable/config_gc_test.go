@@ -37,7 +37,7 @@ retention:
 }
 
 func TestRetentionMistakes(t *testing.T) {
-	file := writeConfig(t, `uploads: {max_open: -1}
+	file := writeConfig(t, `uploads: {max_open: -1, upstream_bytes: 101%}
 gc:
   grace: 1s
   pulled_after: 100ms
@@ -54,7 +54,7 @@ retention:
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
-		":1: uploads.max_open: want a number",
+		":1: uploads.max_open: want a number", `:1: uploads.upstream_bytes: "101%" is not a share`,
 		":3: gc.grace: want at least 1m", ":4: gc.pulled_after: want at least gc.grace",
 		":6: retention[0].repositories: matches nothing", ":6: retention[0].keep_last",
 		`:7: retention[1].repositories: "app" names no namespace; write local/app`, `:7: retention[1].repositories: "local/**x" is not a pattern`,

@@ -105,7 +105,7 @@ func (b *base) run(ctx context.Context, runStore func(context.Context) error) er
 	px, err := proxy.New(life, proxy.Options{
 		Store: b.store, Upstreams: l.now.Load().ups, Default: cfg.DefaultUpstream, Access: acc, Indexer: ix, Referrers: rf, Converter: ix, Events: told, Starts: startsOf(lr),
 		StopOnDisconnect: !cfg.Storage.FinishOnDisconnect(),
-		FillAfterRanges:  cfg.Storage.FillAfterRanges, FillAfterPercent: cfg.Storage.FillAfterPercent, MaxUploads: cfg.Uploads.MaxOpen, Logger: log, Registerer: reg,
+		FillAfterRanges:  cfg.Storage.FillAfterRanges, FillAfterPercent: cfg.Storage.FillAfterPercent, MaxUploads: cfg.Uploads.MaxOpen, PassingBytes: cfg.Uploads.UpstreamBytes.Of(b.store.Usage().Limit), Logger: log, Registerer: reg,
 		Scratch: filepath.Join(cfg.Storage.Path, "tmp"),
 	})
 	if err != nil {
