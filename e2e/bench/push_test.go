@@ -296,7 +296,7 @@ func (c *pushes) report(b *testing.B, ours, theirs []pushSample) {
 	text := Table{
 		Heading: "Push",
 		Intro: fmt.Sprintf("One layer of real files, %.1f MiB, through loopback (a POST, one streamed PATCH, a PUT), indexed on the way; then "+
-			"manifests,\neach with a tag of its own, from %d clients for %v. Beside Debian's docker-registry, which indexes nothing; medians of %d\nruns in turns. %s. As fast as it\ngoes, client and server keep both cores busy, and building the index takes longer than the push: the answer to the\nmanifest waits for it (referrers.push_wait).",
+			"manifests,\neach with a tag of its own, from %d clients for %v. Beside Debian's docker-registry, which indexes nothing; medians of %d\nruns in turns. %s. As fast as it\ngoes, client and server keep both cores busy, and building the index takes longer than the push: the answer to the\nmanifest waits until it seems to be 100 ms from its end (referrers.push_wait).",
 			float64(c.layer.Size)/(1<<20), manifestClients, manifestTime, len(ours), Circumstances()),
 		Columns: []string{"what", "docker-registry", "sociable", "sociable ÷ docker-registry", "limit"},
 		Rows: [][]string{
