@@ -114,3 +114,20 @@ func TestRefusedOnTheWay(t *testing.T) {
 	}
 	wantCode(t, "again", front.send(t, http.MethodPatch, loc, strings.NewReader("x")), http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN")
 }
+
+// TestPushToOffline: what never gets there is not begun.
+func TestPushToOffline(t *testing.T) {
+	host := newHost(t, Hosting{}, nil)
+	front := newServer(t, &registry{Server: host.Server}, func(o *Options) {
+		o.Upstreams[0].PushThrough, o.Upstreams[0].Offline = true, true
+	})
+	for method, path := range map[string]string{
+		http.MethodPost: "blobs/uploads/", http.MethodPut: "manifests/v1", http.MethodDelete: "manifests/" + digest.FromString("x").String(),
+	} {
+		a := front.send(t, method, "/v2/up/local/app/"+path, nil)
+		wantCode(t, method, a, http.StatusMethodNotAllowed, "UNSUPPORTED")
+		if !strings.Contains(string(a.body), "offline by configuration") {
+			t.Errorf("%s: %s", method, a.body)
+		}
+	}
+}

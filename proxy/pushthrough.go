@@ -142,6 +142,10 @@ func (f *forward) is(d digest.Digest) {
 // pulled from there.
 func (s *push) pass(w http.ResponseWriter, r *http.Request, d digest.Digest) error {
 	what := fmt.Sprintf("push %s to %s", d, s.repo)
+	ctx := context.WithoutCancel(r.Context())
+	if err := s.begun.refusal(); err != nil { // to send it once more would not help
+		return s.refused(ctx, what, err)
+	}
 	f := s.forwarding()
 	f.is(d)
 	if err := s.matches(r, d, what); err != nil {
@@ -153,7 +157,6 @@ func (s *push) pass(w http.ResponseWriter, r *http.Request, d digest.Digest) err
 		f.is(d)
 		err = s.await(r, f)
 	}
-	ctx := context.WithoutCancel(r.Context())
 	if final(err) {
 		return s.refused(ctx, what, err)
 	}
