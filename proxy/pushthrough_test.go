@@ -93,6 +93,32 @@ func TestPushThroughRefused(t *testing.T) {
 	}
 }
 
+// TestPushThroughOffline: what goes to an upstream that is never asked is refused
+// before a byte of it is taken, in words about pushing.
+func TestPushThroughOffline(t *testing.T) {
+	front, host := newFront(t, Hosting{}, true)
+	d := front.pushImage(t, "up/local/app", "v1", random(100, 1))
+	goOffline(t, &registry{Server: host.Server}, front)
+	body := random(2000, 2)
+	for name, a := range map[string]answer{
+		"begin":      front.send(t, http.MethodPost, "/v2/up/local/app/blobs/uploads/", nil),
+		"in one go":  front.send(t, http.MethodPost, "/v2/up/local/app/blobs/uploads/?digest="+digest.FromBytes(body).String(), bytes.NewReader(body)),
+		"a manifest": front.putManifest(t, "up/local/app", "v2", image(d, d, 1)),
+		"deletion":   front.send(t, http.MethodDelete, "/v2/up/local/app/manifests/"+d.String(), nil),
+	} {
+		wantCode(t, name, a, http.StatusMethodNotAllowed, "UNSUPPORTED")
+		if !bytes.Contains(a.body, []byte("up is offline by configuration: nothing is pushed or deleted there")) {
+			t.Errorf("%s: %s", name, a.body)
+		}
+	}
+	if n := front.store.Usage().Open.Uploads; n != 0 {
+		t.Errorf("%d uploads are open", n)
+	}
+	if a := front.do(t, http.MethodGet, "/v2/up/local/app/manifests/v1"); a.status != http.StatusOK {
+		t.Errorf("pull of what is here: %d %s", a.status, a.body)
+	}
+}
+
 // changes notes whose lists are said to have changed.
 type changes struct {
 	tellsAll

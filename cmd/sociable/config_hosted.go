@@ -144,6 +144,9 @@ func (c *Config) checkHosted(bad, doubts *findings) {
 func (c *Config) checkPushThrough(doubts *findings) {
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
 		at := "upstreams." + name + ".push"
+		if c.Upstreams[name].Push == "allow" && (c.Offline || c.Upstreams[name].Offline) {
+			doubts.add(c.origin(at), "%s: nothing is pushed to an upstream that is offline by configuration", at)
+		}
 		mode := c.mode(name)
 		open := !c.guarded() || mode == access.Passthrough || c.openHere() && mode == access.Open
 		if c.Upstreams[name].Push == "allow" && !open && !c.pushRule(name) {

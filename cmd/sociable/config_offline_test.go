@@ -24,6 +24,8 @@ func TestOfflineAsksNobody(t *testing.T) {
 		{"one", "upstreams:\n  a.io: {access: passthrough}\n  b.io:\n    offline: true\n    access: passthrough\n", says("5", "b.io")},
 		{"for all", "access: passthrough\nupstreams: {a.io: {offline: true}}\n", says("1", "a.io")},
 		{"connected", "access: passthrough\nupstreams: {a.io: {}}\n", nil},
+		{"pushes", "access: open\nupstreams:\n  a.io: {offline: true, push: allow}\n  b.io: {push: allow}\n",
+			[]string{"3: upstreams.a.io.push: nothing is pushed to an upstream that is offline by configuration"}},
 		{"open", "offline: true\naccess: open\nupstreams: {a.io: {}}\n", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

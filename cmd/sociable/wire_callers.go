@@ -79,6 +79,10 @@ func callerError(err error) error {
 		return fmt.Errorf("%w: %w", access.ErrRefused, err)
 	case upstream.IsNotFound(err):
 		return fmt.Errorf("%w: %w", access.ErrUnknown, err)
+	case errors.Is(err, upstream.ErrBudget):
+		return &access.HeldError{After: upstream.RetryAfter(err), Why: "the requests a minute that this proxy sends it at most are spent (requests_per_minute)", Err: err}
+	case upstream.IsThrottled(err):
+		return &access.HeldError{After: upstream.RetryAfter(err), Why: "it asks to slow down", Err: err}
 	default:
 		return err
 	}

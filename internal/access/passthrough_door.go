@@ -143,10 +143,7 @@ func (a *Access) passError(r *http.Request, c *caller, repo oci.Repo, err error)
 		e.Err = err
 		return e
 	default:
-		return &oci.Error{
-			Code: errcode.ErrorCodeUnavailable, RetryAfter: time.Second, Err: err,
-			Message: fmt.Sprintf("%s cannot be asked whether this caller may pull %s", repo.Upstream, repo),
-		}
+		return awayError(repo, err)
 	}
 }
 

@@ -47,13 +47,16 @@ func (p *pace) set(perMinute int) {
 }
 
 // wait takes a place in the queue and waits for it, or fails with a HeldError
-// at once when that would take longer than limit.
+// at once when that would take longer than limit, or than ctx has.
 func (p *pace) wait(ctx context.Context, bulk bool, limit time.Duration) error {
 	limits := p.now.Load()
 	if limits == nil {
 		return nil
 	}
 	now := time.Now()
+	if until, ok := ctx.Deadline(); ok {
+		limit = min(limit, until.Sub(now))
+	}
 	taken := []*rate.Reservation{limits.all.ReserveN(now, 1)}
 	if bulk {
 		taken = append(taken, limits.bulk.ReserveN(now, 1))

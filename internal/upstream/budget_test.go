@@ -45,9 +45,15 @@ func TestPace(t *testing.T) {
 		if h, ok := errors.AsType[*HeldError](err); !ok || !IsThrottled(err) || h.RetryAfter != 6*time.Second {
 			t.Errorf("behind a queue that is too long: %v", err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if err := p.wait(ctx, false, time.Minute); !errors.Is(err, context.DeadlineExceeded) {
+		short, end := context.WithTimeout(t.Context(), 5*time.Second)
+		defer end()
+		began := time.Now()
+		if err := p.wait(short, false, time.Minute); !IsThrottled(err) || !errors.Is(err, ErrBudget) || time.Since(began) != 0 {
+			t.Errorf("who has no time to wait got %v after %v", err, time.Since(began))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		if err := p.wait(ctx, false, time.Minute); !errors.Is(err, context.Canceled) {
 			t.Errorf("whoever leaves got %v", err)
 		}
 		for n := range 5 {
