@@ -104,7 +104,8 @@ func pushDocker(t *testing.T) digest.Digest {
 }
 
 // TestPodmanRuns: podman pulls through a mirror of registries.conf, which puts
-// our prefix in place of the registry's name, and runs the image.
+// our prefix in place of the registry's name, and runs the image, and its converted
+// form as well.
 func TestPodmanRuns(t *testing.T) {
 	p := startProxy(t)
 	run := podman(t, fmt.Sprintf(`[[registry]]
@@ -113,10 +114,13 @@ location = "registry.test"
 location = "%s/up"
 insecure = true
 `, p.Addr))
-	out, err := run("run", "--rm", "--quiet", "--runtime", "runc", "--network", "none",
-		"--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "registry.test/"+suite.image.Ref())
-	if err != nil || out != realimage.StartOutput {
-		t.Errorf("podman run: %q, %v", out, err)
+	for _, tag := range []string{"", "-soci"} {
+		out, err := run("run", "--rm", "--quiet", "--runtime", "runc", "--network", "none",
+			"--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "registry.test/"+suite.image.Ref()+tag)
+		if err != nil || out != realimage.StartOutput {
+			t.Errorf("podman run %s%s: %q, %v", suite.image.Ref(), tag, out, err)
+		}
+		p.awaitConverted(t)
 	}
 }
 

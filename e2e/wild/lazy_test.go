@@ -11,10 +11,15 @@ import (
 
 // TestLazy: a plain pull through the proxy makes the index, and a node that comes
 // after it starts the same image lazily, by either form of index. Every file of
-// it, read by the container, is what the layers' tars hold.
+// it, read by the container, is what the layers' tars hold. To a node that knows
+// nothing of SOCI the converted image is the same as the image.
 func TestLazy(t *testing.T) {
 	p := startProxy(t)
-	onNode(t, NodeOptions{}, func(n *Node) { start(t, n, Plain, p.ref()) })
+	onNode(t, NodeOptions{}, func(n *Node) {
+		start(t, n, Plain, p.ref())
+		p.awaitConverted(t)
+		start(t, n, Plain, p.ref()+"-soci")
+	})
 	p.awaitIndex(t)
 
 	for _, tt := range []struct {
@@ -82,6 +87,16 @@ func (p *proxy) awaitIndex(t *testing.T) {
 			t.Fatal(err)
 		}
 		return slices.ContainsFunc(list, func(i harness.Index) bool { return i.Index != "" })
+	})
+}
+
+// awaitConverted waits until the converted image is at its tag.
+func (p *proxy) awaitConverted(t *testing.T) {
+	t.Helper()
+	url := "http://" + p.Addr + "/v2/up/" + suite.image.Repo() + "/manifests/1-soci"
+	p.await(t, "the converted image", func() bool {
+		_, err := get(t.Context(), url, "")
+		return err == nil
 	})
 }
 

@@ -238,10 +238,7 @@ func (p *proxy) warm(t *testing.T) {
 		}
 	}
 	p.awaitIndex(t)
-	p.await(t, "the converted image", func() bool {
-		_, err := get(t.Context(), base+"/manifests/1-soci", "")
-		return err == nil
-	})
+	p.awaitConverted(t)
 	p.up.Forget()
 }
 
