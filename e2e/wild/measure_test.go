@@ -249,6 +249,10 @@ func blobPaths() (paths []string) {
 	return paths
 }
 
+// lazyStarts is how often a run measures each lazy start: one takes seconds, and
+// what is compared differs by tenths of one.
+const lazyStarts = 3
+
 // lazy measures lazy starts by either form of index, by hand and through a warm
 // proxy in turns; then through one whose whole layers are evicted: with nothing
 // left of them but the zTOCs, and on the next node, with the spans of that start.
@@ -256,13 +260,15 @@ func (s samples) lazy(t *testing.T) {
 	hand := startByHand(t)
 	p := startProxy(t)
 	p.warm(t)
-	for _, tt := range []struct {
-		name, tag string
-		v1        bool
-	}{{"v1", "", true}, {"v2", "-soci", false}} {
-		s.start(t, tt.name+" by hand", NodeOptions{V1: tt.v1}, Lazy, hand.ref()+tt.tag, hand.down)
-		s.start(t, tt.name+" warm", NodeOptions{V1: tt.v1}, Lazy, p.ref()+tt.tag, p.down)
-		s.nothingAsked(t, p)
+	for range lazyStarts {
+		for _, tt := range []struct {
+			name, tag string
+			v1        bool
+		}{{"v1", "", true}, {"v2", "-soci", false}} {
+			s.start(t, tt.name+" by hand", NodeOptions{V1: tt.v1}, Lazy, hand.ref()+tt.tag, hand.down)
+			s.start(t, tt.name+" warm", NodeOptions{V1: tt.v1}, Lazy, p.ref()+tt.tag, p.down)
+			s.nothingAsked(t, p)
+		}
 	}
 	for _, l := range suite.image.Layers {
 		if err := p.Purge(t.Context(), l.Digest.String()); err != nil {
