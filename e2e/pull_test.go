@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -12,9 +13,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/e2e/harness"
 	"github.com/sociable/sociable/e2e/link"
@@ -224,7 +227,8 @@ func compareAnswers(t *testing.T, want, got *answer) {
 	}
 }
 
-// TestIndexes pulls multi-platform images: the index, then each platform.
+// TestIndexes pulls multi-platform images: the index, then each platform, which has
+// a SOCI index of its own from then on.
 func TestIndexes(t *testing.T) {
 	p := startProxy(t, link.Options{})
 	for _, name := range []string{realimage.ImageMulti, realimage.ImageList} {
@@ -235,10 +239,23 @@ func TestIndexes(t *testing.T) {
 	}
 	multi, small := image(t, realimage.ImageMulti), image(t, realimage.ImageSmall)
 	dir := t.TempDir()
-	if _, err := harness.Run(t.Context(), suite.Programs.Crane, "pull", "--format=oci", "--platform=linux/arm64", p.ref(multi), dir); err != nil {
-		t.Fatal(err)
+	for _, arch := range []string{"amd64", "arm64"} {
+		if _, err := harness.Run(t.Context(), suite.Programs.Crane, "pull", "--format=oci", "--platform=linux/"+arch, p.ref(multi), filepath.Join(dir, arch)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for _, d := range small.Blobs() {
-		sameFile(t, craneProgram().blob(dir, d), d)
+		sameFile(t, craneProgram().blob(filepath.Join(dir, "arm64"), d), d)
+	}
+	var index v1.Index
+	if err := json.Unmarshal(multi.Manifest, &index); err != nil || len(index.Manifests) != 2 {
+		t.Fatalf("the index of %s: %v, %s", multi.Ref(), err, multi.Manifest)
+	}
+	listed := map[digest.Digest]bool{}
+	for _, m := range index.Manifests {
+		listed[p.awaitIndex(t, multi.Repo(), m.Digest, time.Minute).Digest] = true
+	}
+	if len(listed) != 2 {
+		t.Errorf("the platforms have the indexes %v, want one each", listed)
 	}
 }
