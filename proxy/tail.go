@@ -96,13 +96,15 @@ func (t *reader) look() (int64, <-chan struct{}, error) {
 }
 
 // limitLocked keeps the end of an unverified blob back from a reader that
-// would then have all of it.
+// would then have all of it: also where it goes on with what broke off, "bytes=N-".
+// Who asks for a range with an end wants that, a lazy client its last span for
+// one, and has it as soon as it is here.
 func (t *reader) limitLocked(end int64) int64 {
 	f := t.f
 	if t.end >= 0 {
 		end = min(end, t.end)
 	}
-	if f.verified || (!t.whole && (f.pump == nil || f.size < 0 || t.end < f.size)) {
+	if f.verified || (!t.whole && (!t.open || f.pump == nil || f.size < 0 || t.end < f.size)) {
 		return end
 	}
 	if t.whole && !f.roomy {
