@@ -56,6 +56,7 @@ func TestConvertedTag(t *testing.T) {
 			t.Errorf("%s of the SOCI index: %v", z.MediaType, err)
 		}
 	}
+	fetchSOCI(t, newRemote(t, p.Addr+"/"+upstream+"/"+name), p.Addr+"/"+upstream+"/"+name+":"+tag+"-soci", v1.Descriptor{Digest: soci.Digest})
 	for _, c := range []puller{craneProgram(), skopeoProgram()} {
 		dir := filepath.Join(t.TempDir(), c.name)
 		if err := c.pull(t.Context(), p.ref(i)+"-soci", dir); err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/awslabs/soci-snapshotter/fs"
 	"github.com/awslabs/soci-snapshotter/soci"
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -34,6 +35,18 @@ func TestIndexIsListedSoon(t *testing.T) {
 	t.Run("filter", func(t *testing.T) { p.checkFilter(t, i, entry) })
 	t.Run("artifacts", func(t *testing.T) { p.checkArtifacts(t, i, entry) })
 	t.Run("oras", func(t *testing.T) { p.checkOras(t, i, entry) })
+	t.Run("soci-snapshotter", func(t *testing.T) { p.checkClient(t, i, entry) })
+}
+
+// checkClient has soci-snapshotter's own code choose the index and fetch all of it.
+func (p *proxy) checkClient(t *testing.T, i realimage.Image, entry v1.Descriptor) {
+	name := p.Addr + "/" + upstream + "/" + i.Repo()
+	r := newRemote(t, name)
+	found, err := fs.NewOCIArtifactClient(r).SelectReferrer(t.Context(), i.Descriptor(), fs.SelectFirstPolicy)
+	if err != nil || found.Digest != entry.Digest {
+		t.Fatalf("the client finds %s, %v, want %s", found.Digest, err, entry.Digest)
+	}
+	fetchSOCI(t, r, name+":1", found)
 }
 
 // TestIndexAfterAFastPull has layers arrive faster than they can be indexed.
