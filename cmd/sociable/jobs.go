@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/sociable/sociable/web"
@@ -23,9 +24,9 @@ func newJobsCommand() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newJobsListCommand(),
-		newJobsChangeCommand("retry", "Have a job done at its next turn, as if it never had failed", "%d jobs are tried again\n", adminAPI.RetryJob),
-		newJobsChangeCommand("cancel", "Have a job not be done, until it is retried or its image is pulled", "%d jobs cancelled\n", adminAPI.CancelJob),
-		newJobsChangeCommand("clear", "Forget a job that failed or was cancelled", "%d jobs forgotten\n", adminAPI.ClearJob))
+		newJobsChangeCommand("retry", "Have a job done at its next turn, as if it never had failed", "%s tried again\n", adminAPI.RetryJob),
+		newJobsChangeCommand("cancel", "Have a job not be done, until it is retried or its image is pulled", "%s cancelled\n", adminAPI.CancelJob),
+		newJobsChangeCommand("clear", "Forget a job that failed or was cancelled", "%s forgotten\n", adminAPI.ClearJob))
 	return cmd
 }
 
@@ -113,7 +114,7 @@ func newJobsChangeCommand(name, short, done string, change func(adminAPI, contex
 				if flags.json {
 					return printJSON(cmd.OutOrStdout(), map[string]int{"jobs": n})
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), done, n)
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), done, english.Plural(n, "job", ""))
 				return err
 			})
 		},
@@ -146,7 +147,7 @@ delete it there, where the upstream lets you.`,
 				if flags.json {
 					return printJSON(cmd.OutOrStdout(), x)
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d indexes withdrawn\n", x.Reference, len(x.Indexes))
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: %s withdrawn\n", x.Reference, english.Plural(len(x.Indexes), "index", "indexes"))
 				for _, p := range x.Upstream {
 					fmt.Fprintf(cmd.OutOrStdout(), "stays at the upstream: %s\n", publishedText(p))
 				}
