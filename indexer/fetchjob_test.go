@@ -32,6 +32,13 @@ func (f *flow) OpenBlob(context.Context, oci.Repo, v1.Descriptor) (io.ReadCloser
 	return io.NopCloser(f.tries[f.opens-1]), nil
 }
 
+// opened is how often a layer was asked for.
+func (f *flow) opened() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.opens
+}
+
 // TestFetchedWhileItIsRead: a layer that a job has to fetch is indexed from the
 // bytes as they come, though it is never in the store; and again from the first
 // where they broke off.
@@ -66,8 +73,8 @@ func TestFetchedWhileItIsRead(t *testing.T) {
 				}
 				w.settle()
 				w.wantIndex(img, a)
-				if jobs := w.jobs(); len(jobs) > 0 || f.opens != len(tt.tries) {
-					t.Errorf("jobs left: %+v; opened %d times, want %d", jobs, f.opens, len(tt.tries))
+				if jobs := w.jobs(); len(jobs) > 0 || f.opened() != len(tt.tries) {
+					t.Errorf("jobs left: %+v; opened %d times, want %d", jobs, f.opened(), len(tt.tries))
 				}
 			})
 		})

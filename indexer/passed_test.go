@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -34,8 +35,8 @@ func TestPassed(t *testing.T) {
 		w.wantIndex(img, a)
 		w.x.Passed(mirror, digest.FromBytes(a)) // as its fetch does
 		w.settle()
-		if jobs := w.jobs(); len(jobs) > 0 || f.opens != 1 {
-			t.Errorf("jobs left: %+v; opened %d times, want once", jobs, f.opens)
+		if jobs := w.jobs(); len(jobs) > 0 || f.opened() != 1 {
+			t.Errorf("jobs left: %+v; opened %d times, want once", jobs, f.opened())
 		}
 
 		w.manifest(redis, other)
@@ -45,12 +46,38 @@ func TestPassed(t *testing.T) {
 		w.check("write", err)
 		w.x.Passed(redis, digest.FromBytes(b))
 		w.settle()
-		if jobs := w.jobs(); len(jobs) != 1 || !jobs[0].Fetch || jobs[0].Layer.Repo != redis || f.opens != 1 {
-			t.Errorf("beside a tap: jobs %+v, opened %d times", jobs, f.opens)
+		if jobs := w.jobs(); len(jobs) != 1 || !jobs[0].Fetch || jobs[0].Layer.Repo != redis || f.opened() != 1 {
+			t.Errorf("beside a tap: jobs %+v, opened %d times", jobs, f.opened())
 		}
 		w.check("break off", pw.CloseWithError(storage.ErrFull))
 		w.settle()
 		w.wantIndex(other, b)
+	})
+}
+
+// TestPassedWithoutRoomForItsZTOC: what is fetched for its index alone, and in vain
+// since not even that has room, is not fetched again and again.
+func TestPassedWithoutRoomForItsZTOC(t *testing.T) {
+	a := newLayer(t, 1)
+	inBubble(t, func(t *testing.T) {
+		f := &flow{}
+		for range maxAttempts {
+			f.tries = append(f.tries, bytes.NewReader(a))
+		}
+		w := start(t, t.TempDir(), Options{Rules: everything, Fetch: f}, nil)
+		w.x.newBuilder = func(int64, compression, int64) (builder, error) { return nil, storage.ErrFull }
+		w.manifest(redis, newImage(t, "img", a))
+		w.x.Passed(redis, digest.FromBytes(a))
+		pause(t.Context(), 20*time.Minute)
+		w.settle()
+		if jobs := w.jobs(); len(jobs) != 1 || jobs[0].Failed || f.opened() != 1 {
+			t.Errorf("after 20 minutes: %+v, fetched %d times", jobs, f.opened())
+		}
+		pause(t.Context(), 24*time.Hour)
+		w.settle()
+		if jobs := w.jobs(); len(jobs) != 1 || !jobs[0].Failed || f.opened() != 1+maxAttempts-fullAttempts {
+			t.Errorf("in the end: %+v, fetched %d times", jobs, f.opened())
+		}
 	})
 }
 

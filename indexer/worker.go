@@ -198,8 +198,15 @@ func deleteJob(tx storage.Tx, k key) (bool, error) {
 	return true, tx.DeleteJob(k.layer, k.spanSize)
 }
 
+// fullAttempts is what the first attempt counts for that fetched a layer and found no
+// room for its zTOC: each of them fetches it anew, and room does not come in seconds.
+const fullAttempts = 9
+
 func (x *Indexer) postpone(ctx context.Context, job storage.JobRow, cause error) error {
 	job.Attempts++
+	if job.Fetch && errors.Is(cause, storage.ErrFull) {
+		job.Attempts = max(job.Attempts, fullAttempts)
+	}
 	job.NotBefore = x.now().Add(backoff(job.Attempts)).UTC()
 	job.LastError = clip(cause.Error())
 	job.Failed = job.Attempts >= maxAttempts
