@@ -26,7 +26,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: screenshots bench-dashboard big-store help build test packages vet unit purego static deploy e2e conformance bench bench-ztoc bench-datapath run-bench crash disk-full huge wild fuzz lint docs image deb sbom clean
+.PHONY: screenshots bench-dashboard big-store help build test packages vet unit purego static deploy e2e conformance bench bench-ztoc bench-datapath run-bench crash disk-full huge wild fuzz lint docs image image-test deb deb-test sbom clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -142,6 +142,16 @@ lint:
 image:
 	$(ENGINE) build --build-arg VERSION='$(VERSION)' --build-arg COMMIT='$(COMMIT)' -t 'sociable:$(VERSION)' .
 
+## image-test  that image, for PLATFORM (linux/arm64), too, built by buildah and run by podman, read-only and as no root; as root
+image-test: PLATFORM ?= linux/arm64
+image-test:
+	.ci/packages buildah podman runc
+	PLATFORM=$(PLATFORM) e2e/image.sh
+
+## deb-test    the Debian package, installed by apt into a bare Debian, used and purged; as root
+deb-test: deb
+	e2e/deb.sh bin/sociable_*.deb
+
 ## docs        docs/reference anew, from the code
 docs:
 	$(GO) test ./cmd/sociable -run "^TestReference$$" -update -count 1
@@ -154,7 +164,7 @@ screenshots: build
 deb: export VERSION := $(patsubst v%,%,$(or $(shell git describe --tags --match 'v*' 2>/dev/null),0.1.0-dev))
 deb: export ARCH := $(shell $(GO) env GOARCH)
 deb: build
-	rm -rf bin/man bin/completion && mkdir -p bin/man bin/completion
+	rm -rf bin/man bin/completion bin/sociable_*.deb && mkdir -p bin/man bin/completion
 	bin/sociable man bin/man && gzip -9n bin/man/*.1
 	bin/sociable completion bash > bin/completion/sociable.bash
 	bin/sociable completion zsh > bin/completion/_sociable
