@@ -95,7 +95,7 @@ func (u *Upstream) fixed(action oci.Action) string {
 	case u.Hosted && u.Hosting.ReadOnly:
 		return u.Name + " is read-only (read_only in this registry's configuration)"
 	case u.Offline && !u.Hosted && action != oci.ActionPull:
-		return "upstream " + u.Name + " is offline by configuration: nothing is pushed to it or deleted there"
+		return "upstream " + u.Name + " is offline by configuration: nothing is pushed or deleted there"
 	case u.Hosted, action != oci.ActionPull && u.pusher() != nil:
 		return ""
 	case action == oci.ActionPush:
