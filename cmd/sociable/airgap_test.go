@@ -161,7 +161,7 @@ func TestWarm(t *testing.T) {
 			}
 			got.Images = got.Images[:2]
 			for _, r := range got.Images {
-				if r.Error != "" || !r.Pinned || r.Layers != 1 || r.Blobs != 3 || r.Fetched < r.Bytes-1000 || len(r.Platforms) != 1 {
+				if r.Error != "" || !r.Pinned || r.Layers != 1 || r.Blobs != 5 || r.Fetched < r.Bytes-1000 || len(r.Platforms) != 1 {
 					t.Errorf("%+v", r)
 				}
 			}
