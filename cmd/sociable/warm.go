@@ -64,7 +64,7 @@ type warmed struct {
 	Digest    digest.Digest `json:"digest,omitempty"`
 	Platforms []string      `json:"platforms,omitempty"`
 	Blobs     int           `json:"blobs"`   // that it is made of, manifests included
-	Bytes     int64         `json:"bytes"`   // of these
+	Bytes     int64         `json:"bytes"`   // of its configs and layers
 	Fetched   int64         `json:"fetched"` // bytes that were not here
 	Layers    int           `json:"layers"`  // that are indexed, or were found not to be indexable
 	Pinned    bool          `json:"pinned"`
@@ -133,9 +133,6 @@ func resultOf(name string, x web.WarmImage, err error) warmed {
 	}
 	for _, b := range x.Pulled.Blobs {
 		w.Bytes += b.Size
-	}
-	for _, m := range x.Pulled.Manifests {
-		w.Bytes += m.Size
 	}
 	slices.Sort(w.Platforms)
 	if err != nil {
