@@ -78,6 +78,7 @@ func (s *Web) Local(life context.Context) http.Handler {
 	get.Path("/api/v1/indexes").Handler(oci.Handler(s.indexes))
 	get.Path("/api/v1/indexes/{manifest}").Handler(oci.Handler(s.index))
 	get.Path("/api/v1/image").Queries("name", "{name}").Handler(oci.Handler(s.facts))
+	get.Path("/api/v1/complete").Handler(oci.Handler(s.complete))
 	get.Path("/api/v1/explain").Handler(oci.Handler(s.explain))
 	get.Path("/api/v1/stats").Handler(oci.Handler(s.stats))
 	get.Path("/api/v1/learn").Queries("name", "{name}").Handler(oci.Handler(s.learned))

@@ -30,6 +30,7 @@ start before their image has arrived.`,
 	cmd.AddCommand(newServeCommand(), newConfigCommand(), newAdminCommand(), newIndexCommand(), newZTOCCommand(), newJobsCommand(), newPinCommand(), newUnpinCommand(), newPinsCommand(),
 		newPurgeCommand(), newBlocksCommand(), newRefreshCommand(), newFsckCommand(), newGCCommand(), newUploadsCommand(), newEventsCommand(), newVersionCommand())
 	cmd.AddCommand(newDoctorCommand(), newStatsCommand(), newHealthcheckCommand(), newManCommand(), newWarmCommand(), newExportCommand(), newImportCommand(), newMissingCommand(), newLearnCommand())
+	completeArguments(cmd)
 	cmd.InitDefaultCompletionCmd()
 	for _, c := range cmd.Commands() {
 		if c.Name() == "completion" { // cobra's has words that it does not know pass
