@@ -39,3 +39,22 @@ func newBlocksCommand() *cobra.Command {
 	flags.register(cmd)
 	return cmd
 }
+
+func newUnblockCommand() *cobra.Command {
+	var flags storeFlags
+	cmd := &cobra.Command{
+		Use:   "unblock IMAGE|DIGEST",
+		Short: "Let in again what is kept out",
+		Long: `Let in again what purge --block keeps out: a digest, or all of an image that was
+blocked by its name. Nothing is fetched.`,
+		Example: `  sociable unblock ghcr.io/acme/app@sha256:9f3c…`,
+		Args:    exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
+				return runUnblock(cmd.Context(), cmd.OutOrStdout(), api, args[0], flags.json)
+			})
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}

@@ -50,7 +50,7 @@ has come is not stored again. A bundle in parts is named without their numbers,
 or by all of its parts in order; - is standard input.`,
 		Example: `  sociable import bundle.tar
   ssh outside cat bundle.tar | sociable import -`,
-		Args: cobra.MinimumNArgs(1),
+		Args: atLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// Before a store is made for what is in it.
 			in, size, end, err := openParts(cmd.InOrStdin(), args)

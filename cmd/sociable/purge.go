@@ -38,12 +38,12 @@ single spans from then on. What was pushed is not purged so, for there may be no
 it away from every repository that has it, with the tags that lead to it.
 
 With --block the digest, or the image's manifests, is kept out as well: clients
-are told 403 DENIED, whatever name they use, until purge --unblock.
+are told 403 DENIED, whatever name they use, until sociable unblock.
 
 A running server knows which tags are immutable; where none runs, --config does.`,
 		Example: `  sociable purge redis:7
   sociable purge ghcr.io/acme/app@sha256:9f3c… --block --reason CVE-2026-1234
-  sociable purge --unblock ghcr.io/acme/app@sha256:9f3c…`,
+  sociable unblock ghcr.io/acme/app@sha256:9f3c…`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q.Name = args[0]
@@ -81,7 +81,7 @@ A running server knows which tags are immutable; where none runs, --config does.
 	cmd.Flags().BoolVar(&q.KeepIndex, "keep-index", false, "of a layer, drop its file and keep its spans and index")
 	cmd.Flags().StringVarP(&file.file, "config", "c", "", "the rules are in `FILE`, where no server runs")
 	cmd.Flags().StringVar(&q.Reason, "reason", "", "say `WHY` it is blocked, for sociable blocks")
-	cmd.Flags().BoolVar(&unblock, "unblock", false, "let in again what was blocked, and drop nothing")
+	cmd.Flags().BoolVar(&unblock, "unblock", false, "let in again what was blocked, and drop nothing, as sociable unblock does")
 	return cmd
 }
 
@@ -101,7 +101,7 @@ func printPurged(w io.Writer, p web.Purged) error {
 		fmt.Fprintf(w, "%d stay, since other repositories or images, or a pin, need them\n", p.Shared)
 	}
 	if len(p.Blocked) > 0 {
-		_, err := fmt.Fprintf(w, "blocked; to let it in again: sociable purge --unblock %s\n", p.Name)
+		_, err := fmt.Fprintf(w, "blocked; to let it in again: sociable unblock %s\n", p.Name)
 		return err
 	}
 	return nil
@@ -113,7 +113,7 @@ func runUnblock(ctx context.Context, w io.Writer, api adminAPI, name string, asJ
 		return err
 	}
 	if asJSON {
-		return printJSON(w, map[string]any{"unblocked": ds})
+		return printJSON(w, ds)
 	}
 	for _, d := range ds {
 		fmt.Fprintf(w, "%s unblocked\n", d)

@@ -28,7 +28,7 @@ start before their image has arrived.`,
 	cmd.SetVersionTemplate("sociable {{.Version}}\n")
 	cmd.SetUsageTemplate(usageTemplate)
 	cmd.AddCommand(newServeCommand(), newConfigCommand(), newAdminCommand(), newIndexCommand(), newZTOCCommand(), newJobsCommand(), newPinCommand(), newUnpinCommand(), newPinsCommand(),
-		newPurgeCommand(), newBlocksCommand(), newRefreshCommand(), newFsckCommand(), newGCCommand(), newUploadsCommand(), newEventsCommand(), newVersionCommand())
+		newPurgeCommand(), newBlocksCommand(), newUnblockCommand(), newRefreshCommand(), newFsckCommand(), newGCCommand(), newUploadsCommand(), newEventsCommand(), newVersionCommand())
 	cmd.AddCommand(newDoctorCommand(), newStatsCommand(), newHealthcheckCommand(), newManCommand(), newWarmCommand(), newExportCommand(), newImportCommand(), newMissingCommand(), newLearnCommand())
 	completeArguments(cmd)
 	cmd.InitDefaultCompletionCmd()
@@ -99,6 +99,16 @@ func exactly(n int) cobra.PositionalArgs {
 func atMost(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > n {
+			return argumentError(cmd, n, len(args))
+		}
+		return nil
+	}
+}
+
+// atLeast refuses fewer arguments.
+func atLeast(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < n {
 			return argumentError(cmd, n, len(args))
 		}
 		return nil
