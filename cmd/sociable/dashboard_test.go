@@ -197,21 +197,7 @@ func TestDashboardLogout(t *testing.T) {
 // tell sends JSON.
 func tell(t *testing.T, target, body string) (int, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	said, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(said)
+	return upload(t, target, "application/json", body)
 }
 
 // browse is what a browser does: a form where there is one, else a page.
