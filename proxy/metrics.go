@@ -25,7 +25,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	return &metrics{
 		requests: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "sociable_proxy_requests_total", Help: "Requests by route, method, status class and cache outcome.",
+			Name: "sociable_proxy_requests_total", Help: "Requests by route, method, status class and where the answer came from: hit, the store; follow, a fetch that another request began; span, spans of an indexed layer; miss, the upstream.",
 		}, []string{"route", "method", "code", "cache"}),
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "sociable_proxy_request_duration_seconds", Help: "Time from request to the end of the answer.",
@@ -33,7 +33,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			NativeHistogramBucketFactor: 1.1,
 		}, []string{"route"}),
 		sent: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "sociable_proxy_sent_bytes_total", Help: "Body bytes sent to clients, by where they came from.",
+			Name: "sociable_proxy_sent_bytes_total", Help: "Body bytes sent to clients, by where they came from, as requests have it.",
 		}, []string{"route", "cache"}),
 		upstreamBytes: f.NewCounter(prometheus.CounterOpts{
 			Name: "sociable_proxy_upstream_bytes_total", Help: "Blob bytes taken from upstreams.",
