@@ -1,7 +1,6 @@
 package storage_test
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -11,86 +10,88 @@ import (
 	"github.com/sociable/sociable/storage"
 )
 
+// filedPieces is most of a blob, as source a has sent it.
+func (r *rig) filedPieces(d digest.Digest, body []byte) *storage.Partial {
+	r.t.Helper()
+	p, err := r.OpenPartialFrom(r.t.Context(), d, "a")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	writeAt(r.t, p, body, ranges(0, 40_000)...)
+	if err := p.Checkpoint(r.t.Context(), 50_000, ranges(0, 40_000)); err != nil {
+		r.t.Fatal(err)
+	}
+	return p
+}
+
+// sentBeside has source b send all of it.
+func (r *rig) sentBeside(d digest.Digest, body []byte) {
+	r.t.Helper()
+	p, err := r.OpenPartialFrom(r.t.Context(), d, "b")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	writeAt(r.t, p, body, ranges(0, 50_000)...)
+	if err := p.Promote(r.t.Context(), storage.KindBlob, 50_000); err != nil {
+		r.t.Error(err)
+	}
+	closeIt(r.t, p)
+}
+
+// waysToBeWhole are all in which a blob comes beside its pieces.
+func waysToBeWhole() map[string]func(*rig, digest.Digest, []byte) error {
+	return map[string]func(*rig, digest.Digest, []byte) error{
+		"another source sends it, and the first leaves": func(r *rig, d digest.Digest, body []byte) error {
+			p := r.filedPieces(d, body)
+			r.sentBeside(d, body)
+			return p.Close()
+		},
+		"and leaves when the blob is filed": func(r *rig, d digest.Digest, body []byte) error {
+			p := r.filedPieces(d, body)
+			r.sentBeside(d, body)
+			return errors.Join(r.Flush(r.t.Context()), p.Close())
+		},
+		"and files once more": func(r *rig, d digest.Digest, body []byte) error {
+			p := r.filedPieces(d, body)
+			r.sentBeside(d, body)
+			return errors.Join(p.Checkpoint(r.t.Context(), 50_000, ranges(0, 40_000)), p.Close())
+		},
+		"it is stored": func(r *rig, d digest.Digest, body []byte) error {
+			closeIt(r.t, r.filedPieces(d, body))
+			_, err := r.put(body, storage.KindBlob, storage.Cached)
+			return err
+		},
+		"it is pushed": func(r *rig, d digest.Digest, body []byte) error {
+			closeIt(r.t, r.filedPieces(d, body))
+			return waysToKeep()["push"](r, d, body)
+		},
+		"it is put": func(r *rig, d digest.Digest, body []byte) error {
+			closeIt(r.t, r.filedPieces(d, body))
+			return r.Put(r.t.Context(), storage.BlobRow{Digest: d, Kind: storage.KindBlob}, body, nil)
+		},
+	}
+}
+
 // TestPiecesOfWhole has a blob come by another way than its partial: nothing is left
 // of that, neither in this process nor for the next.
 func TestPiecesOfWhole(t *testing.T) {
 	body := kb("blob", 50)
 	d := digest.FromBytes(body)
-	filed := func(t *testing.T, r *rig) *storage.Partial {
-		p, err := r.OpenPartialFrom(t.Context(), d, "a")
-		if err != nil {
-			t.Fatal(err)
-		}
-		writeAt(t, p, body, ranges(0, 40_000)...)
-		if err := p.Checkpoint(t.Context(), 50_000, ranges(0, 40_000)); err != nil {
-			t.Fatal(err)
-		}
-		return p
-	}
-	beside := func(t *testing.T, r *rig) {
-		p, err := r.OpenPartialFrom(t.Context(), d, "b")
-		if err != nil {
-			t.Fatal(err)
-		}
-		writeAt(t, p, body, ranges(0, 50_000)...)
-		if err := p.Promote(t.Context(), storage.KindBlob, 50_000); err != nil {
-			t.Error(err)
-		}
-		closeIt(t, p)
-	}
-	flush := func(t *testing.T, r *rig) {
-		if err := r.Flush(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}
-	for name, come := range map[string]func(*testing.T, *rig){
-		"another source sends it, and the first leaves": func(t *testing.T, r *rig) {
-			p := filed(t, r)
-			beside(t, r)
-			closeIt(t, p)
-		},
-		"and leaves when the blob is filed": func(t *testing.T, r *rig) {
-			p := filed(t, r)
-			beside(t, r)
-			flush(t, r)
-			closeIt(t, p)
-		},
-		"and files once more": func(t *testing.T, r *rig) {
-			p := filed(t, r)
-			beside(t, r)
-			if err := p.Checkpoint(t.Context(), 50_000, ranges(0, 40_000)); err != nil {
-				t.Error(err)
-			}
-			closeIt(t, p)
-		},
-		"it is stored": func(t *testing.T, r *rig) {
-			closeIt(t, filed(t, r))
-			r.mustPut(body, storage.KindBlob, storage.Cached)
-		},
-		"it is pushed": func(t *testing.T, r *rig) {
-			closeIt(t, filed(t, r))
-			if err := waysToKeep()["push"](r, d, body); err != nil {
-				t.Error(err)
-			}
-		},
-		"it is put": func(t *testing.T, r *rig) {
-			closeIt(t, filed(t, r))
-			row := storage.BlobRow{Digest: d, Kind: storage.KindBlob}
-			if err := r.Put(context.WithoutCancel(t.Context()), row, body, nil); err != nil {
-				t.Error(err)
-			}
-		},
-	} {
+	for name, come := range waysToBeWhole() {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, t.TempDir(), nil, storage.Options{})
-			come(t, r)
+			if err := come(r, d, body); err != nil {
+				t.Error(err)
+			}
 			if u := r.Usage(); u.Partial != 0 || u.Total() != 50_000 {
 				t.Errorf("%d bytes of pieces are counted, %d in all", u.Partial, u.Total())
 			}
 			if found, report := r.check(true); len(found) > 0 || report.Leftovers > 0 {
 				t.Errorf("a check finds %q, %+v", found, report)
 			}
-			flush(t, r)
+			if err := r.Flush(t.Context()); err != nil {
+				t.Error(err)
+			}
 			r.wantUsage()
 			r.wantNoGarbage()
 			if row, err := r.partialRow(d); !errors.Is(err, storage.ErrNotFound) {
