@@ -105,7 +105,7 @@ func refusePassing(up *Upstream, most int64, a account) *oci.Error {
 			bytes(a.own), up.Name, bytes(most))
 	}
 	return &oci.Error{Code: errcode.ErrorCodeTooManyRequests, RetryAfter: openPause, Message: fmt.Sprintf(
-		"unfinished uploads to %s take %s of the %s that they may here (uploads.upstream_bytes): try again when some are through", up.Name, bytes(a.open), bytes(most))}
+		"unfinished uploads to %s take %s of the %s that they may here (uploads.upstream_bytes): try again when some are through (sociable uploads lists them)", up.Name, bytes(a.open), bytes(most))}
 }
 
 // refuse says that there is no room for a, why, and what to do about it. Where it is
@@ -151,7 +151,7 @@ func isFull(u storage.Usage) string {
 	bytes := func(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
 	uploads := ""
 	if u.Open.Bytes > 0 {
-		uploads = fmt.Sprintf(" and %s of unfinished uploads", bytes(u.Open.Bytes))
+		uploads = fmt.Sprintf(" and %s of unfinished uploads (sociable uploads lists them)", bytes(u.Open.Bytes))
 	}
 	return fmt.Sprintf("this registry is full: hosted and pinned images%s fill storage.max_bytes (%s) or the disk; delete images and run sociable gc --grace 10m, or raise it",
 		uploads, bytes(u.Limit))
