@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -122,7 +123,43 @@ func TestPushThroughCredentials(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.wantPushed(t, u, i, h)
+			if u.prefix != "" { // docker-registry deletes nothing, unless it is told to
+				p.wantDeleted(t, u, i)
+			}
 		})
+	}
+}
+
+// wantDeleted deletes the image at its upstream, through p, and wants what was made
+// of it here to go with it.
+func (p *proxy) wantDeleted(t *testing.T, u guarded, i realimage.Image) {
+	t.Helper()
+	path := repo(u.prefix + i.Repo())
+	image := path + "/manifests/" + i.Digest.String()
+	index := path + "/manifests/" + sociEntries(decode[v1.Index](t, p.get(t, path+"/referrers/"+i.Digest.String())))[0].Digest.String()
+	zTOCs := len(decode[v1.Manifest](t, p.get(t, index)).Layers)
+	if a := p.sendBody(t, http.MethodDelete, image, nil); a.StatusCode != http.StatusAccepted {
+		t.Fatalf("delete: %s %s", a.Status, a.body)
+	}
+	if got := u.manifestAt(t, i); got != http.StatusNotFound {
+		t.Errorf("after the deletion the manifest is %d at the upstream", got)
+	}
+	var collected struct{ Report struct{ Made int } }
+	out, err := harness.Run(t.Context(), suite.Programs.Sociable, "gc", "--grace", "0s", "--json", "--data", p.Data)
+	if err == nil {
+		err = json.Unmarshal(out, &collected)
+	}
+	if err != nil || collected.Report.Made < 1+zTOCs {
+		t.Errorf("collect: %v: %s, want the index and %d zTOCs to go", err, out, zTOCs)
+	}
+	for _, gone := range []string{image, index} {
+		if a := p.get(t, gone); a.StatusCode != http.StatusNotFound {
+			t.Errorf("%s, after the deletion: %d", gone, a.StatusCode)
+		}
+	}
+	out, err = harness.Run(t.Context(), suite.Programs.Sociable, "index", "list", "--all", "--json", "--data", p.Data)
+	if err != nil || strings.Contains(string(out), i.Digest.String()) {
+		t.Errorf("its index is listed: %v: %s", err, out)
 	}
 }
 
