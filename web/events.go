@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -44,11 +45,11 @@ func EventQueues(ctx context.Context, v Viewer) ([]EventQueue, error) {
 		list = []EventQueue{}
 		return tx.EventEndpoints(func(queue string) error {
 			endpoint, aside := storage.EndpointOf(queue)
-			if n := len(list); n == 0 || list[n-1].Endpoint != endpoint {
-				list = append(list, EventQueue{Endpoint: endpoint, Events: []Event{}})
+			i := slices.IndexFunc(list, func(q EventQueue) bool { return q.Endpoint == endpoint }) // names of others may stand between
+			if i < 0 {
+				i, list = len(list), append(list, EventQueue{Endpoint: endpoint, Events: []Event{}})
 			}
-			q := &list[len(list)-1]
-			n := 0
+			q, n := &list[i], 0
 			err := tx.Events(queue, 0, func(row storage.EventRow) error {
 				if n++; n <= shownEvents {
 					q.Events = append(q.Events, eventOf(row, aside))
