@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,15 +13,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
-	"sort"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	specs "github.com/opencontainers/image-spec/specs-go"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/e2e/harness"
 )
@@ -48,7 +42,7 @@ func BenchmarkBackfill(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	srv := httptest.NewServer(big)
+	srv := httptest.NewServer(big.image)
 	defer srv.Close()
 	config := filepath.Join(b.TempDir(), "config.yml")
 	if err := os.WriteFile(config, []byte("storage: {min_free: 1GB}\nindex: {rules: [{repositories: [\"**\"], publish: v1}]}\n"), 0o600); err != nil {
@@ -70,7 +64,7 @@ func BenchmarkBackfill(b *testing.B) {
 			if list, err = p.Indexes(ctx); err != nil || len(list) == 1 && list[0].Index != "" {
 				break
 			}
-			if _, serr := os.Stat(filepath.Join(p.Data, "blobs", "sha256", big.layer.Encoded()[:2], big.layer.Encoded())); serr == nil && fetched == 0 {
+			if _, serr := os.Stat(filepath.Join(p.Data, "blobs", "sha256", big.digest.Encoded()[:2], big.digest.Encoded())); serr == nil && fetched == 0 {
 				fetched = time.Since(began)
 			}
 			select {
@@ -87,7 +81,7 @@ func BenchmarkBackfill(b *testing.B) {
 		t := Table{
 			Heading: "Backfill of a layer of 10 GB",
 			Intro: fmt.Sprintf("An image that is only at its upstream, whose one layer has %.1f GB, compressed, and %d files of 64 MiB, made as it is read\n"+
-				"by a server on the same machine: fetched, verified, kept, and indexed as it comes, one run. %s.", float64(big.size)/1e9, len(big.starts)/2, Circumstances()),
+				"by a server on the same machine: fetched, verified, kept, and indexed as it comes, one run. %s.", float64(big.Size())/1e9, big.files, Circumstances()),
 			Columns: []string{"what", "measured", "limit"},
 			Rows: [][]string{
 				{"`sociable index create 'up/vas*'` to the layer being whole and verified", fmt.Sprintf("%.1f s", fetched.Seconds()), ""},
@@ -107,17 +101,8 @@ func BenchmarkBackfill(b *testing.B) {
 	}
 }
 
-// vast is a registry with one image, whose layer is made of pieces in memory.
-type vast struct {
-	pieces   [][]byte // of which most are the same
-	starts   []int64
-	size     int64
-	layer    digest.Digest
-	config   []byte
-	manifest []byte
-}
-
-func newVast(size int64) (*vast, error) {
+// newVast makes a registry of one image with one layer of at least size bytes.
+func newVast(size int64) (*bigLayer, error) {
 	member := func(p []byte) ([]byte, error) {
 		var out bytes.Buffer
 		z, err := gzip.NewWriterLevel(&out, gzip.BestSpeed)
@@ -139,14 +124,11 @@ func newVast(size int64) (*vast, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &vast{config: []byte(`{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}`)}
-	add := func(p []byte) {
-		v.pieces, v.starts, v.size = append(v.pieces, p), append(v.starts, v.size), v.size+int64(len(p))
-	}
-	for i := 0; v.size < size; i++ {
+	v := &bigLayer{}
+	for ; v.Size() < size; v.files++ {
 		var head bytes.Buffer
 		w := tar.NewWriter(&head)
-		err := w.WriteHeader(&tar.Header{Name: fmt.Sprintf("data/%05d", i), Mode: 0o644, Size: backfillFile, Typeflag: tar.TypeReg, Format: tar.FormatUSTAR})
+		err := w.WriteHeader(&tar.Header{Name: fmt.Sprintf("data/%05d", v.files), Mode: 0o644, Size: backfillFile, Typeflag: tar.TypeReg, Format: tar.FormatUSTAR})
 		if err != nil {
 			return nil, err
 		}
@@ -154,61 +136,25 @@ func newVast(size int64) (*vast, error) {
 		if err != nil {
 			return nil, err
 		}
-		add(p)
-		add(data)
+		v.Add(p)
+		v.Add(data)
 	}
 	end, err := member(make([]byte, 1024))
 	if err != nil {
 		return nil, err
 	}
-	add(end)
-	if v.layer, err = digest.FromReader(io.NewSectionReader(v, 0, v.size)); err != nil {
+	v.Add(end)
+	if v.digest, err = digest.FromReader(v.Reader()); err != nil {
 		return nil, err
 	}
-	v.manifest, err = json.Marshal(v1.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
-		Config: v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: digest.FromBytes(v.config), Size: int64(len(v.config))},
-		Layers: []v1.Descriptor{{MediaType: v1.MediaTypeImageLayerGzip, Digest: v.layer, Size: v.size}},
-	})
+	v.image, err = NewOneImage("vast", Layer{v.digest, v.Size(), func(*http.Request) io.ReadSeeker { return v.Reader() }})
 	return v, err
 }
 
-// ReadAt reads the layer.
-func (v *vast) ReadAt(p []byte, off int64) (n int, err error) {
-	i := sort.Search(len(v.starts), func(i int) bool { return v.starts[i] > off }) - 1
-	for n < len(p) && i < len(v.pieces) {
-		k := copy(p[n:], v.pieces[i][off-v.starts[i]:])
-		n, off = n+k, off+int64(k)
-		i++
-	}
-	if n < len(p) {
-		err = io.EOF
-	}
-	return n, err
-}
-
-func (v *vast) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	last := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
-	blob := func(d digest.Digest, body io.ReadSeeker) {
-		w.Header().Set("Content-Type", "application/octet-stream")
-		w.Header().Set("Docker-Content-Digest", d.String())
-		http.ServeContent(w, r, "", time.Time{}, body)
-	}
-	switch {
-	case r.URL.Path == "/v2/":
-	case r.URL.Path == "/v2/_catalog":
-		fmt.Fprint(w, `{"repositories":["vast","other"]}`)
-	case strings.HasSuffix(r.URL.Path, "/vast/tags/list"):
-		fmt.Fprint(w, `{"name":"vast","tags":["1"]}`)
-	case strings.Contains(r.URL.Path, "/vast/manifests/") && slices.Contains([]string{"1", digest.FromBytes(v.manifest).String()}, last):
-		w.Header().Set("Content-Type", v1.MediaTypeImageManifest)
-		w.Header().Set("Docker-Content-Digest", digest.FromBytes(v.manifest).String())
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(v.manifest))
-	case last == v.layer.String():
-		blob(v.layer, io.NewSectionReader(v, 0, v.size))
-	case last == digest.FromBytes(v.config).String():
-		blob(digest.FromBytes(v.config), bytes.NewReader(v.config))
-	default:
-		http.NotFound(w, r)
-	}
+// bigLayer is a layer of many files, and the registry that has it.
+type bigLayer struct {
+	Pieces
+	files  int
+	digest digest.Digest
+	image  *OneImage
 }

@@ -111,7 +111,7 @@ func start(ctx context.Context, t *testing.T, change func(*registry)) *run {
 	srv := httptest.NewServer(up)
 	t.Cleanup(srv.Close)
 	t.Cleanup(up.goOn) // first
-	x := &run{up: up, programs: programs, max: up.layers[0].size * 11 / 10}
+	x := &run{up: up, programs: programs, max: up.layers[0].Size() * 11 / 10}
 	config := filepath.Join(t.TempDir(), "config.yml")
 	body := fmt.Sprintf("storage: {max_bytes: %d, min_free: 1GB}\nindex: {rules: [{repositories: [\"**\"], publish: v1}]}\n", x.max)
 	if err := os.WriteFile(config, []byte(body), 0o600); err != nil {
@@ -241,11 +241,11 @@ func (x *run) compare(ctx context.Context, t *testing.T) {
 	}
 	for i, l := range x.up.layers {
 		row := list[0].Layers[i]
-		if row.Digest != l.digest.String() || row.State != "indexed" || row.Spans < int(l.size/(8<<20)) {
+		if row.Digest != l.digest.String() || row.State != "indexed" || row.Spans < int(l.Size()/(8<<20)) {
 			t.Fatalf("layer %s: %+v", l.digest, row)
 		}
 		for k := range int64(reads) {
-			off := k * (l.size - 1<<20) / (reads - 1)
+			off := k * (l.Size() - 1<<20) / (reads - 1)
 			want, got := make([]byte, 1<<20), bytes.Buffer{}
 			if _, err := l.ReadAt(want, off); err != nil && err != io.EOF {
 				t.Fatal(err)
@@ -283,7 +283,7 @@ func (x *run) report(t *testing.T, heading, intro string, rows [][]string) {
 		Heading: heading,
 		Intro: fmt.Sprintf("Two different layers of %.1f GB each, compressed, with %d files of 1 MiB together and, indexed, %d spans; made as they are\n"+
 			"read by a server on the same machine. %s The store may take %.1f GB (storage.max_bytes). By `make huge`, one run.\n%s.",
-			float64(x.up.layers[0].size)/1e9, files, spans, intro, float64(x.max)/1e9, bench.Circumstances()),
+			float64(x.up.layers[0].Size())/1e9, files, spans, intro, float64(x.max)/1e9, bench.Circumstances()),
 		Columns: []string{"what", "measured", "limit"},
 		Rows: append(rows,
 			[]string{"peak memory of the server", fmt.Sprintf("%.0f MiB", float64(rss)/(1<<20)), fmt.Sprintf("%d MiB", maxRSS>>20)},

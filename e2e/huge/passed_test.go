@@ -21,8 +21,8 @@ func TestPulledAtOnce(t *testing.T) {
 	}
 	pull := func(i int) {
 		l := x.up.layers[i]
-		if n, err := x.get(ctx, "/blobs/"+l.digest.String(), "", io.Discard); err != nil || n != l.size {
-			t.Errorf("layer %d: %d bytes of %d, %v", i, n, l.size, err)
+		if n, err := x.get(ctx, "/blobs/"+l.digest.String(), "", io.Discard); err != nil || n != l.Size() {
+			t.Errorf("layer %d: %d bytes of %d, %v", i, n, l.Size(), err)
 		}
 	}
 	var first sync.WaitGroup
@@ -39,7 +39,7 @@ func TestPulledAtOnce(t *testing.T) {
 	x.until(ctx, t, "the image is indexed", func() bool { return x.indexed(ctx, t) })
 	x.until(ctx, t, "no job is left", func() bool { return x.jobs(ctx, t) == 0 })
 	// Each time there is no room a fetch has begun already, of which some is under way.
-	if sent, most := x.up.sent.Load(), x.up.size()+2*x.up.layers[1].size; sent > most {
+	if sent, most := x.up.sent.Load(), x.up.size()+2*x.up.layers[1].Size(); sent > most {
 		t.Errorf("the upstream sent %d bytes, at most %d are wanted", sent, most)
 	}
 	x.compare(ctx, t)

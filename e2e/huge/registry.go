@@ -15,23 +15,18 @@ import (
 	"compress/flate"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"slices"
-	"sort"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/opencontainers/go-digest"
-	specs "github.com/opencontainers/image-spec/specs-go"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sociable/sociable/e2e/bench"
 )
 
 const (
@@ -44,10 +39,9 @@ const (
 
 // registry has one image, of layers that are made as they are read.
 type registry struct {
-	layers   []*layer
-	config   []byte
-	manifest []byte
-	sent     atomic.Int64 // bytes of layers
+	*bench.OneImage
+	layers []*layer
+	sent   atomic.Int64 // bytes of layers
 
 	holdAt int64         // after so many of these no more come, until goOn
 	holdOf int           // of so many of the layers, the first
@@ -61,15 +55,11 @@ func (x *registry) holding() bool { return x.held.Load() }
 
 // newRegistry makes an image of two different layers of at least size bytes.
 func newRegistry(size int64) (*registry, error) {
-	x := &registry{config: []byte(`{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}`), going: make(chan struct{})}
+	x := &registry{going: make(chan struct{})}
 	x.goOn = sync.OnceFunc(func() { close(x.going) })
 	pool, err := newPool()
 	if err != nil {
 		return nil, err
-	}
-	m := v1.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
-		Config: v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: digest.FromBytes(x.config), Size: int64(len(x.config))},
 	}
 	x.layers = make([]*layer, 2)
 	x.holdOf = len(x.layers)
@@ -84,10 +74,13 @@ func newRegistry(size int64) (*registry, error) {
 	if err := errors.Join(<-ends, <-ends); err != nil {
 		return nil, err
 	}
-	for _, l := range x.layers {
-		m.Layers = append(m.Layers, v1.Descriptor{MediaType: v1.MediaTypeImageLayerGzip, Digest: l.digest, Size: l.size})
+	var layers []bench.Layer
+	for i, l := range x.layers {
+		layers = append(layers, bench.Layer{Digest: l.digest, Size: l.Size(), Open: func(r *http.Request) io.ReadSeeker {
+			return &sending{l.Reader(), x, i < x.holdOf, r.Context()}
+		}})
 	}
-	x.manifest, err = json.Marshal(m)
+	x.OneImage, err = bench.NewOneImage(repository, layers...)
 	return x, err
 }
 
@@ -122,11 +115,9 @@ func newPool() ([]text, error) {
 
 // layer is a tar in one gzip member.
 type layer struct {
-	pieces [][]byte // of which those with text are the pool's
-	starts []int64
-	size   int64
-	files  int
-	digest digest.Digest
+	bench.Pieces // of which those with text are the pool's
+	files        int
+	digest       digest.Digest
 }
 
 func newLayer(pool []text, number int, size int64) (*layer, error) {
@@ -134,10 +125,10 @@ func newLayer(pool []text, number int, size int64) (*layer, error) {
 	crc, length := uint32(0), 0
 	add := func(plain, packed []byte) {
 		crc, length = crc32.Update(crc, crc32.IEEETable, plain), length+len(plain)
-		x.pieces, x.starts, x.size = append(x.pieces, packed), append(x.starts, x.size), x.size+int64(len(packed))
+		x.Add(packed)
 	}
 	add(nil, []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255})
-	for ; x.size < size; x.files++ {
+	for ; x.Size() < size; x.files++ {
 		var head bytes.Buffer
 		err := tar.NewWriter(&head).WriteHeader(&tar.Header{
 			Name: fileName(number, x.files), Mode: 0o644, Size: fileSize, Typeflag: tar.TypeReg, Format: tar.FormatUSTAR,
@@ -154,14 +145,14 @@ func newLayer(pool []text, number int, size int64) (*layer, error) {
 	trailer := binary.LittleEndian.AppendUint32(nil, crc)
 	add(nil, binary.LittleEndian.AppendUint32(trailer, uint32(length)))
 	var err error
-	x.digest, err = digest.FromReader(x.reader())
+	x.digest, err = digest.FromReader(x.Reader())
 	return x, err
 }
 
 // size is that of the layers.
 func (x *registry) size() (n int64) {
 	for _, l := range x.layers {
-		n += l.size
+		n += l.Size()
 	}
 	return n
 }
@@ -177,47 +168,6 @@ func stored(p []byte, last bool) []byte {
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(p)))
 	b = binary.LittleEndian.AppendUint16(b, ^uint16(len(p)))
 	return append(b, p...)
-}
-
-func (x *layer) reader() *io.SectionReader { return io.NewSectionReader(x, 0, x.size) }
-
-// ReadAt reads the layer.
-func (x *layer) ReadAt(p []byte, off int64) (n int, err error) {
-	i := sort.Search(len(x.starts), func(i int) bool { return x.starts[i] > off }) - 1
-	for n < len(p) && i < len(x.pieces) {
-		k := copy(p[n:], x.pieces[i][off-x.starts[i]:])
-		n, off = n+k, off+int64(k)
-		i++
-	}
-	if n < len(p) {
-		err = io.EOF
-	}
-	return n, err
-}
-
-func (x *registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	last := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
-	send := func(mediaType string, d digest.Digest, body io.ReadSeeker) {
-		w.Header().Set("Content-Type", mediaType)
-		w.Header().Set("Docker-Content-Digest", d.String())
-		http.ServeContent(w, r, "", time.Time{}, body)
-	}
-	manifest := digest.FromBytes(x.manifest)
-	switch i := slices.IndexFunc(x.layers, func(l *layer) bool { return l.digest.String() == last }); {
-	case r.URL.Path == "/v2/":
-	case r.URL.Path == "/v2/_catalog":
-		fmt.Fprintf(w, `{"repositories":[%q]}`, repository)
-	case r.URL.Path == "/v2/"+repository+"/tags/list":
-		fmt.Fprintf(w, `{"name":%q,"tags":[%q]}`, repository, tag)
-	case last == tag || last == manifest.String():
-		send(v1.MediaTypeImageManifest, manifest, bytes.NewReader(x.manifest))
-	case last == digest.FromBytes(x.config).String():
-		send("application/octet-stream", digest.FromBytes(x.config), bytes.NewReader(x.config))
-	case i >= 0:
-		send("application/octet-stream", x.layers[i].digest, &sending{x.layers[i].reader(), x, i < x.holdOf, r.Context()})
-	default:
-		http.NotFound(w, r)
-	}
 }
 
 // sending counts what is read of a layer, and waits where it is held.
