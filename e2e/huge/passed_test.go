@@ -5,8 +5,6 @@ import (
 	"io"
 	"sync"
 	"testing"
-
-	"github.com/sociable/sociable/e2e/harness"
 )
 
 // TestPulledAtOnce: a client pulls two layers at once, of which each fits into the
@@ -43,7 +41,4 @@ func TestPulledAtOnce(t *testing.T) {
 		t.Errorf("the upstream sent %d bytes, at most %d are wanted", sent, most)
 	}
 	x.compare(ctx, t)
-	if out, err := harness.Run(ctx, x.programs.Sociable, "fsck", "--data", x.p.Data); err != nil {
-		t.Errorf("fsck: %s, %v", out, err)
-	}
 }
