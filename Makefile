@@ -173,7 +173,7 @@ deb: build
 
 ## sbom        bin/sociable.cdx.json: what the program is made of, as CycloneDX
 sbom: build
-	$(GO) run $(CYCLONEDX) bin -json -output bin/sociable.cdx.json bin/sociable
+	$(GO) run $(CYCLONEDX) bin -json -version '$(VERSION)' -output bin/sociable.cdx.json bin/sociable
 
 ## clean       what was built
 clean:
