@@ -70,7 +70,7 @@ func TestMethodLabel(t *testing.T) {
 		s.p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(m, "/v2/", nil))
 	}
 	want := `
-# HELP sociable_proxy_requests_total Requests by route, method, status class and cache outcome.
+# HELP sociable_proxy_requests_total Requests by route, method, status class and where the answer came from: hit, the store; follow, a fetch that another request began; span, spans of an indexed layer; miss, the upstream.
 # TYPE sociable_proxy_requests_total counter
 sociable_proxy_requests_total{cache="",code="2xx",method="GET",route="base"} 1
 sociable_proxy_requests_total{cache="",code="2xx",method="HEAD",route="base"} 1
