@@ -40,6 +40,11 @@ func FactsOf(ctx context.Context, v Viewer, name string) (f Facts, err error) {
 		f, err = factsOf(tx, name)
 		return err
 	})
+	for i := range f.Images {
+		if x := &f.Images[i]; err == nil && x.Says == "" && x.Platform == nil {
+			x.Says, err = saidPlatform(ctx, v, x.Digest)
+		}
+	}
 	if err != nil {
 		return Facts{}, fmt.Errorf("look up %.300q: %w", name, err)
 	}

@@ -93,6 +93,25 @@ func (x *Index) readPlatform(ctx context.Context, v Viewer, config digest.Digest
 	return nil
 }
 
+// saidPlatform is what an image says of itself, os/architecture[/variant], or "" where
+// its config is not here or says nothing.
+func saidPlatform(ctx context.Context, v Viewer, manifest digest.Digest) (string, error) {
+	var config digest.Digest
+	err := v.View(ctx, func(tx storage.Tx) error {
+		m, err := tx.Manifest(manifest)
+		if err == nil && m.Manifest.Config != nil {
+			config = m.Manifest.Config.Digest
+		}
+		return ignoreNotFound(err)
+	})
+	if err != nil {
+		return "", err
+	}
+	var x Index
+	err = x.readPlatform(ctx, v, config)
+	return x.Platform, err
+}
+
 func ignoreEnd(err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil

@@ -145,6 +145,9 @@ func (s *Web) bring(ctx context.Context, q WarmRequest, out *stream) (x WarmImag
 	if err := s.addIndexes(ctx, &x, q.Lazy); err != nil {
 		return x, err
 	}
+	if err := s.addPlatforms(ctx, &x); err != nil {
+		return x, err
+	}
 	if err := s.opt.Store.Flush(ctx); err != nil {
 		return x, err
 	}
@@ -161,11 +164,8 @@ func (s *Web) bring(ctx context.Context, q WarmRequest, out *stream) (x WarmImag
 // anew, those that name zTOCs alone.
 func (s *Web) addIndexes(ctx context.Context, x *WarmImage, lazy bool) error {
 	return s.opt.Store.View(ctx, func(tx storage.Tx) error {
-		x.Indexes, x.IndexBlobs, x.Platforms = nil, nil, nil
+		x.Indexes, x.IndexBlobs = nil, nil
 		for _, m := range x.Pulled.Manifests {
-			if err := x.addPlatform(tx, m.Descriptor); err != nil {
-				return err
-			}
 			err := tx.Referrers(m.Digest, func(row storage.ReferrerRow) error {
 				if row.Repo != (oci.Repo{}) || row.Descriptor.ArtifactType != oci.MediaTypeSOCIIndexV1 {
 					return nil
@@ -191,21 +191,22 @@ func (s *Web) addIndexes(ctx context.Context, x *WarmImage, lazy bool) error {
 	})
 }
 
-// addPlatform notes what a manifest is for: as an index names it, or as the image
-// says of itself.
-func (x *WarmImage) addPlatform(tx storage.Tx, d v1.Descriptor) error {
-	name := ""
-	if oci.RealPlatform(d.Platform) {
-		name = oci.PlatformName(*d.Platform)
-	} else if d.Platform == nil {
-		row, err := tx.Image(d.Digest)
-		if err := ignoreNotFound(err); err != nil {
-			return err
+// addPlatforms notes what an image is for: as its index says, or the image itself.
+func (s *Web) addPlatforms(ctx context.Context, x *WarmImage) error {
+	for _, m := range x.Pulled.Manifests {
+		name := ""
+		switch {
+		case oci.RealPlatform(m.Platform):
+			name = oci.PlatformName(*m.Platform)
+		case m.Platform == nil:
+			var err error
+			if name, err = saidPlatform(ctx, s.opt.Store, m.Digest); err != nil {
+				return err
+			}
 		}
-		name = row.Platform
-	}
-	if name != "" && !slices.Contains(x.Platforms, name) {
-		x.Platforms = append(x.Platforms, name)
+		if name != "" && !slices.Contains(x.Platforms, name) {
+			x.Platforms = append(x.Platforms, name)
+		}
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -134,5 +135,35 @@ func TestExplainRunning(t *testing.T) {
 	s.Close()
 	if out := must(t, "config", "explain", "up/acme/app:1", "--offline", "--data", srv.dir); !strings.Contains(out, "not known: the upstream was not asked") {
 		t.Errorf("offline:\n%s", out)
+	}
+}
+
+// TestPlatformOfOne: of an image that no index names its own config says what it is
+// for, at the upstream and in the store.
+func TestPlatformOfOne(t *testing.T) {
+	s := newShelf(t)
+	idx := s.push(t, "acme/two:1", 9, "arm64")
+	list, err := idx.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := list.Manifests[0].Digest
+	img, err := idx.Image(one)
+	if err == nil {
+		err = remote.Write(s.ref(t, "acme/one:1"), img)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := startServer(t, "--config", s.config)
+	for _, from := range []string{"the upstream", "the store"} {
+		x := decodeJSON[Explanation](t, must(t, "config", "explain", "up/acme/one:1", "--data", srv.dir, "--json"))
+		if x.Source != from || len(x.Images) != 1 || x.Images[0].Platform != "linux/arm64" {
+			t.Errorf("%s: %+v", from, x)
+		}
+		got := decodeJSON[warmAnswer](t, must(t, "warm", "up/acme/one:1", "--data", srv.dir, "--json"))
+		if p := got.Images[0].Platforms; len(p) != 1 || p[0] != "linux/arm64" {
+			t.Errorf("warm: %v", p)
+		}
 	}
 }
