@@ -80,7 +80,7 @@ func TestBundleByAPI(t *testing.T) {
 // upload posts a body of some media type.
 func upload(t *testing.T, url, kind, body string) (int, string) {
 	t.Helper()
-	resp, err := http.Post(url, kind, strings.NewReader(body)) //nolint:noctx // the test's server ends with it
+	resp, err := http.Post(url, kind, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
