@@ -66,6 +66,11 @@ func (p *Proxy) catalog(w http.ResponseWriter, r *http.Request) error {
 			return fmt.Errorf("list repositories: %w", err)
 		}
 	}
+	if l, ok := p.opt.Access.(Lister); ok && len(names) == 0 && last == "" {
+		if err := l.MayList(r); err != nil {
+			return err
+		}
+	}
 	more := len(names) > n
 	if names = names[:min(n, len(names))]; names == nil {
 		names = []string{}
@@ -82,7 +87,7 @@ func (p *Proxy) catalogOf(r *http.Request, up *Upstream, after string, names []s
 			if len(out) >= n {
 				return errPageFull
 			}
-			if !p.sees(r, repo) {
+			if !p.lists(r, repo) {
 				return r.Context().Err()
 			}
 			shown, err := hasImage(tx, repo)

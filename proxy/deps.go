@@ -105,6 +105,16 @@ type Door interface {
 	Who(r *http.Request) string
 }
 
+// Lister is a Door that knows who may list repositories.
+type Lister interface {
+	// Lists reports whether the caller of r, which asks for a list of repositories,
+	// finds repo there.
+	Lists(r *http.Request, repo oci.Repo) bool
+	// MayList is asked where Lists found nothing; its error, which is like May's,
+	// says how to find more.
+	MayList(r *http.Request) error
+}
+
 // Upstream is one configured registry and the ways to spell it. A hosted
 // namespace is one, too: its images are pushed here and nowhere else.
 type Upstream struct {

@@ -72,6 +72,19 @@ func (p *Proxy) sees(r *http.Request, repo oci.Repo) (ok bool) {
 	return ok
 }
 
+// lists reports whether the caller of r finds repo, which is known here, in a list.
+func (p *Proxy) lists(r *http.Request, repo oci.Repo) (ok bool) {
+	l, is := p.opt.Access.(Lister)
+	if !is {
+		return p.sees(r, repo)
+	}
+	p.settled(func(t *routes) {
+		up := t.byName[repo.Upstream]
+		ok = up != nil && up.Name == repo.Upstream && l.Lists(r, repo)
+	})
+	return ok
+}
+
 func (p *Proxy) may(r *http.Request, repo oci.Repo) bool {
 	switch a := p.opt.Access.(type) {
 	case nil:

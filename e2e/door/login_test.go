@@ -64,6 +64,32 @@ func TestLogin(t *testing.T) {
 		for kind, newClient := range clients {
 			t.Run(name+"/"+kind, func(t *testing.T) { logins(t, p.Addr, kind, newClient, pub) })
 		}
+		if name == "our token service" {
+			t.Run(name+"/catalog", func(t *testing.T) { lists(t, p.Addr) })
+		}
+	}
+}
+
+// lists has crane list repositories: who has logged in finds theirs.
+func lists(t *testing.T, addr string) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	for _, who := range []string{"alice", "bob", ""} {
+		c := crane{t.TempDir(), t.TempDir()}
+		if who != "" {
+			if err := c.login(ctx, addr, who, passwords[who]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if who == "alice" {
+			if err := c.push(ctx, newImage(t), addr+"/local/listed/app:1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out, err := harness.Run(ctx, "env", "DOCKER_CONFIG="+c.config, programs.Crane, "--insecure", "catalog", addr)
+		if err != nil || strings.Contains(string(out), "local/listed/app") != (who != "") {
+			t.Errorf("%q lists %q, %v", who, out, err)
+		}
 	}
 }
 

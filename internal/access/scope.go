@@ -3,6 +3,7 @@ package access
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sociable/sociable/internal/oci"
@@ -19,7 +20,7 @@ var errScope = errors.New("want repository:NAME:pull or the like")
 // scope is one thing that a token is asked to be for, of the distribution
 // project's "Token Scope Documentation".
 type scope struct {
-	kind    string // "repository" is the only one that means anything here
+	kind    string // "repository", or "registry" with the name "catalog": no other means anything here
 	name    string // as it was sent
 	actions []string
 }
@@ -82,6 +83,22 @@ func (s scope) wants() []oci.Action {
 		}
 	}
 	return out
+}
+
+// catalogScope is what a token must be for to list repositories.
+const catalogScope = "registry:catalog:*"
+
+// lists reports whether s is that.
+func (s scope) lists() bool {
+	return s.kind == "registry" && s.name == "catalog" && slices.Contains(s.actions, "*")
+}
+
+// listing is the grant of it.
+func listing() Grant { return Grant{Type: "registry", Name: "catalog", Actions: []string{"*"}} }
+
+// list reports whether one of gs is to list repositories.
+func list(gs []Grant) bool {
+	return slices.ContainsFunc(gs, func(g Grant) bool { return g.Type == "registry" && g.Name == "catalog" })
 }
 
 // Grant is one thing that a token is for: the "access" claim of the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -154,6 +155,9 @@ func (a *Access) grants(r *http.Request, c *caller, scopes []scope) (out []Grant
 	targets := a.targets(r.Host, scopes)
 	logins := a.newLogins(r, c, targets)
 	out, ttl = []Grant{}, tokenTTL
+	if slices.ContainsFunc(scopes, scope.lists) {
+		out = append(out, listing()) // of what they may pull: see Lists
+	}
 	for _, t := range targets {
 		g := Grant{Type: "repository", Name: t.repo.String()}
 		through := p.Upstreams[t.repo.Upstream] == Passthrough
