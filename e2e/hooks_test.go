@@ -85,7 +85,7 @@ func TestRegistryTells(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				eventually(t, 30*time.Second, "the registry's word", func() bool { return told() > before })
+				eventually(t, 60*time.Second, "the registry's word", func() bool { return told() > before })
 				eventually(t, 60*time.Second, "the index", func() bool { return index() == want.Digest.String() })
 				eventually(t, 60*time.Second, "the end of what is to be done", func() bool {
 					out, err := harness.Run(t.Context(), suite.Programs.Sociable, "jobs", "list", "--json", "--data", x.Data)
