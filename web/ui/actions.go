@@ -242,7 +242,7 @@ func (p *ImagePage) Buttons() (list []Button) {
 		}
 		list = append(list, b)
 	}
-	if len(p.Tags) > 0 {
+	if len(p.Tags) > 0 && !p.Pushed {
 		list = append(list, Button{"refresh", "", "do-refresh", "Refresh", "have the next request for the tag ask its upstream where it leads"})
 	}
 	return list

@@ -114,6 +114,20 @@ func TestPinsAreShown(t *testing.T) {
 	}
 }
 
+// TestPushedIsNowhereElse: of an image that was pushed here it is said before a purge
+// that nothing brings it back, and no upstream is there to be asked for its tag.
+func TestPushedIsNowhereElse(t *testing.T) {
+	for _, hosted := range []bool{true, false} {
+		r := newOperated(t, func(o *Options) {
+			o.Upstreams = func() []Upstream { return []Upstream{{Name: "docker.io", Hosted: hosted}} }
+		})
+		page := r.do("GET", "/images/"+r.image.String(), "").Body.String()
+		if strings.Contains(page, "no upstream can bring it back") != hosted || strings.Contains(page, `/refresh"`) == hosted {
+			t.Errorf("hosted %t: %s", hosted, page)
+		}
+	}
+}
+
 // TestOthersPressNothing: other sites' pages press no button, nor does a link.
 func TestOthersPressNothing(t *testing.T) {
 	r := newOperated(t, nil)
