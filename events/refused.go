@@ -53,15 +53,27 @@ type refusal struct {
 	number uint64
 	times  int
 	since  time.Time
-	// passed says that an event was set aside since the endpoint last took one; known,
-	// that it then took the next: it does refuse single events, and not all.
-	passed, known bool
+	// aside is how many events were set aside since the endpoint last took one; took says
+	// that it has taken one since it was in any other trouble, and known, that it has after
+	// it refused one: it does refuse single events, and not all.
+	aside       int
+	took, known bool
+}
+
+// maxTogether is how many events that stand side by side are set aside at once. An
+// endpoint that refuses more of them may refuse all.
+const maxTogether = 10
+
+// single reports whether what is refused now is that event's fault rather than the
+// endpoint's. What one push is told by is refused together, mostly.
+func (r *refusal) single() bool {
+	return (r.known || r.took && r.aside > 0) && r.aside < maxTogether
 }
 
 // took notes that the endpoint took an envelope.
 func (e *endpoint) took() {
 	e.most = min(2*e.most, maxEvents)
-	e.no.known, e.no.passed = e.no.known || e.no.passed, false
+	e.no.known, e.no.took, e.no.aside = e.no.known || e.no.aside > 0, true, 0
 }
 
 // fewer has the next envelope be smaller where one of rows is refused: so that is
@@ -78,7 +90,7 @@ func (e *endpoint) fewer(rows []storage.EventRow, err error) bool {
 // enough, and reports whether it did.
 func (e *endpoint) refuses(ctx context.Context, rows []storage.EventRow, err error) bool {
 	if troubleOf(err) != troubleRefused {
-		e.no.known = false
+		e.no.known, e.no.took = false, false
 		return false
 	}
 	no := &e.no
@@ -86,7 +98,7 @@ func (e *endpoint) refuses(ctx context.Context, rows []storage.EventRow, err err
 		no.number, no.times, no.since = row.Number, 0, e.x.now()
 	}
 	no.times++
-	if no.times < e.Threshold || !no.known && e.x.now().Sub(no.since) < e.RefusedFor {
+	if no.times < e.Threshold || !no.single() && e.x.now().Sub(no.since) < e.RefusedFor {
 		return false
 	}
 	return e.setAside(ctx, rows[0], err)
@@ -129,7 +141,7 @@ func (e *endpoint) setAside(ctx context.Context, row storage.EventRow, why error
 	e.x.m.refused(e)
 	e.x.m.dropped.WithLabelValues(e.Name).Add(float64(over))
 	e.sent, e.fails, e.told = row.Number, 0, ""
-	e.no = refusal{passed: true}
+	e.no = refusal{aside: e.no.aside + 1, took: e.no.took, known: e.no.known}
 	e.queued.Add(-1)
 	e.aside.Store(kept)
 	return true

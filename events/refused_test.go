@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -167,6 +168,45 @@ func TestRefusedEventIsSetAside(t *testing.T) {
 				t.Errorf("%d requests for ten events", posts)
 			}
 			r.wantLog("event set aside", "tag=3", "tag=7", "action=push", "repo=local/app", "endpoint=ci", "the endpoint answered 4")
+		})
+	}
+}
+
+// TestRefusedSideBySide: what one push is told by is refused together, and costs the
+// others the minutes of one event; where more than that is, the endpoint may be what is
+// at fault, and each has its minutes.
+func TestRefusedSideBySide(t *testing.T) {
+	tags := func(from, to int) (list []string) {
+		for i := from; i < to; i++ {
+			list = append(list, strconv.Itoa(i))
+		}
+		return list
+	}
+	for name, c := range map[string]struct {
+		n     int // refused, of which so many are aside after seven minutes
+		aside int
+	}{
+		"a push":      {4, 4},
+		"a few more":  {maxTogether, maxTogether},
+		"perhaps all": {maxTogether + 3, maxTogether},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newPickyRig(t, without(400, tags(1, 1+c.n)...))
+				file(t, r.db, r.x, push("0"))
+				for _, tag := range tags(1, 1+c.n) {
+					file(t, r.db, r.x, push(tag))
+				}
+				file(t, r.db, r.x, push("last"))
+				time.Sleep(7 * time.Minute)
+				taken, waiting := []string{"0"}, append(tags(1+c.aside, 1+c.n), "last")
+				if c.n == c.aside {
+					taken, waiting = []string{"0", "last"}, nil
+				}
+				r.want("after seven minutes", taken, waiting, tags(1, 1+c.aside))
+				time.Sleep(20 * time.Minute)
+				r.want("in the end", []string{"0", "last"}, nil, tags(1, 1+c.n))
+			})
 		})
 	}
 }
