@@ -20,6 +20,10 @@ type pace struct {
 	spent time.Duration // building
 	since time.Time     // it builds since then; zero: it waits for bytes
 	told  bool          // near is closed
+
+	lately float64       // nanoseconds a byte, over about nearEnd
+	seen   int64         // read, when lately was told
+	before time.Duration // spent, then
 }
 
 func newPace() pace { return pace{near: make(chan struct{})} }
@@ -28,17 +32,23 @@ func newPace() pace { return pace{near: make(chan struct{})} }
 func (p *pace) ends(size int64) { p.size.Store(size) }
 
 // waits says that the build has done what it had and waits for more. What the
-// rest will take is told by what it took so far, once that is enough to tell by.
+// rest will take is told by what it took so far, or lately where that was slower, once
+// that is enough to tell by. It can't foresee an end that inflates to far more than what
+// came before it.
 func (p *pace) waits(now time.Time) {
 	if !p.since.IsZero() {
 		p.spent += now.Sub(p.since)
 		p.since = time.Time{}
 	}
+	if d := p.spent - p.before; d >= nearEnd && p.read > p.seen {
+		p.lately = float64(d) / float64(p.read-p.seen)
+		p.seen, p.before = p.read, p.spent
+	}
 	size := p.size.Load()
 	if p.told || size == 0 || p.read == 0 || p.spent < nearEnd {
 		return
 	}
-	if float64(size-p.read)/float64(p.read)*float64(p.spent) <= float64(nearEnd) {
+	if float64(size-p.read)*max(float64(p.spent)/float64(p.read), p.lately) <= float64(nearEnd) {
 		p.told = true
 		close(p.near)
 	}

@@ -15,10 +15,12 @@ func TestPace(t *testing.T) {
 	for name, c := range map[string]struct {
 		size  int64         // that Listed tells, behind the first piece
 		waits time.Duration // for each piece to come
+		slow  int           // each piece behind so many takes four times as long; 0: none
 		want  int           // pieces that were built when it is near; -1: never
 	}{
 		"built at once":         {size: pieces * piece, want: pieces - 4},
 		"a slow client":         {size: pieces * piece, waits: time.Hour, want: pieces - 4},
+		"slower lately":         {size: pieces * piece, slow: 8, want: pieces - 1},
 		"nobody asks":           {size: 0, want: -1},
 		"so small that it ends": {size: 3 * piece, want: 4},
 	} {
@@ -39,6 +41,9 @@ func TestPace(t *testing.T) {
 				now = now.Add(c.waits)
 				p.works(now, piece)
 				now = now.Add(takes)
+				if c.slow > 0 && n >= c.slow {
+					now = now.Add(3 * takes)
+				}
 			}
 			if got != c.want {
 				t.Errorf("near its end behind piece %d of %d, want %d", got, pieces, c.want)
