@@ -2,6 +2,7 @@ package ui
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"mime"
@@ -144,8 +145,12 @@ func receiveUpTo(most int64, r *http.Request, into any) error {
 	}
 	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, most))
 	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return &oci.Error{Code: errcode.ErrorCodeNameInvalid, Message: "the body is not the JSON that this takes", Err: err}
+	err := d.Decode(into)
+	if err == nil && d.More() {
+		err = errors.New("there is more behind it")
+	}
+	if err != nil {
+		return &oci.Error{Code: errcode.ErrorCodeNameInvalid, Message: "the body is not the JSON that this takes: " + strings.TrimPrefix(err.Error(), "json: "), Err: err}
 	}
 	return nil
 }
