@@ -46,7 +46,7 @@ func TestBundleByAPI(t *testing.T) {
 	}{
 		{"", "text/plain", file, http.StatusUnsupportedMediaType, "application/x-tar"},
 		{"", "application/x-tar", "no bundle", http.StatusBadRequest, "the body is no bundle"},
-		{"", "application/x-tar", file[:len(file)/2], http.StatusConflict, "it ends early"},
+		{"", "application/x-tar", file[:len(file)/2], http.StatusBadRequest, "it ends early"},
 		{"?no_pin=x", "application/x-tar", file, http.StatusBadRequest, "no_pin is true or false"},
 		{"?pin=false", "application/x-tar", file, http.StatusBadRequest, "there is no parameter"},
 	} {

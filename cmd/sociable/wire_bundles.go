@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -73,9 +74,12 @@ func (b *bundles) Import(r *http.Request, o web.ImportOptions) (*web.ImportRepor
 	defer end()
 	in, err := bundle.NewReader(bufio.NewReaderSize(r.Body, 1<<20))
 	if err != nil {
-		return nil, &oci.Error{Code: errcode.ErrorCodeNameInvalid, Message: "the body is no bundle: " + err.Error(), Err: err}
+		return nil, noBundle(err)
 	}
 	x, results, err := takeBundle(ctx, c, in, progress{}, o)
+	if errors.Is(err, bundle.ErrBundle) {
+		return nil, noBundle(err)
+	}
 	if err != nil {
 		return nil, conflict(err)
 	}
@@ -100,6 +104,10 @@ func (b *bundles) begin(r *http.Request) (context.Context, *adminClient, func())
 		cancel(nil)
 		_ = c.Close() // it has no errors
 	}
+}
+
+func noBundle(err error) error {
+	return &oci.Error{Code: errcode.ErrorCodeNameInvalid, Status: http.StatusBadRequest, Message: "the body is no bundle: " + err.Error(), Err: err}
 }
 
 // conflict is what stands in the way of an operator's request, in its own words.

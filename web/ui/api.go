@@ -147,10 +147,10 @@ func receiveUpTo(most int64, r *http.Request, into any) error {
 	d.DisallowUnknownFields()
 	err := d.Decode(into)
 	if err == nil && d.More() {
-		err = errors.New("there is more behind it")
+		err = errors.New("something stands behind it")
 	}
 	if err != nil {
-		return &oci.Error{Code: errcode.ErrorCodeNameInvalid, Message: "the body is not the JSON that this takes: " + strings.TrimPrefix(err.Error(), "json: "), Err: err}
+		return &oci.Error{Code: errcode.ErrorCodeNameInvalid, Err: err, Message: "the body is not the JSON that this takes, see /api/v1/openapi.json: " + strings.TrimPrefix(err.Error(), "json: ")}
 	}
 	return nil
 }
