@@ -84,7 +84,8 @@ func overBigStore(ctx context.Context, b *testing.B, sociable string, dashboard 
 	if err != nil {
 		b.Fatal(err)
 	}
-	p.Env = []string{"SOCIABLE_INDEX_ENABLED=false", fmt.Sprintf("SOCIABLE_ADMIN_DASHBOARD=%v", dashboard), "SOCIABLE_LOG_LEVEL=warn"}
+	// With a limit that the rows are beyond, it would be evicting all the while.
+	p.Env = []string{"SOCIABLE_STORAGE_MAX_BYTES=100TiB", "SOCIABLE_INDEX_ENABLED=false", fmt.Sprintf("SOCIABLE_ADMIN_DASHBOARD=%v", dashboard), "SOCIABLE_LOG_LEVEL=warn"}
 	if err := p.Start(ctx); err != nil {
 		b.Fatal(err)
 	}
