@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
 	"github.com/sociable/sociable/storage"
 )
 
@@ -97,19 +98,24 @@ func derivedFrom(row storage.BlobRow) digest.Digest {
 // that others fetch, is given to a caller of repo. A manifest that names d
 // proves nothing: anybody may write one.
 func (p *Proxy) prove(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, st stored) error {
-	var err error
-	switch {
-	case st.row != nil && st.row.Kind == storage.KindIndex:
-		d = st.of
-		_, err = up.Registry.HeadManifest(ctx, repo.Name, oci.Reference{Digest: d})
-	case st.row != nil && st.row.Kind == storage.KindManifest:
-		_, err = up.Registry.HeadManifest(ctx, repo.Name, oci.Reference{Digest: d})
-	default:
-		if st.of != "" {
-			d = st.of
+	head := func(d digest.Digest) (err error) {
+		if st.row != nil && (st.row.Kind == storage.KindIndex || st.row.Kind == storage.KindManifest) {
+			_, err = up.Registry.HeadManifest(ctx, repo.Name, oci.Reference{Digest: d})
+		} else {
+			_, err = up.Registry.HeadBlob(ctx, repo.Name, d)
 		}
-		_, err = up.Registry.HeadBlob(ctx, repo.Name, d)
+		return err
 	}
+	asked := d
+	if st.of != "" {
+		asked = st.of
+	}
+	err := head(asked)
+	if asked != d && upstream.IsNotFound(err) { // somebody copied what was made here without what it was made of
+		asked = d
+		err = head(d)
+	}
+	d = asked
 	if err != nil {
 		return fmt.Errorf("ask %s for %s: %w", repo, d, err)
 	}
