@@ -193,26 +193,33 @@ func (p *Proxy) landSpan(d digest.Digest, fl *spanFlight, err error) {
 }
 
 // fetch brings neighbouring spans by one upstream request. A span that is
-// wrong is asked for once more, alone.
+// wrong is asked for once more, alone, once that request is over: who waited for a
+// connection while he holds one could wait for ever.
 func (s *spanSource) fetch(ctx context.Context, run []wantedSpan) {
 	done := 0
+	var wrong []int // of run
 	for _, x := range run {
 		x.flight.by = s
 	}
 	bytes, err := s.fetchRun(ctx, run, func(i int, err error) {
+		done = i + 1
 		if errors.Is(err, storage.ErrDigest) {
 			s.p.reject(s.up, s.layer.Digest)
 			s.p.log.Warn("upstream sent a wrong span; asking again", "digest", s.layer.Digest,
 				"span", run[i].Digest, "off", run[i].Off, "upstream", s.up.Name)
-			_, err = s.fetchRun(ctx, run[i:i+1], nil)
+			wrong = append(wrong, i)
+			return
 		}
 		s.p.landSpan(run[i].Digest, run[i].flight, stopped(ctx, err))
-		done = i + 1
 	})
 	for ; done < len(run); done++ {
 		s.p.landSpan(run[done].Digest, run[done].flight, stopped(ctx, err))
 	}
 	s.broughtSpans(bytes)
+	for _, i := range wrong {
+		_, err := s.fetchRun(ctx, run[i:i+1], nil)
+		s.p.landSpan(run[i].Digest, run[i].flight, stopped(ctx, err))
+	}
 }
 
 // fetchRun reads spans in order from one ranged answer and stores each of them.
