@@ -324,7 +324,7 @@ func (s samples) span(t *testing.T) {
 	}
 	path := "/v2/up/" + suite.image.Repo() + "/blobs/" + layer.Digest.String()
 	spans := p.spansOf(t, layer.Digest)
-	syscall.Sync() // so that nobody waits for what warming wrote
+	syscall.Sync()             // so that nobody waits for what warming wrote
 	for n := 10; n < 20; n++ { // apart from each other: neighbours share a byte
 		r := fmt.Sprintf("bytes=%d-%d", spans[2*n], spans[2*n+1]-1)
 		began := time.Now()
