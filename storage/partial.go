@@ -32,7 +32,8 @@ type Partial struct {
 	state   partialState
 	filed   int64       // bytes that its row has; -1 without a row
 	size    int64       // of the whole blob, as it was filed; -1: not known
-	written oci.Extents // here, by the row or written since
+	written oci.Extents // here, by the row or written since, or about to be
+	there   oci.Extents // of these, what a write has come to its end with
 	room    allotment
 	read    *opening // of the blob that it was promoted to: not evicted before Close
 }
@@ -95,12 +96,12 @@ func (p *Partial) addRoom(n int64) {
 // ErrNotFound when the partial was purged meanwhile.
 func (p *Partial) WriteAt(b []byte, off int64) (int, error) {
 	for {
-		missing, more, err := p.note(oci.Range{Off: off, End: off + int64(len(b))})
+		missing, err := p.note(oci.Range{Off: off, End: off + int64(len(b))})
 		if err != nil {
 			return 0, err
 		}
 		if missing == 0 {
-			return p.put(b, off, more)
+			return p.put(b, off)
 		}
 		if ok, err := p.s.tryTake(p.ctx, max(missing, step)); err != nil {
 			return 0, err
@@ -114,35 +115,31 @@ func (p *Partial) WriteAt(b []byte, off int64) (int, error) {
 	}
 }
 
-// put writes b, for which there is room by the account, and of which more bytes were
-// not there before.
-func (p *Partial) put(b []byte, off, more int64) (n int, err error) {
+// put writes b, for which there is room by the account. What fails keeps its room, and
+// counts as not on the medium: it may be written again.
+func (p *Partial) put(b []byte, off int64) (n int, err error) {
 	err = p.s.unlessFull(p.ctx, int64(len(b)), func() (err error) {
 		n, err = p.file.WriteAt(b, off)
 		return err
 	})
-	if err == nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.room.wrote(more)
-	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.room.wrote(p.there.Add(oci.Range{Off: off, End: off + int64(n)}))
 	return n, err
 }
 
-// note counts r as used, if there is room for it, of which it is more than was, and
-// else says how much is missing.
-func (p *Partial) note(r oci.Range) (missing, more int64, err error) {
+// note counts r as used, if there is room for it, and else says how much is missing.
+func (p *Partial) note(r oci.Range) (missing int64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.usable(); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	if missing := p.room.used + p.written.Lacks(r) - p.room.size; missing > 0 {
-		return missing, 0, nil
+		return missing, nil
 	}
-	more = p.written.Add(r)
-	p.room.count(more)
-	return 0, more, nil
+	p.room.count(p.written.Add(r))
+	return 0, nil
 }
 
 // usable is nil while the partial is one; p.mu is held.
@@ -216,9 +213,9 @@ func (p *Partial) inFile() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.size >= 0 {
-		return max(p.filed, min(p.room.used, p.size))
+		return max(p.filed, min(p.room.there, p.size))
 	}
-	return max(p.filed, p.room.used)
+	return max(p.filed, p.room.there)
 }
 
 func (p *Partial) over() bool {

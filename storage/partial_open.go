@@ -153,7 +153,7 @@ func (p *Partial) open(ctx context.Context) error {
 		}
 		p.row.Have, p.filed = nil, -1
 	}
-	p.written = slices.Clone(p.row.Have)
+	p.written, p.there = slices.Clone(p.row.Have), slices.Clone(p.row.Have)
 	p.room.adopt(max(p.filed, p.s.space.unpark(p.d))) // what was written and not filed is in the file, too
 	return nil
 }
