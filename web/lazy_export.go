@@ -122,7 +122,9 @@ func (s *Web) sendSpans(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	if err := s.writeSpans(r.Context(), w, &front, table); err != nil {
-		s.log.WarnContext(r.Context(), "spans not sent to their end", "layer", front.Layer, "err", err)
+		if r.Context().Err() == nil { // who hangs up knows
+			s.log.WarnContext(r.Context(), "spans not sent to their end", "layer", front.Layer, "err", err)
+		}
 		panic(http.ErrAbortHandler) // a short answer is not to look like a whole one
 	}
 	return nil

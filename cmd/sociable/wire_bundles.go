@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -55,17 +56,34 @@ func (b *bundles) Export(w http.ResponseWriter, r *http.Request, q web.ExportReq
 	}
 	w.Header().Set("Content-Type", "application/x-tar")
 	w.Header().Set("Content-Disposition", `attachment; filename="bundle.tar"`)
-	out := bufio.NewWriterSize(w, 1<<20)
+	to := &receiver{w: w}
+	out := bufio.NewWriterSize(to, 1<<20)
 	err = plan.Write(out, blobsOf(ctx, c, images, progress{}))
 	if err == nil {
 		err = out.Flush()
 	}
 	if err != nil {
-		b.log.WarnContext(ctx, "bundle not written to its end", "err", err)
+		level := slog.LevelWarn
+		if to.left || r.Context().Err() != nil {
+			level = slog.LevelInfo // who hangs up knows
+		}
+		b.log.Log(ctx, level, "bundle not written to its end", "err", err)
 		panic(http.ErrAbortHandler) // a short answer is not to look like a whole one
 	}
 	b.log.InfoContext(ctx, "done by the API", "command", "export", "images", len(images), "bytes", plan.Bytes())
 	return nil
+}
+
+// receiver is a client that may hang up.
+type receiver struct {
+	w    io.Writer
+	left bool // it did
+}
+
+func (c *receiver) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.left = c.left || err != nil
+	return n, err
 }
 
 // Import takes the images of the bundle that is the request's body.

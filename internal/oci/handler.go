@@ -6,24 +6,26 @@ import (
 )
 
 // Handler answers a request or returns the reason why not, before anything was
-// written. Once it has written a header it must not return an error: it cuts
-// the connection with panic(http.ErrAbortHandler), so that no client takes a
+// written. Of one that comes after a header the client hears nothing: the
+// connection is cut with panic(http.ErrAbortHandler), so that nobody takes a
 // short body for a whole one.
 type Handler func(http.ResponseWriter, *http.Request) error
 
 // ServeHTTP makes a Handler an http.Handler; see WriteError.
 func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	err := h(w, r)
+	rec, ok := w.(*Recorder)
+	if !ok {
+		rec = &Recorder{ResponseWriter: w}
+	}
+	err := h(rec, r)
 	if err == nil {
 		return
 	}
-	if rec, ok := w.(*Recorder); ok {
-		rec.Err = err
-		if rec.Status != 0 {
-			panic(http.ErrAbortHandler)
-		}
+	rec.Err = err
+	if rec.Status != 0 {
+		panic(http.ErrAbortHandler)
 	}
-	WriteError(w, r, err)
+	WriteError(rec, r, err)
 }
 
 // Recorder is a ResponseWriter that remembers what left, for the access line
