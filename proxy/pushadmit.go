@@ -2,10 +2,7 @@ package proxy
 
 import (
 	"context"
-	"fmt"
 	"net/http"
-
-	"github.com/sociable/sociable/internal/upstream"
 )
 
 // admitted has the upstream of a push begin it before the first byte is taken or
@@ -39,10 +36,9 @@ func (s *push) admitted(r *http.Request) (leave func(), err error) {
 	}
 	leave()
 	err = f.err
-	if upstream.IsDenied(err) {
-		if cerr := s.u.Cancel(context.WithoutCancel(r.Context())); cerr != nil {
-			return nil, s.p.uploadError(what, fmt.Errorf("cancel what %s denies: %w", s.repo.Upstream, cerr))
-		}
+	if final(err) {
+		return nil, s.refused(context.WithoutCancel(r.Context()), what, err)
 	}
+	s.u.GiveWay() // its client begins anew, most likely
 	return nil, s.p.passError(what, err)
 }

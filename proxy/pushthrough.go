@@ -161,6 +161,9 @@ func (s *push) pass(w http.ResponseWriter, r *http.Request, d digest.Digest) err
 		return s.refused(ctx, what, err)
 	}
 	if err != nil {
+		if r.Context().Err() == nil {
+			s.u.GiveWay() // its client hears of a failure, and begins anew, most likely
+		}
 		return s.p.passError(what, err)
 	}
 	size := s.u.Size()

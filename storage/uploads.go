@@ -40,9 +40,10 @@ type Upload struct {
 	match  func(digest.Digest)
 
 	// Guarded by uploads.mu.
-	counted int64         // so many of its bytes are known to it
-	expects digest.Digest // "" where it is not known
-	refused bool          // see Refuse; nothing has come since
+	counted  int64         // so many of its bytes are known to it
+	expects  digest.Digest // "" where it is not known
+	refused  bool          // see Refuse; nothing has come since
+	givesWay bool          // see GiveWay; nothing has come since
 
 	mu    sync.Mutex
 	file  *uploadFile // nil while nobody needs it; opened by who has the upload alone

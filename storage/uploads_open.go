@@ -110,7 +110,7 @@ func (us *uploads) grow(u *Upload, n int64) {
 		us.sum[u.repo.Upstream] += n
 	}
 	if n > 0 {
-		u.refused = false
+		u.refused, u.givesWay = false, false
 	}
 }
 

@@ -34,6 +34,16 @@ func (u *Upload) Refuse(ctx context.Context) error {
 	return nil
 }
 
+// GiveWay says that nobody is expected to go on with the upload: whatever needs its
+// room, or its place among its client's, may have it at once, see EndYounger and
+// EndRefused. Until then it is where it is, for whoever goes on with it all the same.
+func (u *Upload) GiveWay() {
+	us := &u.s.uploads
+	us.mu.Lock()
+	defer us.mu.Unlock()
+	u.refused, u.givesWay = true, true
+}
+
 // Started is when the upload began.
 func (u *Upload) Started() time.Time { return u.started }
 
@@ -80,13 +90,27 @@ func (u *Upload) GoesFirst() bool {
 	return len(sent) > 0 && !slices.ContainsFunc(sent, func(other *Upload) bool { return other.before(u) })
 }
 
-// EndYounger cancels, of the uploads to the same upstream that began after this one
-// and were refused, the last that no request has. It reports whether there was one.
-// So of several that wait for each other's room, the oldest goes on.
+// EndYounger cancels one of the uploads to the same upstream that no request has: the
+// last of those that give way, or else of those that began after this one and were
+// refused. It reports whether there was one. So of several that wait for each other's
+// room, the oldest goes on.
 func (u *Upload) EndYounger(ctx context.Context) (bool, error) {
-	list := u.others(func(other *Upload) bool { return other.refused && u.before(other) })
+	list := u.others(func(other *Upload) bool { return other.givesWay || other.refused && u.before(other) })
 	slices.SortFunc(list, func(a, b *Upload) int { return b.compare(a) })
+	list = append(u.s.uploads.givingWay(list, true), u.s.uploads.givingWay(list, false)...)
 	return u.s.uploads.endRefused(ctx, list)
+}
+
+// givingWay are those of list that give way, or that do not.
+func (us *uploads) givingWay(list []*Upload, want bool) (of []*Upload) {
+	us.mu.Lock()
+	defer us.mu.Unlock()
+	for _, u := range list {
+		if u.givesWay == want {
+			of = append(of, u)
+		}
+	}
+	return of
 }
 
 // others are the uploads to u's upstream that take room and of which which says so,
