@@ -152,7 +152,7 @@ func (s *push) pass(w http.ResponseWriter, r *http.Request, d digest.Digest) err
 		return err
 	}
 	err := s.await(r, f)
-	if err != nil && !refusal(err) { // it may have been given up while the client paused
+	if err != nil && (!refusal(err) || lostThere(err)) { // it may have been given up while the client paused
 		f = s.forwarding()
 		f.is(d)
 		err = s.await(r, f)
@@ -207,7 +207,15 @@ func refusal(err error) bool {
 // final reports that err is the upstream's no to what was sent.
 func final(err error) bool {
 	e, ok := errors.AsType[*upstream.StatusError](err)
-	return ok && e.Status/100 == 4 && e.Status != http.StatusRequestTimeout && !upstream.IsThrottled(err)
+	return ok && e.Status/100 == 4 && e.Status != http.StatusRequestTimeout && !upstream.IsThrottled(err) && !lostThere(err)
+}
+
+// lostThere reports that the upstream does not know its own upload any more, or not
+// what came of it: the client's is another one, all of which is here.
+func lostThere(err error) bool {
+	e, ok := errors.AsType[*upstream.StatusError](err)
+	return ok && (e.Status == http.StatusRequestedRangeNotSatisfiable ||
+		e.Status == http.StatusNotFound && strings.EqualFold(e.Code, errcode.ErrorCodeBlobUploadUnknown.Descriptor().Value))
 }
 
 // passMount asks the upstream to mount, where both repositories are its own.
@@ -273,6 +281,10 @@ func (p *Proxy) passError(what string, err error) error {
 	if ok && e.Status == http.StatusForbidden {
 		return &oci.Error{Code: errcode.ErrorCodeDenied, Err: err,
 			Message: what + ": the upstream denies it: the credentials that it was asked with may not push there, or a limit of its own is reached"}
+	}
+	if lostThere(err) {
+		return &oci.Error{Code: errcode.ErrorCodeUnavailable, Status: http.StatusBadGateway, Err: err,
+			Message: what + ": the upstream lost the upload: push it once more"}
 	}
 	if !ok || e.Status >= http.StatusInternalServerError || upstream.IsThrottled(err) || upstream.IsDenied(err) {
 		return p.pushError(what, err)
