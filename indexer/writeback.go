@@ -256,7 +256,7 @@ func (x *Indexer) pushV1(ctx context.Context, p *pushPlan) error {
 	row := storage.PublishedRow{Repo: p.repo, Subject: p.subject, Index: p.v1.Index}
 	ours := map[digest.Digest]bool{p.v1.Index: true}
 	for _, r := range p.rows {
-		ours[r.Index] = ours[r.Index] || r.Instead == ""
+		ours[r.Index] = ours[r.Index] || r.Made // what was there before is not ours to replace, nor to put another behind
 	}
 	listed, err := x.opt.Publish.Referrers(ctx, p.repo, p.subject, oci.MediaTypeSOCIIndexV1)
 	if err != nil {
