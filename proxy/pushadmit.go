@@ -30,6 +30,12 @@ func (s *push) admitted(r *http.Request) (leave func(), err error) {
 		leave()
 		return nil, context.Cause(r.Context())
 	case <-f.done:
+		select {
+		case <-f.begun: // and given up in the same moment: the upstream let it in
+			s.begun = f
+			return leave, nil
+		default:
+		}
 	}
 	if f.err == nil {
 		return leave, nil
