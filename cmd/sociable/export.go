@@ -126,6 +126,7 @@ func runExport(cmd *cobra.Command, args []string, flags *exportFlags) error {
 	q := web.WarmRequest{Platforms: platforms, Index: true, Referrers: true, Here: flags.here, Lazy: flags.lazy}
 	return withServer(cmd, &flags.serverFlags, func(ctx context.Context, c *adminClient) error {
 		results, images := warmAll(ctx, cmd, c, names, q, flags.parallel)
+		refuseOthers(results, flags.images.named())
 		results = append(results, flags.images.bad...)
 		failed := warmFailed(results)
 		if images = flags.whole(results, images); len(images) == 0 || context.Cause(ctx) != nil {

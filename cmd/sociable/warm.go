@@ -90,6 +90,7 @@ func runWarm(cmd *cobra.Command, args []string, flags *warmFlags) error {
 	q := web.WarmRequest{Platforms: platforms, Pin: !flags.noPin, Index: !flags.noWait, Referrers: flags.referrers}
 	return withServer(cmd, &flags.serverFlags, func(ctx context.Context, c *adminClient) error {
 		results, _ := warmAll(ctx, cmd, c, names, q, flags.parallel)
+		refuseOthers(results, flags.images.named())
 		results = append(results, flags.images.bad...)
 		if flags.json {
 			err = printJSON(cmd.OutOrStdout(), map[string]any{"images": results, "ignored": append([]ignored{}, left...)})
