@@ -112,6 +112,14 @@ func Resolve(tx storage.Tx, word string) (Named, error) {
 	if err != nil {
 		return Named{}, err
 	}
+	if found.n == 0 {
+		switch {
+		case s.names[0] == digest.SHA256.String():
+			return Named{}, isNotHere("no image here is meant by %.300q: a digest is sha256: and 64 digits", word)
+		case !strings.HasSuffix(word, ":"+s.tag):
+			return Named{}, isNotHere("no image here is meant by %.300q, with the tag %s", word, s.tag)
+		}
+	}
 	return found.made(word)
 }
 
