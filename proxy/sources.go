@@ -160,7 +160,7 @@ func (s *fillSource) prepare(ctx context.Context, r oci.Range) (outcome, error) 
 // readerFor gives a reader of r: the first one again where it is the same.
 func (s *fillSource) readerFor(r oci.Range) *reader {
 	switch {
-	case s.t.whole && r.Off == 0:
+	case s.t.whole && (r.Off == 0 || s.t.pos == r.Off && r.End == s.n): // the rest of a pull that broke off
 	case r.Off == 0 && r.End == s.n: // all of it, however it was asked for
 		s.t = s.f.newReader(s.who, oci.Range{Off: 0, End: -1}, true, false)
 	case s.t.pos == r.Off && !s.t.whole && (s.t.end == r.End || (s.t.end < 0 && r.End == s.n)):

@@ -35,9 +35,12 @@ type reader struct {
 	failed *asker
 }
 
-// newReader reads r for who. A whole reader starts the pump.
+// newReader reads r for who. A whole reader starts the pump. One is also who goes on
+// with a pull that broke off, "bytes=N-" where all before is here: what it has then is
+// the blob, and must have been verified.
 func (f *fill) newReader(who asker, r oci.Range, whole, open bool) *reader {
 	f.mu.Lock()
+	whole = whole || open && r.Off > 0 && f.have.At(0) >= r.Off
 	t := &reader{f: f, who: who, pos: r.Off, end: r.End, whole: whole, open: open, ahead: maxAhead, asked: r.Off, seen: len(f.faults)}
 	if open {
 		t.ahead = firstAhead
