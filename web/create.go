@@ -85,6 +85,13 @@ const (
 // errNotHere: layers are neither in the store nor on their way.
 var errNotHere = errors.New("not in the store: a running server fetches them")
 
+// errUnlisted: nothing is left to do for the index, and it is not there.
+var errUnlisted = errors.New("all its layers are through, and no index of them is listed: sociable config explain IMAGE says what holds in each repository that has it")
+
+// publishedWithin is how soon an index is listed when its last layer is through, on
+// whatever medium.
+const publishedWithin = time.Minute
+
 // pollEvery is how often it is looked whether an index is there.
 const pollEvery = 50 * time.Millisecond
 
@@ -183,8 +190,9 @@ func (c Creator) want(ctx context.Context, f Found, how storage.Asked) error {
 func (c Creator) wait(ctx context.Context, manifests []digest.Digest, tell func(CreateProgress)) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
+	var settled time.Time // since when all layers are through; zero: they are not
 	for {
-		l := look{asker: c.Index, p: CreateProgress{Step: StepIndex}, published: true}
+		l := look{asker: c.Index, p: CreateProgress{Step: StepIndex}, published: true, settled: true}
 		err := c.Store.View(ctx, func(tx storage.Tx) error { return l.at(tx, manifests) })
 		if err != nil {
 			return err
@@ -192,6 +200,14 @@ func (c Creator) wait(ctx context.Context, manifests []digest.Digest, tell func(
 		tell(l.p)
 		if len(l.waiting) == 0 && l.published {
 			return nil
+		}
+		switch {
+		case !l.settled:
+			settled = time.Time{}
+		case settled.IsZero():
+			settled = time.Now()
+		case time.Since(settled) > publishedWithin:
+			return errUnlisted
 		}
 		var missing []string
 		for _, d := range l.waiting {
@@ -218,6 +234,7 @@ type look struct {
 	p         CreateProgress
 	waiting   []digest.Digest // layers that nobody works on
 	published bool            // each image's index is that of its layers
+	settled   bool            // no layer is to be indexed any more
 }
 
 // at looks. An error says that a layer went wrong and is tried again later.
@@ -261,7 +278,7 @@ func (l *look) layer(tx storage.Tx, il *storage.ImageLayer) (digest.Digest, erro
 	if ignoreNotFound(err) != nil {
 		return "", err
 	}
-	l.published = false
+	l.published, l.settled = false, false
 	if n := l.asker.Progress(d.Digest, il.SpanSize); n > 0 {
 		l.p.Bytes += min(n, d.Size)
 		return "", nil
