@@ -43,6 +43,9 @@ func putTask(tx storage.Tx, t storage.TaskRow) error {
 	if err = ignoreNotFound(err); err != nil || was.Cancelled {
 		return err
 	}
+	if !t.Created.After(was.Created) { // so that endTask sees that it was filed anew, in the same instant, too
+		t.Created = was.Created.Add(1)
+	}
 	return tx.PutTask(t)
 }
 
