@@ -2,11 +2,8 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 
@@ -28,25 +25,4 @@ func (s *push) misfit(r *http.Request, e sizeError) error {
 		return s.p.uploadError("keep a chunk", err)
 	}
 	return oci.NewError(errcode.ErrorCodeSizeInvalid, "%s: ask where to go on", e.Error())
-}
-
-const (
-	// maxUnwanted and unwantedTime bound what is read of a body that is refused: a
-	// client that is still sending when the connection is closed does not see why.
-	maxUnwanted  = 16 << 20
-	unwantedTime = 5 * time.Second
-)
-
-// discard reads the rest of a request that is refused, within bounds.
-func discard(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Expect") != "" { // nothing is sent before it is asked for
-		return
-	}
-	rc := http.NewResponseController(w)
-	if rc.SetReadDeadline(time.Now().Add(unwantedTime)) != nil {
-		return // nothing would end the wait
-	}
-	if _, err := io.CopyN(io.Discard, r.Body, maxUnwanted); errors.Is(err, io.EOF) {
-		_ = rc.SetReadDeadline(time.Time{}) // it could be set a moment ago
-	}
 }

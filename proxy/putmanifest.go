@@ -99,14 +99,12 @@ func (p *Proxy) readManifest(w http.ResponseWriter, r *http.Request) (*pushed, e
 	tooLarge := &oci.Error{Code: errcode.ErrorCodeSizeInvalid, Status: http.StatusRequestEntityTooLarge,
 		Message: fmt.Sprintf("manifests of more than %d bytes are not accepted", oci.MaxManifestBytes)}
 	if r.ContentLength > oci.MaxManifestBytes {
-		discard(w, r)
 		return nil, tooLarge
 	}
 	var buf bytes.Buffer
 	buf.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
 	_, err = buf.ReadFrom(io.LimitReader(r.Body, oci.MaxManifestBytes+1))
 	if buf.Len() > oci.MaxManifestBytes {
-		discard(w, r)
 		return nil, tooLarge
 	}
 	if err != nil {

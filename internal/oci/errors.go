@@ -97,5 +97,6 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) int {
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body) // the client left: nobody to tell
 	}
+	linger(w, r)
 	return status
 }

@@ -1,0 +1,32 @@
+package oci
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"time"
+)
+
+const (
+	// maxLinger and lingerTime bound what is read of a request's body once it was
+	// refused.
+	maxLinger  = 16 << 20 // bytes
+	lingerTime = 5 * time.Second
+)
+
+// linger sends off the answer to a request whose body has not all been read, and
+// reads on for a while: a connection that is closed while its client is sending is
+// reset, and most clients then never see why (RFC 9112, 9.6). net/http does the like
+// for small bodies only, and not for what came with "Connection: close".
+func linger(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor > 1 || r.ContentLength == 0 || r.Body == nil {
+		return // HTTP/2 ends the one stream, and the rest arrives
+	}
+	rc := http.NewResponseController(w)
+	if rc.Flush() != nil || rc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return // nothing would end the wait
+	}
+	if _, err := io.CopyN(io.Discard, r.Body, maxLinger); errors.Is(err, io.EOF) {
+		_ = rc.SetReadDeadline(time.Time{}) // it could be set a moment ago
+	}
+}
