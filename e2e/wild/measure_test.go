@@ -162,26 +162,32 @@ func (s samples) nothingAsked(t *testing.T, p *proxy) {
 }
 
 // listedAfter is how long after the last byte of the last layer the index was
-// listed, to 5 ms.
+// listed, to 5 ms. Both are waited for at once: that the index is listed may be
+// answered late, since it is held while the index is under way.
 func (p *proxy) listedAfter(ctx context.Context) time.Duration {
+	url := fmt.Sprintf("http://%s/v2/up/%s/referrers/%s", p.Addr, suite.image.Repo(), suite.image.Digest)
+	sent := make(chan time.Time, 1)
+	go func() { sent <- firstTime(ctx, p.layersSent) }()
+	listed := firstTime(ctx, func() bool { return lists(ctx, url) })
+	last := <-sent
+	if ctx.Err() != nil {
+		return -1
+	}
+	return max(0, listed.Sub(last))
+}
+
+// firstTime is when so was true first, to 5 ms.
+func firstTime(ctx context.Context, so func() bool) time.Time {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	url := fmt.Sprintf("http://%s/v2/up/%s/referrers/%s", p.Addr, suite.image.Repo(), suite.image.Digest)
-	var last, listed time.Time
-	for last.IsZero() || listed.IsZero() {
+	for !so() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return -1
-		}
-		if last.IsZero() && p.layersSent() {
-			last = time.Now()
-		}
-		if listed.IsZero() && lists(ctx, url) {
-			listed = time.Now()
+			return time.Time{}
 		}
 	}
-	return max(0, listed.Sub(last))
+	return time.Now()
 }
 
 func (p *proxy) layersSent() bool {
