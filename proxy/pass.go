@@ -40,28 +40,46 @@ func (p *Proxy) passSource(ctx context.Context, up *Upstream, repo oci.Repo, d d
 // its blob: what t has not sent yet comes from upstream. What it has sent is in
 // the partial, so that the whole is verified all the same.
 func (t *reader) passRest(ctx context.Context, w io.Writer, cause error) error {
-	f := t.f
-	f.mu.Lock()
-	size := f.size
-	f.mu.Unlock()
-	f.p.passed(ctx, t.who.repo, f.d, cause)
-	s := &passSource{p: f.p, up: t.who.up, repo: t.who.repo, d: f.d, n: size}
 	if !t.whole {
-		return s.copyRange(ctx, w, oci.Range{Off: t.pos, End: t.end})
+		t.f.p.passed(ctx, t.who.repo, t.f.d, cause)
+		return t.passing().copyRange(ctx, w, oci.Range{Off: t.pos, End: t.end})
 	}
+	rest, err := t.holdRest(ctx, cause)
+	if err != nil {
+		return err
+	}
+	defer rest.close()
+	return rest.copy(w)
+}
+
+func (t *reader) passing() *passSource {
+	return &passSource{p: t.f.p, up: t.who.up, repo: t.who.repo, d: t.f.d, n: t.f.knownSize()}
+}
+
+// heldRest is the rest of a blob, passed on without being kept, whose front is in the
+// partial: its last bytes wait for the digest of both.
+type heldRest struct {
+	*passSource
+	verify digest.Verifier // has had the front
+}
+
+// holdRest opens what comes behind t's place.
+func (t *reader) holdRest(ctx context.Context, cause error) (*heldRest, error) {
+	f := t.f
+	f.p.passed(ctx, t.who.repo, f.d, cause)
 	verify := f.d.Verifier()
 	buf := f.p.bufs.get()
 	_, err := io.CopyBuffer(verify, io.NewSectionReader(f.part, 0, t.pos), buf)
 	f.p.bufs.put(buf)
 	if err != nil {
-		return fmt.Errorf("read partial %s: %w", f.d, err)
+		return nil, fmt.Errorf("read partial %s: %w", f.d, err)
 	}
-	if _, err := s.prepare(ctx, oci.Range{Off: t.pos, End: -1}); err != nil {
-		return err
-	}
-	defer s.close()
-	return s.copyVerified(w, verify)
+	rest := &heldRest{t.passing(), verify}
+	_, err = rest.prepare(ctx, oci.Range{Off: t.pos, End: -1})
+	return rest, err
 }
+
+func (r *heldRest) copy(w io.Writer) error { return r.copyVerified(w, r.verify) }
 
 func (s *passSource) size() int64 { return s.n }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -69,8 +70,10 @@ type fillSource struct {
 	f    *fill
 	who  asker
 	made bool    // by this request
+	open bool    // an open-ended range is among those that are asked for
 	t    *reader // of the first range, or of the whole
 	n    int64
+	rest *heldRest // what is passed on of a pull that goes on; nil: nothing
 }
 
 // fillSource joins the blob's fill. A whole read starts its pump; a ranged one
@@ -96,7 +99,7 @@ func (p *Proxy) joinFill(ctx context.Context, who asker, d digest.Digest, entitl
 	if err != nil {
 		return nil, err
 	}
-	s := &fillSource{f: f, who: who, made: made, n: -1}
+	s := &fillSource{f: f, who: who, made: made, n: -1, open: slices.ContainsFunc(specs, openEnded)}
 	switch {
 	case specs == nil, specs[0].First == 0 && specs[0].Last < 0:
 		s.t = f.newReader(who, oci.Range{Off: 0, End: -1}, true, false)
@@ -119,6 +122,8 @@ func (p *Proxy) joinFill(ctx context.Context, who asker, d digest.Digest, entitl
 	}
 	return s, nil
 }
+
+func openEnded(r oci.RangeSpec) bool { return r.First >= 0 && r.Last < 0 }
 
 // farAway is beyond the end of any blob; offsets below it can be counted up from.
 const farAway = 1 << 60
@@ -151,7 +156,12 @@ func (s *fillSource) prepare(ctx context.Context, r oci.Range) (outcome, error) 
 	if end, _, err := t.look(); err == nil && end >= r.End && r.End >= 0 && !t.whole {
 		return outcomeHit, nil
 	}
-	if _, err := t.ready(ctx); err != nil && err != io.EOF { //nolint:errorlint // ready gives it bare
+	_, err := t.ready(ctx)
+	if cause, ok := errors.AsType[keepError](err); ok && t.whole && t.pos > 0 { // what is before it is here
+		s.rest, err = t.holdRest(ctx, cause)
+		return outcomeMiss, err
+	}
+	if err != nil && err != io.EOF { //nolint:errorlint // ready gives it bare
 		return out, err
 	}
 	return out, nil
@@ -160,18 +170,21 @@ func (s *fillSource) prepare(ctx context.Context, r oci.Range) (outcome, error) 
 // readerFor gives a reader of r: the first one again where it is the same.
 func (s *fillSource) readerFor(r oci.Range) *reader {
 	switch {
-	case s.t.whole && (r.Off == 0 || s.t.pos == r.Off && r.End == s.n): // the rest of a pull that broke off
+	case s.t.whole && s.t.pos == r.Off && r.End == s.n: // all of it, or the rest of a pull that broke off
 	case r.Off == 0 && r.End == s.n: // all of it, however it was asked for
 		s.t = s.f.newReader(s.who, oci.Range{Off: 0, End: -1}, true, false)
 	case s.t.pos == r.Off && !s.t.whole && (s.t.end == r.End || (s.t.end < 0 && r.End == s.n)):
 		s.t.end = r.End
 	default:
-		s.t = s.f.newReader(s.who, r, false, false)
+		s.t = s.f.newReader(s.who, r, false, s.open && r.Off > 0 && r.End == s.n)
 	}
 	return s.t
 }
 
 func (s *fillSource) copyRange(ctx context.Context, w io.Writer, r oci.Range) error {
+	if s.rest != nil {
+		return s.rest.copy(w)
+	}
 	t := s.readerFor(r)
 	err := t.copy(ctx, w)
 	if cause, ok := errors.AsType[keepError](err); ok {
@@ -180,4 +193,9 @@ func (s *fillSource) copyRange(ctx context.Context, w io.Writer, r oci.Range) er
 	return err
 }
 
-func (s *fillSource) close() { s.f.release() }
+func (s *fillSource) close() {
+	if s.rest != nil {
+		s.rest.close()
+	}
+	s.f.release()
+}

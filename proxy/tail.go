@@ -79,6 +79,7 @@ func (t *reader) look() (int64, <-chan struct{}, error) {
 		f.mu.Unlock()
 		return 0, nil, io.EOF
 	}
+	t.completesLocked()
 	end := t.limitLocked(f.have.At(t.pos))
 	if end > t.pos {
 		f.mu.Unlock()
@@ -96,6 +97,13 @@ func (t *reader) look() (int64, <-chan struct{}, error) {
 		t.wantMore()
 	}
 	return t.pos, wait, err
+}
+
+// completesLocked has the reader of an open-ended range follow the pump at its end,
+// where all before that is here by then: its client may have all of the blob.
+func (t *reader) completesLocked() {
+	f := t.f
+	t.whole = t.whole || t.open && !f.verified && f.size >= 0 && t.end == f.size && f.have.At(0) >= max(t.pos, f.size-holdBack)
 }
 
 // limitLocked keeps the end of an unverified blob back from a reader that
