@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -55,62 +54,56 @@ func (u *UI) imagePage(r *http.Request) (*ImagePage, error) {
 // ByDigest names the image and no other, wherever its tags lead.
 func (x *Image) ByDigest() string { return x.Repository + "@" + x.Manifest.String() }
 
-// action does something about the image that is looked at, and says where to go
-// then.
-type action func(u *UI, r *http.Request, x *Image) (next string, err error)
+// action does something about the image that is looked at, and says which page to
+// go to then, and what was done.
+type action func(u *UI, r *http.Request, x *Image) (notice, error)
 
 var actions = map[string]action{
-	"pin": func(u *UI, r *http.Request, x *Image) (string, error) {
+	"pin": func(u *UI, r *http.Request, x *Image) (notice, error) {
 		_, err := web.PinImage(r.Context(), u.opt.Store, x.Reference)
-		return donePage(x, "pin"), err
+		return notice{x.page(), pinnedWords}, err
 	},
-	"unpin": func(u *UI, r *http.Request, x *Image) (string, error) {
+	"unpin": func(u *UI, r *http.Request, x *Image) (notice, error) {
 		_, err := web.Unpin(r.Context(), u.opt.Store, r.PostFormValue("name"))
-		return donePage(x, "unpin"), err
+		return notice{x.page(), unpinnedWords}, err
 	},
-	"refresh": func(u *UI, r *http.Request, x *Image) (string, error) {
+	"refresh": func(u *UI, r *http.Request, x *Image) (notice, error) {
 		_, err := web.Refresh(r.Context(), u.opt.Store, x.Reference)
-		return donePage(x, "refresh"), err
+		return notice{x.page(), refreshedWords}, err
 	},
 	"warm":  (*UI).warmImage,
 	"purge": (*UI).purgeImage,
 }
 
-func donePage(x *Image, done string) string {
-	return "/images/" + x.Manifest.String() + "?done=" + done
-}
+func (x *Image) page() string { return "/images/" + x.Manifest.String() }
 
-func (u *UI) purgeImage(r *http.Request, x *Image) (string, error) {
+func (u *UI) purgeImage(r *http.Request, x *Image) (notice, error) {
 	q := web.PurgeRequest{Name: x.Reference, Block: r.PostFormValue("block") != "", Force: r.PostFormValue("force") != ""}
 	p, err := web.Purge(r.Context(), u.opt.Store, q, u.opt.Immutable)
 	if err != nil {
-		return "", err
+		return notice{}, err
 	}
-	v := url.Values{"done": {"purge"}, "digest": {p.Digest.String()}, "blobs": {strconv.Itoa(p.Blobs)}, "bytes": {strconv.FormatInt(p.Freed, 10)}}
-	if len(p.Blocked) > 0 {
-		v.Set("blocked", strconv.Itoa(len(p.Blocked)))
-	}
-	return "/images?" + v.Encode(), nil
+	return notice{"/images", purgedWords(p)}, nil
 }
 
 // warmImage brings an image here, for a page whose script does not: that one reads
 // how far it is, too. It takes as long as that takes.
-func (u *UI) warmImage(r *http.Request, x *Image) (string, error) {
+func (u *UI) warmImage(r *http.Request, x *Image) (notice, error) {
 	if u.opt.Warm == nil {
-		return "", errNothingPulled
+		return notice{}, errNothingPulled
 	}
 	w := &lastLine{header: http.Header{}}
 	if err := u.opt.Warm(w, r, web.WarmRequest{Name: x.ByDigest()}); err != nil {
-		return "", err
+		return notice{}, err
 	}
 	var last web.WarmEvent
 	if err := json.Unmarshal(w.line, &last); err != nil {
-		return "", fmt.Errorf("read how it ended: %w", err)
+		return notice{}, fmt.Errorf("read how it ended: %w", err)
 	}
 	if last.Error != "" {
-		return "", &oci.Error{Code: errcode.ErrorCodeUnavailable, Message: last.Error}
+		return notice{}, &oci.Error{Code: errcode.ErrorCodeUnavailable, Message: last.Error}
 	}
-	return donePage(x, "warm"), nil
+	return notice{x.page(), warmedWords}, nil
 }
 
 // lastLine is the last of an answer's lines, each of which is written at once.
@@ -133,7 +126,11 @@ func (u *UI) actionForms(post *mux.Router) {
 			r.Body = http.MaxBytesReader(w, r.Body, 32<<10)
 			p, err := u.imagePage(r)
 			if err != nil {
-				u.render(w, r, oci.AsError(err).HTTPStatus(), "error", oci.AsError(err))
+				e := oci.AsError(err)
+				if e.HTTPStatus() == http.StatusNotFound { // its page had the button
+					e.Message = "This image is no longer here: it was purged, or nothing needed it any more, since its page was made"
+				}
+				u.render(w, r, e.HTTPStatus(), "error", e)
 				return
 			}
 			next, err := do(u, r, p.Image)
@@ -147,50 +144,9 @@ func (u *UI) actionForms(post *mux.Router) {
 				return
 			}
 			u.log.InfoContext(r.Context(), "done by the dashboard", "command", name, "name", p.Reference, "digest", p.Manifest)
-			http.Redirect(w, r, next, http.StatusSeeOther)
+			u.notices.leads(w, r, next.path, next.words)
 		})
 	}
-}
-
-// done says in words what was done before this page was come to.
-func done(r *http.Request) string {
-	q := r.URL.Query()
-	count := func(name string) int64 {
-		n, err := strconv.ParseInt(q.Get(name), 10, 64)
-		if err != nil {
-			return 0
-		}
-		return max(0, n)
-	}
-	switch q.Get("done") {
-	case "pin":
-		return "Pinned: it is never evicted, and what is not here yet of it is kept once it comes."
-	case "unpin":
-		return "Unpinned: it is evicted as any other image is."
-	case "refresh":
-		return "The next request for the tag asks its upstream where it leads."
-	case "warm":
-		return "All of it is here."
-	case "retry":
-		if n := count("jobs"); n != 1 {
-			return thousands(strconv.FormatInt(n, 10)) + " jobs will be tried again"
-		}
-		return "1 job will be tried again"
-	case "purge":
-		return purgedWords(q.Get("digest"), count("blobs"), count("bytes"), count("blocked") > 0)
-	}
-	return ""
-}
-
-func purgedWords(d string, blobs, freed int64, blocked bool) string {
-	if _, err := oci.ParseDigest(d); err != nil {
-		return ""
-	}
-	s := fmt.Sprintf("Purged %s: %s blobs, %s.", short(digest.Digest(d)), thousands(strconv.FormatInt(blobs, 10)), size(freed))
-	if blocked {
-		s += " It is kept out until sociable unblock."
-	}
-	return s
 }
 
 // pinsOf gives the names by which an image is pinned.
@@ -210,7 +166,7 @@ func (u *UI) retryForm() http.Handler {
 			u.render(w, r, oci.AsError(err).HTTPStatus(), "error", oci.AsError(err))
 			return
 		}
-		http.Redirect(w, r, "/jobs?done=retry&jobs="+strconv.Itoa(c.Jobs), http.StatusSeeOther)
+		u.notices.leads(w, r, "/jobs", retriedWords(c.Jobs))
 	})
 }
 

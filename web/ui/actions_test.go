@@ -37,9 +37,15 @@ func (r *rig) press(do, form string, header ...string) *httptest.ResponseRecorde
 	r.t.Helper()
 	w := r.do("POST", "/images/"+r.image.String()+"/"+do, form, append(header, "Content-Type", "application/x-www-form-urlencoded")...)
 	if w.Code == http.StatusSeeOther {
-		return r.do("GET", w.Header().Get("Location"), "")
+		return r.do("GET", w.Header().Get("Location"), "", "Cookie", cookieOf(w))
 	}
 	return w
+}
+
+// cookieOf is what a browser sends after such an answer.
+func cookieOf(w *httptest.ResponseRecorder) string {
+	pair, _, _ := strings.Cut(w.Header().Get("Set-Cookie"), ";")
+	return pair
 }
 
 // TestButtons: what the Image page offers to do is done, and said; what can't be
@@ -90,8 +96,9 @@ func TestButtons(t *testing.T) {
 	if w := r.do("GET", page, ""); w.Code != 404 {
 		t.Errorf("the page of what was purged: %d", w.Code)
 	}
-	if w := r.press("pin", ""); w.Code != 404 {
-		t.Errorf("pin what was purged: %d", w.Code)
+	w = r.press("pin", "") // in a tab that shows it still
+	if body := w.Body.String(); w.Code != 404 || !strings.Contains(body, "data-fault>This image is no longer here") || !strings.Contains(body, `<p><a href="/images">Images</a>`) {
+		t.Errorf("pin what was purged: %d %s", w.Code, body)
 	}
 }
 

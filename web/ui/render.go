@@ -86,6 +86,7 @@ var functions = template.FuncMap{
 	"asset": assetURL,
 	"size":  size,
 	"count": func(n any) string { return thousands(fmt.Sprint(n)) },
+	"many":  many,
 	"percent": func(v any) string {
 		switch x := v.(type) {
 		case *float64:
@@ -195,7 +196,7 @@ var titles = map[string]string{
 func (u *UI) render(w http.ResponseWriter, r *http.Request, status int, name string, body any) {
 	p := Page{
 		Title: titles[name], Path: r.URL.Path, Version: u.opt.Version, Now: u.now(), Open: u.open(),
-		Login: u.opt.Login != nil && !u.open(), Registry: u.place(r).Address, Test: u.opt.Test != nil, Done: done(r),
+		Login: u.opt.Login != nil && !u.open(), Registry: u.place(r).Address, Test: u.opt.Test != nil, Done: u.notices.said(w, r),
 		Swapped: r.Header.Get("Hx-Request") != "", Body: body,
 	}
 	if u.opt.Who != nil {

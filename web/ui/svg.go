@@ -200,8 +200,12 @@ func (v *LayerView) HeatSVG() template.HTML {
 
 // HeatSays is the heat map in a sentence.
 func (v *LayerView) HeatSays() string {
-	return fmt.Sprintf("%d of %d spans were read by ranges, %s of %s; %s are cached here",
-		v.ReadSpans(), len(v.Heat), size(v.Read), size(v.Size), size(v.Cached))
+	were := "were"
+	if v.ReadSpans() == 1 {
+		were = "was"
+	}
+	return fmt.Sprintf("%d of %s %s read by ranges, %s of %s; %s are cached here",
+		v.ReadSpans(), many(len(v.Heat), "span"), were, size(v.Read), size(v.Size), size(v.Cached))
 }
 
 // heatOf sums up neighbouring spans: level is 0 to 4, by the order of magnitude.

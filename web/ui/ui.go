@@ -93,17 +93,18 @@ type Step struct {
 
 // UI answers. It is safe for concurrent use.
 type UI struct {
-	opt   Options
-	log   *slog.Logger
-	now   func() time.Time
-	trees *trees
-	jobs  jobsCache
-	filed atomic.Int64 // when reads were filed last, Unix nanoseconds
+	opt     Options
+	log     *slog.Logger
+	now     func() time.Time
+	trees   *trees
+	notices *notices
+	jobs    jobsCache
+	filed   atomic.Int64 // when reads were filed last, Unix nanoseconds
 }
 
 // New makes a UI.
 func New(o Options) *UI {
-	u := &UI{opt: o, log: o.Logger, now: o.Now, trees: newTrees()}
+	u := &UI{opt: o, log: o.Logger, now: o.Now, trees: newTrees(), notices: newNotices()}
 	if u.log == nil {
 		u.log = slog.New(slog.DiscardHandler)
 	}

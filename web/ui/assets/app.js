@@ -58,7 +58,15 @@ document.addEventListener("htmx:sendError", () => gone("does not answer"));
 document.addEventListener("htmx:timeout", () => gone("does not answer"));
 document.addEventListener("htmx:responseError", (e) => gone(`answers with ${e.detail.xhr.status}`));
 
-// Why something was not done stands in the image's page: it is shown.
+// What was said of an earlier press is over with the next.
+const pressed = (form) => {
+  for (const old of form.closest("main")?.querySelectorAll("[data-fault], .done") ?? []) old.remove();
+  say("");
+};
+document.addEventListener("htmx:beforeRequest", (e) => { if (e.detail.elt.matches("form[method=post]")) pressed(e.detail.elt); });
+
+// Why something was not done stands in the image's page, or that it is no longer here
+// in the page for that: it is shown.
 document.addEventListener("htmx:beforeSwap", (e) => {
   if (e.detail.target.id !== "main" || !/data-fault|data-say/.test(e.detail.serverResponse)) return;
   e.detail.shouldSwap = true;
@@ -87,7 +95,7 @@ document.addEventListener("submit", (e) => {
   const form = e.target.closest("form[data-warm]");
   if (!form) return;
   e.preventDefault();
-  if (form.ariaBusy !== "true") warm(form);
+  if (form.ariaBusy !== "true") pressed(form), warm(form);
 });
 const warm = async (form) => {
   const bar = form.querySelector("progress"), page = form.action.replace(/\/warm$/, "");
@@ -99,12 +107,12 @@ const warm = async (form) => {
     fault = await fetched(form.dataset.warm, (p) => { if (p.of_bytes) bar.value = p.bytes / p.of_bytes; });
   } catch { fault = "sociable does not answer"; }
   if (!fault) {
-    htmx.ajax("GET", page + "?done=warm", { source: form, target: "#main", select: "#main > *", swap: "innerHTML" });
+    htmx.ajax("GET", page, { source: form, target: "#main", select: "#main > *", swap: "innerHTML", headers: { "Sociable-Warmed": "1" } });
     return;
   }
   form.ariaBusy = null;
   bar.hidden = true;
-  const said = document.querySelector("[data-fault]") ?? document.createElement("p");
+  const said = document.createElement("p");
   Object.assign(said, { className: "bad", textContent: fault, role: "alert" });
   said.dataset.fault = "";
   form.parentElement.after(said);
