@@ -293,15 +293,19 @@ func (m *pump) finish(ctx context.Context) error {
 	if got := fmt.Sprintf("%x", m.hash.Sum(nil)); got != f.d.Encoded() {
 		return fmt.Errorf("%w: want %s, got %s:%s from %s", upstream.ErrDigest, f.d, f.d.Algorithm(), got, f.up.Name)
 	}
-	if err := f.part.Promote(context.WithoutCancel(ctx), storage.KindBlob, m.pos); err != nil {
+	err := f.part.Promote(context.WithoutCancel(ctx), storage.KindBlob, m.pos)
+	purged := errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrBlocked)
+	if err != nil && !purged {
 		// The bytes are right: whoever reads gets them. They are not kept.
 		f.p.passed(ctx, m.by.repo, f.d, err)
 	}
 	f.mu.Lock()
-	f.verified = true
+	f.verified, f.purged = true, purged
 	f.changedLocked()
 	f.mu.Unlock()
-	f.p.whenFiled(func() { f.p.index.Whole(f.d) })
+	if !purged {
+		f.p.whenFiled(func() { f.p.index.Whole(f.d) })
+	}
 	return nil
 }
 
