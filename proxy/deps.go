@@ -54,6 +54,9 @@ type Indexer interface {
 // Referrers answers the referrers request of a caller who may read subject.
 type Referrers interface {
 	Serve(w http.ResponseWriter, r *http.Request, repo oci.Repo, subject digest.Digest) error
+	// ServeTheirs is Serve of a subject that an upstream's repo does not have, or no
+	// longer: nothing is listed that was made here of it for others.
+	ServeTheirs(w http.ResponseWriter, r *http.Request, repo oci.Repo, subject digest.Digest) error
 	// ServeTag gives the list under the fallback tag of a hosted repository.
 	// storage.ErrNotFound, and nothing written, when it is empty.
 	ServeTag(w http.ResponseWriter, r *http.Request, repo oci.Repo, subject digest.Digest) error

@@ -25,6 +25,10 @@ func (h *holds) Serve(w http.ResponseWriter, _ *http.Request, _ oci.Repo, _ dige
 	return nil
 }
 
+func (h *holds) ServeTheirs(w http.ResponseWriter, r *http.Request, repo oci.Repo, d digest.Digest) error {
+	return h.Serve(w, r, repo, d)
+}
+
 func (h *holds) ServeTag(http.ResponseWriter, *http.Request, oci.Repo, digest.Digest) error {
 	return nil
 }

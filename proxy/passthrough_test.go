@@ -156,3 +156,23 @@ func TestPushBesideConverted(t *testing.T) {
 		t.Errorf("after a push of %s: %d, %s", own, a.status, digest.FromBytes(a.body))
 	}
 }
+
+// TestReferrersOfDeleted: of an image that was deleted there is still a list, what the
+// upstream has in it, and of one that never was.
+func TestReferrersOfDeleted(t *testing.T) {
+	front, _ := newLasting(t, func(o *Options) { o.Referrers = tellsAll{[]byte("with ours")} })
+	d := front.pushImage(t, "up/local/app", "v1", random(100, 1))
+	path := "/v2/up/local/app/referrers/" + d.String()
+	list := func(what, path, want string) {
+		t.Helper()
+		if a := front.do(t, http.MethodGet, path); a.status != http.StatusOK || string(a.body) != want {
+			t.Errorf("%s: %d %s, want 200 %s", what, a.status, a.body, want)
+		}
+	}
+	list("before", path, "with ours")
+	list("elsewhere", "/v2/up/local/other/referrers/"+d.String(), "theirs")
+	if a := front.do(t, http.MethodDelete, "/v2/up/local/app/manifests/"+d.String()); a.status != http.StatusAccepted {
+		t.Fatalf("delete: %d %s", a.status, a.body)
+	}
+	list("deleted", path, "theirs")
+}

@@ -23,6 +23,12 @@ func (l tellsAll) Serve(w http.ResponseWriter, _ *http.Request, _ oci.Repo, _ di
 	return nil
 }
 
+// ServeTheirs has nothing to tell: the list is the upstream's.
+func (l tellsAll) ServeTheirs(w http.ResponseWriter, _ *http.Request, _ oci.Repo, _ digest.Digest) error {
+	_, _ = io.WriteString(w, "theirs")
+	return nil
+}
+
 func (l tellsAll) ServeTag(w http.ResponseWriter, r *http.Request, repo oci.Repo, d digest.Digest) error {
 	return l.Serve(w, r, repo, d)
 }
@@ -148,10 +154,12 @@ func TestPrivateStaysPrivate(t *testing.T) {
 			return []answer{p.do(t, "GET", local(p))}
 		},
 		"by referrers": func(t *testing.T, p *private) []answer {
-			return []answer{
-				p.do(t, "GET", "/v2/up/private/referrers/"+p.manifest.String()), p.do(t, "GET", "/v2/up/mine/referrers/"+p.manifest.String()),
-				p.do(t, "GET", "/v2/up/mine/referrers/"+p.manifest.String()+"?artifactType=x"),
+			for _, q := range []string{"", "?artifactType=x"} { // as of an image that is nowhere
+				if a := p.do(t, "GET", "/v2/up/mine/referrers/"+p.manifest.String()+q); a.status != 200 || string(a.body) != "theirs" {
+					t.Errorf("of a repository without it: %d %q, want 200 and what the upstream lists there, alone", a.status, a.body)
+				}
 			}
+			return []answer{p.do(t, "GET", "/v2/up/private/referrers/"+p.manifest.String())}
 		},
 		"by range": func(t *testing.T, p *private) []answer {
 			var out []answer

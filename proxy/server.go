@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
 	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/ztoc"
 )
@@ -202,14 +203,19 @@ func (p *Proxy) referrers(w http.ResponseWriter, r *http.Request) error {
 	if got, ok := p.filings.get(repo, oci.Reference{Digest: d}); ok {
 		_ = got.filed(r.Context()) // whether an index of it will come is a matter of its rows
 	}
-	if err := p.mayList(r.Context(), up, repo, d); err != nil {
+	serve := p.opt.Referrers.Serve
+	err = p.mayList(r.Context(), up, repo, d)
+	if upstream.IsNotFound(err) { // of what is not there, or deleted, there is a list, too
+		serve, err = p.opt.Referrers.ServeTheirs, nil
+	}
+	if err != nil {
 		return manifestError(repo, oci.Reference{Digest: d}, err)
 	}
 	// A client that is held until an index is there keeps nobody busy: work on that
 	// index must not wait for it.
 	p.active.Add(-1)
 	defer p.active.Add(1)
-	return p.opt.Referrers.Serve(w, r, repo, d)
+	return serve(w, r, repo, d)
 }
 
 // mayList proves, where something is known here of the subject, that repo has

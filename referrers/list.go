@@ -20,6 +20,7 @@ type query struct {
 	filter  string // artifactType, or ""
 	last    string // the cursor; "" for the first page
 	n       int    // entries on a page at most
+	theirs  bool   // repo does not have subject: nothing that was made here of it
 }
 
 // listing is what there is to list behind the cursor: the SOCI v1 index, on the
@@ -44,7 +45,7 @@ func (s *Referrers) list(ctx context.Context, q query) (g gathered, err error) {
 	var more theirs
 	err = s.store.View(ctx, func(tx storage.Tx) error {
 		g, more = gathered{}, theirs{}
-		entitled := true
+		entitled := !q.theirs
 		if hosted {
 			var err error
 			if entitled, err = tx.HasRight(q.repo, q.subject); err != nil {

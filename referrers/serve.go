@@ -108,25 +108,40 @@ func (s *Referrers) Changed(ctx context.Context, repo oci.Repo, subject digest.D
 // 200 even when nothing is listed; an error is the store's, or the request's
 // own end.
 func (s *Referrers) Serve(w http.ResponseWriter, r *http.Request, repo oci.Repo, subject digest.Digest) error {
+	return s.serve(w, r, query{repo: repo, subject: subject})
+}
+
+// ServeTheirs is Serve where an upstream's repo does not have subject, or no longer:
+// what was made here of it, for other repositories, is not listed, and nobody waits
+// for that. What the upstream listed before is forgotten: it may have shown that to
+// others.
+func (s *Referrers) ServeTheirs(w http.ResponseWriter, r *http.Request, repo oci.Repo, subject digest.Digest) error {
+	if err := s.Changed(r.Context(), repo, subject); err != nil {
+		return fmt.Errorf("list referrers of %s: %w", subject, err)
+	}
+	return s.serve(w, r, query{repo: repo, subject: subject, theirs: true})
+}
+
+func (s *Referrers) serve(w http.ResponseWriter, r *http.Request, q query) error {
 	params := r.URL.Query()
-	q := query{repo: repo, subject: subject, filter: params.Get("artifactType"), last: params.Get("last"), n: math.MaxInt}
+	q.filter, q.last, q.n = params.Get("artifactType"), params.Get("last"), math.MaxInt
 	if n, err := strconv.Atoi(params.Get("n")); err == nil && n > 0 { // not in the specification, but clients send it
 		q.n = n
 	}
 	all, err := s.list(r.Context(), q)
-	if err == nil && all.soci == nil {
+	if err == nil && all.soci == nil && !q.theirs {
 		var again bool
 		if again, err = s.hold(r, q); again {
 			all, err = s.list(r.Context(), q)
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("list referrers of %s: %w", subject, err)
+		return fmt.Errorf("list referrers of %s: %w", q.subject, err)
 	}
 	s.offer(r, q, &all)
 	page, err := paginate(all.listing, q.last, maxPageBytes, q.n)
 	if err != nil {
-		return fmt.Errorf("list referrers of %s: %w", subject, err)
+		return fmt.Errorf("list referrers of %s: %w", q.subject, err)
 	}
 	h := w.Header()
 	if page.next != "" {
