@@ -69,8 +69,8 @@ func asAsked(rule *Rule, a *storage.Asked, wanted bool) *Rule {
 	}
 	if wanted {
 		out.MinImageSize, out.Platforms = 0, nil
-		if !out.listsV1() && !out.converts() {
-			out.Publish = PublishV1
+		if !out.listsV1() { // what index create makes is a v1 index, whatever the rule has beside it
+			out.Publish = map[bool]string{false: PublishV1, true: PublishBoth}[out.converts()]
 		}
 	}
 	return &out

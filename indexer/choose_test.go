@@ -66,7 +66,11 @@ func (w *world) wantOffers(img *image, want map[oci.Repo]bool) {
 // where an index is wanted, or not, is a matter of each repository.
 func TestAskedForOnce(t *testing.T) {
 	one, two := parseRepo(t, "lab/one"), parseRepo(t, "lab/two")
-	rules := []Rule{{Repositories: []string{"lab/one"}, SpanSize: 128 << 10}, {Repositories: []string{"lab/two"}, Publish: PublishNone}}
+	three := parseRepo(t, "lab/three")
+	rules := []Rule{
+		{Repositories: []string{"lab/one"}, SpanSize: 128 << 10}, {Repositories: []string{"lab/two"}, Publish: PublishNone},
+		{Repositories: []string{"lab/three"}, Publish: PublishV2},
+	}
 	a := newLayer(t, 1)
 	img := newImage(t, "img", a)
 	row := storage.ManifestRow{Digest: img.digest, Size: int64(len(img.body)), Manifest: img.manifest}
@@ -102,6 +106,12 @@ func TestAskedForOnce(t *testing.T) {
 		}
 		want(two, storage.Asked{}) // whatever its rule says
 		w.wantOffers(img, map[oci.Repo]bool{one: true, two: true})
+		w.manifest(three, img)
+		w.settle()
+		w.wantOffers(img, map[oci.Repo]bool{three: false})
+		want(three, storage.Asked{})
+		w.wantOffers(img, map[oci.Repo]bool{three: true})
+		withdraw(three)
 		withdraw(two)
 		w.wantIndex(img, a)
 		w.wantOffers(img, map[oci.Repo]bool{one: true, two: false})

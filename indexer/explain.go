@@ -33,3 +33,13 @@ func Built(rules []Rule, img *storage.ImageRow) (i int, rule *Rule) {
 	}
 	return i, asAsked(rule, img.Asked, img.Asked != nil)
 }
+
+// Offered is rule, nil being none, of the repository of an image that was seen, as it
+// holds for what is offered of it there: with what an operator asked for over it. It is
+// nil where an operator withdrew that.
+func Offered(rule *Rule, img *storage.ImageRow, repo oci.Repo) *Rule {
+	if img.WithdrawnFrom(repo) {
+		return nil
+	}
+	return asAsked(rule, img.Asked, img.Asked.In(repo))
+}

@@ -75,6 +75,9 @@ func (r *Rule) pushesV1() bool { return r.listsV1() && r.pushes(PublishV1) }
 
 func (r *Rule) pushesV2() bool { return r.converts() && r.pushes(PublishV2) }
 
+// Publishes reports which forms of an index are offered; r may be nil.
+func (r *Rule) Publishes() (v1, v2 bool) { return r.listsV1(), r.converts() }
+
 // Pushes reports which forms of an index are pushed to the upstream of an image; r
 // may be nil.
 func (r *Rule) Pushes() (v1, v2 bool) { return r.pushesV1(), r.pushesV2() }

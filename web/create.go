@@ -66,6 +66,8 @@ type Asker interface {
 	Want(ctx context.Context, repo oci.Repo, row storage.ManifestRow, how storage.Asked) error
 	// Progress is how many bytes of a layer were read for it, 0 when none is at work.
 	Progress(layer digest.Digest, spanSize int64) int64
+	// Offers reports whether an index of an image is for those who pull it from repo.
+	Offers(tx storage.Tx, repo oci.Repo, subject digest.Digest) (bool, error)
 }
 
 // Creator makes SOCI indexes for an operator.
@@ -87,6 +89,9 @@ var errNotHere = errors.New("not in the store: a running server fetches them")
 
 // errUnlisted: nothing is left to do for the index, and it is not there.
 var errUnlisted = errors.New("all its layers are through, and no index of them is listed: sociable config explain IMAGE says what holds in each repository that has it")
+
+// errNotOffered: nor will it be listed where it was asked for.
+var errNotOffered = errors.New("none is offered there: sociable config explain IMAGE says why")
 
 // publishedWithin is how soon an index is listed when its last layer is through, on
 // whatever medium.
@@ -123,7 +128,7 @@ func (c Creator) Create(ctx context.Context, q CreateRequest, tell func(CreatePr
 	if err := c.Find(ctx, q.Name, platforms, known, func(n, of int64) { tell(CreateProgress{StepFetch, n, of}) }); err != nil {
 		return nil, err
 	}
-	err := c.wait(ctx, found.Manifests, tell)
+	err := c.wait(ctx, found, tell)
 	var list []Index
 	for _, d := range found.Manifests {
 		x, e := IndexOf(context.WithoutCancel(ctx), c.Store, d)
@@ -187,13 +192,13 @@ func (c Creator) want(ctx context.Context, f Found, how storage.Asked) error {
 }
 
 // wait waits until all that can be indexed is, and is listed.
-func (c Creator) wait(ctx context.Context, manifests []digest.Digest, tell func(CreateProgress)) error {
+func (c Creator) wait(ctx context.Context, f Found, tell func(CreateProgress)) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	var settled time.Time // since when all layers are through; zero: they are not
 	for {
-		l := look{asker: c.Index, p: CreateProgress{Step: StepIndex}, published: true, settled: true}
-		err := c.Store.View(ctx, func(tx storage.Tx) error { return l.at(tx, manifests) })
+		l := look{asker: c.Index, repo: f.Repo, p: CreateProgress{Step: StepIndex}, published: true, settled: true}
+		err := c.Store.View(ctx, func(tx storage.Tx) error { return l.at(tx, f.Manifests) })
 		if err != nil {
 			return err
 		}
@@ -231,6 +236,7 @@ func (c Creator) wait(ctx context.Context, manifests []digest.Digest, tell func(
 // look is how far some images are at one moment.
 type look struct {
 	asker     Asker
+	repo      oci.Repo // in which it was asked for
 	p         CreateProgress
 	waiting   []digest.Digest // layers that nobody works on
 	published bool            // each image's index is that of its layers
@@ -255,12 +261,24 @@ func (l *look) at(tx storage.Tx, manifests []digest.Digest) error {
 			}
 		}
 		ok, err := lists(tx, img.Index, ztocs)
+		if err == nil && !ok && len(ztocs) > 0 {
+			err = l.offered(tx, d)
+		}
 		if err != nil {
 			return err
 		}
 		l.published = l.published && ok
 	}
 	return nil
+}
+
+// offered is errNotOffered where nothing is to be waited for.
+func (l *look) offered(tx storage.Tx, d digest.Digest) error {
+	ok, err := l.asker.Offers(tx, l.repo, d)
+	if err == nil && !ok {
+		err = fmt.Errorf("index of %s in %s: %w", d, l.repo, errNotOffered)
+	}
+	return err
 }
 
 // layer looks at one layer, and gives its zTOC.

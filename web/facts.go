@@ -20,6 +20,8 @@ type Facts struct {
 	MediaType  string          `json:"media_type"`
 	SOCI       bool            `json:"soci,omitempty"` // it is a SOCI index, or carries one
 	Images     []PlatformFacts `json:"images"`         // one, or those that an index names
+	// Beside are the tags at which converted forms of Tags may be.
+	Beside []TagFacts `json:"beside,omitempty"`
 }
 
 // PlatformFacts are what is known of the image of one platform.
@@ -28,6 +30,7 @@ type PlatformFacts struct {
 	Platform *v1.Platform    `json:"platform,omitempty"` // as the index has it
 	Says     string          `json:"says,omitempty"`     // what it says of itself: os/architecture[/variant]
 	Known    bool            `json:"known"`              // its manifest is here; else there are no layers
+	SOCI     bool            `json:"soci,omitempty"`     // it is a SOCI index, or carries one
 	Layers   []v1.Descriptor `json:"layers,omitempty"`   // also of what is no image
 	Index    *Index          `json:"index,omitempty"`    // how far it is
 	// Image is where it was seen, and what an operator wants of it; nil: nothing is known.
@@ -73,6 +76,9 @@ func factsOf(tx storage.Tx, name string) (Facts, error) {
 	if err != nil {
 		return Facts{}, err
 	}
+	if f.Beside, err = tagsBeside(tx, x, f.Tags); err != nil {
+		return Facts{}, err
+	}
 	children := row.Manifest.Manifests
 	if !row.Manifest.IsIndex() {
 		children = []v1.Descriptor{{Digest: x.Digest}}
@@ -93,7 +99,7 @@ func platformFacts(tx storage.Tx, d *v1.Descriptor) (PlatformFacts, error) {
 	if err != nil {
 		return p, ignoreNotFound(err)
 	}
-	p.Known, p.Layers = true, row.Manifest.Layers
+	p.Known, p.SOCI, p.Layers = true, row.Manifest.IsSOCI(), row.Manifest.Layers
 	img, err := tx.Image(d.Digest)
 	if errors.Is(err, storage.ErrNotFound) {
 		return p, nil

@@ -93,7 +93,7 @@ type Explanation struct {
 	Source    string        `json:"source"`           // whose knowledge this is
 	Rule      int           `json:"rule"`             // number in index.rules, from 0; -1: none applies
 	RuleAt    string        `json:"rule_at"`          // where it was given
-	Text      string        `json:"text,omitempty"`   // the rule, on one line
+	Text      string        `json:"text,omitempty"`   // the rule, on one line, or what holds without one
 	Publish   string        `json:"publish"`          // what becomes of a finished index
 	Upstream  string        `json:"publish_upstream"` // which of it is pushed to the upstream, too
 	Signed    string        `json:"signed"`           // how it is signed; "no", or "not known: ..."
@@ -149,12 +149,19 @@ func (e *explainer) explain(ctx context.Context, word string) (*Explanation, err
 		out.RuleAt = e.cfg.origin(fmt.Sprintf("index.rules[%d]", out.Rule)).String()
 		out.Text = ruleText(&e.cfg.Index.Rules[out.Rule])
 	}
-	out.Publish, out.Upstream = publishText(rule, facts), upstreamText(rule, facts)
 	for i := range facts.Images {
 		out.Images = append(out.Images, e.image(ctx, repo, out.Rule, &facts.Images[i]))
 	}
+	of := e.offer(ctx, repo, rule, facts)
+	out.Publish, out.Upstream = of.text(), of.upstreamText()
+	for _, t := range of.taken {
+		out.Warnings = append(out.Warnings, fmt.Sprintf("%s:%s is the upstream's own (%s): it goes before the v2 image, and is left as it is", repo, t.tag, shortDigest(t.digest)))
+	}
+	if rule == nil {
+		out.Text = withoutRule(repo, facts, out.Images)
+	}
 	out.Signed = e.signed(ctx, repo, facts)
-	out.warnSigned(rule)
+	out.warnSigned(&of)
 	if !e.cfg.Index.Enabled {
 		out.Warnings = append(out.Warnings, "index.enabled is false: nothing is indexed at all")
 	}
@@ -205,7 +212,7 @@ func (e *explainer) fetch(ctx context.Context, word string) (f web.Facts, err er
 		f.Reference, f.Tags = repo.String()+":"+ref.Tag, []string{ref.Tag}
 	}
 	if !row.IsIndex() {
-		f.Images = []web.PlatformFacts{{Digest: f.Digest, Known: true, Layers: row.Layers}}
+		f.Images = []web.PlatformFacts{{Digest: f.Digest, Known: true, SOCI: row.IsSOCI(), Layers: row.Layers}}
 		if p := platformOf(ctx, client, repo, row); p != nil {
 			f.Images[0].Says = oci.PlatformName(*p)
 		}
@@ -241,7 +248,11 @@ func (e *explainer) image(ctx context.Context, repo oci.Repo, number int, p *web
 			out.Note = err.Error()
 			return out
 		}
-		p.Layers = row.Layers
+		p.SOCI, p.Layers = row.IsSOCI(), row.Layers
+	}
+	if p.SOCI {
+		out.Note = "a SOCI index, or an image that carries one: served as it is, and never indexed again"
+		return out
 	}
 	rule, instead := e.ruleFor(repo, number, p.Image)
 	out.Instead = instead

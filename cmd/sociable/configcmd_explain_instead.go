@@ -8,7 +8,6 @@ import (
 	"github.com/sociable/sociable/indexer"
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
-	"github.com/sociable/sociable/web"
 )
 
 // ruleFor gives the rule by which the layers of an image are indexed, of which that
@@ -38,7 +37,7 @@ func (e *explainer) ruleFor(repo oci.Repo, number int, img *storage.ImageRow) (r
 			strings.Join(also, ", "), built, e.cfg.origin(fmt.Sprintf("index.rules[%d]", built))))
 	}
 	if a := img.Asked; a != nil {
-		instead = append(instead, askedText(a, repo))
+		instead = append(instead, askedText(a, repo, number >= 0))
 	}
 	if img.WithdrawnFrom(repo) {
 		instead = append(instead, "withdrawn with sociable index rm: no index of it is offered in "+repo.String()+" until sociable index create asks for one")
@@ -46,10 +45,17 @@ func (e *explainer) ruleFor(repo oci.Repo, number int, img *storage.ImageRow) (r
 	return rule, instead
 }
 
-func askedText(a *storage.Asked, repo oci.Repo) string {
-	s := "asked for with sociable index create, which goes before the rule: any platform, any size of the image"
-	if !a.In(repo) {
-		s = "asked for with sociable index create in another repository, which goes before the rule for the layers"
+func askedText(a *storage.Asked, repo oci.Repo, ruled bool) string {
+	s := "asked for with sociable index create"
+	switch in := a.In(repo); {
+	case in && ruled:
+		s += ", which goes before the rule: any platform, any size of the image"
+	case in:
+		s += ", which needs no rule: any platform, any size of the image"
+	case ruled:
+		s += " in another repository, which goes before the rule for the layers"
+	default:
+		s += " in another repository, for which its layers are indexed"
 	}
 	if a.SpanSize != 0 {
 		s += ", spans of " + Bytes(a.SpanSize).String()
@@ -61,22 +67,4 @@ func askedText(a *storage.Asked, repo oci.Repo) string {
 		s += "; sociable index create without sizes drops them"
 	}
 	return s
-}
-
-// upstreamText says which of what is published goes to the upstream.
-func upstreamText(rule *indexer.Rule, facts web.Facts) string {
-	v1, v2 := rule.Pushes()
-	var forms []string
-	if v1 {
-		forms = append(forms, "v1, by the referrers API or under the fallback tag")
-	}
-	if v2 && len(facts.Tags) > 0 {
-		forms = append(forms, "v2, at "+strings.Join(facts.Tags, indexer.ConvertedSuffix+", ")+indexer.ConvertedSuffix)
-	} else if v2 {
-		forms = append(forms, "v2, once a tag leads to it")
-	}
-	if len(forms) == 0 {
-		return "nothing"
-	}
-	return strings.Join(forms, "; ")
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/sociable/sociable/indexer"
-	"github.com/sociable/sociable/web"
 )
 
 func ruleText(r *IndexRule) string {
@@ -30,35 +29,12 @@ func ruleText(r *IndexRule) string {
 	return s
 }
 
-// publishText says what becomes of finished zTOCs.
-func publishText(rule *indexer.Rule, facts web.Facts) string {
-	const v1 = "v1, a referrer of each platform's manifest"
-	if rule == nil {
-		return "none: no rule applies"
-	}
-	v2 := "v2, once a tag leads to it"
-	if len(facts.Tags) > 0 && rule.V2At == indexer.V2AtTag {
-		v2 = "v2, at " + strings.Join(facts.Tags, ", ")
-	} else if len(facts.Tags) > 0 {
-		v2 = "v2, at " + strings.Join(facts.Tags, indexer.ConvertedSuffix+", ") + indexer.ConvertedSuffix
-	}
-	switch rule.Publish {
-	case indexer.PublishNone:
-		return "none: the layers are indexed for ranges out of their spans alone"
-	case indexer.PublishV1:
-		return v1
-	case indexer.PublishV2:
-		return v2
-	}
-	return v1 + "; " + v2
-}
-
 // warnSigned says what a converted image does to signatures.
-func (x *Explanation) warnSigned(rule *indexer.Rule) {
-	if rule == nil || rule.Publish == indexer.PublishNone || rule.Publish == indexer.PublishV1 || !strings.HasPrefix(x.Signed, "by ") {
+func (x *Explanation) warnSigned(of *offer) {
+	if !of.v2 || !strings.HasPrefix(x.Signed, "by ") {
 		return
 	}
-	if rule.V2At == indexer.V2AtTag {
+	if of.rule.V2At == indexer.V2AtTag {
 		x.Warnings = append(x.Warnings, "the image is signed, and its tag will lead to the v2 image, which no signature covers: clients that verify will refuse it")
 		return
 	}
@@ -72,7 +48,7 @@ func (x *Explanation) print(w io.Writer) error {
 	fmt.Fprintf(t, "known from\t%s\n", x.Source)
 	fmt.Fprintf(t, "configuration\t%s\n", x.Config)
 	if x.Rule < 0 {
-		fmt.Fprintf(t, "rule\tnone applies: it is not indexed\n")
+		fmt.Fprintf(t, "rule\t%s\n", x.Text)
 	} else {
 		fmt.Fprintf(t, "rule\tindex.rules[%d] (%s): %s\n", x.Rule, x.RuleAt, x.Text)
 	}

@@ -65,6 +65,10 @@ func TestExplainFromUpstream(t *testing.T) {
 	if x.Publish != "v1, a referrer of each platform's manifest; v2, at 1-soci" || len(x.Warnings) != 1 || !strings.Contains(x.Warnings[0], "no signature") {
 		t.Errorf("publish %q, warnings %q", x.Publish, x.Warnings)
 	}
+	docs["1-soci"] = image
+	if x = explain(); !strings.HasSuffix(x.Publish, "; no v2, as the upstream has the tag for something else") || len(x.Warnings) == 0 || !strings.Contains(x.Warnings[0], "lab/a/b:1-soci is the upstream's own") {
+		t.Errorf("publish %q, warnings %q", x.Publish, x.Warnings)
+	}
 	if _, err := (&explainer{cfg: cfg, known: nothingKnown}).explain(t.Context(), "lab/a/b:2"); err == nil {
 		t.Error("an image that is nowhere was explained")
 	}
