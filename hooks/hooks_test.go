@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -239,4 +240,15 @@ func FuzzParse(f *testing.F) {
 		files[i] = filepath.Base(files[i])
 	}
 	fuzz(f, files, func(body []byte) (notification, error) { return parse(http.Header{}, body) })
+}
+
+// TestWhyIsLoggedOnce: the line about a notification that is not understood says why.
+func TestWhyIsLoggedOnce(t *testing.T) {
+	var log bytes.Buffer
+	h := newHooks(&book{})
+	h.log = slog.New(slog.NewTextHandler(&log, nil))
+	w := send(h, http.MethodPost, "/hooks/up", []byte("none"), "Authorization", "Bearer "+secret)
+	if n := strings.Count(log.String(), errJSON.Error()); w.Code != http.StatusBadRequest || n != 1 {
+		t.Errorf("%d, and said %d times in\n%s", w.Code, n, &log)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
@@ -31,8 +32,11 @@ func NewError(code errcode.ErrorCode, format string, args ...any) *Error {
 }
 
 func (e *Error) Error() string {
-	if e.Err != nil {
-		return e.Message + ": " + e.Err.Error()
+	if e.Err == nil {
+		return e.Message
+	}
+	if why := e.Err.Error(); !strings.Contains(e.Message, why) { // else it is shown, too
+		return e.Message + ": " + why
 	}
 	return e.Message
 }

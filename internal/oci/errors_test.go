@@ -92,3 +92,17 @@ func TestErrorUnwraps(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestCauseIsSaidOnce: a cause that the client is told, too, stands in the log once.
+func TestCauseIsSaidOnce(t *testing.T) {
+	cause := errors.New("disk full")
+	for _, tc := range []struct{ message, want string }{
+		{"store it", "store it: disk full"},
+		{"disk full", "disk full"},
+		{"store it: disk full: make room", "store it: disk full: make room"},
+	} {
+		if got := (&Error{Message: tc.message, Err: cause}).Error(); got != tc.want {
+			t.Errorf("%q, want %q", got, tc.want)
+		}
+	}
+}
