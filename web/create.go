@@ -131,7 +131,7 @@ func (c Creator) Create(ctx context.Context, q CreateRequest, tell func(CreatePr
 	err := c.wait(ctx, found, tell)
 	var list []Index
 	for _, d := range found.Manifests {
-		x, e := IndexOf(context.WithoutCancel(ctx), c.Store, d)
+		x, e := IndexOf(context.WithoutCancel(ctx), c.Store, d, c.Index.Offers)
 		if e != nil {
 			return nil, errors.Join(err, e)
 		}

@@ -27,4 +27,6 @@ type Indexing interface {
 	Manifest(ctx context.Context, repo oci.Repo, row storage.ManifestRow) error
 	Whole(d digest.Digest)
 	State(ctx context.Context, manifest digest.Digest) (oci.IndexState, error)
+	// Offers reports whether the index of an image is for those who pull it from repo.
+	Offers(tx storage.Tx, repo oci.Repo, subject digest.Digest) (bool, error)
 }

@@ -9,16 +9,19 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 )
 
 // Index is one image manifest that passed and how far its SOCI index is.
 type Index struct {
-	Repository string        `json:"repository"`          // canonical; the first that it was seen in
-	Tags       []string      `json:"tags,omitempty"`      // in it, known to lead to the manifest, or to an index of images with it
-	Withdrawn  bool          `json:"withdrawn,omitempty"` // an operator wants no index of it in Repository
-	Also       []IndexName   `json:"also,omitempty"`      // the other repositories that have it
-	Manifest   digest.Digest `json:"manifest"`            // of the image
+	Repository string   `json:"repository"`          // canonical; the first that it was seen in
+	Tags       []string `json:"tags,omitempty"`      // in it, known to lead to the manifest, or to an index of images with it
+	Withdrawn  bool     `json:"withdrawn,omitempty"` // an operator wants no index of it in Repository
+	// NotOffered says that a running server does not list Index in Repository.
+	NotOffered bool          `json:"not_offered,omitempty"`
+	Also       []IndexName   `json:"also,omitempty"` // the other repositories that have it
+	Manifest   digest.Digest `json:"manifest"`       // of the image
 	Platform   string        `json:"platform,omitempty"`
 	Index      digest.Digest `json:"index,omitempty"`     // of the index manifest; absent until it is published
 	Size       int64         `json:"size"`                // of the index manifest, bytes; 0 until then
@@ -33,7 +36,8 @@ type Index struct {
 type IndexName struct {
 	Repository string   `json:"repository"` // canonical
 	Tags       []string `json:"tags,omitempty"`
-	Withdrawn  bool     `json:"withdrawn,omitempty"` // an operator wants no index of it there
+	Withdrawn  bool     `json:"withdrawn,omitempty"`   // an operator wants no index of it there
+	NotOffered bool     `json:"not_offered,omitempty"` // a running server does not list its index there
 }
 
 // Layer is one layer of it.
@@ -51,12 +55,15 @@ type Layer struct {
 // Indexes lists every image, by manifest digest, but for those of platforms that
 // nobody has pulled, whose manifests alone were fetched for a converted image, and
 // those that were deleted.
-func Indexes(ctx context.Context, v Viewer) ([]Index, error) {
+func Indexes(ctx context.Context, v Viewer, offers Offers) ([]Index, error) {
 	list := []Index{}
 	var configs []digest.Digest
 	err := v.View(ctx, func(tx storage.Tx) error {
 		return tx.Images(func(row storage.ImageRow) error {
 			one, config, err := indexOf(tx, row)
+			if err == nil {
+				err = one.addOffers(tx, row.Repos, offers)
+			}
 			if row.Fetched && one.untouched() || len(row.Repos) == 0 { // it was deleted
 				return err
 			}
@@ -81,20 +88,46 @@ func (x *Index) untouched() bool {
 }
 
 // IndexOf gives one image; storage.ErrNotFound.
-func IndexOf(ctx context.Context, v Viewer, manifest digest.Digest) (one Index, err error) {
+func IndexOf(ctx context.Context, v Viewer, manifest digest.Digest, offers Offers) (one Index, err error) {
 	var config digest.Digest
 	err = v.View(ctx, func(tx storage.Tx) error {
 		row, err := tx.Image(manifest)
 		if err != nil {
 			return err
 		}
-		one, config, err = indexOf(tx, row)
+		if one, config, err = indexOf(tx, row); err == nil {
+			err = one.addOffers(tx, row.Repos, offers)
+		}
 		return err
 	})
 	if err == nil {
 		err = one.readPlatform(ctx, v, config)
 	}
 	return one, err
+}
+
+// Offers reports whether the index of an image is for those who pull it from repo; nil:
+// nobody knows the rules.
+type Offers func(tx storage.Tx, repo oci.Repo, subject digest.Digest) (bool, error)
+
+// addOffers finds the repositories, which are those of x, in which its index is not
+// listed.
+func (x *Index) addOffers(tx storage.Tx, repos []oci.Repo, offers Offers) error {
+	if offers == nil || x.Index == "" {
+		return nil
+	}
+	for i, repo := range repos {
+		ok, err := offers(tx, repo, x.Manifest)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			x.NotOffered = !ok
+		} else {
+			x.Also[i-1].NotOffered = !ok
+		}
+	}
+	return nil
 }
 
 // indexOf also gives the image's config where that alone tells the platform.

@@ -57,7 +57,7 @@ func StatsOf(ctx context.Context, v Viewer, name string) (Stats, error) {
 
 // readPlatform finds the platform of the i-th image where its row does not have it.
 func (s *Stats) readPlatform(ctx context.Context, v Viewer, i int) error {
-	x, err := IndexOf(ctx, v, s.Images[i].Manifest)
+	x, err := IndexOf(ctx, v, s.Images[i].Manifest, nil)
 	if err != nil {
 		return ignoreNotFound(err)
 	}

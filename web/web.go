@@ -126,11 +126,18 @@ func (s *Web) ready(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Web) indexes(w http.ResponseWriter, r *http.Request) error {
-	list, err := Indexes(r.Context(), s.opt.Store)
+	list, err := Indexes(r.Context(), s.opt.Store, s.offers())
 	if err != nil {
 		return err
 	}
 	return sendJSON(w, list)
+}
+
+func (s *Web) offers() Offers {
+	if s.opt.Indexing == nil {
+		return nil
+	}
+	return s.opt.Indexing.Offers
 }
 
 func (s *Web) index(w http.ResponseWriter, r *http.Request) error {
@@ -138,7 +145,7 @@ func (s *Web) index(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	one, err := IndexOf(r.Context(), s.opt.Store, d)
+	one, err := IndexOf(r.Context(), s.opt.Store, d, s.offers())
 	if errors.Is(err, storage.ErrNotFound) {
 		return &oci.Error{Code: errcode.ErrorCodeManifestUnknown, Message: fmt.Sprintf("no image %s has passed here", d), Err: err}
 	}

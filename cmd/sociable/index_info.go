@@ -179,6 +179,9 @@ func publishedText(p web.Published) string {
 // withdrawnText says of a repository that nothing of an image is offered in it.
 const withdrawnText = "nothing is offered here (sociable index rm)"
 
+// notOfferedText says that the referrers API has no index of an image for a repository.
+const notOfferedText = "no index is offered here (sociable config explain says why)"
+
 // isWithdrawn reports whether that is so in every repository that has the image.
 func isWithdrawn(x IndexInfo) bool {
 	return x.Withdrawn && !slices.ContainsFunc(x.Also, func(n web.IndexName) bool { return !n.Withdrawn })
@@ -190,13 +193,19 @@ func printIndex(w io.Writer, x IndexInfo) error {
 	if len(x.Tags) > 0 {
 		fmt.Fprintf(t, "tags\t%s\n", strings.Join(x.Tags, ", "))
 	}
-	if x.Withdrawn {
+	switch {
+	case x.Withdrawn:
 		fmt.Fprintf(t, "withdrawn\t%s\n", withdrawnText)
+	case x.NotOffered:
+		fmt.Fprintf(t, "not offered\t%s\n", notOfferedText)
 	}
 	for _, n := range x.Also {
 		name := strings.TrimSpace(n.Repository + " " + strings.Join(n.Tags, ", "))
-		if n.Withdrawn {
+		switch {
+		case n.Withdrawn:
 			name += ", " + withdrawnText
+		case n.NotOffered:
+			name += ", " + notOfferedText
 		}
 		fmt.Fprintf(t, "also\t%s\n", name)
 	}

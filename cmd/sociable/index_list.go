@@ -28,8 +28,9 @@ func newIndexListCommand() *cobra.Command {
 		Short:   "List SOCI indexes, or all images and how far they are",
 		Long: `List SOCI indexes, the latest first, in the columns of soci index list. A running
 server is asked; where none runs, its store is read. With --all, and as JSON, it
-is every image that is indexed or about to be, and how far it is. Of an OCI
-layout, these are the indexes in it.`,
+is every image that is indexed or about to be, and how far it is. A running server
+also knows in which repositories its rules list the index. Of an OCI layout, these
+are the indexes in it.`,
 		Example: `  sociable index list
   sociable index list --all
   sociable index list --ref redis:7 --quiet
@@ -119,7 +120,7 @@ func printIndexes(w io.Writer, list []IndexInfo) error {
 	fmt.Fprint(t, "DIGEST\tSIZE\tIMAGE REF\tPLATFORM\tMEDIA TYPE\tMANIFEST VERSION\tCREATED\t\n")
 	for _, x := range list {
 		in := repositories(x)
-		in = in[max(0, slices.IndexFunc(in, func(n web.IndexName) bool { return !n.Withdrawn })):]
+		in = in[max(0, slices.IndexFunc(in, func(n web.IndexName) bool { return !n.Withdrawn && !n.NotOffered })):]
 		names := []string{in[0].Repository + "@" + x.Manifest.String()}
 		for i, tag := range in[0].Tags {
 			names = append(names[:i], in[0].Repository+":"+tag)
@@ -146,10 +147,13 @@ func printImages(w io.Writer, list []IndexInfo, full bool) error {
 		}
 		for _, n := range repositories(x) {
 			index, created := index, created
-			if n.Withdrawn {
+			switch {
+			case n.Withdrawn:
 				index, created = "withdrawn", "-"
+			case n.NotOffered:
+				index, created = "not offered", "-"
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d of %d\t%s\t%s\n", n.Repository, manifest, index, indexedLayers(x), len(x.Layers), created, upstreamForms(x))
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d of %d\t%s\t%s\n", n.Repository, manifest, index, indexedLayers(x), len(x.Layers), created, upstreamForms(x, n.Repository))
 		}
 	}
 	return t.Flush()
@@ -157,13 +161,17 @@ func printImages(w io.Writer, list []IndexInfo, full bool) error {
 
 // repositories are those that have an image.
 func repositories(x IndexInfo) []web.IndexName {
-	return append([]web.IndexName{{Repository: x.Repository, Tags: x.Tags, Withdrawn: x.Withdrawn}}, x.Also...)
+	return append([]web.IndexName{{Repository: x.Repository, Tags: x.Tags, Withdrawn: x.Withdrawn, NotOffered: x.NotOffered}}, x.Also...)
 }
 
-// upstreamForms names the forms of an index that the image's upstream has.
-func upstreamForms(x IndexInfo) string {
+// upstreamForms names the forms of an index that the image's upstream has in a
+// repository.
+func upstreamForms(x IndexInfo, repository string) string {
 	var forms []string
 	for _, p := range x.Published {
+		if p.Repository != repository {
+			continue
+		}
 		if p.Listed != "" || len(p.Tags) > 0 {
 			forms = append(forms, p.Form)
 		}

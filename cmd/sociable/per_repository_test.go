@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -89,6 +90,16 @@ func TestRulesAreOfRepositories(t *testing.T) {
 	}
 	explain("app", "index.rules[1]", "spans of 64KiB", "by the referrers API", "v2, at 1-soci")
 	explain("hidden", "index.rules[0]", "layers are indexed once, by index.rules[1]", "spans of 64KiB")
+
+	all := must(t, "index", "list", "--all", "--data", srv.dir)
+	for _, want := range []string{`(?m)^up/acme/hidden +\S+ +not offered +`, `(?m)^up/acme/app +\S+ +sha256:\S+ .* v1`, `(?m)^up/acme/own +\S+ +sha256:\S+ .* v1`} {
+		if !regexp.MustCompile(want).MatchString(all) {
+			t.Errorf("index list --all: no %s in\n%s", want, all)
+		}
+	}
+	if out := must(t, "index", "info", "up/acme/hidden:1", "--data", srv.dir); !strings.Contains(out, notOfferedText) {
+		t.Errorf("index info:\n%s", out)
+	}
 
 	was := lists("acme/app")[0]
 	create := func(args ...string) {
