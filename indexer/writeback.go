@@ -266,12 +266,14 @@ func (x *Indexer) pushV1(ctx context.Context, p *pushPlan) error {
 		if !ours[d.Digest] {
 			row.Instead = d.Digest
 			x.log.InfoContext(ctx, "index not pushed: the upstream has another", "repo", p.repo.String(), "digest", p.subject, "index", d.Digest)
+			var kept error
 			if was != nil && was.Made {
-				if err := x.unlist(ctx, p, []storage.PublishedRow{*was}); err != nil {
-					return err
-				}
+				kept = x.unlist(ctx, p, []storage.PublishedRow{*was})
 			}
-			return x.filePushed(ctx, row, pushLeft)
+			if kept != nil && !errors.Is(kept, ErrRefused) {
+				return kept
+			}
+			return errors.Join(kept, x.filePushed(ctx, row, pushLeft))
 		}
 	}
 	desc, body, m, err := x.readMade(ctx, p.v1.Index)
@@ -323,13 +325,22 @@ func (x *Indexer) fileBegun(ctx context.Context, row storage.PublishedRow) error
 }
 
 // unlist takes what was pushed from here, and is replaced, away from upstream. One
-// that does not delete keeps it.
+// that does not delete is an error as long as it lists it, and its row stays; what
+// else there is to do does not wait for that.
 func (x *Indexer) unlist(ctx context.Context, p *pushPlan, replaced []storage.PublishedRow) error {
+	var kept error
 	for _, r := range replaced {
 		err := x.opt.Publish.Unlist(ctx, p.repo, p.subject, r.Index, r.Fallback || r.Begun) // of which it is not known
 		if errors.Is(err, ErrRefused) {
-			x.log.WarnContext(ctx, "the upstream keeps the index that was replaced", "repo", p.repo.String(), "index", r.Index, "err", err)
-			err = nil
+			still, lerr := x.stillListed(ctx, p, r.Index)
+			if lerr != nil {
+				return lerr
+			}
+			if still {
+				kept = errors.Join(kept, fmt.Errorf("the upstream still lists the replaced %s, clients may take that one: delete it there, or permit deletion, and have this tried again: %w", r.Index, err))
+				continue
+			}
+			err = nil // its bytes are nobody's trouble
 		}
 		if err == nil {
 			err = x.store.Update(ctx, func(tx storage.Tx) error { return tx.DeletePublished(r.Repo, r.Subject, r.Index) })
@@ -338,7 +349,13 @@ func (x *Indexer) unlist(ctx context.Context, p *pushPlan, replaced []storage.Pu
 			return err
 		}
 	}
-	return nil
+	return kept
+}
+
+// stillListed reports whether the upstream lists a SOCI v1 index.
+func (x *Indexer) stillListed(ctx context.Context, p *pushPlan, index digest.Digest) (bool, error) {
+	list, err := x.opt.Publish.Referrers(ctx, p.repo, p.subject, oci.MediaTypeSOCIIndexV1)
+	return slices.ContainsFunc(list, func(d v1.Descriptor) bool { return d.Digest == index }), err
 }
 
 // isAbsent reports whether the upstream has not a manifest.
