@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -55,10 +54,8 @@ type Imported struct {
 
 func (s *Web) importImage(w http.ResponseWriter, r *http.Request) error {
 	var q ImportRequest
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxImport))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&q); err != nil {
-		return &oci.Error{Code: errcode.ErrorCodeNameInvalid, Message: "the body is not the JSON that this takes", Err: err}
+	if err := receiveUpTo(maxImport, w, r, &q); err != nil {
+		return err
 	}
 	if s.opt.Images == nil {
 		return errNoImages

@@ -2,17 +2,14 @@ package web
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 
-	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/internal/bundle"
-	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/ztoc"
 )
@@ -107,8 +104,8 @@ func (s *Web) writeSpans(ctx context.Context, w io.Writer, front *bundle.Spans, 
 // read may be other ones by now.
 func (s *Web) sendSpans(w http.ResponseWriter, r *http.Request) error {
 	var front bundle.Spans
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxImport)).Decode(&front); err != nil {
-		return &oci.Error{Code: errcode.ErrorCodeNameInvalid, Message: "the body is not the JSON that this takes", Err: err}
+	if err := receiveUpTo(maxImport, w, r, &front); err != nil {
+		return err
 	}
 	_, table, err := s.indexedLayer(r.Context(), front.Layer, func(l storage.LayerRow) bool { return l.ZTOC == front.ZTOC })
 	if err == nil {

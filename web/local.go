@@ -1,7 +1,6 @@
 package web
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -98,16 +97,6 @@ func (s *Web) pins(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return sendJSON(w, list)
-}
-
-// receive reads a small JSON body.
-func receive(w http.ResponseWriter, r *http.Request, into any) error {
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4096))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return &oci.Error{Code: errcode.ErrorCodeNameInvalid, Message: "the body is not the JSON that this takes", Err: err}
-	}
-	return nil
 }
 
 // notHere is a sentence that says by itself that something is not here:

@@ -2,7 +2,6 @@ package ui
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"mime"
@@ -143,16 +142,7 @@ func receiveUpTo(most int64, r *http.Request, into any) error {
 	if typ, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || typ != "application/json" {
 		return &oci.Error{Code: errcode.ErrorCodeUnsupported, Status: http.StatusUnsupportedMediaType, Message: "send JSON, as Content-Type: application/json"}
 	}
-	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, most))
-	d.DisallowUnknownFields()
-	err := d.Decode(into)
-	if err == nil && d.More() {
-		err = errors.New("something stands behind it")
-	}
-	if err != nil {
-		return &oci.Error{Code: errcode.ErrorCodeNameInvalid, Err: err, Message: "the body is not the JSON that this takes, see /api/v1/openapi.json: " + strings.TrimPrefix(err.Error(), "json: ")}
-	}
-	return nil
+	return web.ReadJSON(http.MaxBytesReader(nil, r.Body, most), into)
 }
 
 func openAPI(w http.ResponseWriter, _ *http.Request) error {

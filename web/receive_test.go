@@ -1,0 +1,39 @@
+package web
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/sociable/sociable/internal/oci"
+)
+
+// TestReceive: a body is one JSON value and nothing else, and who sends another is
+// told what is wrong with it and what is wanted.
+func TestReceive(t *testing.T) {
+	const takes = "an object with name, block, reason, force, keep_index"
+	for body, want := range map[string]string{
+		`{"name":"redis:7"}` + "\r\n ":   "",
+		``:                               "the body is empty: send JSON, " + takes,
+		` `:                              "the body is empty: send JSON, " + takes,
+		`{"name":"redis:7"`:              "it is cut off; this takes " + takes,
+		`{"name":"redis:7"}}`:            "something stands behind its end; this takes " + takes,
+		`{"name":"redis:7"}{"name":"x"}`: "something stands behind its end; this takes " + takes,
+		`{"name":"redis:7"} x`:           "something stands behind its end; this takes " + takes,
+		`{"nmae":"redis:7"}`:             `unknown field "nmae"; this takes ` + takes,
+		`{"name":7}`:                     "cannot unmarshal number into Go struct field PurgeRequest.name of type string; this takes " + takes,
+		`[]`:                             "cannot unmarshal array",
+		`{"name":"` + strings.Repeat("a", smallBody) + `"}`: "it has more than 4096 bytes; this takes " + takes,
+	} {
+		var q PurgeRequest
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body))
+		err := receive(httptest.NewRecorder(), r, &q)
+		switch {
+		case want == "" && (err != nil || q.Name != "redis:7"):
+			t.Errorf("%q: %v, %+v", body, err, q)
+		case want != "" && (err == nil || oci.AsError(err).HTTPStatus() != http.StatusBadRequest || !strings.Contains(oci.AsError(err).Message, want)):
+			t.Errorf("%.60q: %v, want a 400 that says %q", body, err, want)
+		}
+	}
+}
