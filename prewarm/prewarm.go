@@ -225,7 +225,7 @@ func (p *Prewarmer) pull(ctx context.Context, name string, platforms []v1.Platfo
 	if err != nil {
 		return err
 	}
-	got, err := p.opt.Images.Pull(ctx, repo, ref, oci.PullOptions{Platforms: platforms, Gate: p.gate})
+	got, err := p.opt.Images.Pull(ctx, repo, ref, oci.PullOptions{Platforms: platforms, Strict: true, Gate: p.gate})
 	p.m.bytes.Add(float64(got.Fetched))
 	switch {
 	case err != nil:

@@ -88,6 +88,9 @@ func (u *upstream) Pull(ctx context.Context, repo oci.Repo, ref oci.Reference, o
 	if !ok {
 		return got, errors.New("no such tag")
 	}
+	if !o.Strict {
+		return got, errors.New("an image for another platform would be taken")
+	}
 	got.Root.Digest = digest.FromString(content)
 	if !here {
 		if err := o.Gate(ctx); err != nil {

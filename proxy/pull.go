@@ -48,19 +48,28 @@ func (p *Proxy) Pull(ctx context.Context, repo oci.Repo, ref oci.Reference, o oc
 	if err != nil {
 		return x.got, manifestError(repo, ref, err)
 	}
-	if o.Known != nil {
-		if x.unkept != nil { // there are no rows to go on from
-			return x.got, x.unkept
-		}
-		if err := x.onlyConfig(ctx); err != nil {
-			return x.got, err
-		}
-		if err := o.Known(ctx, x.got); err != nil {
-			return x.got, err
-		}
+	if err := x.known(ctx); err != nil {
+		return x.got, err
 	}
 	err = x.blobs(ctx)
 	return x.got, err
+}
+
+// known is what is done between the manifests and the blobs.
+func (x *pull) known(ctx context.Context) error {
+	if x.o.Known == nil && !(x.o.Strict && len(x.o.Platforms) > 0) {
+		return nil
+	}
+	if x.unkept != nil { // there are no rows to go on from
+		return x.unkept
+	}
+	if err := x.onlyConfig(ctx); err != nil {
+		return err
+	}
+	if err := x.otherPlatform(ctx); err != nil || x.o.Known == nil {
+		return err
+	}
+	return x.o.Known(ctx, x.got)
 }
 
 // onlyConfig brings the config of an image that is no index, where it matters

@@ -5,7 +5,7 @@ import "github.com/opencontainers/go-digest"
 // ExportRequest says which images are to be written into a bundle, and how.
 type ExportRequest struct {
 	Names     []string `json:"names"`               // in any spelling
-	Platforms []string `json:"platforms,omitempty"` // os/architecture[/variant]; none: all
+	Platforms []string `json:"platforms,omitempty"` // os/architecture[/variant]; none: all. An image that is for none of them fails
 	LazyOnly  bool     `json:"lazy_only,omitempty"` // leave out layers that have a zTOC, but for the spans that were read here
 	NoPull    bool     `json:"no_pull,omitempty"`   // ask no upstream: an image that is not here in whole is a failure
 }

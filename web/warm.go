@@ -18,7 +18,8 @@ import (
 // WarmRequest says which image is to be brought here, and how.
 type WarmRequest struct {
 	Name      string   `json:"name"`                // in any spelling
-	Platforms []string `json:"platforms,omitempty"` // os/architecture[/variant]; none: all
+	Platforms []string `json:"platforms,omitempty"` // os/architecture[/variant]; none: all. An image that is for none of them fails
+	OrOnly    bool     `json:"or_only,omitempty"`   // the image of a name that means no image index is taken, whatever it is for
 	Referrers bool     `json:"referrers,omitempty"` // signatures and the like, too
 	Pin       bool     `json:"pin,omitempty"`       // and kept, from before its first layer comes
 	Index     bool     `json:"index,omitempty"`     // wait until it is indexed
@@ -119,7 +120,7 @@ func (s *Web) bring(ctx context.Context, q WarmRequest, out *stream) (x WarmImag
 		return x, err
 	}
 	x.Reference = canonical(repo, ref)
-	o := oci.PullOptions{Referrers: q.Referrers, Here: q.Here, Progress: func(p oci.PullProgress) { out.often(WarmEvent{Progress: &p}) }}
+	o := oci.PullOptions{Referrers: q.Referrers, Strict: !q.OrOnly, Here: q.Here, Progress: func(p oci.PullProgress) { out.often(WarmEvent{Progress: &p}) }}
 	if o.Platforms, err = parsePlatforms(q.Platforms); err != nil {
 		return x, err
 	}

@@ -123,10 +123,9 @@ func runExport(cmd *cobra.Command, args []string, flags *exportFlags) error {
 	if !flags.json {
 		tellIgnored(cmd.ErrOrStderr(), left)
 	}
-	q := web.WarmRequest{Platforms: platforms, Index: true, Referrers: true, Here: flags.here, Lazy: flags.lazy}
+	q := web.WarmRequest{Platforms: platforms, OrOnly: flags.images.anyPlatform(), Index: true, Referrers: true, Here: flags.here, Lazy: flags.lazy}
 	return withServer(cmd, &flags.serverFlags, func(ctx context.Context, c *adminClient) error {
 		results, images := warmAll(ctx, cmd, c, names, q, flags.parallel)
-		refuseOthers(results, flags.images.named())
 		results = append(results, flags.images.bad...)
 		failed := warmFailed(results)
 		if images = flags.whole(results, images); len(images) == 0 || context.Cause(ctx) != nil {

@@ -31,6 +31,10 @@ func (f *imageFlags) register(cmd *cobra.Command) {
 // hostPlatform is what containers on this machine run.
 func hostPlatform() string { return "linux/" + runtime.GOARCH }
 
+// anyPlatform reports that none was named: an image that is for another one alone
+// is meant, too.
+func (f *imageFlags) anyPlatform() bool { return len(f.platforms) == 0 }
+
 // wanted gives the platforms to ask for; none: all.
 func (f *imageFlags) wanted() ([]string, error) {
 	if len(f.platforms) == 0 {

@@ -87,10 +87,9 @@ func runWarm(cmd *cobra.Command, args []string, flags *warmFlags) error {
 	if !flags.json {
 		tellIgnored(cmd.ErrOrStderr(), left)
 	}
-	q := web.WarmRequest{Platforms: platforms, Pin: !flags.noPin, Index: !flags.noWait, Referrers: flags.referrers}
+	q := web.WarmRequest{Platforms: platforms, OrOnly: flags.images.anyPlatform(), Pin: !flags.noPin, Index: !flags.noWait, Referrers: flags.referrers}
 	return withServer(cmd, &flags.serverFlags, func(ctx context.Context, c *adminClient) error {
 		results, _ := warmAll(ctx, cmd, c, names, q, flags.parallel)
-		refuseOthers(results, flags.images.named())
 		results = append(results, flags.images.bad...)
 		if flags.json {
 			err = printJSON(cmd.OutOrStdout(), map[string]any{"images": results, "ignored": append([]ignored{}, left...)})

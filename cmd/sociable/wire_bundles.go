@@ -47,7 +47,6 @@ func (b *bundles) Export(w http.ResponseWriter, r *http.Request, q web.ExportReq
 	results, images := bringAll(ctx, c, q.Names, web.WarmRequest{
 		Platforms: q.Platforms, Index: true, Referrers: true, Here: q.NoPull, Lazy: q.LazyOnly,
 	}, exportParallel, nil)
-	refuseOthers(results, q.Platforms)
 	if err := warmFailed(results); err != nil {
 		return conflict(fmt.Errorf("nothing was written: %w: %s", err, firstFailure(results)))
 	}

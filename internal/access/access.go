@@ -201,12 +201,17 @@ func (a *Access) byPassword(r *http.Request, cred credentials) (Identity, error)
 	if !right || !exists {
 		a.metrics.login(loginWrong)
 		a.log.WarnContext(r.Context(), "login", "user", oci.Clip(cred.user, 200), "via", ViaPassword, "decision", "refused", "client", r.RemoteAddr)
-		return Identity{}, a.unauthorized(r, "", "", "wrong user or password")
+		e := a.unauthorized(r, "", "", "wrong user or password")
+		e.Err = errWrongPassword
+		return Identity{}, e
 	}
 	a.metrics.login(loginRight)
 	a.penalties.right(who, now)
 	return Identity{Name: cred.user, Via: ViaPassword}, nil
 }
+
+// errWrongPassword is in the errors of logins that have a line of their own.
+var errWrongPassword = errors.New("no user here has that password")
 
 func tooMany(wait time.Duration) error {
 	return &oci.Error{

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -80,6 +81,8 @@ func (a *Access) auditAdmin(r *http.Request, c *caller, err error) {
 	switch {
 	case err != nil && c.id.Name == "" && c.err == nil:
 		decision, level = "asked to log in", slog.LevelDebug
+	case errors.Is(err, errWrongPassword): // of which the line "login" warns
+		decision = "refused"
 	case err != nil:
 		decision, level = "refused", slog.LevelWarn
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:

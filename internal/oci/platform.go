@@ -22,6 +22,13 @@ func ParsePlatform(s string) (v1.Platform, error) {
 // SamePlatform compares two platforms by their usual names.
 func SamePlatform(a, b v1.Platform) bool { return PlatformName(a) == PlatformName(b) }
 
+// SameMachine compares two platforms but for their variants, which images often
+// leave out.
+func SameMachine(a, b v1.Platform) bool {
+	a, b = NormalPlatform(a), NormalPlatform(b)
+	return a.OS == b.OS && a.Architecture == b.Architecture
+}
+
 // PlatformName is a platform as it is usually written, and as containerd
 // normalizes it: without the variants that every machine has.
 func PlatformName(p v1.Platform) string {

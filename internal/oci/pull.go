@@ -13,6 +13,9 @@ type PullOptions struct {
 	// images; none: everything that it names. An image that is no index is
 	// pulled whatever it is for; of it Known finds the config here, which says so.
 	Platforms []v1.Platform
+	// Strict refuses an image that is no index and that says of itself that it is for
+	// none of Platforms, before its layers come and before Known.
+	Strict bool
 	// Referrers pulls what the upstream lists as referring to the image and to
 	// each of its manifests, or has at one of their AttachedTags: signatures, SBOMs. SOCI indexes are left out, since
 	// they are made here.

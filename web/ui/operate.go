@@ -22,7 +22,7 @@ type Named struct {
 // Warm says which image is to be brought here, and how.
 type Warm struct {
 	Name      string   `json:"name"`                // in any spelling
-	Platforms []string `json:"platforms,omitempty"` // os/architecture[/variant]; none: all
+	Platforms []string `json:"platforms,omitempty"` // os/architecture[/variant]; none: all. An image that is for none of them fails
 	Referrers bool     `json:"referrers,omitempty"` // signatures and the like, too
 	Pin       bool     `json:"pin,omitempty"`       // and kept, from before its first layer comes
 	Index     bool     `json:"index,omitempty"`     // wait until it is indexed

@@ -37,6 +37,14 @@ func TestPlatformOfAnother(t *testing.T) {
 		must(t, append(args, "-p", "linux/arm64/v8")...)
 		must(t, args...) // whatever this machine is
 	}
+	pinned, _, _ := runSociable(t, "", "unpin", "up/acme/one:1", "--data", srv.dir)
+	warm := "http://" + admin + "/api/v1/warm"
+	if status, said := tell(t, warm, `{"name":"up/acme/one:1","platforms":["linux/s390x"],"pin":true}`); status != 200 || !strings.Contains(said, why) {
+		t.Errorf("warm by the API: %d %.300s", status, said)
+	}
+	if pins := must(t, "pins", "--data", srv.dir); !strings.Contains(pinned, "unpinned") || strings.Contains(pins, "acme/one") {
+		t.Errorf("what was refused is pinned: %s", pins)
+	}
 	url := "http://" + admin + "/api/v1/export"
 	if status, said := tell(t, url, `{"names":["up/acme/one:1"],"platforms":["linux/s390x"]}`); status != 409 || !strings.Contains(said, why) {
 		t.Errorf("export by the API: %d %.300s", status, said)
