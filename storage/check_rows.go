@@ -46,6 +46,15 @@ func (c *check) partials(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read partials: %w", err)
 	}
+	if err := c.shortPartials(ctx, sizes, short); err != nil {
+		return err
+	}
+	return c.strayPartials(ctx, sizes, rows)
+}
+
+// shortPartials reports rows that say more than the file of their partial has: short
+// are those files' sizes, 0 for one that is not there.
+func (c *check) shortPartials(ctx context.Context, sizes, short map[digest.Digest]int64) error {
 	for d, size := range short {
 		if p := c.s.digests.pendingOf(d); c.s.partials.isOpen(d) || p != nil && p.dropPartial { // it is a blob, and its row about to say so
 			continue
@@ -66,6 +75,11 @@ func (c *check) partials(ctx context.Context) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// strayPartials reports files of partials that have no row.
+func (c *check) strayPartials(ctx context.Context, sizes map[digest.Digest]int64, rows map[digest.Digest]bool) error {
 	for d, size := range sizes {
 		if rows[d] || c.s.partials.isOpen(d) {
 			continue
