@@ -123,20 +123,29 @@ func (s *Web) fileImage(ctx context.Context, q ImportRequest) (Imported, error) 
 	if err != nil {
 		return out, fmt.Errorf("import %s: %w", out.Reference, err)
 	}
-	if s.opt.Indexing != nil {
-		for _, row := range rows {
-			if err := s.opt.Indexing.Manifest(ctx, repo, row); err != nil {
-				return out, err
-			}
-		}
-		for _, d := range came {
-			s.opt.Indexing.Whole(d)
-		}
+	if err := s.indexImported(ctx, repo, rows, came); err != nil {
+		return out, err
 	}
 	if err := s.fileStarts(ctx, q); err != nil {
 		return out, err
 	}
 	return out, s.fileIndexes(ctx, repo, q)
+}
+
+// indexImported has manifests indexed, and layers that are whole by now.
+func (s *Web) indexImported(ctx context.Context, repo oci.Repo, rows []storage.ManifestRow, whole []digest.Digest) error {
+	if s.opt.Indexing == nil {
+		return nil
+	}
+	for _, row := range rows {
+		if err := s.opt.Indexing.Manifest(ctx, repo, row); err != nil {
+			return err
+		}
+	}
+	for _, d := range whole {
+		s.opt.Indexing.Whole(d)
+	}
+	return nil
 }
 
 func (s *Web) fileRows(tx storage.Tx, repo oci.Repo, ref oci.Reference, q ImportRequest, out *Imported) error {
