@@ -104,7 +104,31 @@ func (x *Indexer) fetchImage(ctx context.Context, t *storage.TaskRow) error {
 	if err := x.opt.Fetch.FetchManifest(ctx, t.Repo, d); err != nil {
 		return absentIsLasting(t, fmt.Errorf("fetch manifest %s: %w", d, err))
 	}
-	var manifests []digest.Digest
+	manifests, err := x.wantedManifests(ctx, t, ref, d)
+	if err != nil {
+		return err
+	}
+	if len(manifests) == 0 && len(t.Platforms) == 0 {
+		x.log.DebugContext(ctx, "nothing to index", "repo", t.Repo.String(), "ref", t.Reference, "digest", d)
+		return nil // of no platform that is usual here, or no image at all: a list of referrers
+	}
+	if len(manifests) == 0 {
+		return permanent{fmt.Errorf("%s has none of the platforms that are wanted", d)}
+	}
+	for _, m := range manifests {
+		if m == d {
+			continue
+		}
+		if err := x.opt.Fetch.FetchManifest(ctx, t.Repo, m); err != nil {
+			return absentIsLasting(t, fmt.Errorf("fetch manifest %s: %w", m, err))
+		}
+	}
+	return x.fetchLayers(ctx, manifests)
+}
+
+// wantedManifests are those of the image d that the task is about: of the platforms
+// that it names, or else those that are usual here.
+func (x *Indexer) wantedManifests(ctx context.Context, t *storage.TaskRow, ref oci.Reference, d digest.Digest) (manifests []digest.Digest, err error) {
 	err = x.store.View(ctx, func(tx storage.Tx) error {
 		manifests = manifests[:0]
 		row, err := tx.Manifest(d)
@@ -125,25 +149,7 @@ func (x *Indexer) fetchImage(ctx context.Context, t *storage.TaskRow) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	if len(manifests) == 0 && len(t.Platforms) == 0 {
-		x.log.DebugContext(ctx, "nothing to index", "repo", t.Repo.String(), "ref", t.Reference, "digest", d)
-		return nil // of no platform that is usual here, or no image at all: a list of referrers
-	}
-	if len(manifests) == 0 {
-		return permanent{fmt.Errorf("%s has none of the platforms that are wanted", d)}
-	}
-	for _, m := range manifests {
-		if m == d {
-			continue
-		}
-		if err := x.opt.Fetch.FetchManifest(ctx, t.Repo, m); err != nil {
-			return absentIsLasting(t, fmt.Errorf("fetch manifest %s: %w", m, err))
-		}
-	}
-	return x.fetchLayers(ctx, manifests)
+	return manifests, err
 }
 
 // absentIsLasting gives up on what the upstream has not, and of a push that was
