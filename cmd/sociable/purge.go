@@ -47,13 +47,8 @@ A running server knows which tags are immutable; where none runs, --config does.
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q.Name = args[0]
-			switch {
-			case q.Reason != "" && !q.Block:
-				return usageError{error: errors.New("--reason goes with --block")}
-			case q.KeepIndex && (q.Block || unblock):
-				return usageError{error: errors.New("--keep-index does not go with --block or --unblock")}
-			case q.Block && unblock:
-				return usageError{error: errors.New("--block and --unblock are contrary")}
+			if err := q.check(unblock); err != nil {
+				return err
 			}
 			return withStore(cmd.Context(), flags.dataDir, func(api adminAPI) error {
 				if unblock {
@@ -64,14 +59,7 @@ A running server knows which tags are immutable; where none runs, --config does.
 					return err
 				}
 				q.immutable = immutableTags(cfg)
-				p, err := api.Purge(cmd.Context(), q)
-				if err != nil {
-					return err
-				}
-				if flags.json {
-					return printJSON(cmd.OutOrStdout(), p)
-				}
-				return printPurged(cmd.OutOrStdout(), p)
+				return runPurge(cmd.Context(), cmd.OutOrStdout(), api, q, flags.json)
 			})
 		},
 	}
@@ -90,6 +78,30 @@ type purgeQuery struct {
 	web.PurgeRequest
 	// immutable tells by the configuration, where no server has its own.
 	immutable func(oci.Repo, string) bool
+}
+
+// check finds flags that do not go together.
+func (q *purgeQuery) check(unblock bool) error {
+	switch {
+	case q.Reason != "" && !q.Block:
+		return usageError{error: errors.New("--reason goes with --block")}
+	case q.KeepIndex && (q.Block || unblock):
+		return usageError{error: errors.New("--keep-index does not go with --block or --unblock")}
+	case q.Block && unblock:
+		return usageError{error: errors.New("--block and --unblock are contrary")}
+	}
+	return nil
+}
+
+func runPurge(ctx context.Context, w io.Writer, api adminAPI, q purgeQuery, asJSON bool) error {
+	p, err := api.Purge(ctx, q)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(w, p)
+	}
+	return printPurged(w, p)
 }
 
 func printPurged(w io.Writer, p web.Purged) error {
