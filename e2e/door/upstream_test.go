@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -191,10 +192,10 @@ func TestGuardedUpstream(t *testing.T) {
 		config string
 		status int
 		code   string
-		log    string
+		log    string // regexp
 	}{
 		"no certificate":             {with("client_cert_file", "", "client_key_file", ""), 503, "UNAVAILABLE", "unreachable for ping"},
-		"a stranger's certificate":   {with("client_cert_file", strangersCert, "client_key_file", strangersKey), 503, "UNAVAILABLE", "bad certificate"},
+		"a stranger's certificate":   {with("client_cert_file", strangersCert, "client_key_file", strangersKey), 503, "UNAVAILABLE", "bad certificate|broken pipe|connection reset"}, // as what was being sent leaves it to tell
 		"another authority":          {with("ca_file", stranger.file(t)), 503, "UNAVAILABLE", "certificate signed by unknown authority"},
 		"a wrong password":           {with("password", "x"), 403, "DENIED", "401"},
 		"nobody":                     {with("username", "", "password", ""), 403, "DENIED", "401"},
@@ -211,7 +212,8 @@ func TestGuardedUpstream(t *testing.T) {
 			if err != nil || resp.StatusCode != tt.status || !strings.Contains(string(body), tt.code) {
 				t.Errorf("%s %s, %v; want %d %s", resp.Status, body, err, tt.status, tt.code)
 			}
-			eventually(t, "a log that says "+tt.log, func() bool { return strings.Contains(p.Log(), tt.log) })
+			says := regexp.MustCompile(tt.log)
+			eventually(t, "a log that says "+tt.log, func() bool { return says.MatchString(p.Log()) })
 			if log := p.Log(); strings.Contains(log, "wonder") || strings.Contains(log, "proxy:pass") {
 				t.Errorf("the log tells a secret:\n%s", log)
 			}
