@@ -83,10 +83,10 @@ func write(t *testing.T, file, text string) {
 	}
 }
 
-// eventually polls until done, for ten seconds at most.
+// eventually polls until done, for half a minute at most.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -94,7 +94,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("there is not, in ten seconds: %s", what)
+			t.Fatalf("there is not, in half a minute: %s", what)
 		}
 	}
 }
