@@ -45,7 +45,9 @@ func openOffline(dataDir string) (adminAPI, error) {
 	return &offline{dir: dataDir, store: storage.New(storage.Options{Blobs: blobs, Meta: meta}), close: closing(blobs, meta)}, nil
 }
 
-func (o *offline) Indexes(ctx context.Context) ([]IndexInfo, error) { return web.Indexes(ctx, o.store, nil) }
+func (o *offline) Indexes(ctx context.Context) ([]IndexInfo, error) {
+	return web.Indexes(ctx, o.store, nil)
+}
 
 func (o *offline) Index(ctx context.Context, manifest digest.Digest) (IndexInfo, error) {
 	return web.IndexOf(ctx, o.store, manifest, nil)

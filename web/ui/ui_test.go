@@ -180,7 +180,7 @@ func TestPages(t *testing.T) {
 		"/?range=24h":                        {"24h"},
 		"/images":                            {"docker.io/library/redis:7", "linux/arm64"},
 		"/images?q=nothing":                  {"No image here has"},
-		"/images?offset=50&sort=pulls":       {"it has 1 images", `href="/images?order=asc&amp;sort=pulls"`},
+		"/images?offset=50&sort=pulls":       {"it has 1 image.", `href="/images?order=asc&amp;sort=pulls"`},
 		"/images?offset=50&q=nothing":        {"No image here has"},
 		"/images/" + r.image.String():        {"RUN &lt;b&gt;make&lt;/b&gt;", "application/spdx&#43;json", "docker pull 127.0.0.1:5000/docker.io/library/redis:7"},
 		"/layers/" + r.big.Digest().String(): {"spans were read by ranges", "Checkpoints", "layer 1 of 2"},
