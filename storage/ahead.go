@@ -43,7 +43,7 @@ func (s *Store) evictLoop(ctx context.Context) {
 }
 
 // evictAhead brings the store below its limits, and some below them when it is
-// near: need is by how much. Whoever needs room meanwhile goes on as soon as there
+// near: need is by how much, as far as nothing has gone. Whoever needs room meanwhile goes on as soon as there
 // is enough for him.
 func (s *Store) evictAhead(ctx context.Context) (need, freed int64, err error) {
 	select {
@@ -59,7 +59,9 @@ func (s *Store) evictAhead(ctx context.Context) (need, freed int64, err error) {
 	if need, err = s.aheadNeed(ctx); err != nil {
 		return 0, 0, err
 	}
-	freed, err = s.free(ctx, need)
+	if freed, err = s.free(ctx, need); err == nil && freed <= 0 && need > 0 {
+		need, err = s.aheadNeed(ctx) // what pins keep is known now
+	}
 	return need, freed, err
 }
 

@@ -57,6 +57,7 @@ func (s *Store) Unpin(ctx context.Context, reference string) error {
 	if err != nil {
 		return fmt.Errorf("unpin %s: %w", reference, err)
 	}
+	s.space.setHeld(0) // until the next search, which finds how much other pins keep
 	return nil
 }
 
