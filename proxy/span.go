@@ -217,8 +217,9 @@ func (s *spanSource) fetch(ctx context.Context, run []wantedSpan) {
 	}
 	s.broughtSpans(bytes)
 	for _, i := range wrong {
-		_, err := s.fetchRun(ctx, run[i:i+1], nil)
+		bytes, err := s.fetchRun(ctx, run[i:i+1], nil)
 		s.p.landSpan(run[i].Digest, run[i].flight, stopped(ctx, err))
+		s.broughtSpans(bytes)
 	}
 }
 

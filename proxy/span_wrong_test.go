@@ -49,6 +49,15 @@ func TestWrongSpansOneConnection(t *testing.T) {
 			if asked := g.take(); !stays && len(asked) != 3 {
 				t.Errorf("upstream requests %q, want the run and each wrong span", asked)
 			}
+			waitFor(t, func() bool { // for what comes behind the answer
+				s.p.mu.Lock()
+				defer s.p.mu.Unlock()
+				return len(s.p.spanRuns) == 0
+			})
+			again := table.Span(2).End - table.Span(2).Off + table.Span(4).End - table.Span(4).Off
+			if sum, _ := s.p.readings.get(d); !stays && sum.bytes != end-off+again {
+				t.Errorf("%d bytes are counted, want %d and %d for what was asked for again", sum.bytes, end-off, again)
+			}
 			other := random(1000, 9)
 			a = getPatiently(t, s, "/v2/up/a/blobs/"+g.addBlob("a", other).String())
 			if a.status != http.StatusOK || !bytes.Equal(a.body, other) {
