@@ -76,6 +76,7 @@ type Proxy struct {
 	filings    filings
 	complaints complaints
 	spanAhead  int64                   // see spanAhead
+	passTurn   time.Duration           // see passTurn
 	active     atomic.Int64            // requests being answered
 	absent     *lru[string, time.Time] // tags that their upstream had not, and when
 
@@ -113,6 +114,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 		bodies: newLRU[digest.Digest](maxManifests, cachedManifest.cost),
 		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{}, warming: map[layerKey]struct{}{}, bringing: map[layerKey]struct{}{},
 	}
+	p.passTurn = passTurn
 	p.spanAhead = spanAhead(o.Store.Usage().Limit)
 	p.absent = newLRU[string](maxAbsent, one[time.Time])
 	p.routing.Store(t)
