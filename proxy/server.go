@@ -91,6 +91,8 @@ type Proxy struct {
 
 	forwards forwards
 	senders  senders
+	turns    turns
+	passWait time.Duration
 
 	mu       sync.Mutex // held for map access only, never across I/O
 	fills    map[fillKey]*fill
@@ -114,7 +116,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 		bodies: newLRU[digest.Digest](maxManifests, cachedManifest.cost),
 		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{}, warming: map[layerKey]struct{}{}, bringing: map[layerKey]struct{}{},
 	}
-	p.passTurn = passTurn
+	p.passTurn, p.passWait = passTurn, passWait
 	p.spanAhead = spanAhead(o.Store.Usage().Limit)
 	p.absent = newLRU[string](maxAbsent, one[time.Time])
 	p.routing.Store(t)
