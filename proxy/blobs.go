@@ -125,6 +125,9 @@ func (p *Proxy) prepare(ctx context.Context, a *ask, r oci.Range) (outcome, erro
 	if err != nil {
 		return out, err
 	}
+	if was, ok := a.src.(*fillSource); ok {
+		pass.(*passSource).alsoWentBy(was.f)
+	}
 	a.src.close()
 	a.src = pass
 	return pass.prepare(ctx, r)

@@ -46,8 +46,8 @@ type Indexer interface {
 	Listed(ctx context.Context, repo oci.Repo, d digest.Digest)
 	// Whole is called when d is complete in the store.
 	Whole(d digest.Digest)
-	// Passed is called when all of d came from repo's upstream, and matched, and is
-	// not kept: the proxy itself could fetch it again.
+	// Passed is called when all of d came from repo's upstream, in one piece and
+	// matched, or in parts, and is not kept: the proxy itself could fetch it again.
 	Passed(repo oci.Repo, d digest.Digest)
 }
 

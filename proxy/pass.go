@@ -42,7 +42,9 @@ func (p *Proxy) passSource(ctx context.Context, up *Upstream, repo oci.Repo, d d
 func (t *reader) passRest(ctx context.Context, w io.Writer, cause error) error {
 	if !t.whole {
 		t.f.p.passed(ctx, t.who.repo, t.f.d, cause)
-		return t.passing().copyRange(ctx, w, oci.Range{Off: t.pos, End: t.end})
+		s := t.passing()
+		s.alsoWentBy(t.f)
+		return s.copyRange(ctx, w, oci.Range{Off: t.pos, End: t.end})
 	}
 	rest, err := t.holdRest(ctx, cause)
 	if err != nil {
@@ -104,7 +106,11 @@ func (s *passSource) copyRange(ctx context.Context, w io.Writer, r oci.Range) er
 	}
 	defer s.close()
 	if r.Off > 0 || r.End < s.n {
-		return s.copyPart(w, r.Len())
+		if err := s.copyPart(w, r.Len()); err != nil {
+			return err
+		}
+		s.wentBy(r)
+		return nil
 	}
 	return s.copyVerified(w, s.d.Verifier())
 }
@@ -137,9 +143,7 @@ func (s *passSource) copyVerified(w io.Writer, verify digest.Verifier) error {
 		s.p.reject(s.up, s.d)
 		return fmt.Errorf("%w: %s from %s", upstream.ErrDigest, s.d, s.up.Name)
 	}
-	if s.up.AsCaller == nil {
-		s.p.whenFiled(func() { s.p.index.Passed(s.repo, s.d) })
-	}
+	s.allWentBy()
 	if _, err := w.Write(buf[:held]); err != nil {
 		return clientError{err}
 	}

@@ -25,8 +25,8 @@ func (x *passedOn) Passed(repo oci.Repo, d digest.Digest) {
 }
 
 // TestPassedIsTold: the indexer is told of a blob that went by whole, was right, and
-// for which there was no room, from the first byte or from somewhere in the middle; and not
-// of parts, of wrong bytes, or of what we could not fetch ourselves.
+// for which there was no room, from the first byte or from somewhere in the middle, in one
+// piece or in parts; and not of some parts, of wrong bytes, or of what we could not fetch ourselves.
 func TestPassedIsTold(t *testing.T) {
 	layer := random(3<<20, 41)
 	for _, tt := range []struct {
@@ -35,11 +35,16 @@ func TestPassedIsTold(t *testing.T) {
 		caller bool
 		spoil  bool
 		header []string
+		parts  []string // ranges, one after the other, instead
 		want   bool
 	}{
 		{name: "no room", want: true},
 		{name: "no more room", full: 8, want: true},
 		{name: "a part", header: []string{"Range", "bytes=1000-1999"}},
+		{name: "all in parts", parts: []string{"bytes=2000000-", "bytes=0-999999", "bytes=500000-2000000"}, want: true},
+		{name: "all in parts, no more room", full: 8, parts: []string{"bytes=0-999999", "bytes=1000000-1999999", "bytes=2000000-"}, want: true},
+		{name: "but for the end", parts: []string{"bytes=0-999999", "bytes=1000000-1999999"}},
+		{name: "in parts, as a caller", parts: []string{"bytes=0-999999", "bytes=1000000-"}, caller: true},
 		{name: "as a caller", caller: true},
 		{name: "wrong bytes", spoil: true},
 	} {
@@ -80,8 +85,17 @@ func TestPassedIsTold(t *testing.T) {
 					return r.Method == http.MethodGet
 				}
 			}
-			if a := s.do(t, http.MethodGet, "/v2/up/a/blobs/"+d.String(), tt.header...); (a.err != nil) != tt.spoil {
-				t.Errorf("%d, %d bytes, %v", a.status, len(a.body), a.err)
+			headers := [][]string{tt.header}
+			if len(tt.parts) > 0 {
+				headers = nil
+			}
+			for _, r := range tt.parts {
+				headers = append(headers, []string{"Range", r})
+			}
+			for _, h := range headers {
+				if a := s.do(t, http.MethodGet, "/v2/up/a/blobs/"+d.String(), h...); (a.err != nil) != tt.spoil {
+					t.Errorf("%v: %d, %d bytes, %v", h, a.status, len(a.body), a.err)
+				}
 			}
 			if got := slices.Contains(index.list(), "passed up/a "+d.String()); got != tt.want {
 				t.Errorf("told %v, want %t", index.list(), tt.want)

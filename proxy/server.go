@@ -78,6 +78,7 @@ type Proxy struct {
 	spanAhead  int64                   // see spanAhead
 	passTurn   time.Duration           // see passTurn
 	active     atomic.Int64            // requests being answered
+	wentBy     wentBy                  // of blobs for which there is no room
 	absent     *lru[string, time.Time] // tags that their upstream had not, and when
 
 	// See SetUpstreams.
@@ -119,6 +120,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 	p.passTurn, p.passWait = passTurn, passWait
 	p.spanAhead = spanAhead(o.Store.Usage().Limit)
 	p.absent = newLRU[string](maxAbsent, one[time.Time])
+	p.wentBy.parts = newLRU[digest.Digest](maxWentBy, func(e oci.Extents) int64 { return int64(len(e)) })
 	p.routing.Store(t)
 	if p.index == nil {
 		p.index = noIndexer{}
