@@ -128,26 +128,6 @@ func TestBesideTag(t *testing.T) {
 	s.wantTag(t, "v1-soci", digest.FromString(real))
 }
 
-// TestMadeAndCopied: what was made here and then copied to another repository of the
-// upstream, without what it was made of, is had from there, and only from there.
-func TestMadeAndCopied(t *testing.T) {
-	g := newRegistry(t)
-	s := newServer(t, g, func(o *Options) { o.Converter = &converter{} })
-	one, made := image(oci.EmptyDigest, digest.FromString("1"), 1), image(oci.EmptyDigest, digest.FromString("made 1"), 3)
-	g.addManifest("a", "v1", v1.MediaTypeImageManifest, one)
-	s.do(t, http.MethodGet, tagsPath+"v1")
-	d := s.convert(t, "v1", one, made)
-	s.wantTag(t, "v1-soci", d)
-	g.addManifest("promoted", "v1", v1.MediaTypeImageManifest, made)
-	for _, method := range []string{http.MethodHead, http.MethodGet} {
-		for ref, want := range map[string]int{"promoted/manifests/" + d.String(): http.StatusOK, "stranger/manifests/" + d.String(): http.StatusNotFound} {
-			if a := s.do(t, method, "/v2/up/"+ref); a.status != want {
-				t.Errorf("%s %s: %d, want %d", method, ref, a.status, want)
-			}
-		}
-	}
-}
-
 // TestBesideTagOffline: a converted image outlives its upstream, as every tag.
 func TestBesideTagOffline(t *testing.T) {
 	g := newRegistry(t)

@@ -25,6 +25,7 @@ func TestMadeHereAndCopied(t *testing.T) {
 			g.addManifest("a", "v1", v1.MediaTypeImageManifest, one)
 			s.do(t, http.MethodGet, tagsPath+"v1")
 			d := s.convert(t, "v1", one, made)
+			s.wantTag(t, "v1-soci", d)
 			zTOC, layer := []byte("a zTOC"), digest.FromString("a layer")
 			row := storage.BlobRow{Digest: digest.FromBytes(zTOC), Size: int64(len(zTOC)), Kind: storage.KindZTOC, Of: layer}
 			if err := s.store.Put(t.Context(), row, zTOC, nil); err != nil {
