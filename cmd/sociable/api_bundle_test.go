@@ -22,7 +22,7 @@ func TestBundleByAPI(t *testing.T) {
 		`{}`:                                         "name the images",
 		`{"names":["UP/Acme:1"]}`:                    "NAME_INVALID",
 		`{"names":["elsewhere.example/a"]}`:          "NAME_UNKNOWN",
-		`{"names":["up/acme/none:1"]}`:               "nothing was written: 1 of 1 images failed: up/acme/none:1",
+		`{"names":["up/acme/none:1"]}`:               "nothing was written: 1 of 1 image failed: up/acme/none:1",
 		`{"names":["up/acme/app:1"],"no_pull":true}`: "nothing was written",
 		`{"names":["up/acme/app:1"],"x":1}`:          "not the JSON",
 	} {

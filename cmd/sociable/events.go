@@ -86,7 +86,7 @@ func newEventsRetryCommand() *cobra.Command {
 		Use:     "retry ENDPOINT",
 		Short:   "Send what an endpoint refused to it again, behind what waits",
 		Example: `  sociable events retry ci`,
-	}, "%d events are sent again\n", adminAPI.RetryEvents, nil)
+	}, "sent again", adminAPI.RetryEvents, nil)
 }
 
 func newEventsDropCommand() *cobra.Command {
@@ -98,7 +98,7 @@ func newEventsDropCommand() *cobra.Command {
 it is never told of that.`,
 		Example: `  sociable events drop ci
   sociable events drop ci --waiting`,
-	}, "%d events dropped\n", adminAPI.DropEvents, &waiting)
+	}, "dropped", adminAPI.DropEvents, &waiting)
 	cmd.Flags().BoolVar(&waiting, "waiting", false, "what waits to be sent, too")
 	return cmd
 }
@@ -119,7 +119,7 @@ func newEventsChangeCommand(cmd *cobra.Command, done string, change func(adminAP
 			if flags.json {
 				return printJSON(cmd.OutOrStdout(), n)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), done, n.Events)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", inWords(n.Events, "event"), done)
 			return err
 		})
 	}

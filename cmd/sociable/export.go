@@ -378,6 +378,6 @@ func printExported(cmd *cobra.Command, out *output, asJSON bool, x exported) err
 	for _, a := range x.Absent {
 		fmt.Fprintf(w, "not in it: %s\n", a)
 	}
-	_, err := fmt.Fprintf(w, "%d blobs with SOCI indexes and zTOCs, %s in %s\n", x.Blobs, humanize.IBytes(uint64(x.Bytes)), cmp.Or(strings.Join(x.Files, ", "), where))
+	_, err := fmt.Fprintf(w, "%s, manifests, SOCI indexes and zTOCs included, %s in %s\n", inWords(x.Blobs, "blob"), humanize.IBytes(uint64(x.Bytes)), cmp.Or(strings.Join(x.Files, ", "), where))
 	return err
 }

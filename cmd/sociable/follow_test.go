@@ -60,7 +60,7 @@ func TestMissing(t *testing.T) {
 	for out == "" && ctx.Err() == nil { // it is written behind the answer
 		out = must(t, "missing", "--data", to)
 	}
-	if !strings.HasPrefix(out, "up/acme/app:1 # asked for 1 times") {
+	if !strings.HasPrefix(out, "up/acme/app:1 # asked for 1 time, last ") {
 		t.Fatalf("missing says %q", out)
 	}
 	if err := os.WriteFile(list, []byte(out), 0o600); err != nil {

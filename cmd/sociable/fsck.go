@@ -127,8 +127,8 @@ func runFsck(ctx context.Context, cmd *cobra.Command, api adminAPI, q web.CheckR
 		if report.Leftovers > 0 {
 			left = "; " + inWords(report.Leftovers, "leftover") + " of a crash"
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d blobs, %s, and %d span tables checked in %s%s\n",
-			report.Blobs, humanize.IBytes(uint64(report.Bytes)), report.Layers, report.Took.Round(time.Millisecond), left)
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s, %s, and %s checked in %s%s\n",
+			inWords(report.Blobs, "blob"), humanize.IBytes(uint64(report.Bytes)), inWords(report.Layers, "span table"), report.Took.Round(time.Millisecond), left)
 	}
 	if err != nil || report.Problems == 0 {
 		return err
@@ -159,8 +159,8 @@ func printProblem(w io.Writer, p storage.Problem) {
 	fmt.Fprintf(w, "%s  %s  %s%s\n", p.Kind, p.Digest, p.Detail, end)
 }
 
-// inWords is n things, in words.
-func inWords(n int64, thing string) string {
+// inWords is a number of things: "1 blob", "2 blobs".
+func inWords[N int | int64](n N, thing string) string {
 	if n == 1 {
 		return "1 " + thing
 	}

@@ -96,8 +96,9 @@ func runGC(ctx context.Context, w io.Writer, api adminAPI, q collectQuery, asJSO
 	if q.DryRun {
 		verb = "would go"
 	}
-	_, err = fmt.Fprintf(w, "%d tags, %d manifests, %d blobs, %d uploads, %d orphans and %d zTOCs and indexes %s; %s in %s\n",
-		report.Tags, report.Manifests, report.Blobs, report.Uploads, report.Orphans, report.Made, verb,
+	_, err = fmt.Fprintf(w, "%s, %s, %s, %s, %s and %d zTOCs and indexes %s; %s in %s\n",
+		inWords(report.Tags, "tag"), inWords(report.Manifests, "manifest"), inWords(report.Blobs, "blob"), inWords(report.Uploads, "upload"),
+		inWords(report.Orphans, "orphan"), report.Made, verb,
 		humanize.IBytes(uint64(report.Freed)), report.Took.Round(time.Millisecond))
 	return err
 }

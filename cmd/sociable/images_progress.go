@@ -26,7 +26,7 @@ type imagesProgress struct {
 }
 
 func newImagesProgress(cmd *cobra.Command, of int) *imagesProgress {
-	return &imagesProgress{w: cmd.ErrOrStderr(), of: of, bar: newProgress(cmd, -1, fmt.Sprintf("%d images", of)), parts: map[int]oci.PullProgress{}}
+	return &imagesProgress{w: cmd.ErrOrStderr(), of: of, bar: newProgress(cmd, -1, inWords(of, "image")), parts: map[int]oci.PullProgress{}}
 }
 
 // tell takes in what was heard of image i.
@@ -43,7 +43,7 @@ func (p *imagesProgress) tell(i int, name string, e web.WarmEvent) {
 	if e.Index != nil {
 		doing = "indexing "
 	}
-	p.bar.about(fmt.Sprintf("%d of %d images, %s%s", p.through, p.of, doing, name))
+	p.bar.about(fmt.Sprintf("%d of %s, %s%s", p.through, inWords(p.of, "image"), doing, name))
 	p.show()
 }
 

@@ -343,7 +343,7 @@ func importFailed(results []imported) error {
 	if failed == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d of %d images failed", failed, len(results))
+	return fmt.Errorf("%d of %s failed", failed, inWords(len(results), "image"))
 }
 
 func (x *importing) print(cmd *cobra.Command, results []imported, asJSON bool) error {
@@ -377,7 +377,7 @@ func (x *importing) table(w io.Writer, results []imported) error {
 		return err
 	}
 	printSigner(w, x.trust)
-	_, err := fmt.Fprintf(w, "%d blobs, %s checked; of the %d configs and layers among them %d, %s, were here already\n",
-		x.blobs, humanize.IBytes(uint64(x.bytes)), x.parted, x.had, humanize.IBytes(uint64(x.hadBytes)))
+	_, err := fmt.Fprintf(w, "%s, %s checked; of the %d configs and layers among them %d, %s, were here already\n",
+		inWords(x.blobs, "blob"), humanize.IBytes(uint64(x.bytes)), x.parted, x.had, humanize.IBytes(uint64(x.hadBytes)))
 	return err
 }

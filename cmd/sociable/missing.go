@@ -86,7 +86,7 @@ func printMissing(w io.Writer, list []web.MissingThing) error {
 				what += fmt.Sprintf(" and %d more", n-1)
 			}
 		}
-		if _, err := fmt.Fprintf(w, "%s # asked for%s %d times, last %s\n", l.name, what, l.asked, humanize.Time(l.last)); err != nil {
+		if _, err := fmt.Fprintf(w, "%s # asked for%s %s, last %s\n", l.name, what, inWords(l.asked, "time"), humanize.Time(l.last)); err != nil {
 			return err
 		}
 	}

@@ -31,7 +31,7 @@ pin it again. Nothing is fetched: pull the image to have all of it here.`,
 				if flags.json {
 					return printJSON(cmd.OutOrStdout(), p)
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s pinned at %s\n%d of %d blobs are here, %s\n",
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s pinned at %s\n%d of %d blobs are here, manifests, SOCI indexes and zTOCs included, %s\n",
 					p.Reference, p.Digest, p.Here, p.Blobs, humanize.IBytes(uint64(p.Bytes)))
 				return err
 			})
@@ -69,8 +69,10 @@ func newUnpinCommand() *cobra.Command {
 func newPinsCommand() *cobra.Command {
 	var flags storeFlags
 	cmd := &cobra.Command{
-		Use:     "pins",
-		Short:   "List pinned images",
+		Use:   "pins",
+		Short: "List pinned images",
+		Long: `List pinned images. Their blobs are manifests, configs and layers, and the SOCI
+indexes and zTOCs that were made of them here.`,
 		Example: `  sociable pins --json`,
 		Args:    atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -106,11 +106,11 @@ func runPurge(ctx context.Context, w io.Writer, api adminAPI, q purgeQuery, asJS
 
 func printPurged(w io.Writer, p web.Purged) error {
 	if p.Name != p.Digest.String() {
-		fmt.Fprintf(w, "%s, %s\n%d blobs, ", p.Name, p.Digest, p.Blobs)
+		fmt.Fprintf(w, "%s, %s\n%s, ", p.Name, p.Digest, inWords(p.Blobs, "blob"))
 	}
 	fmt.Fprintf(w, "%s freed\n", humanize.IBytes(uint64(p.Freed)))
 	if p.Shared > 0 {
-		fmt.Fprintf(w, "%d stay, since other repositories or images, or a pin, need them\n", p.Shared)
+		fmt.Fprintf(w, "%s shared with other repositories or images, or pinned: kept\n", inWords(p.Shared, "blob"))
 	}
 	if len(p.Blocked) > 0 {
 		_, err := fmt.Fprintf(w, "blocked; to let it in again: sociable unblock %s\n", p.Name)

@@ -128,8 +128,8 @@ func printAllStats(w io.Writer, s web.Stats) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "%d of %d images indexed, %s in all; one lazy start of each saves %s\n",
-		s.Totals.Indexed, s.Totals.Images, humanize.IBytes(uint64(s.Totals.Bytes)), humanize.IBytes(uint64(s.Totals.Saved)))
+	_, err := fmt.Fprintf(w, "%d of %s indexed, %s in all; one lazy start of each saves %s\n",
+		s.Totals.Indexed, inWords(s.Totals.Images, "image"), humanize.IBytes(uint64(s.Totals.Bytes)), humanize.IBytes(uint64(s.Totals.Saved)))
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,8 @@ is no image's name there fails. What was seen elsewhere and not taken is told.
 
 The running server does it; where none runs, the command opens the store itself,
 with the configuration that --config names. What is here already is not pulled
-again: after an interruption, repeat the command.
+again: after an interruption, repeat the command. BLOBS are the manifests, configs
+and layers of an image; pin and export also count what was made of it here.
 
 Of an image for several platforms, that for linux and this machine's architecture
 is taken unless --platform says otherwise. Exit code 1 says that an image failed;
@@ -151,7 +152,7 @@ func warmFailed(results []warmed) error {
 	if n == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d of %d images failed", n, len(results))
+	return fmt.Errorf("%d of %s failed", n, inWords(len(results), "image"))
 }
 
 func printWarmed(w io.Writer, results []warmed) error {
