@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -35,16 +36,24 @@ func (d *doors) open(ctx context.Context, cfg *Config) (err error) {
 	var l net.ListenConfig
 	if cfg.Listen != "" { // "" is a command's own server, for which the socket is enough
 		if d.registry, err = l.Listen(ctx, "tcp", cfg.Listen); err != nil {
-			return fmt.Errorf("listen: %w", err)
+			return notHad("--listen", err)
 		}
 	}
 	if cfg.Admin.Listen != "" {
 		if d.admin, err = l.Listen(ctx, "tcp", cfg.Admin.Listen); err != nil {
-			return fmt.Errorf("listen for admin: %w", err)
+			return notHad("--admin", err)
 		}
 	}
 	d.socket, err = listenSocket(filepath.Join(cfg.Storage.Path, adminSocket))
 	return err
+}
+
+// notHad says what to do about an address that can't be listened at.
+func notHad(flag string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w: another program has that address; take another with %s", err, flag)
+	}
+	return fmt.Errorf("%s: %w", flag, err)
 }
 
 func (d *doors) close() {

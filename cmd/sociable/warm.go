@@ -42,8 +42,8 @@ again: after an interruption, repeat the command. BLOBS are the manifests, confi
 and layers of an image; pin and export also count what was made of it here.
 
 Of an image for several platforms, that for linux and this machine's architecture
-is taken unless --platform says otherwise. Exit code 1 says that an image failed;
-the others are here all the same.`,
+is taken unless --platform says otherwise; an image that is for none of the named
+ones fails. Exit code 1 says that an image failed; the others are here all the same.`,
 		Example: `  sociable warm -f images.txt
   helm template ./chart | sociable warm -f - --platform linux/amd64 --platform linux/arm64
   sociable warm redis:7 ghcr.io/acme/app:1.2 --json`,
