@@ -79,9 +79,9 @@ func (e *encodings) open(ctx context.Context, row *storage.BlobRow) (encodedFile
 	return x.open()
 }
 
-func (x encoding) open() (encodedFile, error) {
-	f, err := os.Open(x.name)
-	return encodedFile{f, x.size}, err
+func (e encoding) open() (encodedFile, error) {
+	f, err := os.Open(e.name)
+	return encodedFile{f, e.size}, err
 }
 
 // make encodes the blob of row, unless somebody just did.

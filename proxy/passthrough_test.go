@@ -66,7 +66,7 @@ func TestSharedTag(t *testing.T) {
 	}
 	tag := "sha256-" + subject.Encoded()
 	known := front.putIndex(t, "up/local/app", tag, indexOf(""))
-	host.Server.Close()
+	host.Close()
 	a := front.do(t, http.MethodGet, "/v2/up/local/app/manifests/"+tag)
 	if a.status != http.StatusOK || digest.FromBytes(a.body) != known || a.header.Get("Warning") == "" {
 		t.Errorf("upstream away: %d, %s, Warning %q", a.status, digest.FromBytes(a.body), a.header.Get("Warning"))
@@ -94,7 +94,7 @@ func TestHeadBeforePush(t *testing.T) {
 	if a := front.do(t, http.MethodGet, "/v2/up/local/app/blobs/"+d.String()); !bytes.Equal(a.body, layer) {
 		t.Errorf("what is cached: %d", a.status)
 	}
-	host.Server.Close()
+	host.Close()
 	if a := front.do(t, http.MethodHead, "/v2/up/local/app/blobs/"+d.String()); a.status != http.StatusOK {
 		t.Errorf("upstream away: %d", a.status)
 	}
