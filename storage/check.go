@@ -154,7 +154,7 @@ func (c *check) tellOf(ctx context.Context, p Problem, mend func() error) error 
 	default:
 		c.report.Problems++
 	}
-	c.s.log.Log(ctx, level, text, "kind", string(p.Kind), "digest", p.Digest, "what", p.Detail, "repaired", p.Repaired)
+	c.s.log.Log(ctx, level, text, "kind", string(p.Kind), "digest", p.Digest, "what", p.Detail, "repaired", p.Repaired) //nolint:sloglint // one of two constants
 	if c.o.Found != nil {
 		c.o.Found(p)
 	}

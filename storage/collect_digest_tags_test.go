@@ -29,9 +29,9 @@ func TestCollectCosignTags(t *testing.T) {
 	first, second := r.image(gcApp, "first", "1", ""), r.image(gcApp, "second", "2", "")
 	r.pass(time.Hour)
 	signed := map[digest.Digest][]digest.Digest{}
-	var ofFirst, ofSecond []string
+	var ofSecond []string
 	for _, suffix := range []string{"", ".att", ".sbom", ".sig"} {
-		ofFirst, ofSecond = append(ofFirst, fallbackTag(first)+suffix), append(ofSecond, fallbackTag(second)+suffix)
+		ofSecond = append(ofSecond, fallbackTag(second)+suffix)
 		signed[first] = append(signed[first], r.image(gcApp, "of first"+suffix, fallbackTag(first)+suffix, ""))
 		signed[second] = append(signed[second], r.image(gcApp, "of second"+suffix, fallbackTag(second)+suffix, ""))
 	}

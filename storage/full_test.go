@@ -75,8 +75,8 @@ func TestFullMedium(t *testing.T) {
 	}
 	for name, write := range writers {
 		for _, op := range []string{"create", "write", "mkdir", "rename"} {
-			for _, cause := range []error{syscall.ENOSPC, syscall.EDQUOT} {
-				t.Run(fmt.Sprint(name, " ", op, " ", int(cause.(syscall.Errno))), func(t *testing.T) {
+			for _, cause := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
+				t.Run(fmt.Sprint(name, " ", op, " ", int(cause)), func(t *testing.T) {
 					dir := t.TempDir()
 					r := newRig(t, dir, storagetest.NewFaults(dir), storage.Options{MaxBytes: 1 << 40})
 					old := r.mustPut(kb("old", 200), storage.KindBlob, storage.Durable)

@@ -44,7 +44,7 @@ func TestMemory(t *testing.T) {
 		{"links", "91"},   // 250,000 files, each with two hard links
 	} {
 		t.Run(tc.what, func(t *testing.T) {
-			layer := io.Reader(nil)
+			var layer io.Reader
 			if write, ok := memoryLayers(1)[tc.what]; ok {
 				layer = written(write)
 			} else {
