@@ -206,7 +206,7 @@ func (e *endpoint) failed(ctx context.Context, rows []storage.EventRow, err erro
 	}
 	if why := troubleOf(err); e.fails >= e.Threshold && why != e.told {
 		e.told = why
-		e.x.log.WarnContext(ctx, string(why), args...)
+		e.x.log.WarnContext(ctx, string(why), args...) //nolint:sloglint // one of three constants
 	} else {
 		e.x.log.DebugContext(ctx, "event not sent", args...)
 	}

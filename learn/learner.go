@@ -222,7 +222,7 @@ func (l *Learner) warm(r *http.Request, repo oci.Repo, img *storage.ImageRow, ro
 
 func (l *Learner) fault(ctx context.Context, what string, d digest.Digest, err error) {
 	if err != nil && ctx.Err() == nil {
-		l.log.WarnContext(ctx, what, "digest", d, "err", err)
+		l.log.WarnContext(ctx, what, "digest", d, "err", err) //nolint:sloglint // a constant of each caller's
 	}
 }
 

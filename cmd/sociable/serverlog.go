@@ -67,7 +67,7 @@ func tellCertificate(log *slog.Logger, conn net.Conn, name access.NameOf) {
 	if !ok {
 		return
 	}
-	err := c.Handshake() // is over: this is how it ended
+	err := c.Handshake() //nolint:noctx // is over: this is how it ended
 	if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && len(bad.UnverifiedCertificates) > 0 {
 		refuseCertificate(log, conn, bad.UnverifiedCertificates[0], err)
 		return

@@ -33,7 +33,7 @@ func TestCallerError(t *testing.T) {
 	} {
 		got := callerError(c.err)
 		for _, kind := range []error{access.ErrRefused, access.ErrUnknown} {
-			if errors.Is(got, kind) != (kind == c.is) {
+			if errors.Is(got, kind) != (kind == c.is) { //nolint:errorlint // the very value
 				t.Errorf("%v: is %q: %t", c.err, kind, errors.Is(got, kind))
 			}
 		}

@@ -173,7 +173,8 @@ func (n *node) containerd() {
 func (n *node) cri(t table) {
 	const step = "containerd"
 	plugins, _ := at[map[string]any](t, "plugins")
-	snapshotter, annotations, path := "", any(nil), ""
+	var snapshotter, path string
+	var annotations any
 	if images, ok := at[map[string]any](plugins, "io.containerd.cri.v1.images"); ok {
 		snapshotter, _ = at[string](images, "snapshotter")
 		annotations = images["disable_snapshot_annotations"]

@@ -38,7 +38,7 @@ func (u *UI) imagePage(r *http.Request) (*ImagePage, error) {
 	p := &ImagePage{Image: x, Warms: u.opt.Warm != nil && x.Repository != ""}
 	repo, err := oci.ParseRepo(x.Repository)
 	if err != nil { // it was seen in none
-		return p, nil
+		return p, nil //nolint:nilerr // such an image has no tags to show
 	}
 	for _, tag := range x.Tags {
 		p.Immutable = p.Immutable || u.opt.Immutable != nil && u.opt.Immutable(repo, tag)
