@@ -156,7 +156,7 @@ func TestProgressOfImages(t *testing.T) {
 		want []string
 	}{
 		"index create": {[]string{"index", "create", "--min-layer-size", "0"}, []string{"fetching up/single:1", "%", "KiB of "}},
-		"warm":         {[]string{"warm"}, []string{"0 of 1 images, pulling up/single:1", "%", "KiB of "}},
+		"warm":         {[]string{"warm"}, []string{"0 of 1 image, pulling up/single:1", "%", "KiB of "}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			goOn := make(chan struct{})
