@@ -24,14 +24,14 @@ import (
 )
 
 // TestDiskFull has the medium refuse what is written, from the start, in the middle
-// or when all that is missing is the blob's name or its sync: pulls go on as
+// or when all that is missing is the blob's name, its mode or its sync: pulls go on as
 // pass-through, with a metric and a line in the log, and when there is room again
 // what comes is kept.
 func TestDiskFull(t *testing.T) {
 	for _, tt := range []struct {
 		op    string
 		after int32 // so many have gone well
-	}{{"create", 0}, {"write", 0}, {"write", 8}, {"mkdir", 0}, {"rename", 0}, {"sync", 0}} {
+	}{{"create", 0}, {"write", 0}, {"write", 8}, {"mkdir", 0}, {"rename", 0}, {"chmod", 0}, {"sync", 0}} {
 		op := tt.op
 		t.Run(fmt.Sprintf("%s %d", op, tt.after), func(t *testing.T) {
 			g := newRegistry(t)
