@@ -104,7 +104,7 @@ var queuedMetric = regexp.MustCompile(`(?m)^sociable_events_queued\{endpoint="ho
 // awaitEvents waits until so many events wait for the endpoint, or have come.
 func (p *proxy) awaitEvents(t *testing.T, what string, n int, have func() int) {
 	t.Helper()
-	limit := time.After(30 * time.Second)
+	limit := time.After(time.Minute)
 	for have() < n {
 		select {
 		case <-limit:

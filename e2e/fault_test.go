@@ -246,7 +246,7 @@ func TestCachedImageOutlivesItsUpstream(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.checkStale(t, i)
-		p.awaitIndex(t, i.Repo(), i.Digest, 5*time.Second)
+		p.awaitIndex(t, i.Repo(), i.Digest, 30*time.Second)
 		pullAndCompare(t, craneProgram(), p.ref(i), i)
 		pullAndCompare(t, skopeoProgram(), p.ref(i), i)
 		if err := p.link.Up(); err != nil {

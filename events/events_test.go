@@ -85,7 +85,7 @@ func (r *receiver) tags() (tags []string) {
 // await waits until ok says so, asked after each request.
 func (r *receiver) await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(time.Minute)
 	for !ok() {
 		select {
 		case <-r.came:

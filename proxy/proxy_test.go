@@ -88,7 +88,7 @@ func TestManyClientsOneFetch(t *testing.T) {
 	}
 }
 
-// waitFor polls without a fixed pause, ten seconds at most: a failure ends one
+// waitFor polls without a fixed pause, a minute at most: a failure ends one
 // test and not the whole run.
 func waitFor(t *testing.T, ok func() bool) {
 	t.Helper()

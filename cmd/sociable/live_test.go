@@ -307,7 +307,7 @@ auth:
 	}
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for range 2000 {
+	for range 12_000 {
 		if status("/v2/a/pub/app/manifests/1", nil) == 404 {
 			break
 		}

@@ -274,7 +274,7 @@ func TestOperatorOfServer(t *testing.T) {
 	if out := command(exitOK, "pins"); !strings.Contains(out, "up/acme/app:1") {
 		t.Errorf("pins: %s", out)
 	}
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(command(exitOK, "fsck"), "2 blobs"); { // once the layer has its row
+	for end := time.Now().Add(time.Minute); !strings.Contains(command(exitOK, "fsck"), "2 blobs"); { // once the layer has its row
 		if time.Now().After(end) {
 			t.Fatal("the layer is not filed")
 		}

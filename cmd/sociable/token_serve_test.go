@@ -176,7 +176,7 @@ auth:
 	putFile(t, at("keys.json"), ts.keys(t)+"\n") // another length, whatever the clock of the file system
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for range 500 {
+	for range 3000 {
 		if pullAll(t, s.addr, "local/priv/app:1", alice) == nil {
 			break
 		}
