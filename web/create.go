@@ -107,13 +107,9 @@ func (c Creator) Create(ctx context.Context, q CreateRequest, tell func(CreatePr
 	if q.SpanSize != 0 && (q.SpanSize < MinSpanSize || q.SpanSize > MaxSpanSize) || q.MinLayerSize != nil && *q.MinLayerSize < 0 {
 		return nil, oci.NewError(errcode.ErrorCodeNameInvalid, "a span has %d to %d bytes, and a layer none at least", MinSpanSize, MaxSpanSize)
 	}
-	var platforms []v1.Platform
-	for _, word := range q.Platforms {
-		p, err := oci.ParsePlatform(word)
-		if err != nil {
-			return nil, oci.NewError(errcode.ErrorCodeNameInvalid, "%v", err)
-		}
-		platforms = append(platforms, p)
+	platforms, err := oci.ParsePlatforms(q.Platforms)
+	if err != nil {
+		return nil, oci.NewError(errcode.ErrorCodeNameInvalid, "%v", err)
 	}
 	var found Found
 	known := func(ctx context.Context, f Found) error { // before the layers come, so that they are read as asked for, and once
@@ -128,7 +124,7 @@ func (c Creator) Create(ctx context.Context, q CreateRequest, tell func(CreatePr
 	if err := c.Find(ctx, q.Name, platforms, known, func(n, of int64) { tell(CreateProgress{StepFetch, n, of}) }); err != nil {
 		return nil, err
 	}
-	err := c.wait(ctx, found, tell)
+	err = c.wait(ctx, found, tell)
 	var list []Index
 	for _, d := range found.Manifests {
 		x, e := IndexOf(context.WithoutCancel(ctx), c.Store, d, c.Index.Offers)

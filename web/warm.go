@@ -81,7 +81,7 @@ func (s *Web) Warm(life context.Context, w http.ResponseWriter, r *http.Request,
 	if _, _, err := s.opt.Images.Name(q.Name); err != nil { // a mistake is no trouble of ours
 		return err
 	}
-	if _, err := parsePlatforms(q.Platforms); err != nil {
+	if _, err := oci.ParsePlatforms(q.Platforms); err != nil {
 		return wrong(err)
 	}
 	out, ctx, end := newStream(life, w, r)
@@ -121,7 +121,7 @@ func (s *Web) bring(ctx context.Context, q WarmRequest, out *stream) (x WarmImag
 	}
 	x.Reference = canonical(repo, ref)
 	o := oci.PullOptions{Referrers: q.Referrers, Strict: !q.OrOnly, Here: q.Here, Progress: func(p oci.PullProgress) { out.often(WarmEvent{Progress: &p}) }}
-	if o.Platforms, err = parsePlatforms(q.Platforms); err != nil {
+	if o.Platforms, err = oci.ParsePlatforms(q.Platforms); err != nil {
 		return x, err
 	}
 	if q.Pin { // before the layers: a store that is nearly full must not drop the first for the last
@@ -217,17 +217,6 @@ func canonical(repo oci.Repo, ref oci.Reference) string {
 		return repo.String() + "@" + ref.Digest.String()
 	}
 	return repo.String() + ":" + ref.Tag
-}
-
-func parsePlatforms(words []string) (ps []v1.Platform, err error) {
-	for _, w := range words {
-		p, err := oci.ParsePlatform(w)
-		if err != nil {
-			return nil, err
-		}
-		ps = append(ps, p)
-	}
-	return ps, nil
 }
 
 const (

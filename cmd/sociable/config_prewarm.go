@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/robfig/cron/v3"
 
@@ -103,13 +102,9 @@ func buildPrewarm(cfg *Config, images prewarm.Images, log *slog.Logger, reg prom
 		if err != nil {
 			return nil, fmt.Errorf("prewarm: %w", err)
 		}
-		var ps []v1.Platform
-		for _, word := range j.Platforms {
-			p, err := oci.ParsePlatform(word)
-			if err != nil {
-				return nil, fmt.Errorf("prewarm: %w", err)
-			}
-			ps = append(ps, p)
+		ps, err := oci.ParsePlatforms(j.Platforms)
+		if err != nil {
+			return nil, fmt.Errorf("prewarm: %w", err)
 		}
 		o.Jobs = append(o.Jobs, prewarm.Job{Images: j.Images, Platforms: ps, Schedule: s})
 	}

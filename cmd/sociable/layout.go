@@ -134,13 +134,9 @@ func (l layout) images(platforms []string, all bool, host v1.Platform) ([]v1.Des
 	if err != nil {
 		return nil, err
 	}
-	var wanted []v1.Platform
-	for _, word := range platforms {
-		p, err := oci.ParsePlatform(word)
-		if err != nil {
-			return nil, err
-		}
-		wanted = append(wanted, p)
+	wanted, err := oci.ParsePlatforms(platforms)
+	if err != nil {
+		return nil, err
 	}
 	if !m.IsIndex() {
 		if d.Platform == nil {

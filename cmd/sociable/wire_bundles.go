@@ -37,10 +37,8 @@ func (b *bundles) Export(w http.ResponseWriter, r *http.Request, q web.ExportReq
 			return err
 		}
 	}
-	for _, p := range q.Platforms {
-		if _, err := oci.ParsePlatform(p); err != nil {
-			return &oci.Error{Code: errcode.ErrorCodeNameInvalid, Message: err.Error(), Err: err}
-		}
+	if _, err := oci.ParsePlatforms(q.Platforms); err != nil {
+		return &oci.Error{Code: errcode.ErrorCodeNameInvalid, Message: err.Error(), Err: err}
 	}
 	ctx, c, end := b.begin(r)
 	defer end()

@@ -19,6 +19,18 @@ func ParsePlatform(s string) (v1.Platform, error) {
 	return v1.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}, nil
 }
 
+// ParsePlatforms is ParsePlatform of each word; the first that is none is the error.
+func ParsePlatforms(words []string) (out []v1.Platform, err error) {
+	for _, word := range words {
+		p, err := ParsePlatform(word)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
 // SamePlatform compares two platforms by their usual names.
 func SamePlatform(a, b v1.Platform) bool { return PlatformName(a) == PlatformName(b) }
 
