@@ -57,7 +57,7 @@ func (p *Proxy) Pull(ctx context.Context, repo oci.Repo, ref oci.Reference, o oc
 
 // known is what is done between the manifests and the blobs.
 func (x *pull) known(ctx context.Context) error {
-	if x.o.Known == nil && !(x.o.Strict && len(x.o.Platforms) > 0) {
+	if x.o.Known == nil && (!x.o.Strict || len(x.o.Platforms) == 0) {
 		return nil
 	}
 	if x.unkept != nil { // there are no rows to go on from

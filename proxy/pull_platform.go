@@ -55,7 +55,7 @@ func (p *Proxy) configPlatform(ctx context.Context, d v1.Descriptor) (*v1.Platfo
 	}
 	var is v1.Platform
 	if json.Unmarshal(body, &is) != nil || is.OS == "" || is.Architecture == "" {
-		return nil, nil
+		return nil, nil //nolint:nilerr // a config that tells none is of no platform
 	}
 	return &is, nil
 }

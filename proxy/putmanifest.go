@@ -28,7 +28,7 @@ func (p *Proxy) putManifest(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	m, err := p.readManifest(w, r)
+	m, err := p.readManifest(r)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (m *pushed) headers(w http.ResponseWriter) {
 }
 
 // readManifest reads the request and compares it with its digest.
-func (p *Proxy) readManifest(w http.ResponseWriter, r *http.Request) (*pushed, error) {
+func (p *Proxy) readManifest(r *http.Request) (*pushed, error) {
 	ref, err := oci.ParseReference(mux.Vars(r)["reference"])
 	if err != nil {
 		return nil, err

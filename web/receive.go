@@ -34,7 +34,7 @@ func ReadJSON(body io.Reader, into any) error {
 	d.DisallowUnknownFields()
 	err := d.Decode(into)
 	if err == nil {
-		if _, end := d.Token(); end == io.EOF { //nolint:errorlint // it is never wrapped
+		if _, end := d.Token(); end == io.EOF {
 			return nil
 		}
 		err = errors.New("something stands behind its end")

@@ -21,7 +21,7 @@ func TestReceive(t *testing.T) {
 		`{"name":"redis:7"}}`:            "something stands behind its end; this takes " + takes,
 		`{"name":"redis:7"}{"name":"x"}`: "something stands behind its end; this takes " + takes,
 		`{"name":"redis:7"} x`:           "something stands behind its end; this takes " + takes,
-		`{"nmae":"redis:7"}`:             `unknown field "nmae"; this takes ` + takes,
+		`{"nam":"redis:7"}`:              `unknown field "nam"; this takes ` + takes,
 		`{"name":7}`:                     "cannot unmarshal number into Go struct field PurgeRequest.name of type string; this takes " + takes,
 		`[]`:                             "cannot unmarshal array",
 		`{"name":"` + strings.Repeat("a", smallBody) + `"}`: "it has more than 4096 bytes; this takes " + takes,
