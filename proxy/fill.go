@@ -72,7 +72,6 @@ type fill struct {
 	began    time.Time // when it began, and had so many bytes to begin with
 	had      int64
 	verified bool // whole, and the digest matched
-	purged   bool // verified, but an operator wants it gone: only clients get it
 	roomy    bool // there is room for all of it, as far as its size is known
 	kept     bool // fetched on purpose, whoever leaves
 	answered bool // upstream answered: the repository has the blob

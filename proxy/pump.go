@@ -293,19 +293,15 @@ func (m *pump) finish(ctx context.Context) error {
 	if got := fmt.Sprintf("%x", m.hash.Sum(nil)); got != f.d.Encoded() {
 		return fmt.Errorf("%w: want %s, got %s:%s from %s", upstream.ErrDigest, f.d, f.d.Algorithm(), got, f.up.Name)
 	}
-	err := f.part.Promote(context.WithoutCancel(ctx), storage.KindBlob, m.pos)
-	purged := errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrBlocked)
-	if err != nil && !purged {
+	if err := f.part.Promote(context.WithoutCancel(ctx), storage.KindBlob, m.pos); err != nil {
 		// The bytes are right: whoever reads gets them. They are not kept.
 		f.p.passed(ctx, m.by.repo, f.d, err)
 	}
 	f.mu.Lock()
-	f.verified, f.purged = true, purged
+	f.verified = true
 	f.changedLocked()
 	f.mu.Unlock()
-	if !purged {
-		f.p.whenFiled(func() { f.p.index.Whole(f.d) })
-	}
+	f.p.whenFiled(func() { f.p.index.Whole(f.d) })
 	return nil
 }
 

@@ -35,9 +35,6 @@ type reader struct {
 	failed *asker
 }
 
-// errPurged keeps the indexer from what was purged as it came.
-var errPurged = errors.New("the blob was purged as it came")
-
 // newReader reads r for who. A whole reader starts the pump. One is also who goes on
 // with a pull that broke off, "bytes=N-" where all before is here: what it has then is
 // the blob, and must have been verified.
@@ -79,11 +76,7 @@ func (t *reader) look() (int64, <-chan struct{}, error) {
 		t.end = f.size
 	}
 	if t.end >= 0 && t.pos >= t.end && (!t.whole || f.verified) {
-		purged := f.purged && t.who.nobody()
 		f.mu.Unlock()
-		if purged {
-			return 0, nil, errPurged
-		}
 		return 0, nil, io.EOF
 	}
 	t.completesLocked()

@@ -43,8 +43,7 @@ type partialState int
 const (
 	partialOpen     partialState = iota
 	partialPromoted              // a blob now
-	partialPurged                // goes on for those who read it, without a name; its bytes take room until it is closed
-	partialGone                  // discarded; these do, too
+	partialGone                  // discarded or purged; its bytes take room until it is closed
 	partialClosed
 )
 
@@ -85,7 +84,7 @@ func (p *Partial) grow(ctx context.Context, n int64) error {
 func (p *Partial) addRoom(n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.writable() == nil {
+	if p.state == partialOpen {
 		p.room.size += n
 		p.s.space.arrive(n)
 	} else {
@@ -93,8 +92,8 @@ func (p *Partial) addRoom(n int64) {
 	}
 }
 
-// WriteAt writes b. ErrFull when there is no room, and nothing left to evict. What
-// was purged meanwhile is written still, for those who read it.
+// WriteAt writes b. ErrFull when there is no room, and nothing left to evict;
+// ErrNotFound when the partial was purged meanwhile.
 func (p *Partial) WriteAt(b []byte, off int64) (int, error) {
 	for {
 		missing, err := p.note(oci.Range{Off: off, End: off + int64(len(b))})
@@ -133,7 +132,7 @@ func (p *Partial) put(b []byte, off int64) (n int, err error) {
 func (p *Partial) note(r oci.Range) (missing int64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.writable(); err != nil {
+	if err := p.usable(); err != nil {
 		return 0, err
 	}
 	if missing := p.room.used + p.written.Lacks(r) - p.room.size; missing > 0 {
@@ -148,18 +147,10 @@ func (p *Partial) usable() error {
 	switch p.state {
 	case partialOpen:
 		return nil
-	case partialPurged, partialGone:
+	case partialGone:
 		return fmt.Errorf("partial %s: %w", p.d, ErrNotFound)
 	}
 	return fmt.Errorf("partial %s: %w", p.d, os.ErrClosed)
-}
-
-// writable is usable, or nil where it was purged; p.mu is held.
-func (p *Partial) writable() error {
-	if p.state == partialPurged {
-		return nil
-	}
-	return p.usable()
 }
 
 // end moves p out of partialOpen; false when it is out already. Who ends it
@@ -236,7 +227,7 @@ func (p *Partial) over() bool {
 // Promote makes the first size bytes the blob, Cached: the caller has hashed
 // every one of them. From its return on Store.Open finds it. The Partial stays
 // readable until it is closed; until then the blob is not evicted, and where
-// another writer was first the bytes count for both. ErrNotFound when it was purged.
+// another writer was first the bytes count for both.
 func (p *Partial) Promote(ctx context.Context, kind Kind, size int64) error {
 	var twice bool
 	o := p.s.digests.opened(p.d)
@@ -282,17 +273,16 @@ func (p *Partial) Discard(ctx context.Context) error {
 		return err
 	}
 	defer p.s.digests.unlock(e)
-	_, err = p.removeLocked(ctx, partialGone)
+	_, err = p.discardLocked(ctx)
 	return err
 }
 
-// removeLocked deletes the partial, of which to is what becomes, for who has the
-// digest locked.
-func (p *Partial) removeLocked(ctx context.Context, to partialState) (freed int64, err error) {
+// discardLocked is Discard for who has the digest locked.
+func (p *Partial) discardLocked(ctx context.Context) (freed int64, err error) {
 	p.mu.Lock()
 	freed = p.room.used
 	p.mu.Unlock()
-	if !p.end(to) {
+	if !p.end(partialGone) {
 		return 0, nil
 	}
 	if p.beside != "" {

@@ -188,13 +188,13 @@ func (s *Store) dropPartialRow(ctx context.Context, d digest.Digest) error {
 // removePartialLocked removes what there is of e's partial.
 func (s *Store) removePartialLocked(ctx context.Context, e *entry) (freed int64, err error) {
 	for _, p := range s.partials.besides(e.d) {
-		n, perr := p.removeLocked(ctx, partialPurged)
+		n, perr := p.discardLocked(ctx)
 		if freed += n; perr != nil {
 			return freed, perr
 		}
 	}
 	if p := s.partials.get(e.d); p != nil {
-		n, err := p.removeLocked(ctx, partialPurged)
+		n, err := p.discardLocked(ctx)
 		return freed + n, err
 	}
 	row, err := s.partialRow(ctx, e.d)

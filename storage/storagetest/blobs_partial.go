@@ -186,14 +186,6 @@ func blobsPartialRemove(t *testing.T, s storage.Blobs) {
 	if n, _ := p.ReadAt(got, 0); n != 100 || !bytes.Equal(got, body) {
 		t.Errorf("ReadAt after Remove: %d bytes, or others", n)
 	}
-	writeAt(t, p, body, 100)
-	if n, _ := p.ReadAt(got, 100); n != 100 || !bytes.Equal(got, body) {
-		t.Errorf("ReadAt of what was written after Remove: %d bytes, or others", n)
-	}
-	if err := p.Commit(t.Context(), digest.FromBytes(body), 100); err == nil {
-		t.Error("Commit after Remove succeeded")
-	}
-	wantPartials(t, s, map[string]int64{})
 	closeIt(t, p)
 	p = openPartial(t, s, "gone")
 	if n, err := p.ReadAt(got, 0); n != 0 || !errors.Is(err, io.EOF) {
