@@ -16,7 +16,7 @@ import (
 
 // edge gives a fault that is not about one missing thing the code and status
 // that a client can act on; what names the thing. The upstream's own words are
-// logged, never forwarded.
+// logged, never forwarded: but for what it has against a push, see passError.
 func edge(what string, err error) error {
 	if known, ok := errors.AsType[*oci.Error](err); ok {
 		return known

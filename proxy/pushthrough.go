@@ -277,12 +277,13 @@ func (p *Proxy) passManifest(w http.ResponseWriter, r *http.Request, up *Upstrea
 }
 
 // passError tells the client what the upstream has against its push: codes of
-// the specification, in words of our own.
+// the specification, in words of our own, and what it says itself. A no that lasts
+// stays one: a client would send it all again after a 502, and not show why.
 func (p *Proxy) passError(what string, err error) error {
 	e, ok := errors.AsType[*upstream.StatusError](err)
 	if ok && e.Status == http.StatusForbidden {
 		return &oci.Error{Code: errcode.ErrorCodeDenied, Err: err,
-			Message: what + ": the upstream denies it: the credentials that it was asked with may not push there, or a limit of its own is reached"}
+			Message: what + ": the upstream denies it: the credentials that it was asked with may not push there, or a limit of its own is reached" + said(e)}
 	}
 	if lostThere(err) {
 		return &oci.Error{Code: errcode.ErrorCodeUnavailable, Status: http.StatusBadGateway, Err: err,
@@ -300,8 +301,24 @@ func (p *Proxy) passError(what string, err error) error {
 			if e.Digest != "" {
 				out.Message, out.Detail = out.Message+", for the sake of "+e.Digest.String(), map[string]string{"digest": e.Digest.String()}
 			}
+			out.Message += said(e)
 			return out
 		}
 	}
-	return p.pushError(what, err)
+	switch {
+	case e.Status == http.StatusRequestEntityTooLarge:
+		return &oci.Error{Code: errcode.ErrorCodeSizeInvalid, Status: e.Status, Err: err,
+			Message: what + ": the upstream, or a server in front of it, takes nothing of this size" + said(e)}
+	case e.Status == http.StatusNotFound || !final(err):
+		return p.pushError(what, err)
+	}
+	return &oci.Error{Code: errcode.ErrorCodeDenied, Status: e.Status, Err: err, Message: fmt.Sprintf("%s: the upstream refuses it with %d%s", what, e.Status, said(e))}
+}
+
+// said quotes what an upstream says about its no.
+func said(e *upstream.StatusError) string {
+	if e.Message == "" {
+		return ""
+	}
+	return fmt.Sprintf(": it says %q", e.Message)
 }
