@@ -43,11 +43,30 @@ func (s *Web) gc(life context.Context, w http.ResponseWriter, r *http.Request) e
 	return s.GC(life, w, r, q)
 }
 
+// maxGrace is longer than anybody keeps what nothing needs; in nanoseconds it can
+// be counted with.
+const maxGrace = 100 * 365 * 24 * time.Hour
+
+// grace is how long q leaves alone what is new; 0 where it does not say.
+func (q GCRequest) grace() (time.Duration, error) {
+	if q.GraceSeconds == nil {
+		return 0, nil
+	}
+	if s := *q.GraceSeconds; s < 0 || s > maxGrace.Seconds() {
+		return 0, oci.NewError(errcode.ErrorCodeNameInvalid, "grace_seconds: want 0 to %.0f, got %v", maxGrace.Seconds(), s)
+	}
+	return time.Duration(*q.GraceSeconds * float64(time.Second)), nil
+}
+
 // GC collects garbage and answers with a line of JSON for each GCEvent. It ends
 // when the client leaves, or with life; the next collection does the rest.
 func (s *Web) GC(life context.Context, w http.ResponseWriter, r *http.Request, q GCRequest) error {
 	if s.opt.Collector == nil {
 		return oci.NewError(errcode.ErrorCodeUnsupported, "this server collects no garbage")
+	}
+	grace, err := q.grace()
+	if err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
@@ -65,7 +84,6 @@ func (s *Web) GC(life context.Context, w http.ResponseWriter, r *http.Request, q
 	found := func(x storage.Collected) { tell(GCEvent{Collected: &x}) }
 	collect := s.opt.Collector.Collect
 	if q.GraceSeconds != nil {
-		grace := time.Duration(max(0, *q.GraceSeconds) * float64(time.Second))
 		collect = func(ctx context.Context, dry bool, found func(storage.Collected)) (storage.CollectReport, error) {
 			return s.opt.Collector.CollectAfter(ctx, grace, dry, found)
 		}

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,9 +31,12 @@ func receiveUpTo(most int64, w http.ResponseWriter, r *http.Request, into any) e
 // struct that into points to. The error is an *oci.Error, which says what is wrong
 // with the body and what it has room for.
 func ReadJSON(body io.Reader, into any) error {
+	var value json.RawMessage
 	d := json.NewDecoder(body)
-	d.DisallowUnknownFields()
-	err := d.Decode(into)
+	err := d.Decode(&value)
+	if err == nil {
+		err = decodeStrictly(value, into)
+	}
 	if err == nil {
 		if _, end := d.Token(); end == io.EOF {
 			return nil
@@ -40,6 +44,7 @@ func ReadJSON(body io.Reader, into any) error {
 		err = errors.New("something stands behind its end")
 	}
 	var long *http.MaxBytesError
+	var wrong *json.UnmarshalTypeError
 	message, takes := "the body is not the JSON that this takes: ", fieldsOf(into)
 	switch {
 	case errors.Is(err, io.EOF):
@@ -48,6 +53,10 @@ func ReadJSON(body io.Reader, into any) error {
 		message += "it is cut off"
 	case errors.As(err, &long):
 		message += fmt.Sprintf("it has more than %d bytes", long.Limit)
+	case errors.As(err, &wrong) && wrong.Field != "":
+		message += fmt.Sprintf("%s is %s, and takes %s", wrong.Field, jsonName(wrong.Value), jsonKind(wrong.Type))
+	case errors.As(err, &wrong):
+		message += "it is " + jsonName(wrong.Value)
 	default:
 		message += strings.TrimPrefix(err.Error(), "json: ")
 	}
@@ -67,4 +76,49 @@ func fieldsOf(into any) string {
 		}
 	}
 	return "an object with " + strings.Join(names, ", ")
+}
+
+// errNull is a body that says nothing, as an empty one does.
+var errNull = errors.New("it is null")
+
+func decodeStrictly(value json.RawMessage, into any) error {
+	if string(value) == "null" {
+		return errNull
+	}
+	d := json.NewDecoder(bytes.NewReader(value))
+	d.DisallowUnknownFields()
+	return d.Decode(into)
+}
+
+// jsonName is what JSON calls a value, of which encoding/json gives the kind, and
+// of a number what it is.
+func jsonName(value string) string {
+	switch kind, number, _ := strings.Cut(value, " "); {
+	case number != "":
+		return "the number " + number
+	case kind == "bool":
+		return "true or false"
+	case kind == "array", kind == "object":
+		return "an " + kind
+	default:
+		return "a " + kind
+	}
+}
+
+// jsonKind is what JSON calls a value of t.
+func jsonKind(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a string"
+	case reflect.Slice, reflect.Array:
+		return "an array"
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	default:
+		return "a whole number"
+	}
 }

@@ -22,8 +22,10 @@ func TestReceive(t *testing.T) {
 		`{"name":"redis:7"}{"name":"x"}`: "something stands behind its end; this takes " + takes,
 		`{"name":"redis:7"} x`:           "something stands behind its end; this takes " + takes,
 		`{"nam":"redis:7"}`:              `unknown field "nam"; this takes ` + takes,
-		`{"name":7}`:                     "cannot unmarshal number into Go struct field PurgeRequest.name of type string; this takes " + takes,
-		`[]`:                             "cannot unmarshal array",
+		`{"name":7}`:                     "name is a number, and takes a string; this takes " + takes,
+		`{"block":[]}`:                   "block is an array, and takes true or false; this takes " + takes,
+		`[]`:                             "it is an array; this takes " + takes,
+		`null`:                           "it is null; this takes " + takes,
 		`{"name":"` + strings.Repeat("a", smallBody) + `"}`: "it has more than 4096 bytes; this takes " + takes,
 	} {
 		var q PurgeRequest

@@ -30,7 +30,7 @@ func TestOperate(t *testing.T) {
 		{"POST", "/api/v1/pin", `{"name":"nginx:1"}`, 404, "NAME_UNKNOWN"},
 		{"POST", "/api/v1/pin", `{"name":""}`, 400, "name the image"},
 		{"POST", "/api/v1/pin", `{"id":"redis:7"}`, 400, `unknown field \"id\"`},
-		{"POST", "/api/v1/pin", `{"name":7}`, 400, "cannot unmarshal number"},
+		{"POST", "/api/v1/pin", `{"name":7}`, 400, "name is a number, and takes a string"},
 		{"POST", "/api/v1/pin", `{"name":"redis:7"} {}`, 400, "something stands behind it"},
 		{"POST", "/api/v1/purge", `{"name":"redis:7"}`, 409, "pinned as docker.io/library/redis:7; sociable unpin lets it go"},
 		{"POST", "/api/v1/unpin", `{"name":"redis:7"}`, 200, `"reference":"docker.io/library/redis:7"`},
