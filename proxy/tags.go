@@ -87,7 +87,7 @@ func (p *Proxy) manifestByTag(ctx context.Context, up *Upstream, repo oci.Repo, 
 		}
 		return p.fetchManifest(ctx, up, repo, ref, "")
 	}
-	if up.Offline || p.now().Sub(row.Checked) < up.TagTTL {
+	if up.Hosted || up.Offline || p.now().Sub(row.Checked) < up.TagTTL { // nobody else knows a hosted one
 		return found{desc: desc, out: outcomeHit}, nil
 	}
 	if silent, due := p.silent.silent(up.Name, p.now()); silent {

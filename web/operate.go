@@ -148,7 +148,8 @@ type Tag struct {
 var errNoTag = errors.New("only a tag can move: name the image by its tag")
 
 // Refresh has the next request for a tag ask its upstream where it leads.
-// storage.ErrNotFound for a tag that is not known: that is asked anyway.
+// storage.ErrNotFound for a tag that is not known: that is asked anyway;
+// storage.ErrHosted for one that was pushed here, and leads where it was pushed to.
 func Refresh(ctx context.Context, s *storage.Store, name string) (t Tag, err error) {
 	err = s.Update(ctx, func(tx storage.Tx) error {
 		x, err := Resolve(tx, name)
@@ -160,6 +161,11 @@ func Refresh(ctx context.Context, s *storage.Store, name string) (t Tag, err err
 		}
 		row, err := tx.Tag(x.Repo, x.Tag)
 		if err != nil {
+			return err
+		}
+		if _, err := tx.Content(x.Repo, row.Digest); err == nil {
+			return fmt.Errorf("%s was %w to this registry: there is no upstream to ask", x.Reference, storage.ErrHosted)
+		} else if !errors.Is(err, storage.ErrNotFound) {
 			return err
 		}
 		row.Checked = time.Time{}

@@ -153,6 +153,15 @@ func TestRefresh(t *testing.T) {
 	if _, err := Refresh(t.Context(), s, digest.FromString("docker.io/library/redis:7").String()); !errors.Is(err, errNoTag) {
 		t.Errorf("Refresh of a digest: %v", err)
 	}
+	err = s.Update(t.Context(), func(tx storage.Tx) error { // as if it had been pushed
+		return tx.PutContent(storage.ContentRow{Repo: oci.Repo{Upstream: "docker.io", Name: "library/redis"}, Digest: got.Digest, Manifest: true})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Refresh(t.Context(), s, "redis:7"); !errors.Is(err, storage.ErrHosted) {
+		t.Errorf("Refresh of what was pushed here: %v", err)
+	}
 }
 
 func TestPins(t *testing.T) {
