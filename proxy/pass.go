@@ -20,7 +20,7 @@ type passSource struct {
 	repo oci.Repo
 	d    digest.Digest
 	n    int64
-	body *passBody // opened by prepare
+	body *upstream.Body // of the whole blob, opened by prepare
 }
 
 // passSource asks upstream for the size, which proves the right as well.
@@ -89,7 +89,7 @@ func (s *passSource) prepare(ctx context.Context, r oci.Range) (outcome, error) 
 	if r.Off == 0 && r.End == s.n {
 		r.End = -1
 	}
-	body, err := s.p.passOn(ctx, s.up, s.repo, s.d, r, s.n)
+	body, err := s.up.Registry.Blob(ctx, s.repo.Name, s.d, r)
 	if err != nil {
 		return outcomeMiss, fmt.Errorf("fetch %s: %w", s.d, err)
 	}
@@ -117,7 +117,6 @@ func (s *passSource) copyRange(ctx context.Context, w io.Writer, r oci.Range) er
 
 // copyVerified sends the body to its end. verify has had what came before it.
 func (s *passSource) copyVerified(w io.Writer, verify digest.Verifier) error {
-	w = s.body.to(w)
 	buf := s.p.bufs.get()
 	defer s.p.bufs.put(buf)
 	held := 0 // bytes at the front of buf that were not sent
@@ -152,7 +151,6 @@ func (s *passSource) copyVerified(w io.Writer, verify digest.Verifier) error {
 
 // copyPart sends n bytes of the body.
 func (s *passSource) copyPart(w io.Writer, n int64) error {
-	w = s.body.to(w)
 	buf := s.p.bufs.get()
 	defer s.p.bufs.put(buf)
 	for n > 0 {

@@ -76,7 +76,6 @@ type Proxy struct {
 	filings    filings
 	complaints complaints
 	spanAhead  int64                   // see spanAhead
-	passTurn   time.Duration           // see passTurn
 	active     atomic.Int64            // requests being answered
 	wentBy     wentBy                  // of blobs for which there is no room
 	absent     *lru[string, time.Time] // tags that their upstream had not, and when
@@ -117,7 +116,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 		bodies: newLRU[digest.Digest](maxManifests, cachedManifest.cost),
 		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{}, warming: map[layerKey]struct{}{}, bringing: map[layerKey]struct{}{},
 	}
-	p.passTurn, p.passWait = passTurn, passWait
+	p.passWait = passWait
 	p.spanAhead = spanAhead(o.Store.Usage().Limit)
 	p.absent = newLRU[string](maxAbsent, one[time.Time])
 	p.wentBy.parts = newLRU[digest.Digest](maxWentBy, func(e oci.Extents) int64 { return int64(len(e)) })

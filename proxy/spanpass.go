@@ -52,7 +52,7 @@ func (in *shared) copyTo(w io.Writer, sp ztoc.Span, bufs *buffers) error {
 // spanRest is where the rest of an answer comes from when the store takes no more
 // spans: from upstream to the one client, each span's end once it is verified.
 type spanRest struct {
-	body  *passBody
+	body  *upstream.Body
 	first int // its first span
 }
 
@@ -60,7 +60,7 @@ type spanRest struct {
 func (s *spanSource) openRest(ctx context.Context, first, last int, cause error) error {
 	s.p.passed(ctx, s.repo, s.layer.Digest, cause)
 	all := oci.Range{Off: s.table.Span(first).Off, End: s.table.Span(last).End}
-	body, err := s.p.passOn(ctx, s.up, s.repo, s.layer.Digest, all, s.layer.Size)
+	body, err := s.up.Registry.Blob(ctx, s.repo.Name, s.layer.Digest, all)
 	if err != nil {
 		return fmt.Errorf("fetch spans of %s: %w", s.layer.Digest, err)
 	}
@@ -85,7 +85,6 @@ func (s *spanSource) copyRest(w io.Writer, last int, r oci.Range) error {
 	defer s.closeRest()
 	in := &shared{r: s.rest.body, pos: s.table.Span(s.rest.first).Off}
 	defer func() { s.p.metrics.upstreamBytes.Add(float64(in.got)) }()
-	w = s.rest.body.to(w)
 	for i := s.rest.first; i <= last; i++ {
 		if err := s.passSpan(w, in, s.table.Span(i), &r); err != nil {
 			return err

@@ -49,9 +49,6 @@ func (b *Body) Size() int64 { return b.size }
 // rule 8) nobody can tell whether it was cut short.
 func (b *Body) Range() oci.Range { return b.rng }
 
-// Crowded reports whether others wait for a connection such as this transfer holds.
-func (b *Body) Crowded() bool { return b.c.bulk.wanted() || b.c.all.wanted() }
-
 // Close ends the transfer without reading the rest.
 func (b *Body) Close() error {
 	b.cancel() // a Read under way lets go of the lock

@@ -71,13 +71,6 @@ func (s *slots) admit() {
 	}
 }
 
-// wanted reports whether anybody waits for one.
-func (s *slots) wanted() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.queue) > 0
-}
-
 // inUse is how many are taken.
 func (s *slots) inUse() int {
 	s.mu.Lock()
