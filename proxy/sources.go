@@ -116,11 +116,18 @@ func (p *Proxy) joinFill(ctx context.Context, who asker, d digest.Digest, entitl
 		}
 		s.t = f.newReader(who, oci.Range{Off: specs[0].First, End: end}, false, end < 0)
 	}
-	if s.n, err = f.sizeFor(ctx, s.t, entitled); err != nil {
+	if s.n, err = f.sizeFor(ctx, s.t, entitled); err != nil && !(entitled && s.goesOn(err)) {
 		f.release()
 		return nil, err
 	}
 	return s, nil
+}
+
+// goesOn reports whether s can be read though what comes is not kept: the front of a
+// pull that goes on is here, and the rest is passed on behind it, see prepare.
+func (s *fillSource) goesOn(err error) bool {
+	_, unkept := errors.AsType[keepError](err)
+	return unkept && s.t.whole && s.t.pos > 0 && s.n >= 0
 }
 
 func openEnded(r oci.RangeSpec) bool { return r.First >= 0 && r.Last < 0 }
