@@ -10,7 +10,8 @@ const (
 	// passWait is how long one request that sends to an upstream waits, in all, for
 	// the room that others take which are on their way there: these end by themselves.
 	passWait = 45 * time.Second
-	// turnTime is how long an upload may keep others from the second half of the room.
+	// turnTime is how long an upload may keep others from the second half of the room
+	// without taking of it.
 	turnTime = 5 * time.Second
 )
 
@@ -28,7 +29,8 @@ type turn struct {
 	until time.Time
 }
 
-// take reports whether it is the turn of the upload id, or nobody's until now.
+// take reports whether it is the turn of the upload id, or nobody's until now, and
+// lengthens it.
 func (ts *turns) take(upstream, id string, now time.Time) bool {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -39,9 +41,7 @@ func (ts *turns) take(upstream, id string, now time.Time) bool {
 	if ts.m == nil {
 		ts.m = map[string]turn{}
 	}
-	if t.id != id || !now.Before(t.until) {
-		ts.m[upstream] = turn{id, now.Add(turnTime)}
-	}
+	ts.m[upstream] = turn{id, now.Add(turnTime)} // who goes on keeps it: of several that share it none would come to its end
 	return true
 }
 
