@@ -12,6 +12,9 @@ const (
 	// refused.
 	maxLinger  = 16 << 20 // bytes
 	lingerTime = 5 * time.Second
+	// askedTime is lingerTime where the client asked whether it is to send at all:
+	// as a rule it does not.
+	askedTime = 500 * time.Millisecond
 )
 
 // linger sends off the answer to a request whose body has not all been read, and
@@ -22,8 +25,12 @@ func linger(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor > 1 || r.ContentLength == 0 || r.Body == nil {
 		return // HTTP/2 ends the one stream, and the rest arrives
 	}
+	most := lingerTime
+	if r.Header.Get("Expect") != "" {
+		most = askedTime
+	}
 	rc := http.NewResponseController(w)
-	if rc.Flush() != nil || rc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+	if rc.Flush() != nil || rc.SetReadDeadline(time.Now().Add(most)) != nil {
 		return // nothing would end the wait
 	}
 	if _, err := io.CopyN(io.Discard, r.Body, maxLinger); errors.Is(err, io.EOF) {
