@@ -13,7 +13,9 @@
 //     or ours alone; it is never an error, because clients take that as "no
 //     such API".
 //   - A hosted repository lists what was pushed to it, by the API or under the
-//     fallback tag, and what was made here if it has the subject.
+//     fallback tag, and what was made here if it has the subject. Of several SOCI
+//     v1 indexes that were pushed for one subject it lists the newest, unless there
+//     is one that was made here.
 //   - Equal lists have equal bytes: entries stand in the order of their
 //     digests, behind the SOCI index.
 //

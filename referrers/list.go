@@ -44,6 +44,7 @@ func (s *Referrers) list(ctx context.Context, q query) (g gathered, err error) {
 	hosted := s.hosted(q.repo.Upstream)
 	var more theirs
 	err = s.store.View(ctx, func(tx storage.Tx) error {
+		var filed []v1.Descriptor
 		g, more = gathered{}, theirs{}
 		entitled := !q.theirs
 		if hosted {
@@ -51,11 +52,11 @@ func (s *Referrers) list(ctx context.Context, q query) (g gathered, err error) {
 			if entitled, err = tx.HasRight(q.repo, q.subject); err != nil {
 				return err
 			}
-			list, err := tagged(tx, q.repo, q.subject)
-			if err != nil {
+			if filed, err = tagged(tx, q.repo, q.subject); err != nil {
 				return err
 			}
-			more = sorted(clean(list))
+			filed = clean(filed)
+			more = sorted(filed)
 		}
 		if s.made != nil {
 			offered, err := s.made.Offers(tx, q.repo, q.subject)
@@ -64,7 +65,7 @@ func (s *Referrers) list(ctx context.Context, q query) (g gathered, err error) {
 			}
 			g.none = !offered
 		}
-		return g.here(tx, q, entitled)
+		return g.here(tx, q, entitled, filed)
 	})
 	if err != nil {
 		return g, err
@@ -117,9 +118,11 @@ var errEnough = errors.New("a page's worth was found")
 // here gathers the rows: of what was made here, if the caller is entitled to
 // it, and of what was pushed to the repository. It goes no further than a page
 // may have room for, but on the first page on to the SOCI index that was made
-// here, which is listed first wherever it stands.
-func (g *gathered) here(tx storage.Tx, q query, entitled bool) error {
+// here, which is listed first wherever it stands. Without that one it is the
+// newest of those that were pushed, filed under the fallback tag or not.
+func (g *gathered) here(tx storage.Tx, q query, entitled bool, filed []v1.Descriptor) error {
 	room := maxPageBytes
+	pushed := newest{tx: tx, repo: q.repo}
 	visit := func(row storage.ReferrerRow) error {
 		made := row.Repo == (oci.Repo{})
 		full := room < 0 || len(g.rest) > q.n
@@ -131,8 +134,11 @@ func (g *gathered) here(tx storage.Tx, q query, entitled bool) error {
 		}
 		d := bare(&row.Descriptor)
 		if isSOCI(d) {
-			if g.soci == nil || made && !g.ours {
-				g.soci, g.ours = &d, made
+			switch {
+			case made && !g.ours:
+				g.soci, g.ours = &d, true
+			case !made && !g.ours && q.last == "":
+				return pushed.add(d)
 			}
 			return nil
 		}
@@ -151,6 +157,14 @@ func (g *gathered) here(tx storage.Tx, q query, entitled bool) error {
 	}
 	if errors.Is(err, errEnough) {
 		err = nil
+	}
+	for i := range filed {
+		if err == nil && isSOCI(filed[i]) && !g.ours && q.last == "" {
+			err = pushed.add(filed[i])
+		}
+	}
+	if g.soci == nil {
+		g.soci = pushed.index
 	}
 	if g.soci != nil && q.filter != "" && q.filter != oci.MediaTypeSOCIIndexV1 {
 		g.soci = nil
