@@ -90,8 +90,11 @@ func (p *Proxy) besideTag(ctx context.Context, up *Upstream, repo oci.Repo, tag,
 	default: // no answer: there was none by that name so far
 		stale = err
 	}
+	beside := err == nil
 	now, err := p.manifestByTag(ctx, up, repo, base, false)
 	switch {
+	case beside && upstream.IsNotFound(err):
+		return p.besideNothing(ctx, up, repo, tag, base, got, head)
 	case err != nil && (upstream.IsNotFound(err) || errors.Is(err, storage.ErrBlocked) || upstream.IsDenied(err) && !up.Credentials || ctx.Err() != nil):
 		return found{}, err
 	case err != nil:
@@ -108,6 +111,21 @@ func (p *Proxy) besideTag(ctx context.Context, up *Upstream, repo oci.Repo, tag,
 		row = &last
 	}
 	return found{desc: *row, out: outcomeHit, stale: stale}, nil
+}
+
+// besideNothing is got, which tag led to at the upstream and which was made here of
+// base, now that base is there no more: as long as the upstream has tag all the
+// same. It is asked for each request anew, since tag may have been deleted with base.
+func (p *Proxy) besideNothing(ctx context.Context, up *Upstream, repo oci.Repo, tag, base string, got found, head bool) (found, error) {
+	if !up.Hosted && up.Registry != nil && !up.Offline {
+		ask, cancel := context.WithTimeoutCause(ctx, checkTime, errLate)
+		defer cancel()
+		var err error
+		if got, err = p.askTag(ask, up, repo, tag, head); err != nil {
+			return found{}, err
+		}
+	}
+	return got, p.notWithdrawn(ctx, repo, base, got.desc.Digest)
 }
 
 // realTag asks for a tag of the upstream's own, and remembers for as long as a

@@ -17,8 +17,9 @@ import (
 
 // converter has every tag's converted form beside it, or in its place.
 type converter struct {
-	inPlace bool
-	moved   atomic.Int32
+	inPlace   bool
+	withdrawn bool
+	moved     atomic.Int32
 }
 
 func (c *converter) ConvertedAt(_ oci.Repo, tag string) (string, bool) {
@@ -26,7 +27,7 @@ func (c *converter) ConvertedAt(_ oci.Repo, tag string) (string, bool) {
 	return base, ok && !c.inPlace
 }
 func (c *converter) Withdrawn(storage.Tx, oci.Repo, string, digest.Digest) (bool, error) {
-	return false, nil
+	return c.withdrawn, nil
 }
 
 func (c *converter) ConvertedInPlace(oci.Repo, string) bool { return c.inPlace }
