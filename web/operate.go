@@ -179,7 +179,7 @@ func Refresh(ctx context.Context, s *storage.Store, name string) (t Tag, err err
 type Pin struct {
 	Reference string        `json:"reference"` // canonical
 	Digest    digest.Digest `json:"digest"`    // of the manifest or index that is kept, wherever the tag leads
-	Blobs     int           `json:"blobs"`     // that it is made of, manifests included, as far as they are known
+	Blobs     int           `json:"blobs"`     // that it is made of, manifests included, as far as they are known; without SOCI indexes and zTOCs, which no eviction takes
 	Here      int           `json:"here"`      // of these, stored; the rest is kept once it comes
 	Bytes     int64         `json:"bytes"`     // stored
 	Created   time.Time     `json:"created"`

@@ -18,7 +18,9 @@ func newPinCommand() *cobra.Command {
 		Short: "Keep an image, whatever else comes",
 		Long: `Keep an image: what is stored of it is not evicted, and neither is what comes
 of it later. It is the image that the tag leads to now; when the tag has moved,
-pin it again. Nothing is fetched: pull the image to have all of it here.`,
+pin it again. Nothing is fetched: pull the image to have all of it here. SOCI
+indexes and zTOCs that were made of it are not counted: no eviction takes those,
+pinned or not.`,
 		Example: `  sociable pin redis:7
   sociable pin ghcr.io/acme/app@sha256:9f3c…`,
 		Args: exactly(1),
@@ -31,7 +33,7 @@ pin it again. Nothing is fetched: pull the image to have all of it here.`,
 				if flags.json {
 					return printJSON(cmd.OutOrStdout(), p)
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s pinned at %s\n%d of %d blobs are here, manifests, SOCI indexes and zTOCs included, %s\n",
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s pinned at %s\n%d of %d blobs are here, manifests included, %s; SOCI indexes and zTOCs made of them are kept, too, and not counted\n",
 					p.Reference, p.Digest, p.Here, p.Blobs, humanize.IBytes(uint64(p.Bytes)))
 				return err
 			})
@@ -71,8 +73,9 @@ func newPinsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pins",
 		Short: "List pinned images",
-		Long: `List pinned images. Their blobs are manifests, configs and layers, and the SOCI
-indexes and zTOCs that were made of them here.`,
+		Long: `List pinned images. Their blobs are manifests, configs and layers, and the
+signatures and the like that were pinned with them. SOCI indexes and zTOCs that were
+made of them here are kept, too, and not counted; export counts them.`,
 		Example: `  sociable pins --json`,
 		Args:    atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
