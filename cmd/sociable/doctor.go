@@ -62,7 +62,7 @@ On a terminal verdicts have colours, unless NO_COLOR is set.`,
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.proxy, "proxy", "", "the proxy's `HOST:PORT`, as clients name it ($SOCIABLE_PROXY, or else 127.0.0.1:5000)")
-	fs.StringVarP(&f.platform, "platform", "p", "", "of an image for several platforms, look at `OS/ARCHITECTURE` (linux and this machine's)")
+	fs.StringVarP(&f.platform, "platform", "p", "", "look at the image for `OS/ARCHITECTURE` (of one for several: linux and this machine's)")
 	fs.StringVar(&f.caFile, "ca-file", "", "PEM `FILE` of authorities to trust instead of the system's")
 	fs.StringVar(&f.docker, "docker-config", "", "Docker's configuration `FILE` with the credentials (as docker login leaves them)")
 	fs.BoolVar(&f.node, "node", false, "read this machine's configuration of containerd and soci-snapshotter, too")

@@ -39,7 +39,7 @@ type Finding struct {
 // Options are what Walk needs. Only Reference is required.
 type Options struct {
 	Reference string         // an image as clients name it, the registry's host first; or the host alone
-	Platform  string         // of an image for several: linux/amd64; "": linux and amd64
+	Platform  string         // that it has to be for: linux/amd64; "": any, and of an image for several linux and this machine's
 	Keychain  authn.Keychain // credentials for the host; nil: none
 	TLS       *tls.Config    // nil: the system's authorities
 	Tell      func(Finding)  // each finding as it comes; nil: nobody is told

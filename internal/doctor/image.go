@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -34,16 +35,13 @@ func (w *walk) manifest(ctx context.Context) bool {
 	if !ok {
 		return false
 	}
-	platform := "the only platform"
-	if typ == v1.MediaTypeImageIndex || typ == oci.MediaTypeDockerManifestList {
-		want := w.o.Platform
-		if want == "" {
-			want = "linux/" + runtime.GOARCH
-		}
-		p, err := oci.ParsePlatform(want)
-		if err != nil {
-			return w.tell(Fail, "manifest", "name a platform such as linux/amd64", "%v", err)
-		}
+	want := cmp.Or(w.o.Platform, "linux/"+runtime.GOARCH)
+	p, err := oci.ParsePlatform(want)
+	if err != nil {
+		return w.tell(Fail, "manifest", "name a platform such as linux/amd64", "%v", err)
+	}
+	platform, list := "the only platform", typ == v1.MediaTypeImageIndex || typ == oci.MediaTypeDockerManifestList
+	if list {
 		var index v1.Index
 		if err := json.Unmarshal(body, &index); err != nil {
 			return w.tell(Fail, "manifest", "", "%s is no image index: %v", d, err)
@@ -61,7 +59,25 @@ func (w *walk) manifest(ctx context.Context) bool {
 		return w.tell(Fail, "manifest", "", "%s is no image manifest: %v", d, err)
 	}
 	w.image.digest = d
+	if !list && w.o.Platform != "" && !w.isFor(ctx, p) {
+		return false
+	}
 	return w.tell(OK, "manifest", "", "%s for %s, %s", d, platform, english.Plural(len(w.image.manifest.Layers), "layer", ""))
+}
+
+// isFor reports whether an image that is in no list is for p, as its config says. One
+// that says nothing is for everybody.
+func (w *walk) isFor(ctx context.Context, p v1.Platform) bool {
+	d := w.image.manifest.Config.Digest
+	a, err := w.get(ctx, w.client, http.MethodGet, w.url("%s/blobs/%s", w.target.repo, d), nil)
+	if err != nil || a.status != http.StatusOK {
+		return w.tell(Fail, "manifest", "run: sociable fsck, and see the proxy's log", "the image's config %s is not to be had: status %d, %v%s", d, a.status, err, errorMessage(a.body))
+	}
+	var is v1.Platform
+	if json.Unmarshal(a.body, &is) != nil || is.OS == "" || is.Architecture == "" || oci.SameMachine(p, is) {
+		return true
+	}
+	return w.tell(Fail, "manifest", "name the platform that it is for, or pull an image for several", "it is for %s alone, not for %s", oci.PlatformName(is), oci.PlatformName(p))
 }
 
 // pick takes the entry that containerd would: the first of its platform.
