@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/web/catalog"
 )
@@ -39,6 +40,9 @@ func StatsOf(ctx context.Context, v Viewer, name string) (Stats, error) {
 				return err
 			}
 		}
+		if err := s.asNamed(tx, name); err != nil {
+			return err
+		}
 		if len(s.Images) == 0 {
 			return isNotHere("%.300q is here, and is no image that could be indexed", name)
 		}
@@ -53,6 +57,25 @@ func StatsOf(ctx context.Context, v Viewer, name string) (Stats, error) {
 		return Stats{}, fmt.Errorf("look up what indexes save: %w", err)
 	}
 	return s, nil
+}
+
+// asNamed has the images called what the one that was asked for is called, where
+// other repositories have them, too. A digest alone is no name.
+func (s *Stats) asNamed(tx storage.Tx, word string) error {
+	if _, err := oci.ParseDigest(word); err == nil {
+		return nil
+	}
+	named, err := Resolve(tx, word)
+	if err != nil {
+		return err
+	}
+	for _, x := range s.Images {
+		if err := x.NameIn(tx, named.Repo); err != nil {
+			return err
+		}
+		x.Reference = named.Reference
+	}
+	return nil
 }
 
 // readPlatform finds the platform of the i-th image where its row does not have it.

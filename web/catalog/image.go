@@ -165,8 +165,13 @@ func (x *Image) name(tx storage.Tx, row storage.ImageRow) error {
 		x.Reference = x.Manifest.String()
 		return nil
 	}
-	repo := row.Repos[0]
-	x.Repository = repo.String()
+	return x.NameIn(tx, row.Repos[0])
+}
+
+// NameIn names the image as the repository repo has it now: by the first of the tags
+// there that lead to it, and else by digest. It is for who made the image.
+func (x *Image) NameIn(tx storage.Tx, repo oci.Repo) error {
+	x.Repository, x.Tags = repo.String(), nil
 	leads := []digest.Digest{x.Manifest}
 	err := tx.NamedBy(x.Manifest, func(index digest.Digest) error {
 		leads = append(leads, index)
