@@ -112,7 +112,7 @@ func refusePassing(up *Upstream, most int64, a account) *oci.Error {
 // only uploads that take the room, it may be there soon.
 func refuse(tx storage.Tx, up *Upstream, a account) *oci.Error {
 	bytes := func(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
-	e := oci.NewError(errcode.ErrorCodeDenied, "%s more would exceed the quota of %s, %s: ", bytes(a.own), up.Name, bytes(up.Hosting.Quota))
+	e := oci.NewError(errcode.ErrorCodeDenied, "%s would exceed the quota of %s, %s: ", moreThan(a.own, up.Hosting.Quota-a.stored-a.open), up.Name, bytes(up.Hosting.Quota))
 	under := "uploads that are under way " + bytes(a.open) + "; "
 	raise := fmt.Sprintf("or raise hosted.%s.quota", up.Name)
 	if a.alone(up.Hosting.Quota) {
@@ -144,6 +144,15 @@ func refuse(tx storage.Tx, up *Upstream, a account) *oci.Error {
 	}
 	e.Message += raise
 	return e
+}
+
+// moreThan says how much more is wanted than is left: in bytes where both would read the same.
+func moreThan(own, left int64) string {
+	in := func(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
+	if in(own) == in(left) {
+		in = func(n int64) string { return fmt.Sprintf("%d B", max(0, n)) }
+	}
+	return fmt.Sprintf("%s more, where %s are left,", in(own), in(left))
 }
 
 // isFull says of what the store is full, and what to do about it.

@@ -257,7 +257,7 @@ func TestQuotaOfPushesGivenUp(t *testing.T) {
 	layer := random(400, 1)
 	s.pushBlob(t, "local/app", layer)
 	s.pushBlob(t, "local/other", layer) // counted once
-	given := []string{"its images take 0 B", "that no image names, of pushes under way or given up, 400 B", "sociable gc --grace 10m", "hosted.local.quota"}
+	given := []string{"900 B more, where 800 B are left, would exceed the quota of local, 1.2 KiB: ", "its images take 0 B", "that no image names, of pushes under way or given up, 400 B", "sociable gc --grace 10m", "hosted.local.quota"}
 	refused("of pushes that were given up", given, []string{images})
 	s.pushImage(t, "local/app", "v1", layer)
 	refused("of images", []string{uploads + images, "hosted.local.quota"}, []string{"given up", "sociable gc"})
