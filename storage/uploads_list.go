@@ -66,7 +66,7 @@ func (s *Store) CancelUpload(ctx context.Context, id string) (UploadInfo, error)
 	select {
 	case u.claim <- struct{}{}:
 	case <-ctx.Done():
-		return UploadInfo{}, fmt.Errorf("a request is sending to upload %s of %s: %w", id, u.repo, ErrBusy)
+		return UploadInfo{}, fmt.Errorf("a request is sending to upload %s of %s: stop its client, and cancel it then: %w", id, u.repo, ErrBusy)
 	}
 	defer u.Release()
 	if s.uploads.get(id) != u { // it ended meanwhile

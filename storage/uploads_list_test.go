@@ -55,8 +55,8 @@ func TestListUploads(t *testing.T) {
 
 	soon, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	if _, err := r.CancelUpload(soon, first.ID()); !errors.Is(err, storage.ErrBusy) {
-		t.Errorf("cancelled under a request: %v, want ErrBusy", err)
+	if _, err := r.CancelUpload(soon, first.ID()); !errors.Is(err, storage.ErrBusy) || !strings.Contains(err.Error(), "stop its client") {
+		t.Errorf("cancelled under a request: %v, want ErrBusy, and what to do", err)
 	}
 	first.Release()
 	one.Busy = false
