@@ -21,7 +21,8 @@ func newStatsCommand() *cobra.Command {
 		Long: `Say what a lazy start of an image takes and saves: measured, where clients read it
 lazily, and else estimated (containers read 6.4 % of their image to start, as
 measured over many). Without IMAGE, the images that gain most, all together, and
-how full each hosted namespace is (its quota is known to a running server).`,
+how full each hosted namespace is (its quota is known to a running server, and "?"
+without one).`,
 		Example: `  sociable stats redis:7
   sociable stats`,
 		Args: atMost(1),
@@ -42,7 +43,8 @@ how full each hosted namespace is (its quota is known to a running server).`,
 			case f.json:
 				return printJSON(cmd.OutOrStdout(), s)
 			case name == "":
-				return printAllStats(cmd.OutOrStdout(), s)
+				_, alone := api.(*offline)
+				return printAllStats(cmd.OutOrStdout(), s, !alone)
 			}
 			return printStats(cmd.OutOrStdout(), s)
 		},
@@ -107,7 +109,7 @@ func pulls(x *catalog.Image) string {
 // mostStats is how many images are worth a line each.
 const mostStats = 20
 
-func printAllStats(w io.Writer, s web.Stats) error {
+func printAllStats(w io.Writer, s web.Stats, quotas bool) error {
 	list := slices.Clone(s.Images)
 	slices.SortStableFunc(list, func(a, b *catalog.Image) int { return int(min(max(b.Saved-a.Saved, -1), 1)) })
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -133,5 +135,5 @@ func printAllStats(w io.Writer, s web.Stats) error {
 	if err != nil {
 		return err
 	}
-	return printNamespaces(w, s.Namespaces)
+	return printNamespaces(w, s.Namespaces, quotas)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -103,19 +102,23 @@ sending at this moment is not ended: stop its client.`,
 	return cmd
 }
 
-// printNamespaces says how full each hosted namespace is.
-func printNamespaces(w io.Writer, list []storage.NamespaceUse) error {
+// printNamespaces says how full each hosted namespace is; where quotas are not known,
+// "?" stands for them.
+func printNamespaces(w io.Writer, list []storage.NamespaceUse, known bool) error {
 	if len(list) == 0 {
 		return nil
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\nNAMESPACE\tSTORED\tUPLOADS\tQUOTA\tUSED")
 	for _, x := range list {
-		quota, used := "", ""
-		if x.Quota > 0 {
+		quota, used := "-", "-"
+		switch {
+		case x.Quota > 0:
 			quota, used = humanize.IBytes(uint64(x.Quota)), share(x.Bytes+x.UploadBytes, x.Quota)
+		case !known:
+			quota, used = "?", "?"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", x.Name, humanize.IBytes(uint64(x.Bytes)), humanize.IBytes(uint64(x.UploadBytes)), cmp.Or(quota, "-"), cmp.Or(used, "-"))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", x.Name, humanize.IBytes(uint64(x.Bytes)), humanize.IBytes(uint64(x.UploadBytes)), quota, used)
 	}
 	return t.Flush()
 }
