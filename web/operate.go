@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/internal/oci"
@@ -49,6 +50,9 @@ func Purge(ctx context.Context, s *storage.Store, q PurgeRequest, immutable func
 }
 
 func purge(ctx context.Context, s *storage.Store, q PurgeRequest, immutable func(oci.Repo, string) bool) (Purged, error) {
+	if q.Reason != "" && !q.Block {
+		return Purged{}, oci.NewError(errcode.ErrorCodeNameInvalid, "reason says why something is blocked, and goes with block; nothing was purged")
+	}
 	block := storage.BlockRow{Reason: q.Reason}
 	if d, err := oci.ParseDigest(q.Name); err == nil {
 		return purgeBlob(ctx, s, d, q, block)

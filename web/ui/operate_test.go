@@ -40,6 +40,7 @@ func TestOperate(t *testing.T) {
 		{"POST", "/api/v1/purge", `{"name":"redis:7"}`, 409, "--force"},
 		{"POST", "/api/v1/purge", `{"name":"` + none + `"}`, 200, `"freed":0`},
 		{"POST", "/api/v1/purge", `{"name":"` + none + `","block":true,"reason":"bad"}`, 200, none},
+		{"POST", "/api/v1/purge", `{"name":"` + none + `","reason":"bad"}`, 400, "reason says why something is blocked, and goes with block; nothing was purged"},
 		{"GET", "/api/v1/blocks", "", 200, `"reason":"bad"`},
 		{"POST", "/api/v1/unblock", `{"name":"` + none + `"}`, 200, none},
 		{"POST", "/api/v1/unblock", `{"name":"` + none + `"}`, 404, "nothing is blocked"},
