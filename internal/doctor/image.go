@@ -102,7 +102,7 @@ func (w *walk) fetchManifest(ctx context.Context, ref, accept string) (body []by
 	case http.StatusOK:
 	case http.StatusNotFound:
 		return nil, "", "", w.tell(Fail, "manifest", "check the name: the upstream's name stands before the repository, as in "+w.target.host+
-			"/docker.io/library/redis:7; an upstream that is not configured is never asked (sociable config show)", "%s:%s is not known there%s", w.target.repo, ref, w.why(ctx, url, header))
+			"/docker.io/library/redis:7 where docker.io is one; an upstream that is not configured is never asked (sociable config show)", "%s:%s is not known there%s", w.target.repo, ref, w.why(ctx, url, header))
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return nil, "", "", w.tell(Fail, "manifest", "log in as somebody who may pull it (docker login "+w.target.host+"), or see auth.rules in the proxy's configuration", "%s may not be pulled%s", w.target.repo, w.why(ctx, url, header))
 	default:

@@ -37,7 +37,7 @@ snapshotter = "soci"
 disable_snapshot_annotations = false
 `},
 			{"$ lazily", `sudo systemctl restart soci-snapshotter containerd
-sudo nerdctl run --snapshotter soci{{if .Insecure}} --insecure-registry{{end}} --rm -it {{.Address}}/docker.io/library/redis:7`},
+sudo nerdctl run --snapshotter soci{{if .Insecure}} --insecure-registry{{end}} --rm -it {{.Address}}/{{.Image}}`},
 		},
 	},
 	{
@@ -48,7 +48,7 @@ sudo nerdctl run --snapshotter soci{{if .Insecure}} --insecure-registry{{end}} -
 [plugins."io.containerd.cri.v1.images".registry]
 config_path = "/etc/containerd/certs.d"
 `},
-			{"/etc/containerd/certs.d/{{.Default}}/hosts.toml", `{{if eq .Default "docker.io"}}server = "https://registry-1.docker.io"
+			{"{{with .Default}}/etc/containerd/certs.d/{{.}}/hosts.toml{{end}}", `{{if eq .Default "docker.io"}}server = "https://registry-1.docker.io"
 {{else}}server = "https://{{.Default}}"
 {{end}}[host."{{.Scheme}}://{{.Address}}"]
 capabilities = ["pull", "resolve"]
@@ -66,7 +66,7 @@ capabilities = ["pull", "resolve"]
   "insecure-registries": ["{{.Address}}"]{{end}}
 }
 `},
-			{"$ then", `sudo systemctl restart docker && docker pull {{.Address}}/docker.io/library/redis:7`},
+			{"$ then", `sudo systemctl restart docker && docker pull {{.Address}}/{{.Image}}`},
 		},
 	},
 	{
@@ -108,9 +108,9 @@ insecure = true{{end}}
 	{
 		"crane", "skopeo, crane, oras, CI",
 		"The reference itself.",
-		[]clientFile{{"$ any of them", `crane pull{{if .Insecure}} --insecure{{end}} {{.Address}}/docker.io/library/redis:7 redis.tar
-skopeo copy{{if .Insecure}} --src-tls-verify=false{{end}} docker://{{.Address}}/docker.io/library/redis:7 oci:redis
-oras discover{{if .Insecure}} --plain-http{{end}} {{.Address}}/docker.io/library/redis:7
+		[]clientFile{{"$ any of them", `crane pull{{if .Insecure}} --insecure{{end}} {{.Address}}/{{.Image}} redis.tar
+skopeo copy{{if .Insecure}} --src-tls-verify=false{{end}} docker://{{.Address}}/{{.Image}} oci:redis
+oras discover{{if .Insecure}} --plain-http{{end}} {{.Address}}/{{.Image}}
 `}},
 	},
 	{
@@ -126,7 +126,7 @@ index:
       publish_upstream: true
 `},
 			{"$ once an image, on this proxy's machine", `sociable index create 123456789012.dkr.ecr.eu-central-1.amazonaws.com/redis:7`},
-			{"$ by a layout", `skopeo copy{{if .Insecure}} --src-tls-verify=false{{end}} docker://{{.Address}}/docker.io/library/redis:7 oci:redis:7
+			{"$ by a layout", `skopeo copy{{if .Insecure}} --src-tls-verify=false{{end}} docker://{{.Address}}/{{.Image}} oci:redis:7
 sociable index create oci:redis:7
 oras cp --recursive --from-oci-layout redis:7 123456789012.dkr.ecr.eu-central-1.amazonaws.com/redis:7
 `},

@@ -2,10 +2,12 @@ package ui
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -41,7 +43,8 @@ type SetupFile struct {
 type place struct {
 	Address, Host, Scheme string
 	Insecure              bool
-	Default               string
+	Default               string   // of Registries; "" where names without one lead to none
+	Image                 string   // an example
 	Registries            []string // upstreams that other names than ours lead to
 }
 
@@ -73,6 +76,10 @@ func (u *UI) setup(r *http.Request) (*Setup, error) {
 	if u.opt.Upstreams != nil {
 		s.Upstreams = append(s.Upstreams, u.opt.Upstreams()...)
 	}
+	p.Image = exampleOf(s.Upstreams)
+	if !slices.Contains(p.Registries, p.Default) {
+		p.Default = ""
+	}
 	for _, c := range clients {
 		out := ClientSetup{ID: c.id, Name: c.name, Note: c.note}
 		for _, f := range c.files {
@@ -84,11 +91,31 @@ func (u *UI) setup(r *http.Request) (*Setup, error) {
 			if err != nil {
 				return nil, err
 			}
-			out.Files = append(out.Files, SetupFile{strings.TrimSpace(name), text})
+			if name, text = strings.TrimSpace(name), strings.TrimSpace(text); name != "" && text != "" { // else it is for registries that are not here
+				out.Files = append(out.Files, SetupFile{name, text + "\n"})
+			}
 		}
 		s.Clients = append(s.Clients, out)
 	}
 	return s, nil
+}
+
+// exampleOf is an image to show how names begin: one of Docker Hub, where that is an
+// upstream, and else of the first that is pulled from.
+func exampleOf(list []Upstream) string {
+	name := ""
+	for _, up := range list {
+		switch {
+		case up.Name == "docker.io" && !up.Hosted:
+			return "docker.io/library/redis:7"
+		case name == "" && !up.Hosted:
+			name = up.Name
+		}
+	}
+	if name == "" && len(list) > 0 {
+		name = list[0].Name
+	}
+	return cmp.Or(name, "UPSTREAM") + "/IMAGE:TAG"
 }
 
 func fillIn(text string, v any) (string, error) {
