@@ -80,7 +80,7 @@ func (n *notices) said(w http.ResponseWriter, r *http.Request) string {
 
 const (
 	pinnedWords    = "Pinned: it is never evicted, and what is not here yet of it is kept once it comes."
-	unpinnedWords  = "Unpinned: it is evicted as any other image is."
+	unpinnedWords  = "Unpinned: like any other image, it is evicted when room is needed, unless it was pushed here."
 	refreshedWords = "The next request for the tag asks its upstream where it leads."
 	warmedWords    = "All of it is here."
 )
