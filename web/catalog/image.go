@@ -17,7 +17,7 @@ import (
 // once made.
 type Image struct {
 	Reference  string        `json:"reference"`          // canonical; by its first tag, or by digest
-	Repository string        `json:"repository"`         // canonical; the first that it was seen in
+	Repository string        `json:"repository"`         // canonical; the first that has a tag of it, or else that it was seen in
 	Tags       []string      `json:"tags,omitempty"`     // that lead to it now, in that repository
 	Manifest   digest.Digest `json:"manifest"`           //
 	Platform   string        `json:"platform,omitempty"` // where it is known
@@ -159,41 +159,60 @@ func ReferenceOf(tx storage.Tx, row storage.ImageRow) (string, error) {
 	return x.Reference, err
 }
 
-// name finds what leads to the image now.
+// name finds what leads to the image now: in the first repository that has a tag of
+// it, and else in the first that it was seen in.
 func (x *Image) name(tx storage.Tx, row storage.ImageRow) error {
 	if len(row.Repos) == 0 {
 		x.Reference = x.Manifest.String()
 		return nil
 	}
-	return x.NameIn(tx, row.Repos[0])
+	tags, err := x.leading(tx)
+	repo := row.Repos[0]
+	if i := slices.IndexFunc(row.Repos, func(r oci.Repo) bool { return len(tags[r]) > 0 }); i >= 0 {
+		repo = row.Repos[i]
+	}
+	x.called(repo, tags[repo])
+	return err
 }
 
 // NameIn names the image as the repository repo has it now: by the first of the tags
 // there that lead to it, and else by digest. It is for who made the image.
 func (x *Image) NameIn(tx storage.Tx, repo oci.Repo) error {
-	x.Repository, x.Tags = repo.String(), nil
+	tags, err := x.leading(tx)
+	x.called(repo, tags[repo])
+	return err
+}
+
+// leading are the tags that lead to the image, or to an index that names it.
+func (x *Image) leading(tx storage.Tx) (tags map[oci.Repo][]string, err error) {
 	leads := []digest.Digest{x.Manifest}
-	err := tx.NamedBy(x.Manifest, func(index digest.Digest) error {
+	err = tx.NamedBy(x.Manifest, func(index digest.Digest) error {
 		leads = append(leads, index)
 		return nil
 	})
+	tags = map[oci.Repo][]string{}
 	for _, d := range leads {
 		if err != nil {
 			break
 		}
 		err = tx.TagsOf(d, func(r oci.Repo, tag string) error {
-			if r == repo && !slices.Contains(x.Tags, tag) {
-				x.Tags = append(x.Tags, tag)
+			if !slices.Contains(tags[r], tag) {
+				tags[r] = append(tags[r], tag)
 			}
 			return nil
 		})
 	}
+	return tags, err
+}
+
+// called names the image by the first of the tags of a repository.
+func (x *Image) called(repo oci.Repo, tags []string) {
+	x.Repository, x.Tags = repo.String(), tags
 	x.Reference = x.Repository + "@" + x.Manifest.String()
-	if len(x.Tags) > 0 {
-		slices.SortFunc(x.Tags, newerTag)
-		x.Reference = x.Repository + ":" + x.Tags[0]
+	if len(tags) > 0 {
+		slices.SortFunc(tags, newerTag)
+		x.Reference = x.Repository + ":" + tags[0]
 	}
-	return err
 }
 
 // newerTag sorts tags as people read them: the numbers in them as numbers, the
