@@ -53,6 +53,8 @@ func ReadJSON(body io.Reader, into any) error {
 		message += "it is cut off"
 	case errors.As(err, &long):
 		message += fmt.Sprintf("it has more than %d bytes", long.Limit)
+	case errors.As(err, &wrong) && strings.HasPrefix(wrong.Value, "number ") && jsonKind(wrong.Type) == "a number":
+		message += fmt.Sprintf("%s is %s, which is out of range", wrong.Field, jsonName(wrong.Value))
 	case errors.As(err, &wrong) && wrong.Field != "":
 		message += fmt.Sprintf("%s is %s, and takes %s", wrong.Field, jsonName(wrong.Value), jsonKind(wrong.Type))
 	case errors.As(err, &wrong):

@@ -57,12 +57,15 @@ type apiRoute struct {
 	serve        oci.Handler
 }
 
-// strict refuses parameters that the route does not take: one that is misspelt
-// would be without effect, in silence.
+// strict refuses parameters that the route does not take: one that is misspelt, or
+// given twice, would be without effect, in silence.
 func (x apiRoute) strict(w http.ResponseWriter, r *http.Request) error {
 	takes := strings.Fields(x.query)
-	for _, name := range slices.Sorted(maps.Keys(r.URL.Query())) {
+	given := r.URL.Query()
+	for _, name := range slices.Sorted(maps.Keys(given)) {
 		switch {
+		case slices.Contains(takes, name) && len(given[name]) > 1:
+			return bad("%s is given %d times: this takes one", name, len(given[name]))
 		case slices.Contains(takes, name):
 		case len(takes) == 0:
 			return bad("there is no parameter %.50q: this takes none", name)
