@@ -10,8 +10,7 @@ const (
 	// passWait is how long one request that sends to an upstream waits, in all, for
 	// the room that others take which are on their way there: these end by themselves.
 	passWait = 45 * time.Second
-	// turnTime is how long an upload may keep others from the second half of the room
-	// without taking of it.
+	// turnTime is how long an upload may keep others from the second half of the room.
 	turnTime = 5 * time.Second
 )
 
@@ -29,8 +28,7 @@ type turn struct {
 	until time.Time
 }
 
-// take reports whether it is the turn of the upload id, or nobody's until now, and
-// lengthens it.
+// take reports whether it is the turn of the upload id, or nobody's until now.
 func (ts *turns) take(upstream, id string, now time.Time) bool {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -41,7 +39,9 @@ func (ts *turns) take(upstream, id string, now time.Time) bool {
 	if ts.m == nil {
 		ts.m = map[string]turn{}
 	}
-	ts.m[upstream] = turn{id, now.Add(turnTime)} // who goes on keeps it: of several that share it none would come to its end
+	if t.id != id || !now.Before(t.until) {
+		ts.m[upstream] = turn{id, now.Add(turnTime)}
+	}
 	return true
 }
 

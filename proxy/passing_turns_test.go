@@ -127,7 +127,7 @@ func TestTurns(t *testing.T) {
 		want         bool
 	}{
 		{"u", "a", 0, true}, {"u", "b", 0, false}, {"v", "b", 0, true}, {"u", "a", turnTime - 1, true}, {"u", "b", 0, false},
-		{"u", "b", turnTime - 1, false}, {"u", "b", 1, true}, {"u", "a", 0, false}, {"u", "b", turnTime, true}, {"u", "a", 0, false},
+		{"u", "b", 1, true}, {"u", "a", 0, false}, {"u", "b", turnTime, true}, {"u", "a", 0, false},
 	} {
 		now = now.Add(c.after)
 		if got := ts.take(c.upstream, c.id, now); got != c.want {
