@@ -21,7 +21,6 @@ func TestUnfinishedUploadsToAnUpstream(t *testing.T) {
 	front := newServer(t, &registry{Server: host.Server}, func(o *Options) {
 		o.Upstreams[0].PushThrough, o.PassingBytes = true, 1000
 	})
-	front.p.passWait = 0
 	left, loc := front.begin(t, "up/local/a"), front.begin(t, "up/local/b")
 	body := random(700, 1)
 	if a := front.chunk(t, http.MethodPatch, left, random(600, 2), 0, 600, true); a.status != http.StatusAccepted {

@@ -176,14 +176,12 @@ func (s *push) pass(w http.ResponseWriter, r *http.Request, d digest.Digest) err
 	if err != nil {
 		return s.p.pushError(what, err)
 	}
-	s.p.turns.leave(s.repo.Upstream, s.u.ID())
 	s.p.index.Whole(d)
 	return created(w, r, "blobs", d)
 }
 
 // refused ends an upload that the upstream refuses: nobody can go on with it.
 func (s *push) refused(ctx context.Context, what string, err error) error {
-	s.p.turns.leave(s.repo.Upstream, s.u.ID())
 	if cerr := s.u.Cancel(ctx); cerr != nil {
 		return s.p.uploadError(what, fmt.Errorf("cancel what %s refuses: %w", s.repo.Upstream, cerr))
 	}

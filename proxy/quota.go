@@ -123,39 +123,27 @@ func (s *push) withinQuota(ctx context.Context, more int64) error {
 
 // judge gives a refusal where there is no room for more bytes; it makes some where
 // it can. The oldest of several uploads that take each other's room has it: it waits
-// for the others to be refused, and reads nothing from its client meanwhile. So does
-// any that goes through to an upstream, for a while: others end by themselves there.
+// for the others to be refused, and reads nothing from its client meanwhile.
 func (s *push) judge(ctx context.Context, more int64) (*oci.Error, error) {
 	quota := s.quota()
 	var until time.Time
 	for quota > 0 {
 		a, err := s.account(ctx, more)
+		if err != nil || a.fits(quota) {
+			return nil, err
+		}
+		ended, err := s.makeRoom(ctx, a)
 		if err != nil {
 			return nil, err
 		}
 		now := time.Now()
-		ok, wait := s.goesOn(a, now)
-		if ok {
-			return nil, nil
-		}
-		if !a.fits(quota) {
-			ended, err := s.makeRoom(ctx, a)
-			if err != nil {
-				return nil, err
-			}
-			if ended {
-				continue
-			}
-		}
 		switch {
-		case s.pusher != nil:
-			if err := s.waitBegins(now); err != nil {
-				return nil, err
-			}
+		case ended:
+			continue
 		case until.IsZero():
 			until = now.Add(openWait)
 		}
-		if !wait && (now.After(until) || !a.alone(quota) || !s.u.GoesFirst()) {
+		if now.After(until) || !a.alone(quota) || !s.u.GoesFirst() {
 			return s.refusal(ctx, a, more)
 		}
 		t := time.NewTimer(openLook)
@@ -163,13 +151,7 @@ func (s *push) judge(ctx context.Context, more int64) (*oci.Error, error) {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			if s.pusher != nil { // what has come is kept if there is room
-				return nil, clientError{context.Cause(ctx)}
-			}
 			return nil, context.Cause(ctx)
-		case <-s.p.life.Done():
-			t.Stop()
-			return nil, errShutdown
 		}
 	}
 	return nil, nil

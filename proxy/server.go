@@ -91,8 +91,6 @@ type Proxy struct {
 
 	forwards forwards
 	senders  senders
-	turns    turns
-	passWait time.Duration
 
 	mu       sync.Mutex // held for map access only, never across I/O
 	fills    map[fillKey]*fill
@@ -116,7 +114,6 @@ func New(life context.Context, o Options) (*Proxy, error) {
 		bodies: newLRU[digest.Digest](maxManifests, cachedManifest.cost),
 		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{}, warming: map[layerKey]struct{}{}, bringing: map[layerKey]struct{}{},
 	}
-	p.passWait = passWait
 	p.spanAhead = spanAhead(o.Store.Usage().Limit)
 	p.absent = newLRU[string](maxAbsent, one[time.Time])
 	p.wentBy.parts = newLRU[digest.Digest](maxWentBy, func(e oci.Extents) int64 { return int64(len(e)) })

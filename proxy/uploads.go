@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
-	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/gorilla/mux"
@@ -83,8 +82,6 @@ type push struct {
 	begun  *forward      // that the upstream has begun; nil: not known
 	d      digest.Digest // what the blob will be; "" while that is not known
 	want   int64         // how long the chunk says that it is; 0: it does not say
-	from   *sender       // its body, while that is read
-	waits  time.Time     // until when it waits for others, see turns; zero: it has not waited yet
 }
 
 // open finds the upload that a request is about.
@@ -168,7 +165,6 @@ func (p *Proxy) deleteUpload(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer s.u.Release()
-	s.p.turns.leave(s.repo.Upstream, s.u.ID())
 	if err := s.u.Cancel(r.Context()); err != nil {
 		return p.uploadError("cancel an upload", err)
 	}
@@ -258,9 +254,6 @@ func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 		if err := s.u.Checkpoint(context.WithoutCancel(ctx)); err != nil {
 			return s.p.uploadError(what, err)
 		}
-		if s.pusher != nil {
-			s.u.GiveWay() // its client begins anew, most likely
-		}
 		return &oci.Error{Code: errcode.ErrorCodeBlobUploadInvalid, Status: http.StatusBadRequest, Message: "the body of the request ended early", Err: err}
 	}
 	if err != nil {
@@ -274,7 +267,6 @@ func (s *push) receive(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 func (s *push) copy(w http.ResponseWriter, r *http.Request) error {
 	from := s.p.senders.begin(s.u.ID(), w)
 	defer s.p.senders.end(s.u.ID(), from)
-	s.from = from
 	buf := s.p.bufs.get()
 	defer s.p.bufs.put(buf)
 	tapAt := s.p.index.PushSize(s.repo)
