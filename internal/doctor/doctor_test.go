@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -251,6 +252,39 @@ func TestWalk(t *testing.T) {
 		})
 	}
 }
+
+// TestLooksOnly: each request says that it is the doctor's, so that none counts as a
+// pull, or as what a start reads.
+func TestLooksOnly(t *testing.T) {
+	s := newSick(t)
+	asked := make(chan string, 1000)
+	s.spoil = func(w http.ResponseWriter, r *http.Request) bool {
+		asked <- r.UserAgent()
+		if r.URL.Path == "/v2/" && r.Header.Get("Authorization") == "" { // to have it log in
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		}
+		return false
+	}
+	srv := httptest.NewServer(s)
+	defer srv.Close()
+	host := strings.TrimPrefix(srv.URL, "http://")
+	keys := authn.NewKeychainFromHelper(helper{})
+	report, err := Walk(t.Context(), Options{Reference: host + "/up/app:1", Keychain: keys})
+	if err != nil || len(asked) < 6 {
+		t.Fatalf("%d requests, %v: %+v", len(asked), err, report)
+	}
+	for range len(asked) {
+		if got := <-asked; got != oci.DoctorAgent {
+			t.Errorf("a request of %q", got)
+		}
+	}
+}
+
+type helper struct{}
+
+func (helper) Get(string) (user, password string, err error) { return "alice", "wonder", nil }
 
 // TestDoor: names and addresses that lead nowhere.
 func TestDoor(t *testing.T) {

@@ -102,10 +102,20 @@ func (w *walk) tls() *tls.Config {
 
 func (w *walk) use(scheme string) {
 	w.scheme = scheme
-	w.plain = &http.Client{Transport: &http.Transport{
+	w.plain = &http.Client{Transport: named{&http.Transport{
 		TLSClientConfig: w.tls(), ResponseHeaderTimeout: stepTimeout, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
-	}}
+	}}}
 	w.client = w.plain
+}
+
+// named says who asks, whatever has been said: the transport that logs in writes a
+// name of its own, and what we read would count as a start.
+type named struct{ http.RoundTripper }
+
+func (n named) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("User-Agent", oci.DoctorAgent)
+	return n.RoundTripper.RoundTrip(r)
 }
 
 func (w *walk) url(format string, args ...any) string {
@@ -179,9 +189,6 @@ func (w *walk) get(ctx context.Context, c *http.Client, method, url string, head
 	}
 	for k, v := range header {
 		req.Header.Set(k, v)
-	}
-	if req.Header.Get("User-Agent") == "" {
-		req.Header.Set("User-Agent", oci.DoctorAgent)
 	}
 	began := time.Now()
 	resp, err := c.Do(req)
