@@ -239,12 +239,22 @@ func (p *Proxy) mayList(ctx context.Context, up *Upstream, repo oci.Repo, d dige
 	if err != nil || entitled || !listed {
 		return err
 	}
-	if _, err := up.Registry.HeadManifest(ctx, repo.Name, oci.Reference{Digest: d}); err != nil {
+	asking, cancel := context.WithTimeout(ctx, mayListTime)
+	defer cancel()
+	if _, err := up.Registry.HeadManifest(asking, repo.Name, oci.Reference{Digest: d}); err != nil {
+		if ctx.Err() == nil && asking.Err() != nil {
+			return &oci.Error{Code: errcode.ErrorCodeUnavailable, RetryAfter: time.Second, Err: err,
+				Message: fmt.Sprintf("ask %s for %s: its upstream does not answer", repo, d)}
+		}
 		return fmt.Errorf("ask %s for %s: %w", repo, d, err)
 	}
 	p.grant(up, repo, d)
 	return nil
 }
+
+// mayListTime is how long an upstream may take to say whether a list of referrers may
+// be shown: a client that starts a container waits for that, and gives up soon.
+const mayListTime = 2 * time.Second
 
 // route finds what the request's name means, after its grammar was checked, and
 // whether its caller may do action there. A refusal comes with what it is about.
