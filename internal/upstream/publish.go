@@ -157,6 +157,9 @@ func (p Publisher) changeTag(ctx context.Context, repo string, subject digest.Di
 		if err != nil {
 			return err
 		}
+		if now == was && len(changed) == 0 && p.dropTag(ctx, repo, ref, was) {
+			return nil
+		}
 		if now == was {
 			if err := p.PushManifest(ctx, repo, ref, v1.MediaTypeImageIndex, body); err != nil {
 				return err
@@ -173,6 +176,17 @@ func (p Publisher) changeTag(ctx context.Context, repo string, subject digest.Di
 		}
 	}
 	return fmt.Errorf("list a referrer at %s:%s: %w", repo, ref, errContended)
+}
+
+// dropTag deletes a list with nothing left in it, and so its tag, and reports whether
+// that is gone: few registries let one, and then an empty list stays. It is
+// deleted by its digest: what somebody else has written meanwhile is another.
+func (p Publisher) dropTag(ctx context.Context, repo string, ref oci.Reference, list digest.Digest) bool {
+	if err := p.deleteManifest(ctx, repo, list); err != nil {
+		return false
+	}
+	now, err := p.leads(ctx, repo, ref)
+	return err == nil && now == ""
 }
 
 // leads gives the digest that a tag leads to; "" where there is none.
@@ -249,6 +263,11 @@ func (p Publisher) Unlist(ctx context.Context, repo string, subject, d digest.Di
 			return err
 		}
 	}
+	return p.deleteManifest(ctx, repo, d)
+}
+
+// deleteManifest deletes one by its digest. One that is not there is success.
+func (p Publisher) deleteManifest(ctx context.Context, repo string, d digest.Digest) error {
 	q, err := manifestRequest(opDeleteManifest, http.MethodDelete, repo, oci.Reference{Digest: d})
 	if err != nil {
 		return fmt.Errorf("delete manifest %s of %s: %w", d, repo, err)

@@ -107,6 +107,12 @@ func TestPushReferrer(t *testing.T) {
 				}
 			}
 			want(theirs, second)
+			for _, r := range []Referrer{second, theirs} { // this registry keeps the tag
+				if err := p.Unlist(t.Context(), repo, digest.FromBytes(subject), r.Descriptor.Digest, !api); err != nil {
+					t.Errorf("unlist: %v", err)
+				}
+			}
+			want()
 		})
 	}
 }
