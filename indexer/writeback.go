@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -85,13 +86,17 @@ type pushPlan struct {
 
 	targets []string               // tags that are to lead to v2
 	rows    []storage.PublishedRow // of the subject in repo
+
+	gone  bool      // the subject was deleted there: rows are to be taken away, and nothing else is due
+	again bool      // and has come by since
+	filed time.Time // when the task was that is being done
 }
 
-func (p *pushPlan) isDue() bool { return p.v1 != nil || p.v2 != nil }
+func (p *pushPlan) isDue() bool { return p.v1 != nil || p.v2 != nil || p.gone }
 
 // task is p as it is filed. Its digest stands for what is to be pushed.
 func (p *pushPlan) task(x *Indexer) storage.TaskRow {
-	what := []string{}
+	what := p.whatGone()
 	if p.v1 != nil {
 		what = append(what, p.v1.Index.String())
 	}
@@ -111,12 +116,10 @@ func (x *Indexer) planPush(tx storage.Tx, repo oci.Repo, subject digest.Digest) 
 	if !x.opt.Publish.Takes(repo) {
 		return p, nil
 	}
-	err = tx.PublishedOf(subject, func(row storage.PublishedRow) error {
-		if row.Repo == repo {
-			p.rows = append(p.rows, row)
-		}
-		return nil
-	})
+	p.rows, err = publishedIn(tx, repo, subject)
+	if err == nil && slices.ContainsFunc(p.rows, isGone) {
+		return p, p.planGone(tx)
+	}
 	if err == nil {
 		err = x.planPushV1(tx, &p)
 	}
@@ -193,11 +196,22 @@ const maxTag = 128
 
 // push does the task of considerPushes: by the rows of now.
 func (x *Indexer) push(ctx context.Context, t *storage.TaskRow) error {
-	var p pushPlan
-	err := x.store.View(ctx, func(tx storage.Tx) (err error) {
-		p, err = x.planPush(tx, t.Repo, digest.Digest(t.Reference))
-		return err
-	})
+	p, err := x.viewPush(ctx, t)
+	if err == nil && p.gone {
+		var absent bool
+		if absent, err = x.isAbsent(ctx, p.repo, p.subject); err == nil && absent {
+			return x.takeAway(ctx, &p)
+		}
+		if err == nil {
+			err = x.comeBack(ctx, &p)
+		}
+		if err == nil {
+			p, err = x.viewPush(ctx, t)
+		}
+	}
+	if err == nil && p.gone {
+		err = errChanged // deleted once more
+	}
 	if err != nil || !p.isDue() {
 		return err
 	}
@@ -233,7 +247,9 @@ func bothForms(v1err, v2err error) error {
 }
 
 func (x *Indexer) notPushed(err error) error {
-	x.m.pushes.WithLabelValues(pushFailed).Inc()
+	if !errors.Is(err, errChanged) { // else it goes on at once
+		x.m.pushes.WithLabelValues(pushFailed).Inc()
+	}
 	return err
 }
 
@@ -283,7 +299,7 @@ func (x *Indexer) pushV1(ctx context.Context, p *pushPlan) error {
 	if err != nil {
 		return err
 	}
-	if err := x.beginV1(ctx, &row, was); err != nil {
+	if err := x.beginV1(ctx, p, &row, was); err != nil {
 		return err
 	}
 	old := make([]digest.Digest, 0, len(replaces))
@@ -303,7 +319,7 @@ func (x *Indexer) pushV1(ctx context.Context, p *pushPlan) error {
 // beginV1 files that the index of row is being pushed, and whether the upstream had
 // it before the first attempt: what an attempt puts there that does not end counts
 // as made, so that it goes when it is replaced.
-func (x *Indexer) beginV1(ctx context.Context, row, was *storage.PublishedRow) (err error) {
+func (x *Indexer) beginV1(ctx context.Context, p *pushPlan, row, was *storage.PublishedRow) (err error) {
 	if was != nil {
 		row.Made, row.Begun = was.Made, true
 		return nil // filed
@@ -312,50 +328,23 @@ func (x *Indexer) beginV1(ctx context.Context, row, was *storage.PublishedRow) (
 		return err
 	}
 	row.Begun = true
-	return x.fileBegun(ctx, *row)
+	return x.fileBegun(ctx, p, *row)
 }
 
-// fileBegun writes what is about to be pushed.
-func (x *Indexer) fileBegun(ctx context.Context, row storage.PublishedRow) error {
+// fileBegun writes what is about to be pushed, unless the task was filed anew: its
+// subject may have been deleted.
+func (x *Indexer) fileBegun(ctx context.Context, p *pushPlan, row storage.PublishedRow) error {
 	row.At = x.now().UTC()
-	if err := x.store.Update(ctx, func(tx storage.Tx) error { return tx.PutPublished(row) }); err != nil {
+	err := x.store.Update(ctx, func(tx storage.Tx) error {
+		if err := p.isCurrent(tx); err != nil {
+			return err
+		}
+		return tx.PutPublished(row)
+	})
+	if err != nil {
 		return fmt.Errorf("file what is to be pushed: %w", err)
 	}
 	return nil
-}
-
-// unlist takes what was pushed from here, and is replaced, away from upstream. One
-// that does not delete is an error as long as it lists it, and its row stays; what
-// else there is to do does not wait for that.
-func (x *Indexer) unlist(ctx context.Context, p *pushPlan, replaced []storage.PublishedRow) error {
-	var kept error
-	for _, r := range replaced {
-		err := x.opt.Publish.Unlist(ctx, p.repo, p.subject, r.Index, r.Fallback || r.Begun) // of which it is not known
-		if errors.Is(err, ErrRefused) {
-			still, lerr := x.stillListed(ctx, p, r.Index)
-			if lerr != nil {
-				return lerr
-			}
-			if still {
-				kept = errors.Join(kept, fmt.Errorf("the upstream still lists the replaced %s, clients may take that one: delete it there, or permit deletion, and have this tried again: %w", r.Index, err))
-				continue
-			}
-			err = nil // its bytes are nobody's trouble
-		}
-		if err == nil {
-			err = x.store.Update(ctx, func(tx storage.Tx) error { return tx.DeletePublished(r.Repo, r.Subject, r.Index) })
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return kept
-}
-
-// stillListed reports whether the upstream lists a SOCI v1 index.
-func (x *Indexer) stillListed(ctx context.Context, p *pushPlan, index digest.Digest) (bool, error) {
-	list, err := x.opt.Publish.Referrers(ctx, p.repo, p.subject, oci.MediaTypeSOCIIndexV1)
-	return slices.ContainsFunc(list, func(d v1.Descriptor) bool { return d.Digest == index }), err
 }
 
 // isAbsent reports whether the upstream has not a manifest.

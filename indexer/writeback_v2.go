@@ -120,7 +120,7 @@ func (x *Indexer) beginV2(ctx context.Context, p *pushPlan, row *storage.Publish
 		}
 	}
 	row.Pushing = append(without(row.Pushing, tags), tags...)
-	return x.fileBegun(ctx, *row)
+	return x.fileBegun(ctx, p, *row)
 }
 
 // pushBlobs sends the zTOCs, and whatever else a SOCI index names, and its config.
@@ -148,6 +148,10 @@ func (x *Indexer) pushBlobs(ctx context.Context, repo oci.Repo, m *oci.Manifest)
 func (x *Indexer) filePushed(ctx context.Context, row storage.PublishedRow, result string) error {
 	row.At = x.now().UTC()
 	err := x.store.Update(ctx, func(tx storage.Tx) error {
+		was, err := tx.Published(row.Repo, row.Subject, row.Index)
+		if row.Gone = was.Gone; ignoreNotFound(err) != nil { // deleted meanwhile: there is a task for that
+			return err
+		}
 		if err := dropTags(tx, row); err != nil {
 			return err
 		}

@@ -49,6 +49,9 @@ type Indexer interface {
 	// Passed is called when all of d came from repo's upstream, in one piece and
 	// matched, or in parts, and is not kept: the proxy itself could fetch it again.
 	Passed(repo oci.Repo, d digest.Digest)
+	// Deleted is called when the manifest d was deleted at repo's upstream, before
+	// whoever had it deleted is answered. It waits for a row to be written at most.
+	Deleted(ctx context.Context, repo oci.Repo, d digest.Digest)
 }
 
 // Referrers answers the referrers request of a caller who may read subject.

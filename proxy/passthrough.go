@@ -62,6 +62,9 @@ func (p *Proxy) passDelete(w http.ResponseWriter, r *http.Request, up *Upstream,
 	if err != nil { // the upstream's next answer tells
 		p.log.ErrorContext(r.Context(), "deleted manifest is not forgotten", "repo", repo, "ref", ref, "err", err)
 	}
+	if ref.Digest != "" {
+		p.index.Deleted(context.WithoutCancel(r.Context()), repo, ref.Digest)
+	}
 	p.refersAnew(r, repo, ref, subject)
 	return deleted(w)
 }

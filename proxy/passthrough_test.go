@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +139,30 @@ func TestDeletePassed(t *testing.T) {
 	wantCode(t, "a blob", front.do(t, http.MethodDelete, "/v2/up/local/app/blobs/"+d.String()), http.StatusMethodNotAllowed, "UNSUPPORTED")
 	closed, _ := newFront(t, Hosting{}, false)
 	wantCode(t, "not allowed", closed.do(t, http.MethodDelete, "/v2/up/local/app/manifests/v1"), http.StatusMethodNotAllowed, "UNSUPPORTED")
+}
+
+// goners is an Indexer that is told what was deleted.
+type goners struct {
+	noIndexer
+	told []string
+}
+
+func (g *goners) Deleted(_ context.Context, repo oci.Repo, d digest.Digest) {
+	g.told = append(g.told, repo.String()+"@"+d.String())
+}
+
+// TestDeletionIsTold: the indexer is told of a manifest that an upstream deleted, and
+// neither of a tag, under which it may stay, nor of what was not deleted.
+func TestDeletionIsTold(t *testing.T) {
+	g := &goners{}
+	front, _ := newLasting(t, func(o *Options) { o.Indexer = g })
+	d := front.pushImage(t, "up/local/app", "v1", random(100, 1))
+	for _, ref := range []string{"v1", d.String(), d.String()} {
+		front.do(t, http.MethodDelete, "/v2/up/local/app/manifests/"+ref)
+	}
+	if want := []string{"up/local/app@" + d.String()}; !slices.Equal(g.told, want) {
+		t.Errorf("told of %q, want %q", g.told, want)
+	}
 }
 
 // TestPushBesideConverted: what is pushed under the tag of a converted image is

@@ -65,6 +65,7 @@ func (noIndexer) Push(_ oci.Repo, rc io.ReadCloser) func(digest.Digest) {
 	_ = rc.Close() // only read from
 	return func(digest.Digest) {}
 }
-func (noIndexer) Listed(context.Context, oci.Repo, digest.Digest) {}
-func (noIndexer) Whole(digest.Digest)                             {}
-func (noIndexer) Passed(oci.Repo, digest.Digest)                  {}
+func (noIndexer) Listed(context.Context, oci.Repo, digest.Digest)  {}
+func (noIndexer) Whole(digest.Digest)                              {}
+func (noIndexer) Passed(oci.Repo, digest.Digest)                   {}
+func (noIndexer) Deleted(context.Context, oci.Repo, digest.Digest) {}

@@ -287,7 +287,7 @@ func DropContent(tx Tx, row ContentRow, now time.Time) error {
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		err = errors.Join(orphanReferrers(tx, row, now), orphanTags(tx, row.Repo, row.Digest, now), leaveImage(tx, row.Repo, row.Digest))
+		err = errors.Join(orphanReferrers(tx, row, now), orphanTags(tx, row.Repo, row.Digest, now), LeaveImage(tx, row.Repo, row.Digest))
 		if err != nil {
 			return err
 		}
@@ -312,8 +312,8 @@ func orphanReferrers(tx Tx, row ContentRow, now time.Time) error {
 	return err
 }
 
-// leaveImage has the indexer no longer know d as an image of repo.
-func leaveImage(tx Tx, repo oci.Repo, d digest.Digest) error {
+// LeaveImage has the indexer no longer know d as an image of repo.
+func LeaveImage(tx Tx, repo oci.Repo, d digest.Digest) error {
 	img, err := tx.Image(d)
 	if errors.Is(err, ErrNotFound) || err == nil && !slices.Contains(img.Repos, repo) {
 		return nil

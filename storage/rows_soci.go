@@ -108,7 +108,9 @@ type PublishedRow struct {
 	// Instead is a SOCI v1 index that the upstream has of the image and that is not
 	// from here: ours was not put beside it.
 	Instead digest.Digest `json:"instead,omitempty"`
-	At      time.Time     `json:"at"`
+	// Gone says that the subject was deleted there: what was brought for it goes, too.
+	Gone bool      `json:"gone,omitempty"`
+	At   time.Time `json:"at"`
 }
 
 // PublishedTx holds what is known of what was brought to upstreams.

@@ -13,7 +13,7 @@ func metaPublished(t *testing.T, m storage.Meta) {
 	row := func(subject, index digest.Digest, repo oci.Repo) storage.PublishedRow {
 		return storage.PublishedRow{
 			Repo: repo, Subject: subject, Index: index, V2: true, Fallback: true, Made: true,
-			Tags: []string{"7-soci"}, Taken: []string{"8-soci"}, Instead: dig("theirs"), At: noon,
+			Tags: []string{"7-soci"}, Taken: []string{"8-soci"}, Instead: dig("theirs"), Gone: true, At: noon,
 		}
 	}
 	subjects, indexes := byDigest(dig("s"), dig("t")), byDigest(dig("i"), dig("j"))
