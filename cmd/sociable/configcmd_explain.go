@@ -107,6 +107,7 @@ type ExplainedImage struct {
 	Digest   digest.Digest `json:"digest"`
 	Platform string        `json:"platform,omitempty"`
 	Note     string        `json:"note,omitempty"` // why there are no layers
+	asItIs   bool          // it is never indexed
 	// Instead says what goes before the rule here: another repository's, or what an
 	// operator asked for.
 	Instead []string         `json:"instead,omitempty"`
@@ -153,6 +154,7 @@ func (e *explainer) explain(ctx context.Context, word string) (*Explanation, err
 		out.Images = append(out.Images, e.image(ctx, repo, out.Rule, &facts.Images[i]))
 	}
 	of := e.offer(ctx, repo, rule, facts)
+	of.nothing(out.Images)
 	out.Publish, out.Upstream = of.text(), of.upstreamText()
 	for _, t := range of.taken {
 		out.Warnings = append(out.Warnings, fmt.Sprintf("%s:%s is the upstream's own (%s): it goes before the v2 image, and is left as it is", repo, t.tag, shortDigest(t.digest)))
@@ -251,14 +253,14 @@ func (e *explainer) image(ctx context.Context, repo oci.Repo, number int, p *web
 		p.SOCI, p.Layers = row.IsSOCI(), row.Layers
 	}
 	if p.SOCI {
-		out.Note = "a SOCI index, or an image that carries one: served as it is, and never indexed again"
+		out.asItIs, out.Note = true, "a SOCI index, or an image that carries one: served as it is, and never indexed again"
 		return out
 	}
 	rule, instead := e.ruleFor(repo, number, p.Image)
 	out.Instead = instead
 	layers, ok := indexer.Decide(rule, p.Platform, p.Layers)
 	if !ok {
-		out.Note = "no image: passed on as it is"
+		out.asItIs, out.Note = true, "no image: passed on as it is"
 		return out
 	}
 	for i := range layers {

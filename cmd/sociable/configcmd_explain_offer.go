@@ -92,6 +92,22 @@ func (e *explainer) takenTags(ctx context.Context, repo oci.Repo, facts web.Fact
 	return taken
 }
 
+// nothing has of offer none of what a rule says where no layer of any of the images
+// is indexed, or was.
+func (of *offer) nothing(images []ExplainedImage) {
+	if len(images) == 0 || !of.v1 && !of.v2 {
+		return
+	}
+	for i := range images {
+		m := &images[i]
+		unknown := m.Note != "" && !m.asItIs
+		if unknown || slices.ContainsFunc(m.Layers, func(l ExplainedLayer) bool { return l.Indexed || strings.HasPrefix(l.Now, "indexed") }) {
+			return
+		}
+	}
+	of.v1, of.v2, of.taken, of.none = false, false, nil, "none: no layer of it is indexed"
+}
+
 // at names the tags at which a v2 image is, one of the upstream's own left out; ""
 // where none leads to it.
 func (of *offer) at(suffix string) string {
