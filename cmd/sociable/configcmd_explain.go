@@ -293,6 +293,8 @@ var signatureTypes = []string{
 	"application/vnd.dev.sigstore.bundle.v0.3+json", "application/vnd.cncf.notary.signature",
 }
 
+const byCosign = "by cosign, at the tag "
+
 // signed looks for the signatures of cosign, by tag and as referrers, and of
 // Notary.
 func (e *explainer) signed(ctx context.Context, repo oci.Repo, f web.Facts) string {
@@ -301,13 +303,16 @@ func (e *explainer) signed(ctx context.Context, repo oci.Repo, f web.Facts) stri
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	tag := oci.AttachedTags(f.Digest)[0]
 	client, err := e.client(repo)
 	if err != nil {
+		if _, kerr := e.known(ctx, repo.String()+":"+tag); kerr == nil { // pushed here
+			return byCosign + tag
+		}
 		return "not known: " + err.Error()
 	}
-	tag := oci.AttachedTags(f.Digest)[0]
 	if _, err = client.HeadManifest(ctx, repo.Name, oci.Reference{Tag: tag}); err == nil {
-		return "by cosign, at the tag " + tag
+		return byCosign + tag
 	} else if !upstream.IsNotFound(err) {
 		return "not known: " + err.Error()
 	}
