@@ -1,9 +1,15 @@
 package main
 
 import (
+	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/web"
 )
@@ -23,7 +29,11 @@ func TestStats(t *testing.T) {
 	if len(before.Images) != 1 || before.Images[0].Measured || before.Images[0].Platform != "linux/amd64" || before.Totals.Saved == 0 || before.Images[0].Indexed != 1 {
 		t.Fatalf("before it is read: %+v", before)
 	}
-	must(t, "doctor", "--platform", "linux/amd64", srv.addr+"/up/acme/app:1") // reads a span
+	must(t, "doctor", "--platform", "linux/amd64", srv.addr+"/up/acme/app:1") // which counts as no start
+	if x := decodeJSON[web.Stats](t, must(t, append([]string{"stats", "up/acme/app:1", "--json"}, data...)...)).Images[0]; x.Measured {
+		t.Errorf("after doctor: %+v", x)
+	}
+	readLazily(t, srv.addr, before.Images[0].Manifest)
 	if err := srv.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -44,5 +54,30 @@ func TestStats(t *testing.T) {
 		if out := must(t, line...); !strings.Contains(out, want) {
 			t.Errorf("stats %s: no %q in\n%s", args, want, out)
 		}
+	}
+}
+
+// readLazily asks for some bytes of each layer.
+func readLazily(t *testing.T, addr string, manifest digest.Digest) {
+	t.Helper()
+	get := func(path, ranges string) []byte {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/v2/up/acme/app/"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Range", ranges)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode/100 != 2 {
+			t.Fatalf("%s: %s %s, %v", path, resp.Status, body, err)
+		}
+		return body
+	}
+	for _, l := range decodeJSON[v1.Manifest](t, string(get("manifests/"+manifest.String(), ""))).Layers {
+		get("blobs/"+l.Digest.String(), fmt.Sprintf("bytes=%d-%d", l.Size/2, l.Size*3/4))
 	}
 }
