@@ -43,8 +43,8 @@ func (s *Store) evictLoop(ctx context.Context) {
 }
 
 // evictAhead brings the store below its limits, and some below them when it is
-// near: need is by how much, as far as nothing has gone. Whoever needs room meanwhile goes on as soon as there
-// is enough for him.
+// near: need is by how much, as far as nothing has gone. Whoever needs room
+// meanwhile goes on as soon as there is enough for him.
 func (s *Store) evictAhead(ctx context.Context) (need, freed int64, err error) {
 	select {
 	case s.evicting <- struct{}{}:
