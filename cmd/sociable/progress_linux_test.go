@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -167,9 +168,12 @@ func TestProgressOfImages(t *testing.T) {
 			var out bytes.Buffer
 			done := make(chan int, 1)
 			go func() { done <- run(append(tc.args, "--data", s.dir, "up/single:1"), &out, x.File) }()
+			// Without the words, it would wait for what waits for it.
+			late := time.AfterFunc(2*time.Minute, func() { _ = x.Close() })
 			if !x.await(tc.want...) {
 				t.Errorf("want %q in %q", tc.want, x.text)
 			}
+			late.Stop()
 			once()
 			if code := <-done; code != exitOK {
 				t.Errorf("exit %d: %s", code, &out)

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -13,19 +12,9 @@ import (
 // TestWrongAdminPassword: a wrong password is warned of once, in the dashboard's
 // form and with a program's request, and stands in the audit all the same.
 func TestWrongAdminPassword(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "htpasswd")
-	writePasswords(t, file, users)
-	clock := newClock()
-	keys, err := OpenKeys(filepath.Join(t.TempDir(), "keys"), nil, clock.now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := mixed()
-	if p.Passwords, err = OpenPasswords(file, nil); err != nil {
-		t.Fatal(err)
-	}
+	a := newBench(t, mixed()).a
 	var out bytes.Buffer
-	a := New(Options{Keys: keys, Now: clock.now, Resolve: resolve, Logger: slog.New(slog.NewTextHandler(&out, nil))}, p)
+	a.log = slog.New(slog.NewTextHandler(&out, nil))
 	for name, ask := range map[string]func(*http.Request) error{
 		"a form": func(r *http.Request) error { _, err := a.AdminLogin(r, "alice", "sesame"); return err },
 		"a program": func(r *http.Request) error {

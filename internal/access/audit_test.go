@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -18,19 +17,9 @@ import (
 // TestAuditLines: what changes something or is refused has a line with who, what
 // and where; no line has a password or token.
 func TestAuditLines(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "htpasswd")
-	writePasswords(t, file, users)
-	clock := newClock()
-	keys, err := OpenKeys(filepath.Join(t.TempDir(), "keys"), nil, clock.now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := mixed()
-	if p.Passwords, err = OpenPasswords(file, nil); err != nil {
-		t.Fatal(err)
-	}
-	var out bytes.Buffer
-	a := New(Options{Keys: keys, Now: clock.now, Resolve: resolve, Logger: slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))}, p)
+	a := newBench(t, mixed()).a
+	var out bytes.Buffer // each request is over when its answer is here
+	a.log = slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	const token = "eyJhbGciOiJFZERTQSJ9.e30.c2VjcmV0"
 	for name, tt := range map[string]struct {
 		user, password string // user "": none; password "": the user is a token
