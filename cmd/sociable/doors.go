@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sociable/sociable/internal/access"
+	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/web"
 )
 
@@ -101,7 +102,7 @@ type entrance struct {
 func (e entrance) open(ctx context.Context, g *errgroup.Group, grace time.Duration, log *slog.Logger) {
 	var quiet quietConns
 	srv := &http.Server{
-		Handler: e.h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		Handler: oci.BoundUnread(e.h), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		ConnState: func(c net.Conn, state http.ConnState) {
 			quiet.note(c, state)
 			if state == http.StateClosed {

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bufio"
+	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestTakenAddress holds that an address that cannot be had is an error that
@@ -24,6 +28,36 @@ func TestTakenAddress(t *testing.T) {
 			cfg.Listen, cfg.Admin.Listen, cfg.Storage.Path = tt.listen, tt.admin, t.TempDir()
 			if d, err := openDoors(t.Context(), cfg); err == nil || d != nil || !strings.Contains(err.Error(), taken) || !strings.Contains(err.Error(), "take another with --"+tt.flag) {
 				t.Errorf("got %v, %v, want an error that names %s and --%s", d, err, taken, tt.flag)
+			}
+		})
+	}
+}
+
+// TestNobodyIsHeldByABody: whatever the path, a body that does not come holds no
+// connection.
+func TestNobodyIsHeldByABody(t *testing.T) {
+	s := startServer(t, "--upstream", "up="+layoutRegistry(t).URL)
+	for _, path := range []string{"/hooks/up", "/v2/up/a/blobs/uploads/", "/v2/nobody/manifests/1", "/metrics", "/"} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if err := conn.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", path); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode < 400 {
+				t.Error(resp.Status)
 			}
 		})
 	}

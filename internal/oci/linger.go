@@ -15,6 +15,9 @@ const (
 	// askedTime is lingerTime where the client asked whether it is to send at all:
 	// as a rule it does not.
 	askedTime = 500 * time.Millisecond
+	// unreadTime is how long net/http may read what is left of a body before it
+	// sends the answer's header.
+	unreadTime = time.Second
 )
 
 // linger sends off the answer to a request whose body has not all been read, and
@@ -30,7 +33,9 @@ func linger(w http.ResponseWriter, r *http.Request) {
 		most = askedTime
 	}
 	rc := http.NewResponseController(w)
-	if rc.Flush() != nil || rc.SetReadDeadline(time.Now().Add(most)) != nil {
+	// Of a small body, net/http reads the rest before the header leaves.
+	if rc.SetReadDeadline(time.Now().Add(min(most, unreadTime))) != nil || rc.Flush() != nil ||
+		rc.SetReadDeadline(time.Now().Add(most)) != nil {
 		return // nothing would end the wait
 	}
 	if _, err := io.CopyN(io.Discard, r.Body, maxLinger); errors.Is(err, io.EOF) {
