@@ -147,16 +147,19 @@ func (x *Indexer) planPushV1(tx storage.Tx, p *pushPlan) error {
 	i := slices.IndexFunc(names, func(n named) bool { return n.repo == p.repo })
 	rule := x.ruleFor(names[i])
 	done := p.row(img.Index)
-	if rule.pushesV1() && (done == nil || done.Begun || len(p.replaced(img.Index)) > 0) {
+	if rule.pushesV1() && (done == nil || !isSettled(done) || len(p.replaced(img.Index)) > 0) {
 		p.v1, p.priority = &img, rule.Priority
 	}
 	return nil
 }
 
+// isSettled reports whether nothing is to be done about a v1 index as such.
+func isSettled(r *storage.PublishedRow) bool { return !r.Begun && !r.Unlisted }
+
 // replaced are v1 indexes that were brought there and that index is in place of.
 func (p *pushPlan) replaced(index digest.Digest) (old []storage.PublishedRow) {
 	for _, r := range p.rows {
-		if !r.V2 && r.Made && r.Index != index {
+		if !r.V2 && r.Made && !r.Unlisted && r.Index != index {
 			old = append(old, r)
 		}
 	}
@@ -266,7 +269,7 @@ func lasting(err error) error {
 func (x *Indexer) pushV1(ctx context.Context, p *pushPlan) error {
 	replaces := p.replaced(p.v1.Index)
 	was := p.row(p.v1.Index)
-	if was != nil && !was.Begun {
+	if was != nil && isSettled(was) {
 		return x.unlist(ctx, p, replaces) // which is left of the last time
 	}
 	row := storage.PublishedRow{Repo: p.repo, Subject: p.subject, Index: p.v1.Index}
@@ -283,7 +286,7 @@ func (x *Indexer) pushV1(ctx context.Context, p *pushPlan) error {
 			row.Instead = d.Digest
 			x.log.InfoContext(ctx, "index not pushed: the upstream has another", "repo", p.repo.String(), "digest", p.subject, "index", d.Digest)
 			var kept error
-			if was != nil && was.Made {
+			if was != nil && was.Made && !was.Unlisted {
 				kept = x.unlist(ctx, p, []storage.PublishedRow{*was})
 			}
 			if kept != nil && !errors.Is(kept, ErrRefused) {
@@ -320,14 +323,19 @@ func (x *Indexer) pushV1(ctx context.Context, p *pushPlan) error {
 // it before the first attempt: what an attempt puts there that does not end counts
 // as made, so that it goes when it is replaced.
 func (x *Indexer) beginV1(ctx context.Context, p *pushPlan, row, was *storage.PublishedRow) (err error) {
-	if was != nil {
-		row.Made, row.Begun = was.Made, true
+	row.Begun = true
+	switch {
+	case was != nil && was.Begun:
+		row.Made = was.Made
 		return nil // filed
+	case was != nil && was.Unlisted && was.Made:
+		row.Made = true
+	default:
+		row.Made, err = x.isAbsent(ctx, row.Repo, row.Index)
 	}
-	if row.Made, err = x.isAbsent(ctx, row.Repo, row.Index); err != nil {
+	if err != nil {
 		return err
 	}
-	row.Begun = true
 	return x.fileBegun(ctx, p, *row)
 }
 

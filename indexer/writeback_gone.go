@@ -132,7 +132,7 @@ func (x *Indexer) comeBack(ctx context.Context, p *pushPlan) error {
 				err = errors.Join(err, tx.DeletePublished(row.Repo, row.Subject, row.Index))
 				continue
 			}
-			row.Gone, row.Begun = false, !row.V2
+			row.Gone, row.Begun = false, !row.V2 && !row.Unlisted
 			row.Tags, row.Pushing = nil, append(without(row.Pushing, row.Tags), row.Tags...)
 			err = errors.Join(err, tx.PutPublished(row))
 		}
@@ -181,10 +181,17 @@ func (x *Indexer) unlist(ctx context.Context, p *pushPlan, replaced []storage.Pu
 				kept = errors.Join(kept, fmt.Errorf("the upstream still lists %s: delete it there, or permit deletion, and have this tried again: %w", whyGoes(&r), err))
 				continue
 			}
-			err = nil // its bytes are nobody's trouble
+			if !r.Gone { // its bytes are nobody's trouble, but they may be listed again
+				r.Unlisted, r.Begun = true, false
+				if err := x.store.Update(ctx, func(tx storage.Tx) error { return tx.PutPublished(r) }); err != nil {
+					return err
+				}
+				continue
+			}
+			err = nil
 		}
 		if err == nil {
-			err = x.store.Update(ctx, func(tx storage.Tx) error { return tx.DeletePublished(r.Repo, r.Subject, r.Index) })
+			err = x.forgetPublished(ctx, &r)
 		}
 		if err != nil {
 			return err

@@ -100,6 +100,9 @@ type PublishedRow struct {
 	// Begun says of a v1 index that its push began and is not known to have ended:
 	// it may be there.
 	Begun bool `json:"begun,omitempty"`
+	// Unlisted says of a v1 index that was replaced that the upstream lists it no more;
+	// it may have it all the same.
+	Unlisted bool `json:"unlisted,omitempty"`
 	// Tags are the upstream's that were made to lead to a v2 image, Taken those
 	// that were left because they led elsewhere. Those of Pushing may lead to it.
 	Tags    []string `json:"tags,omitempty"`

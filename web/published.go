@@ -36,9 +36,9 @@ func publishedOf(row *storage.PublishedRow) Published {
 	switch {
 	case row.V2:
 		p.Form, p.Begun = "v2", len(row.Pushing) > 0
-	case row.Begun:
-		p.Begun = true
 	case row.Instead != "":
+	case row.Begun, row.Unlisted: // which is listed again, or not at all
+		p.Begun = true
 	case row.Fallback:
 		p.Listed = ListedByTag
 	default:
@@ -85,7 +85,7 @@ func pushed(tx storage.Tx, from oci.Repo, root digest.Digest) (list []Published,
 	}
 	for _, d := range all {
 		err := tx.PublishedOf(d, func(row storage.PublishedRow) error {
-			if (from == (oci.Repo{}) || row.Repo == from) && row.Instead == "" && (!row.V2 || len(row.Tags)+len(row.Pushing) > 0) {
+			if (from == (oci.Repo{}) || row.Repo == from) && row.Instead == "" && !row.Unlisted && (!row.V2 || len(row.Tags)+len(row.Pushing) > 0) {
 				list = append(list, publishedOf(&row))
 			}
 			return nil
