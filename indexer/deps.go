@@ -72,6 +72,8 @@ type Publisher interface {
 	Takes(repo oci.Repo) bool
 	// Manifest tells where ref leads at the upstream. storage.ErrNotFound.
 	Manifest(ctx context.Context, repo oci.Repo, ref oci.Reference) (digest.Digest, error)
+	// Read reads a manifest. storage.ErrNotFound.
+	Read(ctx context.Context, repo oci.Repo, d digest.Digest) ([]byte, error)
 	// Referrers lists what refers to subject there, of one type.
 	Referrers(ctx context.Context, repo oci.Repo, subject digest.Digest, artifactType string) ([]v1.Descriptor, error)
 	// PushBlob sends a blob unless it is there. open gives its bytes from the first,

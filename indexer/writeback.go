@@ -154,7 +154,7 @@ func (x *Indexer) planPushV1(tx storage.Tx, p *pushPlan) error {
 }
 
 // isSettled reports whether nothing is to be done about a v1 index as such.
-func isSettled(r *storage.PublishedRow) bool { return !r.Begun && !r.Unlisted }
+func isSettled(r *storage.PublishedRow) bool { return !r.Begun && !r.Unlisted && !r.Alike }
 
 // replaced are v1 indexes that were brought there and that index is in place of.
 func (p *pushPlan) replaced(index digest.Digest) (old []storage.PublishedRow) {
@@ -267,34 +267,22 @@ func lasting(err error) error {
 // pushV1 puts a SOCI v1 index beside its image: its zTOCs first, then itself, and
 // what it replaces goes. One that others have put there stays the only one.
 func (x *Indexer) pushV1(ctx context.Context, p *pushPlan) error {
-	replaces := p.replaced(p.v1.Index)
 	was := p.row(p.v1.Index)
 	if was != nil && isSettled(was) {
-		return x.unlist(ctx, p, replaces) // which is left of the last time
-	}
-	row := storage.PublishedRow{Repo: p.repo, Subject: p.subject, Index: p.v1.Index}
-	ours := map[digest.Digest]bool{p.v1.Index: true}
-	for _, r := range p.rows {
-		ours[r.Index] = ours[r.Index] || r.Made // what was there before is not ours to replace, nor to put another behind
+		return x.unlist(ctx, p, p.replaced(p.v1.Index)) // which is left of the last time
 	}
 	listed, err := x.opt.Publish.Referrers(ctx, p.repo, p.subject, oci.MediaTypeSOCIIndexV1)
 	if err != nil {
 		return err
 	}
-	for _, d := range listed {
-		if !ours[d.Digest] {
-			row.Instead = d.Digest
-			x.log.InfoContext(ctx, "index not pushed: the upstream has another", "repo", p.repo.String(), "digest", p.subject, "index", d.Digest)
-			var kept error
-			if was != nil && was.Made && !was.Unlisted {
-				kept = x.unlist(ctx, p, []storage.PublishedRow{*was})
-			}
-			if kept != nil && !errors.Is(kept, ErrRefused) {
-				return kept
-			}
-			return errors.Join(kept, x.filePushed(ctx, row, pushLeft))
-		}
+	if theirs := p.fromElsewhere(listed); theirs != "" {
+		return x.leaveTo(ctx, p, theirs)
 	}
+	if err := x.takeOver(ctx, p, listed); err != nil {
+		return err
+	}
+	replaces := p.replaced(p.v1.Index)
+	row := storage.PublishedRow{Repo: p.repo, Subject: p.subject, Index: p.v1.Index}
 	desc, body, m, err := x.readMade(ctx, p.v1.Index)
 	if err == nil {
 		err = x.pushBlobs(ctx, p.repo, m)

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/storage"
 )
 
 func pushingV1(spanSize int64) []Rule {
@@ -35,9 +37,10 @@ func (w *world) turn(spanSize int64, img *image, layer []byte) digest.Digest {
 func TestRulesGoBack(t *testing.T) {
 	a := newLayer(t, 1)
 	for _, tc := range []struct {
-		name  string
-		keeps bool
-	}{{"it deletes", false}, {"it keeps what it does not list", true}} {
+		name   string
+		keeps  bool
+		forget bool // what earlier versions did not keep: what is there, and unlisted, is from here
+	}{{"it deletes", false, false}, {"it keeps what it does not list", true, false}, {"and that is not known", true, true}} {
 		t.Run(tc.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				img := newImage(t, "img", a)
@@ -54,8 +57,11 @@ func TestRulesGoBack(t *testing.T) {
 						t.Fatalf("spans of %d: listed %v, want %s; tasks %q, filed %+v", spans, got, want, w.tasks(), w.published(img.digest))
 					}
 					for _, row := range w.published(img.digest) {
-						if row.Instead != "" || row.Begun || row.Unlisted == (row.Index == want) || !row.Made {
+						if row.Instead != "" || row.Begun || row.Unlisted == (row.Index == want) || !row.Made && !tc.forget {
 							t.Errorf("spans of %d: filed %+v", spans, row)
+						}
+						if tc.forget && row.Unlisted {
+							w.check("forget", w.store.Update(t.Context(), func(tx storage.Tx) error { return tx.DeletePublished(row.Repo, row.Subject, row.Index) }))
 						}
 					}
 				}

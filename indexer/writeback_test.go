@@ -72,6 +72,15 @@ func (o *origin) Manifest(_ context.Context, _ oci.Repo, ref oci.Reference) (dig
 	return d, nil
 }
 
+func (o *origin) Read(_ context.Context, _ oci.Repo, d digest.Digest) ([]byte, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if body, ok := o.manifests[d]; ok {
+		return bytes.Clone(body), nil
+	}
+	return nil, fmt.Errorf("%s: %w", d, storage.ErrNotFound)
+}
+
 func (o *origin) Referrers(_ context.Context, _ oci.Repo, subject digest.Digest, _ string) ([]v1.Descriptor, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -111,6 +111,8 @@ type PublishedRow struct {
 	// Instead is a SOCI v1 index that the upstream has of the image and that is not
 	// from here: ours was not put beside it.
 	Instead digest.Digest `json:"instead,omitempty"`
+	// Alike says that Instead is made as those here are, by whomever.
+	Alike bool `json:"alike,omitempty"`
 	// Gone says that the subject was deleted there: what was brought for it goes, too.
 	Gone bool      `json:"gone,omitempty"`
 	At   time.Time `json:"at"`

@@ -19,7 +19,10 @@ type Published struct {
 	Listed  string        `json:"listed,omitempty"`
 	Tags    []string      `json:"tags,omitempty"`
 	Taken   []string      `json:"taken,omitempty"`   // tags that lead to something that is not from here, and were left
-	Instead digest.Digest `json:"instead,omitempty"` // the SOCI v1 index of somebody else that the upstream has: ours was not put beside it
+	Instead digest.Digest `json:"instead,omitempty"` // the SOCI v1 index that the upstream has and that was not made here: ours was not put beside it
+	// Alike says that Instead is made as those here are, by another sociable or the
+	// soci command: a failed push says what to do.
+	Alike bool `json:"alike,omitempty"`
 	// Begun says that a push began and has not ended: it may be there.
 	Begun bool      `json:"begun,omitempty"`
 	At    time.Time `json:"at"`
@@ -37,6 +40,7 @@ func publishedOf(row *storage.PublishedRow) Published {
 	case row.V2:
 		p.Form, p.Begun = "v2", len(row.Pushing) > 0
 	case row.Instead != "":
+		p.Alike = row.Alike
 	case row.Begun, row.Unlisted: // which is listed again, or not at all
 		p.Begun = true
 	case row.Fallback:

@@ -152,6 +152,8 @@ func isReferenceTo(s string, x IndexInfo) bool {
 func publishedText(p web.Published) string {
 	at := humanize.Time(p.At)
 	switch {
+	case p.Alike:
+		return fmt.Sprintf("v1 not in %s, which has %s, made by sociable or soci, but not here: sociable jobs list says what to do (%s)", p.Repository, shortDigest(p.Instead), at)
 	case p.Instead != "":
 		return fmt.Sprintf("v1 not in %s, which has %s, not from here (%s)", p.Repository, shortDigest(p.Instead), at)
 	case p.Begun && len(p.Tags)+len(p.Taken) == 0:

@@ -45,6 +45,18 @@ func (p publisher) Manifest(ctx context.Context, repo oci.Repo, ref oci.Referenc
 	return d.Digest, err
 }
 
+func (p publisher) Read(ctx context.Context, repo oci.Repo, d digest.Digest) ([]byte, error) {
+	up, err := p.to(repo)
+	if err != nil {
+		return nil, err
+	}
+	body, err := up.Read(ctx, repo.Name, d)
+	if upstream.IsNotFound(err) {
+		err = fmt.Errorf("%w: %w", storage.ErrNotFound, err)
+	}
+	return body, err
+}
+
 func (p publisher) Referrers(ctx context.Context, repo oci.Repo, subject digest.Digest, artifactType string) ([]v1.Descriptor, error) {
 	up, err := p.to(repo)
 	if err != nil {

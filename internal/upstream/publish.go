@@ -32,6 +32,15 @@ func (p Publisher) Manifest(ctx context.Context, repo string, ref oci.Reference)
 	return p.c.HeadManifest(ctx, repo, ref)
 }
 
+// Read reads a manifest. Its errors are Client.Manifest's.
+func (p Publisher) Read(ctx context.Context, repo string, d digest.Digest) ([]byte, error) {
+	m, err := p.c.Manifest(ctx, repo, oci.Reference{Digest: d})
+	if err != nil {
+		return nil, err
+	}
+	return m.Body, nil
+}
+
 // Referrers are Client.Referrers'.
 func (p Publisher) Referrers(ctx context.Context, repo string, d digest.Digest, artifactType string) ([]v1.Descriptor, error) {
 	return p.c.Referrers(ctx, repo, d, artifactType)
