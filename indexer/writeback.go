@@ -218,8 +218,11 @@ func (x *Indexer) push(ctx context.Context, t *storage.TaskRow) error {
 	if err != nil || !p.isDue() {
 		return err
 	}
-	if _, err := x.opt.Publish.Manifest(ctx, p.repo, oci.Reference{Digest: p.subject}); err != nil {
+	if absent, err := x.isAbsent(ctx, p.repo, p.subject); err != nil {
 		return lasting(fmt.Errorf("find %s at its upstream: %w", p.subject, err))
+	} else if absent { // deleted there, on purpose as like as not: there is nothing to mend
+		x.log.WarnContext(ctx, "index not pushed: the upstream has not its image", "repo", p.repo.String(), "digest", p.subject)
+		return nil
 	}
 	var v1err, v2err error
 	if p.v1 != nil {

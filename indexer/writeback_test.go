@@ -270,7 +270,7 @@ func TestLeavesOthersAlone(t *testing.T) {
 			o.has(img)
 			o.lists[img.digest] = []v1.Descriptor{{Digest: theirs, ArtifactType: oci.MediaTypeSOCIIndexV1}}
 		}, 1, theirs, false},
-		{"gone", func(*origin, *image) {}, 0, "", true},
+		{"gone", func(*origin, *image) {}, 0, "", false},
 		{"refused", func(o *origin, img *image) {
 			o.has(img)
 			o.refuse = fmt.Errorf("immutable: %w", ErrRefused)
@@ -292,6 +292,9 @@ func TestLeavesOthersAlone(t *testing.T) {
 				rows := w.published(img.digest)
 				if len(rows) != tc.rows || tc.rows > 0 && rows[0].Instead != tc.instead {
 					t.Errorf("filed %+v", rows)
+				}
+				if !tc.failed && len(w.tasks()) > 0 {
+					t.Errorf("tasks %q, want none", w.tasks())
 				}
 				failed := len(w.tasks()) == 1 && strings.HasSuffix(w.tasks()[0], "!")
 				if failed != tc.failed || len(up.manifests) != before || up.puts > 0 {
