@@ -57,7 +57,7 @@ func (c *Config) checkRules(bad, doubts *findings) {
 			}
 		}
 		c.checkV2(path, &c.Index.Rules[i], bad, doubts)
-		c.checkPublishing(path, &c.Index.Rules[i], bad, doubts)
+		c.checkPublishing(path, i, bad, doubts)
 		if r.Priority < -maxPriority || r.Priority > maxPriority {
 			bad.add(c.origin(path+".priority"), "%s.priority: want %d to %d, got %d", path, -maxPriority, maxPriority, r.Priority)
 		}
@@ -81,7 +81,8 @@ func (c *Config) checkV2(path string, r *IndexRule, bad, doubts *findings) {
 }
 
 // checkPublishing finds a rule that has pushed what it does not make.
-func (c *Config) checkPublishing(path string, r *IndexRule, bad, doubts *findings) {
+func (c *Config) checkPublishing(path string, number int, bad, doubts *findings) {
+	r := &c.Index.Rules[number]
 	at := c.origin(path + ".publish_upstream")
 	lacks := func(form string) bool { return r.Publish != indexer.PublishBoth && r.Publish != form }
 	switch push := r.PublishUpstream; {
@@ -91,6 +92,9 @@ func (c *Config) checkPublishing(path string, r *IndexRule, bad, doubts *finding
 		bad.add(at, "%s.publish_upstream: nothing is published with publish: none", path)
 	case push == indexer.PublishV1 && lacks(indexer.PublishV1), push == indexer.PublishV2 && lacks(indexer.PublishV2), push == indexer.PublishBoth && r.Publish != indexer.PublishBoth:
 		bad.add(at, "%s.publish_upstream: %s is not made with publish: %s; write true for what is", path, push, r.Publish)
+	}
+	if c.doubtPublishing(path, number, doubts) {
+		return
 	}
 	for _, u := range c.Upstreams {
 		_, _, secret := u.Credentials()

@@ -155,7 +155,7 @@ func (e *explainer) explain(ctx context.Context, word string) (*Explanation, err
 	}
 	of := e.offer(ctx, repo, rule, facts)
 	of.nothing(out.Images)
-	out.Publish, out.Upstream = of.text(), of.upstreamText()
+	out.Publish, out.Upstream = of.text(), of.upstreamText(e.cfg.whyNoPush(repo.Upstream))
 	for _, t := range of.taken {
 		out.Warnings = append(out.Warnings, fmt.Sprintf("%s:%s is the upstream's own (%s): it goes before the v2 image, and is left as it is", repo, t.tag, shortDigest(t.digest)))
 	}

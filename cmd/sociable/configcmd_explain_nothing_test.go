@@ -28,7 +28,7 @@ func TestExplainNothing(t *testing.T) {
 		if got := of.text(); got != tt.want {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
 		}
-		if up := of.upstreamText(); (up == "nothing") != (tt.want != some) {
+		if up := of.upstreamText(""); (up == "nothing") != (tt.want != some) {
 			t.Errorf("%s: at the upstream %q", name, up)
 		}
 	}

@@ -151,8 +151,8 @@ func (of *offer) v2Text(suffix string) string {
 	}
 }
 
-// upstreamText says which of what is offered goes to the upstream.
-func (of *offer) upstreamText() string {
+// upstreamText says which of what is offered goes to the upstream, or why not.
+func (of *offer) upstreamText(whyNot string) string {
 	v1, v2 := of.rule.Pushes()
 	var forms []string
 	if v1 && of.v1 {
@@ -161,8 +161,11 @@ func (of *offer) upstreamText() string {
 	if v2 && of.v2 {
 		forms = append(forms, of.v2Text(indexer.ConvertedSuffix))
 	}
-	if len(forms) == 0 {
+	switch {
+	case len(forms) == 0:
 		return "nothing"
+	case whyNot != "":
+		return "nothing: " + whyNot
 	}
 	return strings.Join(forms, "; ")
 }

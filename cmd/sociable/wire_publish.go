@@ -13,16 +13,18 @@ import (
 	"github.com/sociable/sociable/indexer"
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/internal/upstream"
+	"github.com/sociable/sociable/proxy"
 	"github.com/sociable/sociable/storage"
 )
 
 // publisher puts indexes into upstreams, with the credentials configured for them.
 type publisher struct{ *live }
 
-// Takes is false for namespaces of ours, and for upstreams that are never asked.
+// Takes is false for namespaces of ours, and for upstreams that are never asked, or only
+// in their callers' name: see Config.whyNoPush.
 func (p publisher) Takes(repo oci.Repo) bool {
 	u := p.now.Load().upstream(repo.Upstream)
-	return u != nil && !u.Hosted && !u.Offline
+	return u != nil && !u.Hosted && !u.Offline && u.Identity.As != proxy.AsCallers
 }
 
 func (p publisher) to(repo oci.Repo) (upstream.Publisher, error) {
