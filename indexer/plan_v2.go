@@ -15,7 +15,7 @@ import (
 // conversionPlan is what is to be done about the converted form of an image.
 type conversionPlan struct {
 	source  storage.ManifestRow
-	tags    []string // of the repository, that lead to the source
+	tags    []string // of the repository, that lead to the source and may have a converted form
 	rule    *Rule    // nil: none that converts
 	indexes []PlatformIndex
 	// prefetch is what indexes name of what was learnt, one each.
@@ -40,7 +40,7 @@ func (x *Indexer) planConversion(tx storage.Tx, repo oci.Repo, source digest.Dig
 		return p, ignoreNotFound(err)
 	}
 	err = tx.TagsOf(source, func(r oci.Repo, tag string) error {
-		if r == repo {
+		if r == repo && Converts(tag) {
 			p.tags = append(p.tags, tag)
 		}
 		return nil

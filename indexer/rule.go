@@ -31,6 +31,10 @@ const (
 // ConvertedSuffix is what the tag of a converted image ends in.
 const ConvertedSuffix = "-soci"
 
+// Converts reports whether what tag leads to may be converted for its sake: not where
+// tag is that of a converted image already, whatever it leads to.
+func Converts(tag string) bool { return !strings.HasSuffix(tag, ConvertedSuffix) }
+
 // Rule says how some images are indexed.
 //
 // Patterns are those of oci.MatchAny, and behind a colon one of tags: the image

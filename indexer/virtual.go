@@ -13,7 +13,7 @@ import (
 // has that served beside it: "7" for "7-soci".
 func (x *Indexer) ConvertedAt(repo oci.Repo, tag string) (base string, ok bool) {
 	base, ok = strings.CutSuffix(tag, ConvertedSuffix)
-	if !ok || base == "" || x.opt.Disabled {
+	if !ok || base == "" || !Converts(base) || x.opt.Disabled {
 		return "", false
 	}
 	r := x.ruleFor(named{repo, []string{base}})
@@ -23,7 +23,7 @@ func (x *Indexer) ConvertedAt(repo oci.Repo, tag string) (base string, ok bool) 
 // ConvertedInPlace reports whether a rule has the converted form of tag served
 // at the tag itself.
 func (x *Indexer) ConvertedInPlace(repo oci.Repo, tag string) bool {
-	if x.opt.Disabled {
+	if x.opt.Disabled || !Converts(tag) {
 		return false
 	}
 	r := x.ruleFor(named{repo, []string{tag}})

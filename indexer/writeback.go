@@ -173,7 +173,7 @@ func (x *Indexer) planPushV2(tx storage.Tx, p *pushPlan) error {
 	}
 	var tags []string
 	err = tx.TagsOf(p.subject, func(repo oci.Repo, tag string) error {
-		if repo == p.repo {
+		if repo == p.repo && Converts(tag) {
 			tags = append(tags, tag)
 		}
 		return nil

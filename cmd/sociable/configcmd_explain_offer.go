@@ -19,7 +19,8 @@ type offer struct {
 	rule   *indexer.Rule // of the repository; nil: none applies
 	v1, v2 bool
 	none   string     // why neither is
-	tags   []string   // that lead to the image
+	tags   []string   // that lead to the image, and may have a converted form
+	suffix bool       // all that lead to it are those of a converted form
 	taken  []takenTag // of these, with the suffix
 }
 
@@ -33,7 +34,8 @@ type takenTag struct {
 // offer puts what an operator asked for, or withdrew, and what the upstream has over
 // the rule.
 func (e *explainer) offer(ctx context.Context, repo oci.Repo, rule *indexer.Rule, facts web.Facts) offer {
-	of := offer{rule: rule, tags: facts.Tags}
+	of := offer{rule: rule, tags: slices.DeleteFunc(slices.Clone(facts.Tags), func(tag string) bool { return !indexer.Converts(tag) })}
+	of.suffix = len(facts.Tags) > 0 && len(of.tags) == 0
 	withdrawn, soci := len(facts.Images) > 0, facts.SOCI
 	for i := range facts.Images {
 		p := &facts.Images[i]
@@ -75,6 +77,9 @@ func (e *explainer) takenTags(ctx context.Context, repo oci.Repo, facts web.Fact
 	}
 	for i := range beside {
 		f := &beside[i]
+		if !indexer.Converts(strings.TrimSuffix(f.Tag, indexer.ConvertedSuffix)) {
+			continue
+		}
 		d := f.Digest
 		if client, err := e.client(repo); err == nil && !e.offline {
 			now, err := client.HeadManifest(ctx, repo.Name, oci.Reference{Tag: f.Tag})
@@ -142,6 +147,8 @@ func (of *offer) text() string {
 
 func (of *offer) v2Text(suffix string) string {
 	switch at := of.at(suffix); {
+	case of.suffix:
+		return "no v2, as its tag has the " + indexer.ConvertedSuffix + " of a converted image already"
 	case len(of.tags) == 0:
 		return "v2, once a tag leads to it"
 	case at == "":

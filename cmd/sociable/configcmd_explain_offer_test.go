@@ -32,6 +32,9 @@ func TestExplainIsOneTruth(t *testing.T) {
 	carries.SOCI, carries.Images[0].SOCI = true, true
 	taken := facts(other, nil)
 	taken.Beside = []web.TagFacts{{Tag: "1-soci", Digest: digest.FromString("theirs"), Made: []digest.Digest{digest.FromString("ours")}}}
+	suffixed, both := facts(other, nil), facts(other, nil)
+	suffixed.Tags, both.Tags = []string{"1-soci"}, []string{"1", "x-soci"}
+	suffixed.Beside = []web.TagFacts{{Tag: "1-soci-soci", Digest: digest.FromString("theirs")}}
 	ours := facts(other, nil)
 	ours.Beside = []web.TagFacts{{Tag: "1-soci", Digest: digest.FromString("ours"), Made: []digest.Digest{digest.FromString("ours")}}}
 	for name, tt := range map[string]struct {
@@ -61,7 +64,12 @@ func TestExplainIsOneTruth(t *testing.T) {
 			taken, []string{"v1, a referrer of each platform's manifest; no v2, as the upstream has the tag", "warning          docker.io/a/b:1-soci is the upstream's own"},
 			[]string{"v2, at"},
 		},
-		"the tag was pushed from here": {ours, []string{"v2, at 1-soci"}, []string{"warning"}},
+		"the tag has the suffix": {
+			suffixed, []string{"v1, a referrer of each platform's manifest; no v2, as its tag has the -soci", "at the upstream  v1, by the referrers API or under the fallback tag; no v2"},
+			[]string{"v2, at", "warning"},
+		},
+		"one of its tags has the suffix": {both, []string{"v2, at 1-soci"}, []string{"-soci-soci", "warning"}},
+		"the tag was pushed from here":   {ours, []string{"v2, at 1-soci"}, []string{"warning"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := Default()
