@@ -86,6 +86,9 @@ func (x *Indexer) fileConversion(tx storage.Tx, repo oci.Repo, p *conversionPlan
 	if now.settings != p.settings {
 		return errChanged
 	}
+	if err := shareConfig(tx, repo); err != nil {
+		return err
+	}
 	for _, m := range row.Made {
 		if _, err := tx.Manifest(m.Digest); errors.Is(err, storage.ErrNotFound) {
 			return errChanged // purged before it was named

@@ -228,6 +228,11 @@ func (n *notes) write(tx storage.Tx) error {
 		if err := errors.Join(tx.PutImage(*n.img), shareLearned(tx, n.img)); err != nil {
 			return err
 		}
+		if n.img.Index != "" { // some repositories are new
+			if err := shareConfig(tx, n.img.Repos...); err != nil {
+				return err
+			}
+		}
 	}
 	for _, row := range n.layers {
 		if err := tx.PutLayer(row); err != nil {

@@ -196,12 +196,7 @@ func (p *publication) write(tx storage.Tx, now time.Time) error {
 	if err == nil {
 		err = tx.DeleteRetired(p.digest)
 	}
-	for _, repo := range img.Repos { // who may read the index may read its config
-		if err == nil {
-			err = tx.PutRight(repo, oci.EmptyDigest)
-		}
-	}
-	if err != nil {
+	if err = errors.Join(err, shareConfig(tx, img.Repos...)); err != nil {
 		return err
 	}
 	if err := tx.PutManifest(storage.ManifestRow{Digest: p.digest, Size: img.IndexSize, Manifest: *m}); err != nil {
@@ -215,6 +210,17 @@ func (p *publication) write(tx storage.Tx, now time.Time) error {
 		return err
 	}
 	return tx.PutImage(img)
+}
+
+// shareConfig gives repositories the right to the config of SOCI indexes: who may read
+// an index may read that.
+func shareConfig(tx storage.Tx, repos ...oci.Repo) error {
+	for _, repo := range repos {
+		if err := tx.PutRight(repo, oci.EmptyDigest); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // putEmptyConfig sees to it that the config that every SOCI index names can be
