@@ -248,23 +248,23 @@ func (p *imagePurge) write(tx Tx, s *Store) error {
 	for _, d := range p.imported {
 		errs = append(errs, tx.DeleteImported(d))
 	}
+	var gone []digest.Digest // manifests
 	for _, d := range p.retired {
-		errs = append(errs, tx.DeleteRetired(d), tx.DeleteManifest(d))
+		errs, gone = append(errs, tx.DeleteRetired(d)), append(gone, d)
 	}
 	for _, d := range p.images {
 		errs = append(errs, tx.DeleteImage(d))
 	}
 	for _, r := range p.referrers {
-		errs = append(errs, tx.DeleteReferrer(r.Subject, r.Descriptor.Digest), tx.DeleteManifest(r.Descriptor.Digest))
-	}
-	for _, d := range p.own {
-		errs = append(errs, tx.DeleteManifest(d))
+		errs, gone = append(errs, tx.DeleteReferrer(r.Subject, r.Descriptor.Digest)), append(gone, r.Descriptor.Digest)
 	}
 	for i := range p.converted {
 		errs = append(errs, unconvert(tx, p.converted[i].Source.Digest, p.converted[i].Index.Digest))
 	}
-	for _, d := range p.unmake {
-		errs = append(errs, tx.DeleteManifest(d))
+	for _, d := range slices.Concat(gone, p.own, p.unmake) {
+		if !p.copied[d] {
+			errs = append(errs, tx.DeleteManifest(d))
+		}
 	}
 	for _, d := range p.retire {
 		errs = append(errs, tx.PutRetired(RetiredRow{Digest: d}))

@@ -89,7 +89,7 @@ func forgetBlob(tx Tx, d digest.Digest) (gone []digest.Digest, err error) {
 }
 
 // madeOf reports whether x may go with the layer d: what was made of it, or is about
-// to get its row as that, and is no pinned blob in its own right.
+// to get its row as that, and is neither pinned nor pushed in its own right.
 func (s *Store) madeOf(tx Tx, x, d digest.Digest) (bool, error) {
 	row, err := tx.Blob(x)
 	if errors.Is(err, ErrNotFound) {
@@ -97,6 +97,9 @@ func (s *Store) madeOf(tx Tx, x, d digest.Digest) (bool, error) {
 		return p != nil && p.row.Of == d, nil
 	}
 	if err != nil || row.Of != d {
+		return false, err
+	}
+	if copied, err := isHosted(tx, x); err != nil || copied {
 		return false, err
 	}
 	err = NotPinned(tx, x)

@@ -35,6 +35,8 @@ type imagePurge struct {
 	retired   []digest.Digest // made of what goes, and offered no more or not yet
 	retire    []digest.Digest // made of what stays, for what goes
 	unmake    []digest.Digest // of made, what is part of a SOCI v2 image
+
+	copied map[digest.Digest]bool // made here, and pushed to a hosted repository as well
 }
 
 type right struct {
@@ -76,14 +78,17 @@ func (p *imagePurge) notPinned(tx Tx) error {
 }
 
 // findNames finds the manifests that name what is below root, but for those that
-// were made here: what these name belongs to the image that they were made of.
+// were made here and not pushed, too: what these name belongs to the image that they
+// were made of.
 func (p *imagePurge) findNames(ctx context.Context, tx Tx) error {
 	p.by = make(map[digest.Digest][]digest.Digest, len(p.all))
 	for _, d := range p.all {
 		p.by[d] = nil
 		err := tx.NamedBy(d, func(by digest.Digest) error {
 			if made, err := tx.Blob(by); err == nil && made.Kind == KindIndex {
-				return nil
+				if copied, err := isHosted(tx, by); err != nil || !copied {
+					return err
+				}
 			}
 			p.by[d] = append(p.by[d], by)
 			return ctx.Err()
@@ -150,7 +155,7 @@ func (p *imagePurge) findLost(tx Tx) (keeps map[digest.Digest]bool, err error) {
 		}
 	}
 	keeps = p.closed(seeds, func(by digest.Digest) bool {
-		has, rerr := tx.HasRight(p.o.Repo, by)
+		has, rerr := p.counts(tx, by)
 		err = errors.Join(err, rerr)
 		return has
 	})
@@ -169,6 +174,16 @@ func (p *imagePurge) findLost(tx Tx) (keeps map[digest.Digest]bool, err error) {
 		}
 	}
 	return keeps, err
+}
+
+// counts reports whether the repository has the manifest d; of one that was made here,
+// whether that was pushed to it: else it goes with the image that it was made of.
+func (p *imagePurge) counts(tx Tx, d digest.Digest) (bool, error) {
+	if made, err := tx.Blob(d); err != nil || made.Kind != KindIndex {
+		return tx.HasRight(p.o.Repo, d)
+	}
+	_, err := tx.Content(p.o.Repo, d)
+	return err == nil, ignoreAbsent(err)
 }
 
 // needed reports whether a pin, or a tag that stays, leads to d by a name of repo,
@@ -231,7 +246,38 @@ func (p *imagePurge) findGone(tx Tx, keeps map[digest.Digest]bool) error {
 	if err := p.addRetired(tx); err != nil {
 		return err
 	}
+	if err := p.keepCopied(tx); err != nil {
+		return err
+	}
 	return p.addRights(tx)
+}
+
+// keepCopied takes out of what was made here, and would go, what hosted repositories
+// have that were pushed it.
+func (p *imagePurge) keepCopied(tx Tx) error {
+	p.copied = map[digest.Digest]bool{}
+	for _, d := range p.made {
+		copied, err := found(tx.ContentOf(d, func(repo oci.Repo) error {
+			if slices.ContainsFunc(p.content, func(row ContentRow) bool { return row.Repo == repo && row.Digest == d }) {
+				return nil
+			}
+			return errOne
+		}))
+		if err != nil {
+			return err
+		}
+		if !copied {
+			continue
+		}
+		p.copied[d] = true
+		if _, err := tx.Content(p.o.Repo, d); errors.Is(err, ErrNotFound) {
+			p.rights = append(p.rights, right{p.o.Repo, d})
+		} else if err != nil {
+			return err
+		}
+	}
+	p.made = slices.DeleteFunc(p.made, func(d digest.Digest) bool { return p.copied[d] })
+	return nil
 }
 
 // hadBy reports whether a repository of which counts says so has d.
