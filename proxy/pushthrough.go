@@ -243,6 +243,9 @@ func (p *Proxy) passManifest(w http.ResponseWriter, r *http.Request, up *Upstrea
 		return oci.NewError(errcode.ErrorCodeUnsupported, "%s: upstream %s is not sent tags as parameters", what, up.Name)
 	}
 	mediaType := m.row.Manifest.MediaType
+	if err := p.sendMade(r, up, repo, m, false); err != nil {
+		return p.passError(what, err)
+	}
 	subject, err := up.Registry.(Pusher).PushManifest(r.Context(), repo.Name, m.ref, mediaType, m.body)
 	if err != nil {
 		return p.passError(what, err)

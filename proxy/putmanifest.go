@@ -37,6 +37,9 @@ func (p *Proxy) putManifest(w http.ResponseWriter, r *http.Request) error {
 		return p.passManifest(w, r, up, repo, m)
 	}
 	what := fmt.Sprintf("push manifest %s to %s", m.ref, repo)
+	if err := p.holdMade(r, up, repo, m, false); err != nil {
+		return p.pushError(what, err)
+	}
 	if err := p.readable(r.Context(), up, repo, m); err != nil {
 		return p.pushError(what, err)
 	}
