@@ -235,7 +235,7 @@ func (x *Indexer) takeAwayV2(ctx context.Context, p *pushPlan, row *storage.Publ
 }
 
 // isShared reports whether a converted image is that of another image, too, which
-// was not deleted.
+// was not deleted, or was copied.
 func (x *Indexer) isShared(ctx context.Context, row *storage.PublishedRow) (shared bool, err error) {
 	err = x.store.View(ctx, func(tx storage.Tx) error {
 		return tx.AllPublished(func(r storage.PublishedRow) error {
@@ -243,7 +243,10 @@ func (x *Indexer) isShared(ctx context.Context, row *storage.PublishedRow) (shar
 			return nil
 		})
 	})
-	return shared, err
+	if err != nil || shared {
+		return shared, err
+	}
+	return x.isCopied(ctx, row)
 }
 
 // leadTo gives those tags of row that lead to its image at the upstream.
