@@ -42,7 +42,7 @@ func (s *server) convert(t *testing.T, tag, source, made string) digest.Digest {
 func (s *server) convertIn(t *testing.T, repo oci.Repo, tag, source, made string) digest.Digest {
 	t.Helper()
 	d, of := digest.FromString(made), digest.FromString(source)
-	m, err := oci.ParseManifest([]byte(made), v1.MediaTypeImageManifest)
+	m, err := oci.ParseManifest([]byte(made), "")
 	if err != nil {
 		t.Fatal(err)
 	}

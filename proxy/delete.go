@@ -11,6 +11,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
 	"github.com/sociable/sociable/storage"
 )
 
@@ -48,9 +49,19 @@ func (p *Proxy) deleteManifest(w http.ResponseWriter, r *http.Request) error {
 		return p.tell(tx, r, oci.Event{Kind: oci.EventDelete, Repo: repo, Tag: ref.Tag, Target: p.manifestTarget(tx, row.Digest)})
 	})
 	if err != nil {
-		return manifestError(repo, ref, err)
+		return p.notDeleted(w, r, up, repo, ref, err)
 	}
 	return deleted(w)
+}
+
+// notDeleted is what the deletion of a manifest or tag is answered that failed.
+func (p *Proxy) notDeleted(w http.ResponseWriter, r *http.Request, up *Upstream, repo oci.Repo, ref oci.Reference, err error) error {
+	if errors.Is(err, storage.ErrNotFound) || upstream.IsNotFound(err) {
+		if err := p.undeletable(w, r, up, repo, ref); err != nil {
+			return err
+		}
+	}
+	return manifestError(repo, ref, err)
 }
 
 func deleted(w http.ResponseWriter) error {
@@ -193,6 +204,11 @@ func (p *Proxy) deleteBlob(w http.ResponseWriter, r *http.Request) error {
 		}
 		return p.tell(tx, r, oci.Event{Kind: oci.EventDelete, Repo: repo, Target: blobTarget(d, content.Size)})
 	})
+	if errors.Is(err, storage.ErrNotFound) {
+		if err := p.undeletableDigest(w, r, repo, d); err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return blobError(d, err)
 	}

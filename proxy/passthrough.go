@@ -50,7 +50,7 @@ func (p *Proxy) headPassed(w http.ResponseWriter, r *http.Request, up *Upstream,
 func (p *Proxy) passDelete(w http.ResponseWriter, r *http.Request, up *Upstream, repo oci.Repo, ref oci.Reference) error {
 	if err := up.pusher().DeleteManifest(r.Context(), repo.Name, ref); err != nil {
 		if upstream.IsNotFound(err) {
-			return manifestError(repo, ref, err)
+			return p.notDeleted(w, r, up, repo, ref, err)
 		}
 		return p.passError("delete "+ref.String()+" of "+repo.String(), err)
 	}
