@@ -29,10 +29,34 @@ func (p *Proxy) deleteManifest(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	note(r).reference = ref.String()
-	if !up.Hosted {
-		return p.passDelete(w, r, up, repo, ref)
+	err = p.remove(r, up, repo, ref)
+	if isNotThere(err) {
+		if source, ok := p.servedAs(r, repo, ref.Digest); ok {
+			ref = oci.Reference{Digest: source}
+			err = p.remove(r, up, repo, ref)
+		}
 	}
-	err = p.store.Update(r.Context(), func(tx storage.Tx) error {
+	if isNotThere(err) {
+		if err := p.undeletable(w, r, up, repo, ref); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return manifestError(repo, ref, err)
+	}
+	return deleted(w)
+}
+
+func isNotThere(err error) bool {
+	return errors.Is(err, storage.ErrNotFound) || upstream.IsNotFound(err)
+}
+
+// remove deletes a tag, or a manifest with all tags that mean it.
+func (p *Proxy) remove(r *http.Request, up *Upstream, repo oci.Repo, ref oci.Reference) error {
+	if !up.Hosted {
+		return p.passDelete(r, up, repo, ref)
+	}
+	return p.store.Update(r.Context(), func(tx storage.Tx) error {
 		if ref.Tag == "" {
 			return p.dropManifest(tx, r, up, repo, ref.Digest)
 		}
@@ -48,20 +72,6 @@ func (p *Proxy) deleteManifest(w http.ResponseWriter, r *http.Request) error {
 		}
 		return p.tell(tx, r, oci.Event{Kind: oci.EventDelete, Repo: repo, Tag: ref.Tag, Target: p.manifestTarget(tx, row.Digest)})
 	})
-	if err != nil {
-		return p.notDeleted(w, r, up, repo, ref, err)
-	}
-	return deleted(w)
-}
-
-// notDeleted is what the deletion of a manifest or tag is answered that failed.
-func (p *Proxy) notDeleted(w http.ResponseWriter, r *http.Request, up *Upstream, repo oci.Repo, ref oci.Reference, err error) error {
-	if errors.Is(err, storage.ErrNotFound) || upstream.IsNotFound(err) {
-		if err := p.undeletable(w, r, up, repo, ref); err != nil {
-			return err
-		}
-	}
-	return manifestError(repo, ref, err)
 }
 
 func deleted(w http.ResponseWriter) error {

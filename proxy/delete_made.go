@@ -12,6 +12,31 @@ import (
 	"github.com/sociable/sociable/storage"
 )
 
+// servedAs gives the image of repo that a tag leads to at which its converted form d
+// is served instead: who deletes the digest that they were given means that.
+func (p *Proxy) servedAs(r *http.Request, repo oci.Repo, d digest.Digest) (source digest.Digest, ok bool) {
+	if d == "" || p.opt.Converter == nil || !p.sees(r, repo) {
+		return "", false
+	}
+	err := p.store.View(r.Context(), func(tx storage.Tx) error {
+		row, err := tx.Blob(d)
+		if err != nil || row.Kind != storage.KindIndex {
+			return err
+		}
+		made, err := tx.Conversion(row.Of, repo)
+		if err != nil || made.Index.Digest != d {
+			return err
+		}
+		return tx.TagsOf(row.Of, func(of oci.Repo, tag string) error {
+			if of == repo && p.opt.Converter.ConvertedInPlace(repo, tag) {
+				source, ok = row.Of, true
+			}
+			return nil
+		})
+	})
+	return source, ok && err == nil
+}
+
 // undeletable is what a deletion is answered that found nothing under ref in repo,
 // where its caller reads something there that was made here: to say that it is not
 // there would have them believe that it is gone. It is nil where that is not so.

@@ -67,3 +67,36 @@ func TestDeleteMadeHere(t *testing.T) {
 		})
 	}
 }
+
+// TestDeleteConvertedInPlace: where a tag is served with the digest of the converted
+// image, to delete that digest deletes the image, as with any other.
+func TestDeleteConvertedInPlace(t *testing.T) {
+	convert := func(o *Options) { o.Converter = &converter{inPlace: true} }
+	host := newHost(t, Hosting{}, nil)
+	for name, c := range map[string]struct {
+		s    *server
+		repo oci.Repo
+	}{
+		"hosted":         {newHost(t, Hosting{}, convert), oci.Repo{Upstream: "local", Name: "a"}},
+		"of an upstream": {newServer(t, &registry{Server: host.Server}, func(o *Options) { convert(o); o.Upstreams[0].PushThrough = true }), oci.Repo{Upstream: "up", Name: "local/a"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, base := c.s, "/v2/"+c.repo.String()+"/manifests/"
+			x := newMadeImage(t, s, c.repo.String())
+			d := s.convertIn(t, c.repo, "1", x.source, x.imageSet)
+			a := s.do(t, http.MethodHead, base+"1")
+			if got := a.header.Get("Docker-Content-Digest"); got != d.String() {
+				t.Fatalf("the tag leads to %s, want %s", got, d)
+			}
+			part := s.do(t, http.MethodDelete, base+digest.FromString(x.soci).String())
+			wantCode(t, "a part of it", part, http.StatusMethodNotAllowed, "UNSUPPORTED")
+			if a := s.do(t, http.MethodDelete, base+d.String()); a.status != http.StatusAccepted {
+				t.Fatalf("delete: %d %s", a.status, a.body)
+			}
+			for _, ref := range []string{"1", d.String(), digest.FromString(x.source).String()} {
+				wantCode(t, ref, s.do(t, http.MethodGet, base+ref), http.StatusNotFound, "MANIFEST_UNKNOWN")
+				wantCode(t, "delete "+ref, s.do(t, http.MethodDelete, base+ref), http.StatusNotFound, "MANIFEST_UNKNOWN")
+			}
+		})
+	}
+}

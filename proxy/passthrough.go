@@ -47,10 +47,10 @@ func (p *Proxy) headPassed(w http.ResponseWriter, r *http.Request, up *Upstream,
 
 // passDelete has the upstream delete a tag or manifest, and forgets what is known
 // here of it. Its bytes are evicted in their time.
-func (p *Proxy) passDelete(w http.ResponseWriter, r *http.Request, up *Upstream, repo oci.Repo, ref oci.Reference) error {
+func (p *Proxy) passDelete(r *http.Request, up *Upstream, repo oci.Repo, ref oci.Reference) error {
 	if err := up.pusher().DeleteManifest(r.Context(), repo.Name, ref); err != nil {
 		if upstream.IsNotFound(err) {
-			return p.notDeleted(w, r, up, repo, ref, err)
+			return err
 		}
 		return p.passError("delete "+ref.String()+" of "+repo.String(), err)
 	}
@@ -66,7 +66,7 @@ func (p *Proxy) passDelete(w http.ResponseWriter, r *http.Request, up *Upstream,
 		p.index.Deleted(context.WithoutCancel(r.Context()), repo, ref.Digest)
 	}
 	p.refersAnew(r, repo, ref, subject)
-	return deleted(w)
+	return nil
 }
 
 // forgetPassed takes what was deleted at the upstream out of repo, and gives the
