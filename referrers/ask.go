@@ -19,8 +19,9 @@ const (
 	// does not wait for it one after the other.
 	failureTTL = time.Second
 	// holdOff is how long an upstream that gave no answer is not asked about
-	// anything: the next callers are spared the wait.
-	holdOff = 10 * time.Second
+	// anything: the next callers are spared the wait. Clients that are told to ask
+	// again do so for some nine seconds, and are to find one that is back.
+	holdOff = 3 * time.Second
 )
 
 // What is remembered in memory at most, in answers and in bytes of all of them.
@@ -64,6 +65,7 @@ type answer struct {
 	err     error // why it is not the upstream's own of now; theirs is what it last said then
 	bytes   int
 	good    time.Duration // how long it is good for
+	none    bool          // an earlier answer was that there are none: no row has that
 	expires time.Time     // zero while on its way; guarded by asker.mu
 	// disowned says that the list has changed since it was asked for, so that it
 	// is not remembered; guarded by asker.mu.
@@ -73,9 +75,12 @@ type answer struct {
 // theirs is what an upstream lists: the first SOCI v1 index, where there is
 // one, and the rest by digest.
 type theirs struct {
-	soci *v1.Descriptor
-	rest []v1.Descriptor
+	soci  *v1.Descriptor
+	rest  []v1.Descriptor
+	known bool // the upstream said so, now or the last time that it could be asked
 }
+
+func (t *theirs) empty() bool { return t.soci == nil && len(t.rest) == 0 }
 
 func newAsker(u Upstream, timeout, ttl time.Duration, store Store) *asker {
 	return &asker{
@@ -130,6 +135,7 @@ func (a *asker) find(ctx context.Context, ans *answer) (keep func(context.Contex
 		return nil
 	}
 	ans.theirs = sorted(row.Referrers)
+	ans.theirs.known = age != never || ans.none
 	if age < a.ttl {
 		ans.err, ans.good = nil, a.ttl-age
 		return nil
@@ -143,7 +149,7 @@ func (a *asker) find(ctx context.Context, ans *answer) (keep func(context.Contex
 	ans.asked = true
 	list, err := a.upstream(actx, ans.q.repo, ans.q.subject)
 	if err != nil {
-		if upstream.IsUnavailable(err) {
+		if unanswered(err) {
 			a.setSilent(ans.q.repo.Upstream)
 		}
 		ans.err = err
@@ -151,7 +157,20 @@ func (a *asker) find(ctx context.Context, ans *answer) (keep func(context.Contex
 	}
 	list = clean(list)
 	ans.theirs, ans.err, ans.good = sorted(list), nil, a.ttl
+	ans.theirs.known = true
 	return a.rows.keep(ans.q, row, age, list)
+}
+
+// unanswered reports that an upstream may say another time what it does not say
+// now. One that is offline by configuration will not, nor one that refuses, or whose
+// answers make no sense.
+func unanswered(err error) bool {
+	var protocol *upstream.ProtocolError
+	var policy *upstream.PolicyError
+	if errors.Is(err, upstream.ErrOffline) || errors.As(err, &protocol) || errors.As(err, &policy) {
+		return false
+	}
+	return errors.Is(err, errSilent) || errors.Is(err, errCut) || upstream.IsUnavailable(err)
 }
 
 func (a *asker) isSilent(up string) bool {
@@ -170,14 +189,16 @@ func (a *asker) setSilent(up string) {
 func (a *asker) join(q question) (ans *answer, mine bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	none := false
 	if e, ok := a.answers[q]; ok {
 		ans = e.Value.(*answer)
 		if ans.expires.IsZero() || time.Now().Before(ans.expires) {
 			return ans, false
 		}
+		none = ans.theirs.known && ans.theirs.empty()
 		a.drop(e)
 	}
-	ans = &answer{q: q, done: make(chan struct{})}
+	ans = &answer{q: q, none: none, done: make(chan struct{})}
 	a.answers[q] = a.byAge.PushFront(ans)
 	return ans, true
 }

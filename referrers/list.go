@@ -33,9 +33,10 @@ type listing struct {
 // gathered is a listing, and what is to be said of it.
 type gathered struct {
 	listing
-	ours  bool  // the SOCI index was made here
-	none  bool  // what was made here is not for this repository
-	stale error // why the upstream's part is as it last was
+	ours    bool  // the SOCI index was made here
+	none    bool  // what was made here is not for this repository
+	trouble error // why the upstream could not be asked, where it had to be
+	known   bool  // then its part is as it last was; else it is missing
 }
 
 // list merges ours with the upstream's, or with what a client filed under the
@@ -71,17 +72,16 @@ func (s *Referrers) list(ctx context.Context, q query) (g gathered, err error) {
 		return g, err
 	}
 	if !hosted && s.upstream != nil && (!g.ours || q.filter != oci.MediaTypeSOCIIndexV1) {
-		if more, g.stale, err = s.theirs(ctx, q.repo, q.subject); err != nil {
+		if more, g.trouble, err = s.theirs(ctx, q.repo, q.subject); err != nil {
 			return g, err
 		}
+		g.known = more.known
 		if more.soci, err = s.notOurs(ctx, &g, q, more.soci); err != nil {
 			return g, err
 		}
 	}
 	g.add(more, q)
-	if q.last == "" {
-		s.count(g.soci != nil, g.ours)
-	} else {
+	if q.last != "" {
 		g.soci = nil
 	}
 	return g, nil
@@ -204,9 +204,9 @@ func (g *gathered) add(more theirs, q query) {
 	g.rest = append(out, ours...)
 }
 
-// theirs is what the upstream lists, as it last did where it can't be asked;
-// stale says why then. The only error is that the caller itself is gone.
-func (s *Referrers) theirs(ctx context.Context, repo oci.Repo, subject digest.Digest) (ts theirs, stale, err error) {
+// theirs is what the upstream lists, as it last did, or nothing, where it can't be
+// asked; trouble says why then. The only error is that the caller itself is gone.
+func (s *Referrers) theirs(ctx context.Context, repo oci.Repo, subject digest.Digest) (ts theirs, trouble, err error) {
 	ts, asked, err := s.upstream.ask(ctx, repo, subject)
 	if ctx.Err() != nil {
 		return ts, nil, context.Cause(ctx)
@@ -228,20 +228,18 @@ func (s *Referrers) theirs(ctx context.Context, repo oci.Repo, subject digest.Di
 	if err == nil {
 		return ts, nil, nil
 	}
-	known := ts.soci != nil || len(ts.rest) > 0
 	if asked {
 		log := s.log.With("repo", repo.String(), "digest", subject, "err", err)
-		if known {
+		if ts.known {
 			log.WarnContext(ctx, "referrers of the upstream listed as they last were")
 		} else {
 			log.WarnContext(ctx, "referrers of the upstream left out")
 		}
 	}
-	if known {
+	if ts.known {
 		s.m.stale.Inc()
-		return ts, err, nil
 	}
-	return ts, nil, nil
+	return ts, err, nil
 }
 
 // tagged lists what a client that knows the tag schema alone has filed under

@@ -2,6 +2,7 @@ package referrers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -10,11 +11,13 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/internal/upstream"
 	"github.com/sociable/sociable/storage"
 )
 
@@ -105,8 +108,9 @@ func (s *Referrers) Changed(ctx context.Context, repo oci.Repo, subject digest.D
 // request's name means and subject its digest; that the caller may read repo
 // was checked. The query may have artifactType, to filter by, n, how many to
 // list at most, and last, where an earlier page's Link goes on. The answer is
-// 200 even when nothing is listed; an error is the store's, or the request's
-// own end.
+// 200 even when nothing is listed. An error is the store's, the request's own end, or
+// an *oci.Error of 503 where nothing can be listed before the upstream is heard:
+// clients take an empty list for its word, and remember it.
 func (s *Referrers) Serve(w http.ResponseWriter, r *http.Request, repo oci.Repo, subject digest.Digest) error {
 	return s.serve(w, r, query{repo: repo, subject: subject})
 }
@@ -138,6 +142,12 @@ func (s *Referrers) serve(w http.ResponseWriter, r *http.Request, q query) error
 	if err != nil {
 		return fmt.Errorf("list referrers of %s: %w", q.subject, err)
 	}
+	if all.unheard() {
+		return unheard(q, all.trouble)
+	}
+	if q.last == "" {
+		s.count(all.soci != nil, all.ours)
+	}
 	s.offer(r, q, &all)
 	page, err := paginate(all.listing, q.last, maxPageBytes, q.n)
 	if err != nil {
@@ -150,12 +160,30 @@ func (s *Referrers) serve(w http.ResponseWriter, r *http.Request, q query) error
 	if q.filter != "" {
 		h.Set("OCI-Filters-Applied", "artifactType")
 	}
-	if all.stale != nil {
-		// The form that the specification gives warnings ("Warnings").
+	// The form that the specification gives warnings ("Warnings").
+	switch {
+	case all.trouble == nil, !all.known && errors.Is(all.trouble, upstream.ErrOffline):
+	case all.known:
 		h.Set("Warning", `299 - "stale: the upstream could not be asked, its referrers are listed as they last were"`)
+	default:
+		h.Set("Warning", `299 - "incomplete: the upstream could not be asked, and what it lists was never seen here"`)
 	}
 	send(w, r, page.body)
 	return nil
+}
+
+// unheard reports that nothing is listed for the only reason that the upstream,
+// of which it is not known what it lists, does not answer at the moment.
+func (g *gathered) unheard() bool {
+	return g.soci == nil && len(g.rest) == 0 && !g.known && unanswered(g.trouble)
+}
+
+// unheard has the client ask again in a second, as errNotYet does.
+func unheard(q query, why error) error {
+	return &oci.Error{
+		Code: errcode.ErrorCodeUnavailable, Status: http.StatusServiceUnavailable, RetryAfter: time.Second, Err: why,
+		Message: fmt.Sprintf("list referrers of %s in %s: its upstream does not answer, and nothing is known here of what it lists: ask again", q.subject, q.repo),
+	}
 }
 
 // ServeTag answers GET and HEAD of the tag that stands for subject in the
@@ -170,6 +198,7 @@ func (s *Referrers) ServeTag(w http.ResponseWriter, r *http.Request, repo oci.Re
 	if all.soci == nil && len(all.rest) == 0 {
 		return fmt.Errorf("referrers of %s: %w", subject, storage.ErrNotFound)
 	}
+	s.count(all.soci != nil, all.ours)
 	s.offer(r, query{repo: repo, subject: subject}, &all)
 	page, err := paginate(all.listing, "", maxPageBytes, math.MaxInt)
 	if err != nil {

@@ -191,7 +191,7 @@ func TestWalk(t *testing.T) {
 				w.WriteHeader(503)
 				return true
 			})
-		}, "referrers", Warn, "being made"},
+		}, "referrers", Warn, "not yet (503, Retry-After: 1)"},
 		"charset": {func(s *sick) {
 			s.spoil = on("/referrers/", func(w http.ResponseWriter, _ *http.Request) bool {
 				w.Header().Set("Content-Type", v1.MediaTypeImageIndex+"; charset=utf-8")

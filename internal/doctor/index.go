@@ -49,7 +49,7 @@ func (w *walk) referrers(ctx context.Context) bool {
 	}
 	switch typ := a.header.Get("Content-Type"); {
 	case a.status == http.StatusServiceUnavailable && a.header.Get("Retry-After") != "":
-		return w.tell(Warn, "referrers", "ask again in a moment; clients do so by themselves", "the index is being made just now (503, Retry-After: %s)", a.header.Get("Retry-After"))
+		return w.tell(Warn, "referrers", "ask again in a moment; clients do so by themselves", "not yet (503, Retry-After: %s)%s", a.header.Get("Retry-After"), errorMessage(a.body))
 	case a.status == http.StatusNotFound:
 		return w.tell(Fail, "referrers", "is it sociable that answers there? A registry without referrers has clients look for a tag instead", "the referrers API answered 404%s", errorMessage(a.body))
 	case a.status != http.StatusOK:
