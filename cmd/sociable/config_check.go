@@ -20,12 +20,14 @@ func (c *Config) check(bad, doubts *findings) {
 	c.checkListeners(bad)
 	c.checkAmounts(bad)
 	names := slices.Sorted(maps.Keys(c.Upstreams))
-	if len(names) == 0 {
-		bad.add(c.origin("upstreams"), "upstreams: names none, so nothing could be pulled; without the key there are the well-known registries")
+	if len(names) == 0 && len(c.Hosted) == 0 {
+		bad.add(c.origin("upstreams"), "upstreams: names none, and hosted neither, so nothing could be pulled; without the key there are the well-known registries")
 	}
-	if d := c.DefaultUpstream; d != "" && c.Upstreams[d] == nil && len(names) > 0 {
-		near, _ := nearest(d, names)
-		bad.add(c.origin("default_upstream"), "default_upstream: no upstream is named %q; did you mean %q?", d, near)
+	if len(names) == 0 && c.Hosted[localNamespace] != nil && !c.hostedGiven(localNamespace) {
+		doubts.add(c.origin("upstreams"), "upstreams: names none: there is what is pushed to %s, and nothing else; without the key there are the well-known registries", localNamespace)
+	}
+	if d := c.DefaultUpstream; d != "" && c.Upstreams[d] == nil {
+		bad.add(c.origin("default_upstream"), "default_upstream: no upstream is named %q%s", d, didYouMean(d, names))
 	}
 	for _, name := range names {
 		c.checkUpstream(name, bad, doubts)

@@ -92,8 +92,11 @@ func TestMistakes(t *testing.T) {
 		{"one address twice", "listen: 127.0.0.1:1\nadmin: {listen: 127.0.0.1:1}\n", []string{
 			"2: admin.listen: 127.0.0.1:1 is the registry's own address; take another port",
 		}},
-		{"no upstream", "upstreams: {}\n", []string{
-			"1: upstreams: names none, so nothing could be pulled; without the key there are the well-known registries",
+		{"nothing to pull", "upstreams: {}\nhosted: {}\n", []string{
+			"1: upstreams: names none, and hosted neither, so nothing could be pulled; without the key there are the well-known registries",
+		}},
+		{"default upstream of none", "upstreams: {}\nhosted: {lab: {}}\ndefault_upstream: lab\n", []string{
+			`3: default_upstream: no upstream is named "lab"`,
 		}},
 		{"default upstream", "default_upstream: dokcer.io\n", []string{
 			`1: default_upstream: no upstream is named "dokcer.io"; did you mean "docker.io"?`,
@@ -270,6 +273,26 @@ index: {rules: [{repositories: ["dokcer.io/**", "*/x", "ghcr.io/a/*"]}]}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
+// TestHostingAlone: a registry that mirrors nothing needs no upstream; that all of
+// them were left out by mistake is doubted where no namespace was named either.
+func TestHostingAlone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yml")
+	for text, want := range map[string]string{
+		"upstreams: {}\nhosted: {lab: {}}\n": "",
+		"upstreams: {}\n":                    file + ":1: upstreams: names none: there is what is pushed to local, and nothing else; without the key there are the well-known registries",
+		"upstreams: {}\nhosted: {lab: {}}\nindex: {rules: [{repositories: [lob/**]}]}\n": file +
+			`:3: index.rules[0].repositories: "lob/**" matches nothing, because no upstream is named "lob"; did you mean "lab"?`,
+	} {
+		putFile(t, file, text)
+		c, got, err := load(sources{File: file})
+		if err != nil || strings.Join(got, "\n") != want {
+			t.Errorf("%q: %v, warnings %q, want %q", text, err, got, want)
+		} else if c.DefaultUpstream != "" || len(c.Upstreams) != 0 || len(c.Hosted) != 1 {
+			t.Errorf("%q: default %q, %d upstreams, %d namespaces", text, c.DefaultUpstream, len(c.Upstreams), len(c.Hosted))
+		}
 	}
 }
 

@@ -109,6 +109,14 @@ func nearest(word string, candidates []string) (best string, dist int) {
 	return best, dist
 }
 
+// didYouMean ends a sentence about a word that is none of the candidates.
+func didYouMean(word string, candidates []string) string {
+	if near, dist := nearest(word, candidates); dist >= 0 {
+		return fmt.Sprintf("; did you mean %q?", near)
+	}
+	return ""
+}
+
 // editDistance counts insertions, deletions, replacements and swaps of
 // neighbours between a and b (optimal string alignment).
 func editDistance(a, b string) int {

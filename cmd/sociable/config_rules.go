@@ -150,8 +150,8 @@ func (c *Config) checkPattern(path string, at origin, name, whole, examples stri
 	case !patternGrammar.MatchString(name) || slices.ContainsFunc(strings.Split(name, "/"), tooManyStars):
 		bad.add(at, "%s: %q is not a pattern; write %s or **", path, whole, examples)
 	case !strings.Contains(first, "*") && c.Upstreams[first] == nil && c.Hosted[first] == nil:
-		near, _ := nearest(first, slices.Collect(maps.Keys(c.Upstreams)))
-		doubts.add(at, "%s: %q matches nothing, because no upstream is named %q; did you mean %q?", path, whole, first, near)
+		names := slices.AppendSeq(slices.Sorted(maps.Keys(c.Upstreams)), maps.Keys(c.Hosted))
+		doubts.add(at, "%s: %q matches nothing, because no upstream is named %q%s", path, whole, first, didYouMean(first, names))
 	}
 }
 

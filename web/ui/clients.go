@@ -44,10 +44,10 @@ sudo nerdctl run --snapshotter soci{{if .Insecure}} --insecure-registry{{end}} -
 		"containerd", "containerd (mirror)",
 		"One file for each registry; pulls by the images' own names then come here. containerd (2.x) needs config_path in its config.toml.",
 		[]clientFile{
-			{"/etc/containerd/config.toml", `version = 3
+			{"/etc/containerd/config.toml", `{{if .Registries}}version = 3
 [plugins."io.containerd.cri.v1.images".registry]
 config_path = "/etc/containerd/certs.d"
-`},
+{{end}}`},
 			{"{{with .Default}}/etc/containerd/certs.d/{{.}}/hosts.toml{{end}}", `{{if eq .Default "docker.io"}}server = "https://registry-1.docker.io"
 {{else}}server = "https://{{.Default}}"
 {{end}}[host."{{.Scheme}}://{{.Address}}"]
@@ -61,10 +61,10 @@ capabilities = ["pull", "resolve"]
 		"docker", "Docker Engine",
 		"Docker asks mirrors for Docker Hub only; images of other registries are named with the proxy's address.",
 		[]clientFile{
-			{"/etc/docker/daemon.json", `{
-  "registry-mirrors": ["{{.Scheme}}://{{.Address}}"]{{if .Insecure}},
-  "insecure-registries": ["{{.Address}}"]{{end}}
-}
+			{"/etc/docker/daemon.json", `{{$hub := eq .Default "docker.io"}}{{if or $hub .Insecure}}{
+{{if $hub}}  "registry-mirrors": ["{{.Scheme}}://{{.Address}}"]{{end}}{{if and $hub .Insecure}},
+{{end}}{{if .Insecure}}  "insecure-registries": ["{{.Address}}"]{{end}}
+}{{end}}
 `},
 			{"$ then", `sudo systemctl restart docker && docker pull {{.Address}}/{{.Image}}`},
 		},
@@ -83,10 +83,10 @@ insecure = true{{end}}
 	{
 		"k3s", "k3s, RKE2",
 		"Restart the node's service afterwards.",
-		[]clientFile{{"/etc/rancher/k3s/registries.yaml", `{{$p := .}}mirrors:
+		[]clientFile{{"/etc/rancher/k3s/registries.yaml", `{{$p := .}}{{if .Registries}}mirrors:
 {{range .Registries}}  {{.}}:
     endpoint: ["{{$p.Scheme}}://{{$p.Address}}"]
-{{end}}`}},
+{{end}}{{end}}`}},
 	},
 	{
 		"buildkit", "BuildKit",

@@ -13,8 +13,19 @@ import (
 // TestClientFiles: what a client is to be configured with is of the form that the
 // client reads.
 func TestClientFiles(t *testing.T) {
-	for _, tls := range []bool{false, true} {
-		r := newRig(t, func(o *Options) { o.Listen, o.TLS = "10.0.0.7:5000", tls })
+	all := []Upstream{{Name: "docker.io"}, {Name: "ghcr.io"}}
+	for _, tt := range []struct {
+		tls   bool
+		list  []Upstream
+		files int // that are read
+	}{{false, all, 10}, {true, all, 10}, {false, []Upstream{{Name: "lab", Hosted: true}}, 6}, {true, []Upstream{{Name: "lab", Hosted: true}}, 4}} {
+		tls := tt.tls
+		r := newRig(t, func(o *Options) {
+			o.Listen, o.TLS, o.Upstreams = "10.0.0.7:5000", tls, func() []Upstream { return tt.list }
+			if o.Default = ""; len(tt.list) > 1 {
+				o.Default = tt.list[0].Name
+			}
+		})
 		var s Setup
 		if err := json.Unmarshal(r.do("GET", "/api/v1/setup", "").Body.Bytes(), &s); err != nil || len(s.Clients) != len(clients) {
 			t.Fatalf("%d clients, %v", len(s.Clients), err)
@@ -47,8 +58,8 @@ func TestClientFiles(t *testing.T) {
 				}
 			}
 		}
-		if read < 7 {
-			t.Errorf("%d files were read", read)
+		if read != tt.files {
+			t.Errorf("%v, TLS %v: %d files were read, want %d", tt.list, tls, read, tt.files)
 		}
 	}
 }

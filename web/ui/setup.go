@@ -95,6 +95,9 @@ func (u *UI) setup(r *http.Request) (*Setup, error) {
 				out.Files = append(out.Files, SetupFile{name, text + "\n"})
 			}
 		}
+		if len(out.Files) == 0 {
+			out.Files = append(out.Files, SetupFile{"$ no registry is mirrored here: name images with this proxy's address", p.Address + "/" + p.Image + "\n"})
+		}
 		s.Clients = append(s.Clients, out)
 	}
 	return s, nil
