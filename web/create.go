@@ -131,6 +131,7 @@ func (c Creator) Create(ctx context.Context, q CreateRequest, tell func(CreatePr
 		if e != nil {
 			return nil, errors.Join(err, e)
 		}
+		x.BeginWith(found.Repo.String())
 		list = append(list, x)
 	}
 	return list, err

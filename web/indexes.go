@@ -87,6 +87,19 @@ func (x *Index) untouched() bool {
 	return x.Index == "" && !slices.ContainsFunc(x.Layers, func(l Layer) bool { return l.ZTOC != "" })
 }
 
+// BeginWith has repository, where it is one of those that have the image, be the one
+// that x begins with.
+func (x *Index) BeginWith(repository string) {
+	i := slices.IndexFunc(x.Also, func(n IndexName) bool { return n.Repository == repository })
+	if i < 0 || x.Repository == repository {
+		return
+	}
+	first := IndexName{x.Repository, x.Tags, x.Withdrawn, x.NotOffered}
+	n := x.Also[i]
+	x.Repository, x.Tags, x.Withdrawn, x.NotOffered = n.Repository, n.Tags, n.Withdrawn, n.NotOffered
+	x.Also = slices.Concat([]IndexName{first}, x.Also[:i], x.Also[i+1:])
+}
+
 // IndexOf gives one image; storage.ErrNotFound.
 func IndexOf(ctx context.Context, v Viewer, manifest digest.Digest, offers Offers) (one Index, err error) {
 	var config digest.Digest

@@ -114,19 +114,24 @@ func matcher(word string) func(IndexInfo) bool {
 			return strings.HasPrefix(x.Manifest.String(), word) || strings.HasPrefix(x.Index.String(), word)
 		}
 	}
+	return func(x IndexInfo) bool { return namedAs(word, x) != "" }
+}
+
+// namedAs is the repository of x that the reference word leads to, in any of the
+// spellings, the first that x has; "" where it leads to another image.
+func namedAs(word string, x IndexInfo) string {
 	spellings := []string{word}
 	if first, rest, ok := strings.Cut(word, "/"); ok && (strings.Contains(first, ":") || first == "localhost") {
 		spellings = append(spellings, rest) // the proxy's own address before it
 	}
-	return func(x IndexInfo) bool {
-		return slices.ContainsFunc(spellings, func(s string) bool {
-			return isReferenceTo(s, x) || slices.ContainsFunc(x.Also, func(n web.IndexName) bool {
-				as := x
-				as.Repository, as.Tags = n.Repository, n.Tags
-				return isReferenceTo(s, as)
-			})
-		})
+	for _, n := range append([]web.IndexName{{Repository: x.Repository, Tags: x.Tags}}, x.Also...) {
+		as := x
+		as.Repository, as.Tags = n.Repository, n.Tags
+		if slices.ContainsFunc(spellings, func(s string) bool { return isReferenceTo(s, as) }) {
+			return n.Repository
+		}
 	}
+	return ""
 }
 
 // isReferenceTo reports whether the reference s, with Docker's defaults or

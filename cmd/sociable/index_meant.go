@@ -31,6 +31,9 @@ func (p place) indexesOf(ctx context.Context, word string, platforms []string) (
 			if list[i], err = api.Index(ctx, x.Manifest); err != nil {
 				return err
 			}
+			if !isDigest(word) {
+				list[i].BeginWith(namedAs(word, x))
+			}
 		}
 		return nil
 	})

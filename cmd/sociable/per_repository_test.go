@@ -138,4 +138,8 @@ func TestRulesAreOfRepositories(t *testing.T) {
 	if got := lists("acme/own"); len(got) != 1 {
 		t.Errorf("asked for again it lists %v", got)
 	}
+
+	if out := must(t, "index", "info", "up/acme/own:1", "--data", srv.dir); !strings.HasPrefix(out, "repository  up/acme/own\n") {
+		t.Errorf("index info begins with another repository:\n%s", out)
+	}
 }
