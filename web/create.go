@@ -112,6 +112,7 @@ func (c Creator) Create(ctx context.Context, q CreateRequest, tell func(CreatePr
 		return nil, oci.NewError(errcode.ErrorCodeNameInvalid, "%v", err)
 	}
 	var found Found
+	var ends map[digest.Digest]*Ended
 	known := func(ctx context.Context, f Found) error { // before the layers come, so that they are read as asked for, and once
 		found = f
 		if f.Only && !q.OrOnly {
@@ -119,12 +120,16 @@ func (c Creator) Create(ctx context.Context, q CreateRequest, tell func(CreatePr
 				return err
 			}
 		}
-		return c.want(ctx, f, storage.Asked{SpanSize: q.SpanSize, MinLayerSize: q.MinLayerSize})
+		ends, err = c.wantAndTell(ctx, f, storage.Asked{SpanSize: q.SpanSize, MinLayerSize: q.MinLayerSize})
+		return err
 	}
-	if err := c.Find(ctx, q.Name, platforms, known, func(n, of int64) { tell(CreateProgress{StepFetch, n, of}) }); err != nil {
+	err = c.Find(ctx, q.Name, platforms, known, func(n, of int64) { tell(CreateProgress{StepFetch, n, of}) })
+	switch {
+	case err == nil:
+		err = c.wait(ctx, found, tell)
+	case len(ends) == 0:
 		return nil, err
 	}
-	err = c.wait(ctx, found, tell)
 	var list []Index
 	for _, d := range found.Manifests {
 		x, e := IndexOf(context.WithoutCancel(ctx), c.Store, d, c.Index.Offers)
@@ -132,6 +137,7 @@ func (c Creator) Create(ctx context.Context, q CreateRequest, tell func(CreatePr
 			return nil, errors.Join(err, e)
 		}
 		x.BeginWith(found.Repo.String())
+		x.Ended = ends[d]
 		list = append(list, x)
 	}
 	return list, err

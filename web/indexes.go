@@ -30,6 +30,7 @@ type Index struct {
 	Layers     []Layer       `json:"layers"`              // in the image's order
 	Created    time.Time     `json:"created,omitzero"`    // when the index was published
 	Published  []Published   `json:"published,omitempty"` // at upstreams, see index.rules[].publish_upstream
+	Ended      *Ended        `json:"ended,omitempty"`     // by the request that this answers, see Creator
 }
 
 // IndexName is a repository, and the tags in it that lead to an image.

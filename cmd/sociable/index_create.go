@@ -43,8 +43,9 @@ A running server pulls an image that it has not, indexes it and lists the index
 as a referrer of the image. It does so from then on, whatever its rules say, in
 the repository that is named, and again where index rm took it away. Sizes that
 are not given are those of the rule; those that are go before it, for the image
-wherever it is, since its layers are indexed once. The same command without them
-drops them. Where no server runs, what is whole in the store is indexed.
+wherever it is, since its layers are indexed once; where they leave none of them,
+it is said which repositories the v1 index is no longer offered in, and what stays
+at their upstreams. The same command without sizes drops them. Where no server runs, what is whole in the store is indexed.
 
 A pattern, as index.rules have them (ghcr.io/acme/**, redis:7*), is of all images of
 one upstream that match it: by its catalog where it has one, else those that are

@@ -236,6 +236,14 @@ func printIndex(w io.Writer, x IndexInfo) error {
 	for _, p := range x.Published {
 		fmt.Fprintf(t, "upstream\t%s\n", publishedText(p))
 	}
+	if x.Ended != nil {
+		for _, repo := range x.Ended.NoLongerOffered {
+			fmt.Fprintf(t, "ended\tv1 no longer offered in %s: these sizes hold for the image wherever it is\n", repo)
+		}
+		for _, p := range x.Ended.Upstream {
+			fmt.Fprintf(t, "ended\tstays at the upstream: %s\n", publishedText(p))
+		}
+	}
 	fmt.Fprintf(t, "layers\t%d of %d indexed\n\n", indexedLayers(x), len(x.Layers))
 	if err := t.Flush(); err != nil {
 		return err

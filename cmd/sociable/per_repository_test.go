@@ -142,4 +142,16 @@ func TestRulesAreOfRepositories(t *testing.T) {
 	if out := must(t, "index", "info", "up/acme/own:1", "--data", srv.dir); !strings.HasPrefix(out, "repository  up/acme/own\n") {
 		t.Errorf("index info begins with another repository:\n%s", out)
 	}
+	out, errs, code := runSociable(t, "", "index", "create", "up/acme/own:1", "--platform", "linux/amd64", "--min-layer-size", "1GiB", "--data", srv.dir)
+	if code != 1 || !strings.Contains(errs, "has a zTOC") || !strings.HasPrefix(out, "repository  up/acme/own\n") {
+		t.Errorf("index create of no layer: exit %d, %s\n%s", code, errs, out)
+	}
+	for _, want := range []string{"v1 no longer offered in up/acme/own: ", "v1 no longer offered in up/acme/app: ", "stays at the upstream: v1 "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("index create of no layer: no %q in\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "offered in up/acme/hidden") || len(lists("acme/hidden")) != 0 {
+		t.Errorf("where none was offered none is lost:\n%s", out)
+	}
 }
