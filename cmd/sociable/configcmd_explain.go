@@ -33,7 +33,8 @@ of its layers. Beside a running server that is its configuration, and it asks th
 upstreams as it does; with -c, --upstream or --hosted, and where no server runs,
 it is what these say. What the server, or its store, knows of the image is used;
 for what it does not know, and for signatures, the upstream is asked. Nothing is
-stored.`,
+stored. Of an image that is nowhere it is what its name alone decides, with exit
+code 0: whether an exclusion bites can be seen before the image is pushed.`,
 		Example: `  sociable config explain redis:7                            by the running server's rules
   sociable config explain -c config.yml ghcr.io/acme/app:v1 --json`,
 		Args: exactly(1),
@@ -89,14 +90,15 @@ type Explanation struct {
 	Reference string        `json:"reference"`
 	Digest    digest.Digest `json:"digest"`
 	MediaType string        `json:"media_type"`
-	Config    string        `json:"configuration"`    // whose: the running server's, or of a file
-	Source    string        `json:"source"`           // whose knowledge this is
-	Rule      int           `json:"rule"`             // number in index.rules, from 0; -1: none applies
-	RuleAt    string        `json:"rule_at"`          // where it was given
-	Text      string        `json:"text,omitempty"`   // the rule, on one line, or what holds without one
-	Publish   string        `json:"publish"`          // what becomes of a finished index
-	Upstream  string        `json:"publish_upstream"` // which of it is pushed to the upstream, too
-	Signed    string        `json:"signed"`           // how it is signed; "no", or "not known: ..."
+	Config    string        `json:"configuration"`     // whose: the running server's, or of a file
+	Source    string        `json:"source"`            // whose knowledge this is
+	Missing   bool          `json:"missing,omitempty"` // there is no such image: all of this follows from its name
+	Rule      int           `json:"rule"`              // number in index.rules, from 0; -1: none applies
+	RuleAt    string        `json:"rule_at"`           // where it was given
+	Text      string        `json:"text,omitempty"`    // the rule, on one line, or what holds without one
+	Publish   string        `json:"publish"`           // what becomes of a finished index
+	Upstream  string        `json:"publish_upstream"`  // which of it is pushed to the upstream, too
+	Signed    string        `json:"signed"`            // how it is signed; "no", or "not known: ..."
 	Warnings  []string      `json:"warnings,omitempty"`
 
 	Images []ExplainedImage `json:"images"`
@@ -142,7 +144,10 @@ func (e *explainer) explain(ctx context.Context, word string) (*Explanation, err
 	if err != nil {
 		return nil, err
 	}
-	out := &Explanation{Config: e.config, Reference: facts.Reference, Digest: facts.Digest, MediaType: facts.MediaType, Source: source, RuleAt: "-"}
+	out := &Explanation{
+		Config: e.config, Reference: facts.Reference, Digest: facts.Digest, MediaType: facts.MediaType, Source: source, RuleAt: "-",
+		Missing: nowhere(&facts), Images: []ExplainedImage{},
+	}
 	rs := rules(e.cfg)
 	var rule *indexer.Rule
 	if out.Rule = indexer.Choose(rs, repo, facts.Tags); out.Rule >= 0 {
@@ -162,7 +167,10 @@ func (e *explainer) explain(ctx context.Context, word string) (*Explanation, err
 	if rule == nil {
 		out.Text = withoutRule(repo, facts, out.Images)
 	}
-	out.Signed = e.signed(ctx, repo, facts)
+	out.Signed = "not known: there is no image"
+	if !out.Missing {
+		out.Signed = e.signed(ctx, repo, facts)
+	}
 	out.warnSigned(&of)
 	if !e.cfg.Index.Enabled {
 		out.Warnings = append(out.Warnings, "index.enabled is false: nothing is indexed at all")
@@ -173,19 +181,26 @@ func (e *explainer) explain(ctx context.Context, word string) (*Explanation, err
 	return out, nil
 }
 
-// facts asks the server or its store, and else the upstream.
+// facts asks the server or its store, and else the upstream. Of an image that is
+// nowhere there is its name, and no image in them.
 func (e *explainer) facts(ctx context.Context, word string) (f web.Facts, source string, err error) {
 	if f, err = e.known(ctx, word); err == nil {
 		return f, "the store", nil
 	}
-	if e.offline {
-		return f, "", err
+	var ferr error
+	if !e.offline {
+		if f, ferr = e.fetch(ctx, word); ferr == nil {
+			return f, "the upstream", nil
+		}
 	}
-	f, ferr := e.fetch(ctx, word)
-	if ferr != nil {
+	switch f, source, ok := e.byName(word, err, ferr); {
+	case ok:
+		return f, source, nil
+	case e.offline:
+		return f, "", err
+	default:
 		return f, "", fmt.Errorf("%w; nor does its upstream tell of it: %w", err, ferr)
 	}
-	return f, "the upstream", nil
 }
 
 // fetch makes facts of the manifest at the upstream.
@@ -343,7 +358,7 @@ func (e *explainer) client(repo oci.Repo) (*upstream.Client, error) {
 	}
 	c := e.clients[repo.Upstream]
 	if c == nil { // it was resolved: a namespace of ours
-		return nil, fmt.Errorf("what is pushed to %s is in the store alone", repo.Upstream)
+		return nil, storeAlone(repo.Upstream)
 	}
 	return c, nil
 }

@@ -36,6 +36,10 @@ type takenTag struct {
 func (e *explainer) offer(ctx context.Context, repo oci.Repo, rule *indexer.Rule, facts web.Facts) offer {
 	of := offer{rule: rule, tags: slices.DeleteFunc(slices.Clone(facts.Tags), func(tag string) bool { return !indexer.Converts(tag) })}
 	of.suffix = len(facts.Tags) > 0 && len(of.tags) == 0
+	if nowhere(&facts) {
+		v1, v2 := rule.Publishes()
+		of.v1, of.v2 = v1, v2 && !of.suffix
+	}
 	withdrawn, soci := len(facts.Images) > 0, facts.SOCI
 	for i := range facts.Images {
 		p := &facts.Images[i]

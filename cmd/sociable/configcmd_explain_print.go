@@ -44,7 +44,7 @@ func (x *Explanation) warnSigned(of *offer) {
 func (x *Explanation) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "image\t%s\n", x.Reference)
-	fmt.Fprintf(t, "digest\t%s\n", x.Digest)
+	fmt.Fprintf(t, "digest\t%s\n", orDash(x.Digest.String()))
 	fmt.Fprintf(t, "known from\t%s\n", x.Source)
 	fmt.Fprintf(t, "configuration\t%s\n", x.Config)
 	if x.Rule < 0 {
