@@ -87,9 +87,35 @@ func decodeStrictly(value json.RawMessage, into any) error {
 	if string(value) == "null" {
 		return errNull
 	}
+	if err := noNulls(value, into); err != nil {
+		return err
+	}
 	d := json.NewDecoder(bytes.NewReader(value))
 	d.DisallowUnknownFields()
 	return d.Decode(into)
+}
+
+// noNulls refuses null for what is one of two or a number: encoding/json leaves it as
+// it is, so that "dry_run": null, which says nothing, would be a real run.
+func noNulls(value json.RawMessage, into any) error {
+	var given map[string]json.RawMessage
+	t := reflect.TypeOf(into).Elem()
+	if t.Kind() != reflect.Struct || json.Unmarshal(value, &given) != nil {
+		return nil // decoding says what is wrong
+	}
+	for _, f := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch f.Type.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface, reflect.Struct:
+			continue
+		}
+		for key, v := range given {
+			if strings.EqualFold(key, name) && string(v) == "null" {
+				return fmt.Errorf("%s is null, and takes %s: leave it out", name, jsonKind(f.Type))
+			}
+		}
+	}
+	return nil
 }
 
 // jsonName is what JSON calls a value, of which encoding/json gives the kind, and

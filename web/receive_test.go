@@ -26,6 +26,8 @@ func TestReceive(t *testing.T) {
 		`{"block":[]}`:                   "block is an array, and takes true or false; this takes " + takes,
 		`[]`:                             "it is an array; this takes " + takes,
 		`null`:                           "it is null; this takes " + takes,
+		`{"name":"x","block":null}`:      "block is null, and takes true or false: leave it out; this takes " + takes,
+		`{"Name":null}`:                  "name is null, and takes a string: leave it out; this takes " + takes,
 		`{"name":"` + strings.Repeat("a", smallBody) + `"}`: "it has more than 4096 bytes; this takes " + takes,
 	} {
 		var q PurgeRequest
