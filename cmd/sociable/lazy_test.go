@@ -225,6 +225,9 @@ func TestLazyBundle(t *testing.T) {
 		}
 		x.startsFrom(t, srv.addr, table)
 	}
+	if out := must(t, "index", "info", "up/acme/app:1", "--data", to); !strings.Contains(out, "its spans came in a bundle, and it is indexed once it is here whole") {
+		t.Errorf("index info does not say why a layer is not indexed:\n%s", out)
+	}
 	for !strings.Contains(must(t, "missing", "--data", to), x.layer.Digest.String()) && !t.Failed() { // written within a second; the test's own limit ends it
 	}
 	if list := must(t, "missing", "--data", to); !strings.HasPrefix(list, "up/acme/app:1 # asked for its blob ") {

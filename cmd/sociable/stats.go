@@ -130,8 +130,12 @@ func printAllStats(w io.Writer, s web.Stats, quotas bool) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "%d of %s indexed, %s in all; one lazy start of each saves %s\n",
-		s.Totals.Indexed, inWords(s.Totals.Images, "image"), humanize.IBytes(uint64(s.Totals.Bytes)), humanize.IBytes(uint64(s.Totals.Saved)))
+	have := "have"
+	if s.Totals.Indexed == 1 {
+		have = "has"
+	}
+	_, err := fmt.Fprintf(w, "%d of %s %s an index, %s in all; one lazy start of each saves %s\n",
+		s.Totals.Indexed, inWords(s.Totals.Images, "image"), have, humanize.IBytes(uint64(s.Totals.Bytes)), humanize.IBytes(uint64(s.Totals.Saved)))
 	if err != nil {
 		return err
 	}

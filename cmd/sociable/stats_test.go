@@ -46,7 +46,7 @@ func TestStats(t *testing.T) {
 	if !x.Measured || x.Read <= 0 || x.Read >= x.Size || x.Saved != x.Size-x.Read {
 		t.Errorf("after a span was read: %+v", x)
 	}
-	for args, want := range map[string]string{"": "1 of 1 image indexed", "up/acme/app:1": "of the image; "} {
+	for args, want := range map[string]string{"": "1 of 1 image has an index, ", "up/acme/app:1": "of the image; "} {
 		line := append([]string{"stats"}, data...)
 		if args != "" {
 			line = append(line, args)
