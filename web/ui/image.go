@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
@@ -103,7 +104,10 @@ type Referrer struct {
 	ArtifactType string        `json:"artifact_type"`
 	Size         int64         `json:"size"`
 	From         string        `json:"from"` // here: made by this proxy; pushed; upstream: it lists it
-	Referrers    []Referrer    `json:"referrers,omitempty"`
+	// Behind is the SOCI v1 index that was made here, where this is another: clients are
+	// offered one, and that one goes before.
+	Behind    digest.Digest `json:"behind,omitempty"`
+	Referrers []Referrer    `json:"referrers,omitempty"`
 }
 
 func digestOf(r *http.Request) (digest.Digest, error) { return oci.ParseDigest(mux.Vars(r)["digest"]) }
@@ -251,7 +255,20 @@ func referrers(tx storage.Tx, repos []oci.Repo, d digest.Digest, depth int) ([]R
 			}
 		}
 	}
+	putBehind(list)
 	return list, err
+}
+
+// putBehind notes which SOCI v1 indexes are not offered where the one is that was made
+// here.
+func putBehind(list []Referrer) {
+	soci := func(x Referrer) bool { return x.ArtifactType == oci.MediaTypeSOCIIndexV1 }
+	made := slices.IndexFunc(list, func(x Referrer) bool { return soci(x) && x.From == "here" })
+	for i := range list {
+		if made >= 0 && i != made && soci(list[i]) {
+			list[i].Behind = list[made].Digest
+		}
+	}
 }
 
 // read adds what the image's config says, where that is here.
