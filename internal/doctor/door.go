@@ -67,7 +67,7 @@ func (w *walk) dial(ctx context.Context, scheme string) bool {
 	addr := w.target.address(scheme)
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return w.tell(Fail, "connect", "see that the proxy runs (sociable serve), that its listen address is not 127.0.0.1 for clients on other machines, and that no firewall is between",
+		return w.tell(Fail, "connect", "see that the proxy runs (sociable serve), that its listen address is not 127.0.0.1 for clients on other machines, and that no firewall is between; one that listens elsewhere is named by --proxy HOST:PORT",
 			"%s takes no connection: %v", addr, err)
 	}
 	_ = conn.Close() // nothing was sent
