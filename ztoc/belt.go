@@ -1,7 +1,10 @@
 package ztoc
 
 import (
+	"sync"
 	"sync/atomic"
+
+	"github.com/sociable/sociable/ztoc/internal/inflate"
 )
 
 const (
@@ -26,33 +29,42 @@ type parcel struct {
 	users atomic.Int32
 }
 
+// Parcels outlive their builder, for the next one: a layer costs a few MiB of
+// them, and a server that indexes many would leave that to the collector each time.
+var inputs, outputs = parcels(inputSize + inflate.SrcSlack), parcels(inflate.Window + outputSize + inflate.DstSlack)
+
+func parcels(size int) *sync.Pool {
+	return &sync.Pool{New: func() any { return &parcel{buf: make([]byte, size)} }}
+}
+
 // belt carries parcels to goroutines, each of which gets all, and back.
 type belt struct {
-	size       int // of a buffer
+	from       *sync.Pool
 	made, most int // parcels
 	work       []chan *parcel
 	free       chan *parcel
 }
 
-func newBelt(size, most, users int) *belt {
-	b := &belt{size: size, most: most, free: make(chan *parcel, most)}
+func newBelt(from *sync.Pool, most, users int) *belt {
+	b := &belt{from: from, most: most, free: make(chan *parcel, most)}
 	for range users {
 		b.work = append(b.work, make(chan *parcel, most))
 	}
 	return b
 }
 
-// take takes an empty parcel. A new one is made only where all others are under
-// way.
+// take takes an empty parcel. One more comes into use only where all others are
+// under way.
 func (b *belt) take() (p *parcel) {
 	select {
 	case p = <-b.free:
 	default:
 		if b.made < b.most {
 			b.made++
-			return &parcel{buf: make([]byte, b.size)}
+			p = b.from.Get().(*parcel)
+		} else {
+			p = <-b.free
 		}
-		p = <-b.free
 	}
 	p.cuts, p.marks = keepSmall(p.cuts), p.marks[:0]
 	return p
@@ -88,5 +100,17 @@ func (b *belt) each(i int, fn func(*parcel)) {
 func (b *belt) end() {
 	for _, w := range b.work {
 		close(w)
+	}
+}
+
+// recycle leaves the parcels to other builders, when nobody uses them any more.
+func (b *belt) recycle() {
+	for {
+		select {
+		case p := <-b.free:
+			b.from.Put(p)
+		default:
+			return
+		}
 	}
 }

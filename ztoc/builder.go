@@ -7,8 +7,6 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
-
-	"github.com/sociable/sociable/ztoc/internal/inflate"
 )
 
 // A Builder makes the zTOC of one layer from its compressed bytes. Decoding
@@ -76,8 +74,8 @@ func NewBuilder(spanSize int64, o Options) (*Builder, error) {
 	if len(b.seen.spans) > 1 {
 		most += moreParcels
 	}
-	b.compressed = newBelt(inputSize+inflate.SrcSlack, most, len(users))
-	b.output = newBelt(inflate.Window+outputSize+inflate.DstSlack, beltParcels, 1)
+	b.compressed = newBelt(inputs, most, len(users))
+	b.output = newBelt(outputs, beltParcels, 1)
 	b.in = b.compressed.take()
 	for i, do := range users {
 		b.running.Go(func() { b.compressed.each(i, do) })
@@ -214,7 +212,10 @@ func (b *Builder) stop() {
 	b.compressed.end()
 	b.output.end()
 	b.running.Wait()
-	b.compressed, b.output, b.in = nil, nil, nil // what they hold is not needed any more
+	b.compressed.free <- b.in
+	b.compressed.recycle()
+	b.output.recycle()
+	b.compressed, b.output, b.in = nil, nil, nil
 }
 
 func (b *Builder) free() {
