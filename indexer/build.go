@@ -137,6 +137,9 @@ func (x *Indexer) compressionOf(ctx context.Context, k key) (c compression, size
 	return c, size, nil
 }
 
+// pieces are what layers are read by, from one build to the next.
+var pieces = sync.Pool{New: func() any { p := make([]byte, 256<<10); return &p }}
+
 // read feeds a layer to a builder. When the builder refuses it, an unverified
 // stream is read to its end all the same: only then the verdict is one about
 // the layer.
@@ -148,7 +151,9 @@ func (x *Indexer) read(k key, c compression, size int64, r io.Reader, verified b
 	defer b.abort()
 	o := &outcome{}
 	read := x.counter(k)
-	buf := make([]byte, 256<<10)
+	piece := pieces.Get().(*[]byte)
+	defer pieces.Put(piece)
+	buf := *piece
 	for {
 		n, rerr := r.Read(buf)
 		o.bytes += int64(n)
