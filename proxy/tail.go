@@ -181,20 +181,33 @@ func (t *reader) readAhead() {
 // copy writes everything up to the reader's end to w, behind the marks of
 // those who fetch it. On a fault w has had less than the range.
 func (t *reader) copy(ctx context.Context, w io.Writer) error {
-	buf := t.f.p.bufs.get()
-	defer t.f.p.bufs.put(buf)
 	for {
-		n, err := t.read(ctx, buf)
+		end, err := t.ready(ctx)
 		if errors.Is(err, io.EOF) {
 			return nil
+		}
+		if err == nil {
+			err = t.pass(w, end)
 		}
 		if err != nil {
 			return err
 		}
-		if _, err := w.Write(buf[:n]); err != nil {
-			return clientError{err}
-		}
 	}
+}
+
+// pass writes what one buffer takes of the bytes up to end, which are here. Who
+// waits for bytes holds no buffer: most readers do, most of the time.
+func (t *reader) pass(w io.Writer, end int64) error {
+	buf := t.f.p.bufs.get()
+	defer t.f.p.bufs.put(buf)
+	n, err := t.readTo(end, buf)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(buf[:n]); err != nil {
+		return clientError{err}
+	}
+	return nil
 }
 
 func (t *reader) read(ctx context.Context, buf []byte) (int, error) {
@@ -202,6 +215,11 @@ func (t *reader) read(ctx context.Context, buf []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	return t.readTo(end, buf)
+}
+
+// readTo reads bytes that are here, up to end at most.
+func (t *reader) readTo(end int64, buf []byte) (int, error) {
 	n, err := t.f.part.ReadAt(buf[:min(int64(len(buf)), end-t.pos)], t.pos)
 	t.pos += int64(n)
 	if n > 0 {
