@@ -92,8 +92,8 @@ func (m *pump) run(ctx context.Context) {
 // through reads and hashes to the end of the blob.
 func (m *pump) through(ctx context.Context) error {
 	f := m.f
-	buf := f.p.bufs.get()
-	defer f.p.bufs.put(buf)
+	in := f.p.newIntake()
+	defer in.close()
 	for {
 		f.mu.Lock()
 		size, here := f.size, f.have.At(m.pos)
@@ -108,7 +108,7 @@ func (m *pump) through(ctx context.Context) error {
 		}
 		if here > m.pos {
 			m.drop()
-			if err := m.hashFile(oci.Range{Off: m.pos, End: here}, buf); err != nil {
+			if err := m.hashFile(oci.Range{Off: m.pos, End: here}, in.buf); err != nil {
 				return err
 			}
 			continue
@@ -122,21 +122,21 @@ func (m *pump) through(ctx context.Context) error {
 				return context.Cause(ctx)
 			}
 		}
-		if err := m.step(ctx, buf); err != nil {
+		if err := m.step(ctx, in); err != nil {
 			return err
 		}
 	}
 }
 
 // step takes the next bytes from upstream.
-func (m *pump) step(ctx context.Context, buf []byte) error {
+func (m *pump) step(ctx context.Context, in *intake) error {
 	if err := m.connect(ctx); err != nil || m.body == nil {
 		return err
 	}
-	n, err := m.body.Read(buf)
-	if n > 0 {
-		m.f.p.metrics.upstreamBytes.Add(float64(n))
-		if aerr := m.absorb(buf[:n]); aerr != nil {
+	p, err := in.read(m.body)
+	if len(p) > 0 {
+		m.f.p.metrics.upstreamBytes.Add(float64(len(p)))
+		if aerr := m.absorb(p); aerr != nil {
 			return aerr
 		}
 		m.checkpoint(ctx)

@@ -62,7 +62,7 @@ type Proxy struct {
 	log        *slog.Logger
 	now        func() time.Time
 	metrics    *metrics
-	bufs       *buffers
+	bufs, slow *buffers // of chunk, of slowChunk
 	router     *mux.Router
 	rights     *rights
 	missing    *missing
@@ -109,7 +109,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 	}
 	p := &Proxy{
 		opt: o, store: o.Store, index: o.Indexer, log: o.Logger, now: o.Now,
-		metrics: newMetrics(o.Registerer), bufs: newBuffers(chunk), rights: newRights(), missing: newMissing(), heard: newHeard(),
+		metrics: newMetrics(o.Registerer), bufs: newBuffers(chunk), slow: newBuffers(slowChunk), rights: newRights(), missing: newMissing(), heard: newHeard(),
 		silent: silence{until: map[string]time.Time{}, why: map[string]error{}}, filings: filings{m: map[filingKey]*filing{}}, tables: newLRU[digest.Digest](maxTables, one[*ztoc.SpanTable]), readings: newLRU[digest.Digest](maxReadings, one[reading]),
 		bodies: newLRU[digest.Digest](maxManifests, cachedManifest.cost),
 		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{}, warming: map[layerKey]struct{}{}, bringing: map[layerKey]struct{}{},

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"io"
-	"sync"
 
 	"github.com/opencontainers/go-digest"
 
@@ -43,17 +42,6 @@ func (p *Proxy) table(ctx context.Context, l storage.LayerRow) *ztoc.SpanTable {
 	p.tables.put(l.ZTOC, t)
 	return t
 }
-
-// buffers are reused for copying.
-type buffers struct{ pool sync.Pool }
-
-func newBuffers(size int) *buffers {
-	return &buffers{sync.Pool{New: func() any { b := make([]byte, size); return &b }}}
-}
-
-func (b *buffers) get() []byte { return *b.pool.Get().(*[]byte) }
-
-func (b *buffers) put(p []byte) { b.pool.Put(&p) }
 
 // noIndexer is what a proxy without one tells.
 type noIndexer struct{}
