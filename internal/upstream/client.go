@@ -236,6 +236,6 @@ func newTransport(o Options, g *guard) *http.Transport {
 		MaxIdleConnsPerHost:    o.MaxConnections,
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
-		ReadBufferSize:         64 << 10,
+		ReadBufferSize:         16 << 10, // for headers: what is read of a body goes past it
 	}
 }
