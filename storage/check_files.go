@@ -261,7 +261,7 @@ func (s *Store) fileFound(ctx context.Context, u *unfiled) error {
 	}
 	row := s.stamp(u.BlobRow)
 	err = s.meta.Update(ctx, func(tx Tx) error {
-		if err := tx.PutBlob(row); err != nil || u.manifest == nil {
+		if err := putBlob(tx, row); err != nil || u.manifest == nil {
 			return err
 		}
 		return tx.PutManifest(*u.manifest)

@@ -14,6 +14,7 @@ import (
 type lostPart struct {
 	repo        oci.Repo
 	image, part digest.Digest
+	filed       bool // its row says that it is lost
 }
 
 // lost names the hosted images that miss parts, each time until they are pushed
@@ -35,6 +36,11 @@ func (c *check) lost(ctx context.Context) error {
 		return fmt.Errorf("look for lost parts of hosted images: %w", err)
 	}
 	for _, x := range list {
+		if c.o.Repair && !x.filed {
+			if err := c.s.fileLost(ctx, x.part); err != nil {
+				return err
+			}
+		}
 		err := c.found(ctx, ProblemLost, x.part, nil, "%s@%s, which was pushed here, misses it: push the image again", x.repo, x.image)
 		if err != nil {
 			return err
@@ -75,10 +81,10 @@ func lostParts(tx Tx, row ManifestRow) (lost []lostPart, err error) {
 	})
 	for _, repo := range repos {
 		for _, d := range gone {
-			_, cerr := tx.Content(repo, d)
+			content, cerr := tx.Content(repo, d)
 			switch {
 			case cerr == nil:
-				lost = append(lost, lostPart{repo, row.Digest, d})
+				lost = append(lost, lostPart{repo, row.Digest, d, content.Lost})
 			case !errors.Is(cerr, ErrNotFound):
 				err = errors.Join(err, cerr)
 			}
@@ -108,6 +114,11 @@ func (c *check) lostManifests(ctx context.Context) error {
 		return err
 	}
 	for _, row := range gone {
+		if c.o.Repair && !row.Lost {
+			if err := c.s.fileLost(ctx, row.Digest); err != nil {
+				return err
+			}
+		}
 		err := c.found(ctx, ProblemLost, row.Digest, nil, "%s@%s, which was pushed here, is not here: push the image again", row.Repo, row.Digest)
 		if err != nil {
 			return err

@@ -183,7 +183,7 @@ func (s *Store) lose(ctx context.Context, e *entry, size int64) error {
 }
 
 func (s *Store) deleteRow(ctx context.Context, e *entry) error {
-	err := s.meta.Update(ctx, func(tx Tx) error { return tx.DeleteBlob(e.d) })
+	err := s.meta.Update(ctx, func(tx Tx) error { return errors.Join(tx.DeleteBlob(e.d), loseContent(tx, e.d, true)) })
 	if err != nil {
 		s.metrics.failed(opRow)
 	}

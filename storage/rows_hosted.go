@@ -19,6 +19,9 @@ type ContentRow struct {
 	// Released is when a client deleted what it was there for: it is not counted
 	// and will be collected. Zero: it was not.
 	Released time.Time `json:"released,omitzero"`
+	// Lost says that its blob has lost its row, for bytes that were damaged or gone:
+	// it is not counted before it is here again.
+	Lost bool `json:"lost,omitempty"`
 }
 
 // UploadRow is a blob that a client is pushing: its first Size bytes are synced.
@@ -37,8 +40,8 @@ type UploadRow struct {
 type ContentTx interface {
 	// PutContent also gives the repository the right to the digest, and counts
 	// the digest for its upstream as long as one of its repositories has it
-	// without having been released. What is a manifest there stays one, also when
-	// its bytes come again as a blob.
+	// in a row that Counts. What is a manifest there stays one, also when its bytes
+	// come again as a blob.
 	PutContent(ContentRow) error
 	Content(repo oci.Repo, d digest.Digest) (ContentRow, error)
 	// DeleteContent undoes PutContent.
@@ -56,7 +59,7 @@ type ContentTx interface {
 	// after the one named last, by name.
 	ContentRepos(upstream, last string, fn func(oci.Repo) error) error
 	// ContentBytes is the size of all that the repositories of upstream have and
-	// that was not released, each digest once; 0 for one that has nothing.
+	// that Counts, each digest once; 0 for one that has nothing.
 	ContentBytes(upstream string) (int64, error)
 }
 

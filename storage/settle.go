@@ -214,7 +214,7 @@ func (s *Store) settleNow(ctx context.Context, e *entry, row BlobRow, was presen
 
 // fileRow writes the row of a blob that is synced.
 func fileRow(tx Tx, row BlobRow, dropPartial bool) error {
-	if err := tx.PutBlob(row); err != nil || !dropPartial {
+	if err := putBlob(tx, row); err != nil || !dropPartial {
 		return err
 	}
 	return tx.DeletePartial(row.Digest)

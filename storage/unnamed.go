@@ -17,7 +17,7 @@ func Unnamed(tx Tx, upstream string, most int) (bytes int64, whole bool, err err
 			if most--; most < 0 {
 				return errOne
 			}
-			if row.Manifest || !row.Released.IsZero() || row.Digest == oci.EmptyDigest {
+			if row.Manifest || !row.Counts() || row.Digest == oci.EmptyDigest {
 				return nil
 			}
 			free, err := isUnnamed(tx, row)

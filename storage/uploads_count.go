@@ -62,7 +62,7 @@ func CountedSize(tx Tx, upstream string, d digest.Digest) (size int64, err error
 			return nil
 		}
 		row, err := tx.Content(repo, d)
-		if err == nil && row.Released.IsZero() {
+		if err == nil && row.Counts() {
 			size, err = row.Size, errCounted
 		}
 		return err

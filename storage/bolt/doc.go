@@ -71,9 +71,9 @@
 //	content
 //	  UPSTREAM 00 NAME 00 D          -> JSON of storage.ContentRow
 //	content-by-digest
-//	  D UPSTREAM 00 NAME             -> nothing; 01 for what was released
+//	  D UPSTREAM 00 NAME             -> nothing; 01 for what was released or lost, which does not count
 //	content-bytes
-//	  UPSTREAM                       -> uint64, big endian: bytes of the digests that its repositories have and did not release, each once
+//	  UPSTREAM                       -> uint64, big endian: bytes of the digests that its repositories have and that count, each once
 //	uploads
 //	  ID                             -> JSON of storage.UploadRow
 //

@@ -32,8 +32,8 @@ func upstreamPrefix(key []byte, upstream string) ([]byte, error) {
 	return append(key, 0), nil
 }
 
-// released is the value of content-by-digest for what does not count.
-var released = []byte{1}
+// uncounted is the value of content-by-digest for what does not count.
+var uncounted = []byte{1}
 
 func (t tx) PutContent(row storage.ContentRow) error {
 	key, err := contentKey(row.Repo, row.Digest)
@@ -51,7 +51,7 @@ func (t tx) PutContent(row storage.ContentRow) error {
 		err = fmt.Errorf("%w: %s has %d bytes in %s, not %d", errRow, row.Digest, old.Size, row.Repo, row.Size)
 	case err == nil:
 		row.Manifest = row.Manifest || old.Manifest
-		if old.Released.IsZero() != row.Released.IsZero() {
+		if old.Counts() != row.Counts() {
 			err = t.fileContent(row)
 		}
 	}
@@ -62,16 +62,16 @@ func (t tx) PutContent(row storage.ContentRow) error {
 	return errors.Join(t.PutRight(row.Repo, row.Digest), t.put(bucketContent, key, row))
 }
 
-// fileContent files and counts content that is new to its repository, or was
-// released or claimed again.
+// fileContent files and counts content that is new to its repository, or counts
+// from now on, or no longer.
 func (t tx) fileContent(row storage.ContentRow) error {
 	key, err := rightKey(row.Repo, row.Digest)
 	if err != nil {
 		return err
 	}
 	value := present
-	if !row.Released.IsZero() {
-		value = released
+	if !row.Counts() {
+		value = uncounted
 	}
 	return t.recount(row, func() error { return t.t.Bucket(bucketContentByDigest).Put(key, value) })
 }
@@ -95,7 +95,7 @@ func (t tx) recount(row storage.ContentRow, change func() error) error {
 	return t.countContent(row.Repo.Upstream, -row.Size)
 }
 
-// counts reports whether a repository of upstream has d and did not release it.
+// counts reports whether a repository of upstream has d in a row that counts.
 func (t tx) counts(upstream string, d digest.Digest) (bool, error) {
 	key, err := digestKey(d)
 	if err == nil {

@@ -130,6 +130,8 @@ func metaReleased(t *testing.T, m storage.Meta, row storage.ContentRow) {
 	gone.Released = noon
 	goneToo := second
 	goneToo.Released = noon
+	lost, lostToo, lostAndGone := row, second, gone
+	lost.Lost, lostToo.Lost, lostAndGone.Lost = true, true, true
 	for _, step := range []struct {
 		name   string
 		change func(storage.Tx) error
@@ -144,6 +146,16 @@ func metaReleased(t *testing.T, m storage.Meta, row storage.ContentRow) {
 		{"new and released", func(tx storage.Tx) error { return tx.PutContent(goneToo) }, 200},
 		{"deleted, released", func(tx storage.Tx) error { return tx.DeleteContent(second.Repo, row.Digest) }, 200},
 		{"claimed", func(tx storage.Tx) error { return tx.PutContent(row) }, 300},
+		{"lost", func(tx storage.Tx) error { return tx.PutContent(lost) }, 200},
+		{"lost and released", func(tx storage.Tx) error { return tx.PutContent(lostAndGone) }, 200},
+		{"here again, released", func(tx storage.Tx) error { return tx.PutContent(gone) }, 200},
+		{"lost when it was released", func(tx storage.Tx) error { return tx.PutContent(lostAndGone) }, 200},
+		{"claimed while it is lost", func(tx storage.Tx) error { return tx.PutContent(lost) }, 200},
+		{"another has it, lost", func(tx storage.Tx) error { return tx.PutContent(lostToo) }, 200},
+		{"here again there", func(tx storage.Tx) error { return tx.PutContent(second) }, 300},
+		{"and here", func(tx storage.Tx) error { return tx.PutContent(row) }, 300},
+		{"lost there", func(tx storage.Tx) error { return tx.PutContent(lostToo) }, 300},
+		{"deleted there, lost", func(tx storage.Tx) error { return tx.DeleteContent(second.Repo, row.Digest) }, 300},
 	} {
 		update(t, m, step.change)
 		view(t, m, func(tx storage.Tx) error {
