@@ -101,7 +101,13 @@ func (p *Proxy) openUpload(w http.ResponseWriter, r *http.Request) (*push, error
 	case err != nil:
 		return nil, p.pushError("open an upload to "+repo.String(), err)
 	}
-	return &push{p: p, up: up, repo: repo, u: u, pusher: up.pusher()}, nil
+	s := &push{p: p, up: up, repo: repo, u: u, pusher: up.pusher()}
+	if err := u.Doomed(); err != nil && r.Method != http.MethodDelete {
+		err = s.refused(context.WithoutCancel(r.Context()), "push to "+repo.String(), err)
+		u.Release()
+		return nil, err
+	}
+	return s, nil
 }
 
 // uploadError is pushError about an upload, which may be over or have lost its bytes.
