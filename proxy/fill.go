@@ -74,6 +74,7 @@ type fill struct {
 	verified bool // whole, and the digest matched
 	roomy    bool // there is room for all of it, as far as its size is known
 	kept     bool // fetched on purpose, whoever leaves
+	detached bool // see purged
 	answered bool // upstream answered: the repository has the blob
 	found    bool // bytes were here before any answer
 	refs     int  // requests
@@ -184,6 +185,9 @@ func (f *fill) open() {
 		return
 	}
 	part, err := f.p.store.OpenPartialFrom(f.p.life, f.d, f.up.Name)
+	if err == nil {
+		defer part.OnPurge(f.purged)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err != nil {
@@ -204,20 +208,25 @@ func (f *fill) release() {
 	f.mu.Lock()
 	f.refs--
 	if f.refs == 0 {
-		f.wanted = nil
-		for r := range f.runs {
-			if at := r.at.Load(); at == r.Off || r.End-at > littleLeft {
-				r.cancel(errStopped)
-			}
-		}
-		if f.pump != nil && f.p.opt.StopOnDisconnect && !f.kept {
-			f.pump.cancel(errStopped)
-		}
+		f.stopLocked()
 	}
 	last := f.idleLocked()
 	f.mu.Unlock()
 	if last {
 		f.putAway()
+	}
+}
+
+// stopLocked stops what goes on for nobody.
+func (f *fill) stopLocked() {
+	f.wanted = nil
+	for r := range f.runs {
+		if at := r.at.Load(); at == r.Off || r.End-at > littleLeft {
+			r.cancel(errStopped)
+		}
+	}
+	if f.pump != nil && (f.detached || f.p.opt.StopOnDisconnect && !f.kept) {
+		f.pump.cancel(errStopped)
 	}
 }
 
@@ -228,7 +237,7 @@ func (f *fill) idleLocked() bool {
 	if !f.unusedLocked() || f.lingering {
 		return false
 	}
-	if f.verified || f.err != nil || len(f.have) == 0 || f.p.life.Err() != nil {
+	if f.verified || f.detached || f.err != nil || len(f.have) == 0 || f.p.life.Err() != nil {
 		f.closing = true
 		return true
 	}

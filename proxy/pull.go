@@ -304,7 +304,8 @@ func (x *pull) blobs(ctx context.Context) error {
 // blob brings one blob: it is whole here when this returns nil.
 func (x *pull) blob(ctx context.Context, d v1.Descriptor) error {
 	for {
-		if err := x.blobOnce(ctx, d); !errors.Is(err, errCame) {
+		err := x.blobOnce(ctx, d)
+		if !errors.Is(err, errCame) && !errors.Is(err, errPurged) { // else it is brought anew
 			return err
 		}
 	}
@@ -349,10 +350,14 @@ func (x *pull) fetch(ctx context.Context, d v1.Descriptor, st stored) error {
 		return err
 	}
 	t := src.(*fillSource).t // of a whole one
+	t.keeps = true
 	for {
 		end, err := t.ready(ctx)
 		if errors.Is(err, io.EOF) {
 			break
+		}
+		if errors.Is(err, errPurged) {
+			x.report(0, -t.pos)
 		}
 		if err != nil {
 			return err

@@ -293,7 +293,11 @@ func (m *pump) finish(ctx context.Context) error {
 	if got := fmt.Sprintf("%x", m.hash.Sum(nil)); got != f.d.Encoded() {
 		return fmt.Errorf("%w: want %s, got %s:%s from %s", upstream.ErrDigest, f.d, f.d.Algorithm(), got, f.up.Name)
 	}
-	if err := f.part.Promote(context.WithoutCancel(ctx), storage.KindBlob, m.pos); err != nil {
+	err := f.part.Promote(context.WithoutCancel(ctx), storage.KindBlob, m.pos)
+	f.mu.Lock()
+	detached := f.detached
+	f.mu.Unlock()
+	if err != nil && !detached {
 		// The bytes are right: whoever reads gets them. They are not kept.
 		f.p.passed(ctx, m.by.repo, f.d, err)
 	}
@@ -301,6 +305,9 @@ func (m *pump) finish(ctx context.Context) error {
 	f.verified = true
 	f.changedLocked()
 	f.mu.Unlock()
+	if detached {
+		return nil
+	}
 	f.p.whenFiled(func() { f.p.index.Whole(f.d) })
 	return nil
 }

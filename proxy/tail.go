@@ -31,6 +31,7 @@ type reader struct {
 	ahead int64 // how much is asked for at once, in front of pos
 	asked int64 // up to where it was
 	seen  int   // faults it has looked at
+	keeps bool  // of no use where the blob is not kept: it is no client's
 	// failed is the first for whom the upstream was not available meanwhile.
 	failed *asker
 }
@@ -72,6 +73,10 @@ func (t *reader) ready(ctx context.Context) (int64, error) {
 func (t *reader) look() (int64, <-chan struct{}, error) {
 	f := t.f
 	f.mu.Lock()
+	if f.detached && t.keeps {
+		f.mu.Unlock()
+		return 0, nil, errPurged
+	}
 	if t.end < 0 && f.size >= 0 {
 		t.end = f.size
 	}
@@ -267,12 +272,15 @@ func (f *fill) sizeFor(ctx context.Context, t *reader, entitled bool) (int64, er
 func (f *fill) tapReader() (io.ReadCloser, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.detached {
+		return nil, errPurged
+	}
 	if f.closing || (f.pump == nil && !f.verified) {
 		return nil, upstream.ErrDigest
 	}
 	f.taps++
 	ctx, cancel := context.WithCancel(f.p.life)
-	return &tap{reader: &reader{f: f, end: -1, whole: true, seen: len(f.faults)}, ctx: ctx, cancel: cancel}, nil
+	return &tap{reader: &reader{f: f, end: -1, whole: true, keeps: true, seen: len(f.faults)}, ctx: ctx, cancel: cancel}, nil
 }
 
 // tap is a reader of the whole blob as an io.ReadCloser.

@@ -35,6 +35,7 @@ type Partial struct {
 	written oci.Extents // here, by the row or written since, or about to be
 	there   oci.Extents // of these, what a write has come to its end with
 	room    allotment
+	purged  func()   // see OnPurge
 	read    *opening // of the blob that it was promoted to: not evicted before Close
 }
 
@@ -43,7 +44,8 @@ type partialState int
 const (
 	partialOpen     partialState = iota
 	partialPromoted              // a blob now
-	partialGone                  // discarded or purged; its bytes take room until it is closed
+	partialPurged                // see detach; its bytes take room until it is closed
+	partialGone                  // discarded; these do, too
 	partialClosed
 )
 
@@ -84,7 +86,7 @@ func (p *Partial) grow(ctx context.Context, n int64) error {
 func (p *Partial) addRoom(n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state == partialOpen {
+	if p.writable() == nil {
 		p.room.size += n
 		p.s.space.arrive(n)
 	} else {
@@ -92,8 +94,8 @@ func (p *Partial) addRoom(n int64) {
 	}
 }
 
-// WriteAt writes b. ErrFull when there is no room, and nothing left to evict;
-// ErrNotFound when the partial was purged meanwhile.
+// WriteAt writes b. ErrFull when there is no room, and nothing left to evict. What
+// was purged meanwhile is written still, for those who read it.
 func (p *Partial) WriteAt(b []byte, off int64) (int, error) {
 	for {
 		missing, err := p.note(oci.Range{Off: off, End: off + int64(len(b))})
@@ -132,7 +134,7 @@ func (p *Partial) put(b []byte, off int64) (n int, err error) {
 func (p *Partial) note(r oci.Range) (missing int64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.usable(); err != nil {
+	if err := p.writable(); err != nil {
 		return 0, err
 	}
 	if missing := p.room.used + p.written.Lacks(r) - p.room.size; missing > 0 {
@@ -147,7 +149,7 @@ func (p *Partial) usable() error {
 	switch p.state {
 	case partialOpen:
 		return nil
-	case partialGone:
+	case partialPurged, partialGone:
 		return fmt.Errorf("partial %s: %w", p.d, ErrNotFound)
 	}
 	return fmt.Errorf("partial %s: %w", p.d, os.ErrClosed)
@@ -227,7 +229,7 @@ func (p *Partial) over() bool {
 // Promote makes the first size bytes the blob, Cached: the caller has hashed
 // every one of them. From its return on Store.Open finds it. The Partial stays
 // readable until it is closed; until then the blob is not evicted, and where
-// another writer was first the bytes count for both.
+// another writer was first the bytes count for both. ErrNotFound when it was purged.
 func (p *Partial) Promote(ctx context.Context, kind Kind, size int64) error {
 	var twice bool
 	o := p.s.digests.opened(p.d)
@@ -273,26 +275,30 @@ func (p *Partial) Discard(ctx context.Context) error {
 		return err
 	}
 	defer p.s.digests.unlock(e)
-	_, err = p.discardLocked(ctx)
+	_, err = p.removeLocked(ctx, partialGone)
 	return err
 }
 
-// discardLocked is Discard for who has the digest locked.
-func (p *Partial) discardLocked(ctx context.Context) (freed int64, err error) {
+// removeLocked deletes row and file of a partial that is open, and of which to is
+// what becomes, for who has the digest locked.
+func (p *Partial) removeLocked(ctx context.Context, to partialState) (freed int64, err error) {
 	p.mu.Lock()
 	freed = p.room.used
 	p.mu.Unlock()
-	if !p.end(partialGone) {
+	if !p.end(to) {
 		return 0, nil
 	}
-	if p.beside != "" {
-		return freed, p.file.Remove()
+	if p.beside == "" {
+		if err = p.s.meta.Update(ctx, func(tx Tx) error { return tx.DeletePartial(p.d) }); err != nil {
+			p.s.metrics.failed(opRow)
+			freed = 0
+		}
 	}
-	if err := p.s.meta.Update(ctx, func(tx Tx) error { return tx.DeletePartial(p.d) }); err != nil {
-		p.s.metrics.failed(opRow)
-		return 0, errors.Join(err, p.file.Remove())
+	rerr := p.file.Remove()
+	if to == partialPurged {
+		p.detach(rerr == nil)
 	}
-	return freed, p.file.Remove()
+	return freed, errors.Join(err, rerr)
 }
 
 // Close lets go of the partial. What was filed stays for the next OpenPartial, unless

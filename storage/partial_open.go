@@ -51,7 +51,7 @@ func (ps *partials) disclaim(p *Partial) {
 	defer ps.mu.Unlock()
 	if p.beside != "" {
 		delete(ps.beside, p.beside)
-	} else {
+	} else if ps.m[p.d] == p { // else it was detached, and this is the next one
 		delete(ps.m, p.d)
 	}
 }
@@ -188,13 +188,13 @@ func (s *Store) dropPartialRow(ctx context.Context, d digest.Digest) error {
 // removePartialLocked removes what there is of e's partial.
 func (s *Store) removePartialLocked(ctx context.Context, e *entry) (freed int64, err error) {
 	for _, p := range s.partials.besides(e.d) {
-		n, perr := p.discardLocked(ctx)
+		n, perr := p.removeLocked(ctx, partialPurged)
 		if freed += n; perr != nil {
 			return freed, perr
 		}
 	}
 	if p := s.partials.get(e.d); p != nil {
-		n, err := p.discardLocked(ctx)
+		n, err := p.removeLocked(ctx, partialPurged)
 		return freed + n, err
 	}
 	row, err := s.partialRow(ctx, e.d)

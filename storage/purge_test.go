@@ -146,7 +146,7 @@ func (w *world) wantBlocked(want, told []digest.Digest) {
 }
 
 // TestPurgeImageUnderReaders has a client read what is purged to its end, and a
-// transfer into it end.
+// transfer into it go on, of which nothing is kept.
 func TestPurgeImageUnderReaders(t *testing.T) {
 	w := newWorld(t, storagetest.NewLayer(t, "layer", 300_000, spanSize))
 	open, err := w.Open(t.Context(), w.l.Digest())
@@ -165,8 +165,9 @@ func TestPurgeImageUnderReaders(t *testing.T) {
 	if _, err := open.ReadAt(got, 0); err != nil || digest.FromBytes(got) != w.l.Digest() {
 		t.Errorf("who had the layer open reads other bytes, or %v", err)
 	}
-	if _, err := p.WriteAt(kb("extra", 10)[5000:], 5000); !errors.Is(err, storage.ErrNotFound) {
-		t.Errorf("WriteAt of a purged partial: %v, want ErrNotFound", err)
+	writeAt(t, p, kb("extra", 10), ranges(5000, 10_000)...) // for who reads it
+	if err := p.Promote(t.Context(), storage.KindBlob, 10_000); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("Promote of a purged partial: %v, want ErrNotFound", err)
 	}
 	closeIt(t, p)
 	closeIt(t, open)

@@ -129,8 +129,8 @@ type PartialFile interface {
 	// until Blobs.Sync. The file stays readable, and no longer writable,
 	// until it is closed.
 	Commit(ctx context.Context, d digest.Digest, size int64) error
-	// Remove deletes the file; readers keep what they have. After Commit it
-	// does nothing.
+	// Remove deletes the file; who has it open reads and writes on. After
+	// Commit it does nothing.
 	Remove() error
 	Close() error
 }

@@ -25,6 +25,7 @@ type partial struct {
 	mu    sync.Mutex
 	named bool  // its entry in partial/ is durable
 	gone  bool  // committed or removed: no entry in partial/ any more
+	blob  bool  // committed: not written any more
 	lost  error // of a failed sync, after which the kernel forgets what it lost
 }
 
@@ -104,9 +105,9 @@ func (p *partial) ReadAt(b []byte, off int64) (int, error) { return p.f.ReadAt(b
 // WriteAt refuses a committed file: it is a blob then.
 func (p *partial) WriteAt(b []byte, off int64) (int, error) {
 	p.mu.Lock()
-	gone := p.gone
+	blob := p.blob
 	p.mu.Unlock()
-	if gone {
+	if blob {
 		return 0, fmt.Errorf("write partial %s: %w", p.key, fs.ErrClosed)
 	}
 	n, err := p.f.WriteAt(b, off)
@@ -116,7 +117,7 @@ func (p *partial) WriteAt(b []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// Truncate refuses a committed file, as WriteAt does.
+// Truncate refuses a committed file, as WriteAt does, and a removed one.
 func (p *partial) Truncate(size int64) error {
 	p.mu.Lock()
 	gone := p.gone
@@ -164,7 +165,7 @@ func (p *partial) Commit(ctx context.Context, dgst digest.Digest, size int64) er
 	}
 	p.mu.Lock()
 	wasGone, lost := p.gone, p.lost
-	p.gone = true // no more writes, from now on
+	p.gone, p.blob = true, p.blob || !wasGone // no more writes, from now on
 	p.mu.Unlock()
 	switch {
 	case wasGone:
@@ -176,7 +177,7 @@ func (p *partial) Commit(ctx context.Context, dgst digest.Digest, size int64) er
 	}
 	if err != nil {
 		p.mu.Lock()
-		p.gone = false
+		p.gone, p.blob = false, false
 		p.mu.Unlock()
 		return fmt.Errorf("commit partial %s: %w", p.key, tell(err))
 	}

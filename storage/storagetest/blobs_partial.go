@@ -186,6 +186,26 @@ func blobsPartialRemove(t *testing.T, s storage.Blobs) {
 	if n, _ := p.ReadAt(got, 0); n != 100 || !bytes.Equal(got, body) {
 		t.Errorf("ReadAt after Remove: %d bytes, or others", n)
 	}
+	writeAt(t, p, body, 100)
+	if n, _ := p.ReadAt(got, 100); n != 100 || !bytes.Equal(got, body) {
+		t.Errorf("ReadAt of what was written after Remove: %d bytes, or others", n)
+	}
+	if err := p.Commit(t.Context(), digest.FromBytes(body), 100); err == nil {
+		t.Error("Commit after Remove succeeded")
+	}
+	second := openPartial(t, s, "gone") // beside it, of its own
+	if n, err := second.ReadAt(got, 0); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("ReadAt of another partial beside it: %d, %v, want io.EOF", n, err)
+	}
+	writeAt(t, p, body, 200)
+	if n, err := second.ReadAt(got, 0); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("ReadAt of another partial, after a write to the removed one: %d, %v, want io.EOF", n, err)
+	}
+	if err := second.Remove(); err != nil {
+		t.Errorf("Remove of the other: %v", err)
+	}
+	closeIt(t, second)
+	wantPartials(t, s, map[string]int64{})
 	closeIt(t, p)
 	p = openPartial(t, s, "gone")
 	if n, err := p.ReadAt(got, 0); n != 0 || !errors.Is(err, io.EOF) {
