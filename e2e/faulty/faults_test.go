@@ -49,7 +49,7 @@ var faults = []fault{
 	{"truncation", func(s site) []link.Fault { return []link.Fault{{Cut: s.size / 2, Ends: link.Short, Drip: 2 * s.size}} }, [7]string{
 		"200 lies, -, 1", "502 UNAVAILABLE, -, 1", "502 UNAVAILABLE, -, 1",
 		"200 cut, -, 1", "206, -, 1",
-		"200 of 0, -, 1", "200 lies, -, 1",
+		"200 of 0 warned, -, 1", "200 lies, -, 1",
 	}},
 	{"cut once", func(s site) []link.Fault { return []link.Fault{{Times: 1, Cut: s.size / 4, Ends: link.Close}} }, [7]string{
 		"200, -, 1", "200, stored, 2", "200, stored, 2",
@@ -93,7 +93,7 @@ var faults = []fault{
 	{"429 for long", one(link.Fault{Status: 429, Header: http.Header{"Retry-After": {"30"}}}), [7]string{
 		"429, -, 1", "429 TOOMANYREQUESTS, -, 1", "429 TOOMANYREQUESTS, -, 1",
 		"429 TOOMANYREQUESTS, -, 1", "429 TOOMANYREQUESTS, -, 1",
-		"200 of 0, -, 1", "429, -, 1",
+		"503 UNAVAILABLE, -, 1", "429, -, 1",
 	}},
 	{"429 for a moment", one(link.Fault{Times: 1, Status: 429, Header: http.Header{"Retry-After": {"1"}}}), [7]string{
 		"200, -, 2", "200, stored, 2", "200, stored, 2",
@@ -103,7 +103,7 @@ var faults = []fault{
 	{"429 storm", one(link.Fault{Status: 429}), [7]string{
 		"429, -, 3", "429 TOOMANYREQUESTS, -, 3", "429 TOOMANYREQUESTS, -, 3",
 		"429 TOOMANYREQUESTS, -, 3", "429 TOOMANYREQUESTS, -, 3",
-		"200 of 0, -, 3", "429, -, 3",
+		"503 UNAVAILABLE, -, 3", "429, -, 3",
 	}},
 	{"another host", func(s site) []link.Fault { return []link.Fault{{Redirect: s.elsewhere}} }, [7]string{
 		"200, -, 1", "200, stored, 1", "200, stored, 1",
@@ -113,7 +113,7 @@ var faults = []fault{
 	{"redirect loop", func(s site) []link.Fault { return []link.Fault{{Redirect: s.link.URL()}} }, [7]string{
 		"503, -, 11", "503 UNAVAILABLE, -, 11", "503 UNAVAILABLE, -, 11",
 		"503 UNAVAILABLE, -, 11", "503 UNAVAILABLE, -, 11",
-		"200 of 0, -, 11", "503, -, 11",
+		"200 of 0 warned, -, 11", "503, -, 11",
 	}},
 	{"500 flaps", one(link.Fault{Times: 2, Status: 500}), [7]string{
 		"200, -, 3", "200, stored, 3", "200, stored, 3",
@@ -123,7 +123,7 @@ var faults = []fault{
 	{"500 for ever", one(link.Fault{Status: 500}), [7]string{
 		"503, -, 3", "503 UNAVAILABLE, -, 3", "503 UNAVAILABLE, -, 3",
 		"503 UNAVAILABLE, -, 3", "503 UNAVAILABLE, -, 3",
-		"200 of 0, -, 3", "503, -, 3",
+		"503 UNAVAILABLE, -, 3", "503, -, 3",
 	}},
 	{"refused once", one(link.Fault{Times: 1, Refuse: true}), [7]string{
 		"200, -, 2", "200, stored, 2", "200, stored, 2",
@@ -133,12 +133,12 @@ var faults = []fault{
 	{"refused for ever", one(link.Fault{Refuse: true}), [7]string{
 		"503, -, 4", "503 UNAVAILABLE, -, 4", "503 UNAVAILABLE, -, 4",
 		"503 UNAVAILABLE, -, 4", "503 UNAVAILABLE, -, 4",
-		"200 of 0, -, 4", "503, -, 4",
+		"503 UNAVAILABLE, -, 4", "503, -, 4",
 	}},
 	{"wrong Content-Length", one(link.Fault{Framing: link.LongSized}), [7]string{
 		"200 lies, -, 1", "503 UNAVAILABLE, -, 3", "503 UNAVAILABLE, -, 3",
 		"200 cut, -, 3", "503 UNAVAILABLE, -, 1",
-		"200 of 0, -, 3", "200 lies, -, 1",
+		"503 UNAVAILABLE, -, 3", "200 lies, -, 1",
 	}},
 	{"no ranges", one(link.Fault{NoRange: true}), [7]string{
 		"200, -, 1", "200, stored, 1", "200, stored, 1",
@@ -153,7 +153,7 @@ var faults = []fault{
 	{"huge", one(link.Fault{On: link.Method("GET"), Status: 200, Body: bytes.Repeat([]byte(" "), 5<<20)}), [7]string{
 		"200, -, 1", "503 UNAVAILABLE, -, 1", "503 UNAVAILABLE, -, 1",
 		"200 cut, -, 1 or 502 UNAVAILABLE, -, 1", "206 wrong, -, 1",
-		"200 of 0, -, 1", "200, -, 1",
+		"200 of 0 warned, -, 1", "200, -, 1",
 	}},
 	{"no length", one(link.Fault{Framing: link.Chunked}), [7]string{
 		"200, -, 2", "200, stored, 1", "200, stored, 1",
