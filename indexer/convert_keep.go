@@ -99,7 +99,7 @@ func (x *Indexer) fileConversion(tx storage.Tx, repo oci.Repo, p *conversionPlan
 			return err
 		}
 	}
-	if err := sharePrefetch(tx, repo, &row); err != nil {
+	if err := errors.Join(sharePrefetch(tx, repo, &row), now.fileTaken(tx)); err != nil {
 		return err
 	}
 	for _, tag := range now.tags {

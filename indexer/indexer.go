@@ -159,6 +159,9 @@ func (x *Indexer) Run(ctx context.Context) error {
 		}
 		return err
 	}
+	if err := x.adoptTaken(ctx); err != nil && ctx.Err() == nil {
+		x.log.ErrorContext(ctx, "converted images may change", "err", err)
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return x.dispatch(ctx) })
 	if !x.opt.OnlyAsked {

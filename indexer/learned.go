@@ -68,13 +68,22 @@ func (x *Indexer) planLearned(tx storage.Tx, img *storage.ImageRow, layers []Ind
 }
 
 // learntOf gives the prefetch artifacts of an image, in the order of its layers.
-func learntOf(tx storage.Tx, manifest digest.Digest, layers []IndexLayer) (out []prefetchBlob, err error) {
+func learntOf(tx storage.Tx, manifest digest.Digest, layers []IndexLayer) ([]prefetchBlob, error) {
 	row, err := tx.Learn(manifest)
-	if err != nil || len(row.Learnt) == 0 {
+	if err != nil {
 		return nil, ignoreNotFound(err)
 	}
+	return artifactsOf(tx, runsOf(row.Learnt), layers)
+}
+
+// artifactsOf gives the prefetch artifacts of what starts need, in the order of an
+// image's layers, each of which is indexed.
+func artifactsOf(tx storage.Tx, need []storage.TakenLayer, layers []IndexLayer) (out []prefetchBlob, err error) {
 	for i := range layers {
 		l := &layers[i]
+		if len(need) == 0 {
+			break
+		}
 		if slices.ContainsFunc(layers[:i], func(before IndexLayer) bool { return before.Layer.Digest == l.Layer.Digest }) {
 			continue
 		}
@@ -82,7 +91,7 @@ func learntOf(tx storage.Tx, manifest digest.Digest, layers []IndexLayer) (out [
 		if err != nil {
 			return nil, err
 		}
-		spans := mergeSpans(&row, l, at.Spans)
+		spans := spansIn(need, l, at.Spans)
 		if len(spans) == 0 {
 			continue
 		}
@@ -95,20 +104,36 @@ func learntOf(tx storage.Tx, manifest digest.Digest, layers []IndexLayer) (out [
 	return out, nil
 }
 
-// mergeSpans gives the learnt spans of a layer that has n, neighbours as one.
-func mergeSpans(row *storage.LearnRow, l *IndexLayer, n int) (out []PrefetchSpans) {
-	for i := range row.Learnt {
-		if x := &row.Learnt[i]; x.Layer == l.Layer.Digest && x.SpanSize == l.SpanSize {
-			spans := slices.SortedFunc(slices.Values(x.Spans), func(a, b storage.LearntSpan) int { return cmp.Compare(a.Span, b.Span) })
-			for _, s := range spans {
-				switch k := len(out) - 1; {
-				case s.Span < 0 || s.Span >= n:
-				case k >= 0 && s.Span <= out[k].Last+1:
-					out[k].Last = s.Span
-				default:
-					out = append(out, PrefetchSpans{First: s.Span, Last: s.Span})
-				}
+// spansIn gives what is needed of a layer that has n spans.
+func spansIn(need []storage.TakenLayer, l *IndexLayer, n int) (out []PrefetchSpans) {
+	for i := range need {
+		if need[i].Layer != l.Layer.Digest || need[i].SpanSize != l.SpanSize {
+			continue
+		}
+		for _, r := range need[i].Runs {
+			if first, last := max(r[0], 0), min(r[1], n-1); first <= last {
+				out = append(out, PrefetchSpans{First: first, Last: last})
 			}
+		}
+	}
+	return out
+}
+
+// runsOf gives what was learnt with neighbours as one.
+func runsOf(learnt []storage.LearntLayer) []storage.TakenLayer {
+	var out []storage.TakenLayer
+	for i := range learnt {
+		x := storage.TakenLayer{Layer: learnt[i].Layer, SpanSize: learnt[i].SpanSize}
+		spans := slices.SortedFunc(slices.Values(learnt[i].Spans), func(a, b storage.LearntSpan) int { return cmp.Compare(a.Span, b.Span) })
+		for _, s := range spans {
+			if k := len(x.Runs) - 1; k >= 0 && s.Span <= x.Runs[k][1]+1 {
+				x.Runs[k][1] = s.Span
+			} else {
+				x.Runs = append(x.Runs, [2]int{s.Span, s.Span})
+			}
+		}
+		if len(x.Runs) > 0 {
+			out = append(out, x)
 		}
 	}
 	return out

@@ -3,7 +3,6 @@ package indexer
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -12,58 +11,68 @@ import (
 	"github.com/sociable/sociable/storage"
 )
 
-// platformPrefetch is what is known of a platform's starts when it is first
-// converted. From then on it is part of the conversion, which never changes for
-// that reason.
+// platformPrefetch is what a platform's SOCI v2 index names of its starts: what was
+// known when the first such index of it was made, whatever became of that since.
 type platformPrefetch struct {
-	row   storage.ConvertedPrefetch
-	blobs []prefetchBlob // those that are new
+	taken storage.TakenRow
+	first bool // it is not filed yet
+	blobs []prefetchBlob
 }
 
-// prefetchFor gives the prefetch artifacts of a platform's SOCI v2 index: those
-// that its conversion has, or, where it is new or its zTOCs are, what is known.
-func (x *Indexer) prefetchFor(tx storage.Tx, p *conversionPlan, a asked, layers []IndexLayer) (out platformPrefetch, err error) {
-	plain, err := EncodeIndexV2(layers, nil)
-	if err != nil {
-		return out, err
+// prefetchFor gives the prefetch artifacts of a platform's SOCI v2 index.
+func (x *Indexer) prefetchFor(tx storage.Tx, manifest digest.Digest, layers []IndexLayer) (out platformPrefetch, err error) {
+	out.taken, err = tx.Taken(manifest)
+	if errors.Is(err, storage.ErrNotFound) {
+		out.first = true
+		out.taken, err = x.takes(tx, manifest)
 	}
-	out.row = storage.ConvertedPrefetch{Manifest: a.manifest, Plain: digest.FromBytes(plain)}
-	if p.old != nil && slices.Contains(p.old.Platforms, platformName(&a.platform)) {
-		i := slices.IndexFunc(p.old.Prefetch, func(c storage.ConvertedPrefetch) bool { return c.Manifest == a.manifest })
-		if i < 0 { // it had none, or is from before there were any
-			return out, nil
-		}
-		if p.old.Prefetch[i].Plain == out.row.Plain {
-			out.row = p.old.Prefetch[i]
-			return out, nil
-		}
+	if err == nil {
+		out.blobs, err = artifactsOf(tx, out.taken.Layers, layers)
 	}
+	return out, err
+}
+
+// takes is what a SOCI v2 index would take, were it made now.
+func (x *Indexer) takes(tx storage.Tx, manifest digest.Digest) (storage.TakenRow, error) {
+	out := storage.TakenRow{Manifest: manifest}
 	if !x.opt.Learned {
 		return out, nil
 	}
-	out.blobs, err = learntOf(tx, a.manifest, layers)
-	out.row.Artifacts = descriptors(out.blobs)
-	return out, err
+	row, err := tx.Learn(manifest)
+	out.Layers = runsOf(row.Learnt)
+	return out, ignoreNotFound(err)
 }
 
 // putConvertedPrefetch stores the artifacts that a conversion is to name.
 func (x *Indexer) putConvertedPrefetch(ctx context.Context, p *conversionPlan, now time.Time) error {
 	for i := range p.prefetch {
-		if err := x.putPrefetch(ctx, p.prefetch[i].blobs, p.prefetch[i].row.Manifest, now); err != nil {
+		if err := x.putPrefetch(ctx, p.prefetch[i].blobs, p.prefetch[i].taken.Manifest, now); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// convertedPrefetch is what of it stays in the conversion's row.
+// convertedPrefetch is what of it stands in the conversion's row.
 func (p *conversionPlan) convertedPrefetch() (out []storage.ConvertedPrefetch) {
 	for i := range p.prefetch {
-		if len(p.prefetch[i].row.Artifacts) > 0 {
-			out = append(out, p.prefetch[i].row)
+		if x := &p.prefetch[i]; len(x.blobs) > 0 {
+			out = append(out, storage.ConvertedPrefetch{Manifest: x.taken.Manifest, Artifacts: descriptors(x.blobs)})
 		}
 	}
 	return out
+}
+
+// fileTaken keeps for good what a conversion takes that is the first of a platform.
+func (p *conversionPlan) fileTaken(tx storage.Tx) error {
+	for i := range p.prefetch {
+		if x := &p.prefetch[i]; x.first {
+			if err := tx.PutTaken(x.taken); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // sharePrefetch gives repo the right to the artifacts of a conversion, all of

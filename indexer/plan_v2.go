@@ -127,11 +127,11 @@ func (x *Indexer) addPlatform(tx storage.Tx, repo oci.Repo, p *conversionPlan, a
 	case !through || len(layers) == 0:
 		return nil
 	}
-	prefetch, err := x.prefetchFor(tx, p, a, layers)
+	prefetch, err := x.prefetchFor(tx, a.manifest, layers)
 	if err != nil {
 		return err
 	}
-	body, err := EncodeIndexV2(layers, prefetch.row.Artifacts)
+	body, err := EncodeIndexV2(layers, descriptors(prefetch.blobs))
 	if err != nil {
 		return err
 	}

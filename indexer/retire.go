@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 )
 
@@ -200,14 +201,18 @@ func eachZTOC(tx storage.Tx, index digest.Digest, fn func(k key, zTOC digest.Dig
 	if err != nil {
 		return ignoreNotFound(err)
 	}
-	for i := range row.Manifest.Layers {
-		l := &row.Manifest.Layers[i]
+	zTOCsIn(&row.Manifest, fn)
+	return nil
+}
+
+func zTOCsIn(index *oci.Manifest, fn func(k key, zTOC digest.Digest)) {
+	for i := range index.Layers {
+		l := &index.Layers[i]
 		spanSize, err := strconv.ParseInt(l.Annotations[annotationSpanSize], 10, 64)
 		if layer := l.Annotations[annotationLayerDigest]; err == nil && l.MediaType == mediaTypeZTOC && layer != "" {
 			fn(key{digest.Digest(layer), spanSize}, l.Digest)
 		}
 	}
-	return nil
 }
 
 // unusedLayer gives the row of k when no image has the layer indexed so.

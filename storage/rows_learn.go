@@ -87,8 +87,26 @@ type LayerRange struct {
 	oci.Range
 }
 
+// TakenRow is what the SOCI v2 indexes of an image name of its starts: what was
+// known of them when the first was made, which may be nothing. It never changes, so
+// that the indexes depend on the image and the rule alone.
+type TakenRow struct {
+	Manifest digest.Digest `json:"manifest"` // of the image
+	Layers   []TakenLayer  `json:"layers,omitempty"`
+}
+
+// TakenLayer is what starts needed of a layer, as runs of spans, first and last.
+type TakenLayer struct {
+	Layer    digest.Digest `json:"layer"`
+	SpanSize int64         `json:"span_size"`
+	Runs     [][2]int      `json:"runs"`
+}
+
 // LearnTx holds what was learnt. A row goes with the image's manifest.
 type LearnTx interface {
+	PutTaken(TakenRow) error
+	// Taken is of an image that was never converted ErrNotFound.
+	Taken(manifest digest.Digest) (TakenRow, error)
 	PutLearn(LearnRow) error
 	Learn(manifest digest.Digest) (LearnRow, error)
 	DeleteLearn(manifest digest.Digest) error

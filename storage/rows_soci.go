@@ -25,7 +25,6 @@ type ConversionRow struct {
 // ConvertedPrefetch is what a SOCI v2 index names of its image's starts.
 type ConvertedPrefetch struct {
 	Manifest  digest.Digest   `json:"manifest"` // of the source's platform
-	Plain     digest.Digest   `json:"plain"`    // of the index without
 	Artifacts []v1.Descriptor `json:"artifacts"`
 }
 

@@ -37,7 +37,9 @@ type ImportRequest struct {
 	Signed  string               `json:"signed,omitempty"` // by whom
 	// Starts is what the bundle says of how images start.
 	Starts []ImportedStarts `json:"starts,omitempty"`
-	Pin    bool             `json:"pin,omitempty"`
+	// Taken is what SOCI v2 indexes of Manifests named of starts where the bundle was made.
+	Taken []bundle.Taken `json:"taken,omitempty"`
+	Pin   bool           `json:"pin,omitempty"`
 	// Early pins what is to come, before the first blob, and files nothing.
 	Early bool `json:"early,omitempty"`
 	// Check tells whether the image has a place here, and does nothing.
@@ -115,7 +117,7 @@ func (s *Web) fileImage(ctx context.Context, q ImportRequest) (Imported, error) 
 		if came, err = dropLazy(tx, q.Blobs); err != nil {
 			return err
 		}
-		return s.fileRows(tx, repo, ref, q, &out)
+		return errors.Join(s.fileRows(tx, repo, ref, q, &out), fileTaken(tx, q))
 	})
 	if err == nil && s.hosts(repo) {
 		err = s.host(ctx, repo, ref, q, rows)
@@ -123,11 +125,17 @@ func (s *Web) fileImage(ctx context.Context, q ImportRequest) (Imported, error) 
 	if err != nil {
 		return out, fmt.Errorf("import %s: %w", out.Reference, err)
 	}
+	starts, err := s.fileStarts(ctx, q) // before anything is made that names them
+	if err != nil {
+		return out, err
+	}
 	if err := s.indexImported(ctx, repo, rows, came); err != nil {
 		return out, err
 	}
-	if err := s.fileStarts(ctx, q); err != nil {
-		return out, err
+	for _, d := range starts {
+		if s.opt.Learnt != nil {
+			s.opt.Learnt(ctx, d)
+		}
 	}
 	return out, s.fileIndexes(ctx, repo, q)
 }

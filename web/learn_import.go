@@ -51,8 +51,8 @@ func (x *ImportedStarts) row(now time.Time) (row storage.LearnRow, err error) {
 }
 
 // fileStarts takes over what a bundle says of how its images start, where nothing
-// is known of that here.
-func (s *Web) fileStarts(ctx context.Context, q ImportRequest) error {
+// is known of that here, and gives these.
+func (s *Web) fileStarts(ctx context.Context, q ImportRequest) (manifests []digest.Digest, err error) {
 	for i := range q.Starts {
 		row, err := q.Starts[i].row(time.Now())
 		if err == nil {
@@ -69,13 +69,11 @@ func (s *Web) fileStarts(ctx context.Context, q ImportRequest) error {
 			})
 		}
 		if err != nil {
-			return fmt.Errorf("take over how %s starts: %w", q.Starts[i].Manifest, err)
+			return nil, fmt.Errorf("take over how %s starts: %w", q.Starts[i].Manifest, err)
 		}
-		if s.opt.Learnt != nil {
-			s.opt.Learnt(ctx, row.Manifest)
-		}
+		manifests = append(manifests, row.Manifest)
 	}
-	return nil
+	return manifests, nil
 }
 
 // offered is the SOCI index that goes into a bundle in the place of plain: the one

@@ -11,6 +11,7 @@ import (
 	"github.com/gorilla/mux"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/sociable/sociable/internal/bundle"
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 )
@@ -47,7 +48,9 @@ type WarmImage struct {
 	// these name.
 	Indexes    []oci.PulledManifest `json:"indexes,omitempty"`
 	IndexBlobs []v1.Descriptor      `json:"index_blobs,omitempty"`
-	Pinned     bool                 `json:"pinned,omitempty"`
+	// Taken is what SOCI v2 indexes of these manifests name of starts.
+	Taken  []bundle.Taken `json:"taken,omitempty"`
+	Pinned bool           `json:"pinned,omitempty"`
 	// Spans are of the layers that these zTOCs are of, where it was asked for.
 	Spans []WarmSpans `json:"spans,omitempty"`
 }
@@ -165,8 +168,11 @@ func (s *Web) bring(ctx context.Context, q WarmRequest, out *stream) (x WarmImag
 // anew, those that name zTOCs alone.
 func (s *Web) addIndexes(ctx context.Context, x *WarmImage, lazy bool) error {
 	return s.opt.Store.View(ctx, func(tx storage.Tx) error {
-		x.Indexes, x.IndexBlobs = nil, nil
+		x.Indexes, x.IndexBlobs, x.Taken = nil, nil, nil
 		for _, m := range x.Pulled.Manifests {
+			if err := x.addTaken(tx, m.Digest); err != nil {
+				return err
+			}
 			err := tx.Referrers(m.Digest, func(row storage.ReferrerRow) error {
 				if row.Repo != (oci.Repo{}) || row.Descriptor.ArtifactType != oci.MediaTypeSOCIIndexV1 {
 					return nil

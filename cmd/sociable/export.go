@@ -282,8 +282,9 @@ func planBundle(images []web.WarmImage, since *bundle.Earlier, x *exported) (*bu
 	return bundle.NewPlan(list, flat, since)
 }
 
-// addMade adds the SOCI indexes and their zTOCs.
+// addMade adds the SOCI indexes and their zTOCs, and what v2 ones took.
 func addMade(img *bundle.Image, w *web.WarmImage, blobs map[digest.Digest]bundle.Blob) {
+	img.Taken = w.Taken
 	for _, m := range w.Indexes {
 		img.Indexes = append(img.Indexes, bundle.Manifest(m))
 		blobs[m.Digest] = bundle.Blob{Digest: m.Digest, Size: m.Size, Manifest: true, Made: true}

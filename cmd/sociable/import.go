@@ -237,7 +237,7 @@ func (x *importing) request(i int, early bool) web.ImportRequest {
 			q.Blobs = append(q.Blobs, d)
 		}
 	}
-	q.LeftOut, q.Starts = img.LeftOut, x.parts.starts(img)
+	q.LeftOut, q.Starts, q.Taken = img.LeftOut, x.parts.starts(img), img.Taken
 	if q.Lazy, q.Signed = img.Lazy, signedBy(x.trust); len(q.Lazy) > 0 {
 		for _, m := range img.Indexes {
 			q.Indexes = append(q.Indexes, oci.PulledManifest(m))

@@ -125,9 +125,10 @@ func newLearnResetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reset IMAGE",
 		Short: "Forget what was learnt of how an image starts",
-		Long: `Forget what was learnt of how an image starts, on all platforms. The index without
+		Long: `Forget what was learnt of how an image starts, on all platforms. The v1 index without
 it is offered again, at once where a server runs; the next starts are learnt from
-anew.`,
+anew. A v2 image (TAG-soci) keeps what was known when it was first converted: its
+digest may be pinned.`,
 		Example: `  sociable learn reset redis:7`,
 		Args:    exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

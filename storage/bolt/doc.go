@@ -66,6 +66,8 @@
 //	  D                              -> how often a manifest was sent, see seen.go
 //	learn
 //	  D                              -> JSON of storage.LearnRow
+//	taken
+//	  D                              -> JSON of storage.TakenRow
 //	samples
 //	  NAME                           -> what was measured, as it was put
 //	content

@@ -169,7 +169,7 @@ func (t tx) DeleteManifest(d digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(t.DeletePulls(d), t.DeleteLearn(d)); err != nil {
+	if err := errors.Join(t.DeletePulls(d), t.DeleteLearn(d), t.t.Bucket(bucketTaken).Delete(key)); err != nil {
 		return err
 	}
 	row, err := t.Manifest(d)

@@ -51,6 +51,7 @@ var (
 	bucketPulls         = []byte("pulls")
 	bucketSamples       = []byte("samples")
 	bucketLearn         = []byte("learn")
+	bucketTaken         = []byte("taken")
 
 	keyVersion = []byte("version")
 )
@@ -78,6 +79,7 @@ var migrations = []func(*bbolt.Tx) error{
 	createBuckets(bucketPublished),            // version 9
 	createBuckets(bucketPulls, bucketSamples), // version 10
 	createBuckets(bucketLearn),                // version 11
+	createBuckets(bucketTaken),                // version 12
 }
 
 // addConversions makes the buckets of SOCI v2 images and of tasks, and has jobs

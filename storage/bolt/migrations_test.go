@@ -18,7 +18,8 @@ import (
 // TestMigrate opens files as earlier versions wrote them: rows stay, and what
 // came since works.
 func TestMigrate(t *testing.T) {
-	v11 := []string{"learn"}
+	v12 := []string{"taken"}
+	v11 := append([]string{"learn"}, v12...)
 	v10 := append([]string{"pulls", "samples"}, v11...)
 	v9 := append([]string{"published"}, v10...)
 	v7 := append([]string{"imported"}, v9...)
@@ -26,7 +27,7 @@ func TestMigrate(t *testing.T) {
 	v5 := append([]string{"conversions", "converted-tags", "retired", "jobs-by-order", "tasks", "tasks-by-order"}, v6...)
 	v4 := append([]string{"missing"}, v5...)
 	v3 := append([]string{"tags-by-digest", "manifests-by-named", "upstream-referrers", "events"}, v4...)
-	later := map[uint32][]string{1: append([]string{"pins", "pins-by-digest", "blocks", "heat"}, v3...), 2: v3, 3: v4, 4: v5, 5: v6, 6: v7, 7: v9, 8: v9, 9: v10, 10: v11}
+	later := map[uint32][]string{1: append([]string{"pins", "pins-by-digest", "blocks", "heat"}, v3...), 2: v3, 3: v4, 4: v5, 5: v6, 6: v7, 7: v9, 8: v9, 9: v10, 10: v11, 11: v12}
 	for version, buckets := range later {
 		path := filepath.Join(t.TempDir(), "meta.db")
 		d := digest.FromString("kept")

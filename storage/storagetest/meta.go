@@ -46,6 +46,7 @@ func Meta(t *testing.T, newMeta func(t *testing.T) storage.Meta) {
 		"missing":             metaMissing,
 		"seen":                metaSeen,
 		"learn":               metaLearn,
+		"taken":               metaTaken,
 		"imported":            metaImported,
 		"all of it":           metaAll,
 		"bad keys":            metaBadKeys,

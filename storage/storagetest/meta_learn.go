@@ -40,3 +40,23 @@ func metaLearn(t *testing.T, m storage.Meta) {
 		return nil
 	})
 }
+
+func metaTaken(t *testing.T, m storage.Meta) {
+	nothing := storage.TakenRow{Manifest: dig("a")}
+	some := storage.TakenRow{Manifest: dig("b"), Layers: []storage.TakenLayer{{Layer: dig("layer"), SpanSize: 1 << 20, Runs: [][2]int{{0, 0}, {3, 9}}}}}
+	update(t, m, func(tx storage.Tx) error { return first(tx.PutTaken(nothing), tx.PutTaken(some)) })
+	view(t, m, func(tx storage.Tx) error {
+		checkRow(t, "Taken of nothing", nothing)(tx.Taken(nothing.Manifest))
+		checkRow(t, "Taken", some)(tx.Taken(some.Manifest))
+		checkAbsent[storage.TakenRow](t, "Taken of another manifest")(tx.Taken(dig("none")))
+		return nil
+	})
+	update(t, m, func(tx storage.Tx) error {
+		return first(tx.DeleteLearn(some.Manifest), tx.DeleteManifest(nothing.Manifest))
+	})
+	view(t, m, func(tx storage.Tx) error {
+		checkRow(t, "Taken after what was learnt was deleted", some)(tx.Taken(some.Manifest))
+		checkAbsent[storage.TakenRow](t, "Taken of a manifest that was deleted")(tx.Taken(nothing.Manifest))
+		return nil
+	})
+}
