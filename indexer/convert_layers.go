@@ -66,6 +66,9 @@ func (x *Indexer) queueFetches(tx storage.Tx, img *storage.ImageRow) (n int, err
 		if job.Layer.Digest == "" {
 			continue
 		}
+		if job.Again {
+			job.Again, job.Priority = false, job.Priority+behindAll
+		}
 		job.Fetch, job.Failed = true, false
 		if err := tx.PutJob(job); err != nil {
 			return n, err

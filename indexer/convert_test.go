@@ -61,7 +61,7 @@ func (s *supply) FetchManifest(ctx context.Context, repo oci.Repo, d digest.Dige
 		return err
 	}
 	row := storage.ManifestRow{Digest: d, Size: int64(len(body)), Manifest: *m}
-	err = s.w.store.Put(ctx, storage.BlobRow{Digest: d, Kind: storage.KindManifest}, body, func(tx storage.Tx) error {
+	err = s.w.store.Put(ctx, storage.BlobRow{Digest: d, Kind: storage.KindManifest, Accessed: s.w.x.now()}, body, func(tx storage.Tx) error {
 		return errors.Join(tx.PutManifest(row), tx.PutRight(repo, d))
 	})
 	if err != nil {

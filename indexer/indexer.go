@@ -22,6 +22,9 @@ type Options struct {
 	Disabled bool   // nothing new is indexed or listed; what is there stays
 	// Fetch brings what nobody has pulled; nil: nothing is converted or fetched.
 	Fetch Fetcher
+	// Asks reports whether the upstream of repo may be asked for what was evicted;
+	// nil: each may.
+	Asks func(repo oci.Repo) bool
 	// Publish puts what was made here into upstreams; nil: nothing is.
 	Publish Publisher
 	// List lists what upstreams have; nil: only what is known here is found.

@@ -122,11 +122,15 @@ func (x *Indexer) putJobs(ctx context.Context, ds []digest.Digest, passed map[di
 				if repo, ok := passed[d]; ok {
 					j.Layer.Repo, j.Fetch = repo, true
 				}
+				if _, err := tx.Job(d, j.SpanSize); errors.Is(err, storage.ErrNotFound) {
+					n++
+				} else if err != nil {
+					return err
+				}
 				if err := tx.PutJob(j); err != nil {
 					return err
 				}
 			}
-			n += len(jobs)
 		}
 		return nil
 	})
@@ -137,8 +141,8 @@ func (x *Indexer) putJobs(ctx context.Context, ds []digest.Digest, passed map[di
 	return err
 }
 
-// missingJobs makes the jobs that d lacks: it is wanted, it is not queued, and
-// nobody builds it at this moment. Who builds what has passed tells nobody of it
+// missingJobs makes the jobs that d lacks: it is wanted, it is not queued, or only
+// behind all else, and nobody builds it at this moment. Who builds what has passed tells nobody of it
 // when that fails, so that the job is filed beforehand, and ends with the build.
 func (x *Indexer) missingJobs(tx storage.Tx, d digest.Digest, passed map[digest.Digest]oci.Repo) ([]storage.JobRow, error) {
 	var spanSizes []int64
@@ -154,7 +158,11 @@ func (x *Indexer) missingJobs(tx storage.Tx, d digest.Digest, passed map[digest.
 	}
 	var jobs []storage.JobRow
 	for _, spanSize := range spanSizes {
-		_, err := tx.Job(d, spanSize)
+		job, err := tx.Job(d, spanSize)
+		if err == nil && job.Again {
+			job.Again, job.Priority = false, job.Priority+behindAll
+			jobs = append(jobs, job)
+		}
 		if err == nil {
 			continue
 		}

@@ -74,6 +74,9 @@ func (x *Indexer) lookAtAll(ctx context.Context) error {
 		err = x.refileJobs(ctx)
 	}
 	if err == nil {
+		err = x.refetch(ctx, images)
+	}
+	if err == nil {
 		err = x.resumeConversions(ctx)
 	}
 	return err
@@ -155,6 +158,9 @@ func (x *Indexer) outdatedJobs(tx storage.Tx) (drop, put []storage.JobRow, err e
 		var now storage.JobRow
 		var wanted bool
 		now, wanted, err = x.jobFor(tx, jobKey(&j))
+		if j.Again {
+			now.Priority -= behindAll
+		}
 		switch {
 		case !wanted && !x.isClaimed(jobKey(&j)):
 			drop = append(drop, j)

@@ -178,6 +178,7 @@ type JobRow struct {
 	SpanSize  int64     `json:"span_size"`
 	Priority  int       `json:"priority,omitempty"`  // of the rule that wants it
 	Fetch     bool      `json:"fetch,omitempty"`     // it is to be fetched when it is not in the store
+	Again     bool      `json:"again,omitempty"`     // it is indexed in other spans, and was evicted: behind all else
 	Failed    bool      `json:"failed,omitempty"`    // given up: only a person has it tried again
 	Cancelled bool      `json:"cancelled,omitempty"` // by a person: only a person has it begin again
 	Attempts  int       `json:"attempts"`

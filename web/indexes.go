@@ -47,7 +47,7 @@ type Layer struct {
 	Size      int64              `json:"size"` // compressed bytes
 	MediaType string             `json:"media_type"`
 	State     storage.LayerState `json:"state"`
-	Reason    string             `json:"reason,omitempty"` // why it was skipped, or is wanted still
+	Reason    string             `json:"reason,omitempty"` // why it was skipped, or what it waits for
 	ZTOC      digest.Digest      `json:"ztoc,omitempty"`
 	ZTOCSize  int64              `json:"ztoc_size,omitempty"`
 	Spans     int                `json:"spans,omitempty"`
@@ -171,10 +171,8 @@ func indexOf(tx storage.Tx, row storage.ImageRow) (Index, digest.Digest, error) 
 			default:
 				l.State, l.Reason, l.ZTOC, l.ZTOCSize, l.Spans = lr.State, lr.Reason, lr.ZTOC, lr.ZTOCSize, lr.Spans
 			}
-			if l.State == storage.LayerWanted && row.Index != "" {
-				if _, err := tx.Imported(l.Digest); err == nil {
-					l.Reason = "its spans came in a bundle, and it is indexed once it is here whole"
-				} else if ignoreNotFound(err) != nil {
+			if l.State == storage.LayerWanted && l.Reason == "" {
+				if l.Reason, err = waitsFor(tx, l.Digest, il.SpanSize, row.Index != ""); err != nil {
 					return out, "", err
 				}
 			}

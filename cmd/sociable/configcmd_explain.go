@@ -292,11 +292,13 @@ func (e *explainer) image(ctx context.Context, repo oci.Repo, number int, p *web
 }
 
 func nowText(l *LayerInfo) string {
-	switch l.State {
-	case storage.LayerIndexed:
+	switch {
+	case l.State == storage.LayerIndexed:
 		return fmt.Sprintf("indexed, %d spans", l.Spans)
-	case storage.LayerSkipped:
+	case l.State == storage.LayerSkipped:
 		return "left out: " + l.Reason
+	case l.Reason != "":
+		return "not indexed yet: " + l.Reason
 	default:
 		return "not indexed yet"
 	}
