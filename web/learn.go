@@ -57,6 +57,11 @@ func LearnedOf(ctx context.Context, v Viewer, name string) (list []Learned, err 
 			return err
 		})
 	})
+	for i := range list {
+		if err == nil && list[i].Platform == "" { // no index of images names it
+			list[i].Platform, err = saidPlatform(ctx, v, list[i].Manifest)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("look up %.300q: %w", name, err)
 	}

@@ -2,9 +2,12 @@ package main
 
 import (
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/storage/bolt"
@@ -111,5 +114,35 @@ func TestLearntCrossesTheGap(t *testing.T) {
 	})
 	if _, errs := program(t, exitFailed, "learn", "show", "up/none:1", "--data", inside.dir); !strings.Contains(errs, "up/none") {
 		t.Errorf("an image that is not known: %s", errs)
+	}
+}
+
+// TestLearntPlatform: what was learnt is shown with the platform that it is for, of an
+// image for several as of one for that alone.
+func TestLearntPlatform(t *testing.T) {
+	s := newShelf(t)
+	s.push(t, "acme/app:1", 1, "amd64")
+	index := s.push(t, "acme/several:1", 2, "arm64") // which nobody pulls
+	list, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := index.Image(list.Manifests[0].Digest)
+	if err == nil {
+		err = remote.Write(s.ref(t, "acme/single:1"), img)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := startServer(t, "--config", s.config)
+	must(t, "warm", "up/acme/app:1", "-p", "linux/amd64", "--data", srv.dir)
+	must(t, "warm", "up/acme/single:1", "-p", "linux/arm64", "--data", srv.dir)
+	srv.stop(t)
+	teach(t, srv.dir)
+	for name, want := range map[string]string{"up/acme/app:1": "linux/amd64", "up/acme/single:1": "linux/arm64"} {
+		out := must(t, "learn", "show", name, "--data", srv.dir)
+		if !regexp.MustCompile(`(?m)^platform +` + want + `$`).MatchString(out) {
+			t.Errorf("%s: no platform %s in\n%s", name, want, out)
+		}
 	}
 }
