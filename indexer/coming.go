@@ -23,7 +23,8 @@ type Flight func(d digest.Digest) (missing int64, bytesPerSecond float64, ok boo
 // Coming says whether a SOCI v1 index of the image manifest d that is not listed
 // yet in repo will certainly be, and about when: every layer that is wanted of it is
 // whole in the store and queued or being built, or in flight. It is a matter of
-// this moment: a fetch may still fail.
+// this moment: a fetch may still fail. Whoever asks waits, and has those of them that
+// are in the store built before others.
 func (x *Indexer) Coming(ctx context.Context, repo oci.Repo, d digest.Digest) (in time.Duration, ok bool, err error) {
 	if x.opt.Disabled {
 		return 0, false, nil
@@ -41,15 +42,19 @@ func (x *Indexer) Coming(ctx context.Context, repo oci.Repo, d digest.Digest) (i
 	if err != nil || !ok {
 		return 0, false, err
 	}
+	var stored []storage.LayerRow
 	for i := range waiting {
 		l := &waiting[i]
-		end, sure, err := x.layerEnd(ctx, l)
+		end, here, sure, err := x.layerEnd(ctx, l)
 		if err != nil || !sure {
 			return 0, false, err
 		}
+		if here {
+			stored = append(stored, *l)
+		}
 		in = max(in, end)
 	}
-	return in, true, nil
+	return x.awaitBuilds(stored, in), true, nil
 }
 
 // waitingFor lists the layers that are wanted and not through. ok is false where
@@ -83,24 +88,24 @@ func (x *Indexer) waitingFor(tx storage.Tx, img *storage.ImageRow) (waiting []st
 	return waiting, ok, nil
 }
 
-// layerEnd guesses when a layer will be through; sure is false where it may not
-// be at all.
-func (x *Indexer) layerEnd(ctx context.Context, l *storage.LayerRow) (in time.Duration, sure bool, err error) {
+// layerEnd guesses when a layer will be through, whatever is built before it; here says
+// that it is in the store. sure is false where it may not be at all.
+func (x *Indexer) layerEnd(ctx context.Context, l *storage.LayerRow) (in time.Duration, here, sure bool, err error) {
 	if here, err := x.isHere(ctx, l.Digest); here || err != nil {
-		return x.buildEnd(l), here, err
+		return x.buildEnd(l), here, here, err
 	}
 	if x.opt.Flight == nil {
-		return 0, false, nil
+		return 0, false, false, nil
 	}
 	missing, rate, ok := x.opt.Flight(l.Digest)
 	if !ok { // or it ended just now
 		here, err := x.isHere(ctx, l.Digest)
-		return x.buildEnd(l), here, err
+		return x.buildEnd(l), here, here, err
 	}
 	if rate <= 0 { // it has just begun
-		return 0, true, nil
+		return 0, false, true, nil
 	}
-	return seconds(float64(missing) / rate), true, nil
+	return seconds(float64(missing) / rate), false, true, nil
 }
 
 func (x *Indexer) isHere(ctx context.Context, layer digest.Digest) (bool, error) {

@@ -34,8 +34,11 @@ type Options struct {
 	Flight Flight
 	Bring  func(repo oci.Repo, d v1.Descriptor)
 	// Busy reports that clients have much to do here: no further layer is then
-	// indexed from the store, or fetched for it. nil: never.
+	// indexed from the store, or fetched for it, but for what Coming was asked
+	// about of late. nil: never.
 	Busy func() bool
+	// WaitMax is how long a client is held at most for what Coming says. 0: 20 s.
+	WaitMax time.Duration
 	// RetireAfter is how long what is listed no more can still be read. 0: 24 h.
 	RetireAfter time.Duration
 	// Learned offers what was learnt of starts (storage.LearnRow), as prefetch
@@ -46,7 +49,7 @@ type Options struct {
 	// OnlyAsked leaves alone all images but those that Want named: for who has a
 	// store open that is a server's.
 	OnlyAsked bool
-	Workers   int // layers indexed from the store at once; 0: 1
+	Workers   int // layers indexed from the store at once, besides one that Coming was asked about; 0: 1
 	MaxTaps   int // layers indexed from streams at once; 0: 8
 	// Limits are what a layer may cost: it may be made to cost much. Zero values
 	// are no bound on uncompressed bytes, 10 million files, and zTOCs of 64 MiB.
@@ -79,6 +82,8 @@ type Indexer struct {
 	toResume chan struct{} // wakes resume
 	toStop   chan struct{} // wakes stopCancelled
 
+	toAwaited chan struct{} // wakes awaitedWorker
+
 	rules atomic.Pointer[ruleSet]
 
 	mu      sync.Mutex
@@ -88,6 +93,7 @@ type Indexer struct {
 	passed  map[digest.Digest]oci.Repo // not looked at yet
 	retry   map[digest.Digest]struct{} // image manifests whose publication went wrong
 	claimed map[key]*atomic.Int64      // being built by this process: bytes read
+	awaited map[key]*awaited           // wanted by clients that are held; some no longer are
 	streams map[key]*pushed            // those of them that come from uploads
 
 	building map[*pushed]struct{} // what has a slot
@@ -126,6 +132,9 @@ func New(o Options) *Indexer {
 	if o.RetireAfter <= 0 {
 		o.RetireAfter = 24 * time.Hour
 	}
+	if o.WaitMax <= 0 {
+		o.WaitMax = defaultWaitMax
+	}
 	if o.Events == nil {
 		o.Events = noEvents{}
 	}
@@ -133,6 +142,7 @@ func New(o Options) *Indexer {
 		opt: o, store: o.Store, log: o.Logger, m: newMetrics(o.Registerer), now: o.Now, limits: o.Limits.complete(),
 		slots: make(chan struct{}, o.MaxTaps),
 		toDo:  make(chan struct{}, 1), toLease: make(chan struct{}, 1), toRetry: make(chan struct{}, 1), toTask: make(chan struct{}, 1), toResume: make(chan struct{}, 1), toStop: make(chan struct{}, 1),
+		toAwaited: make(chan struct{}, 1), awaited: map[key]*awaited{},
 		whole:   map[digest.Digest]struct{}{},
 		passed:  map[digest.Digest]oci.Repo{},
 		retry:   map[digest.Digest]struct{}{},
@@ -181,6 +191,7 @@ func (x *Indexer) Run(ctx context.Context) error {
 	for range x.opt.Workers {
 		g.Go(func() error { return x.worker(ctx) })
 	}
+	g.Go(func() error { return x.awaitedWorker(ctx) })
 	return g.Wait()
 }
 
@@ -241,6 +252,7 @@ func (x *Indexer) claimLocked(k key) { x.claimed[k] = new(atomic.Int64) }
 func (x *Indexer) release(k key) {
 	x.mu.Lock()
 	delete(x.claimed, k)
+	delete(x.awaited, k)
 	x.mu.Unlock()
 	wake(x.toLease)
 }

@@ -7,8 +7,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/sociable/sociable/storage"
 )
 
@@ -130,14 +128,14 @@ func (x *Indexer) sourceOf(ctx context.Context, job *storage.JobRow) source {
 		return struct {
 			io.Reader
 			io.Closer
-		}{x.polite(ctx, r), r}, nil
+		}{x.polite(ctx, jobKey(job), r), r}, nil
 	}
 	mayFetch := job.Fetch && x.opt.Fetch != nil
 	if _, err := x.store.Stat(ctx, job.Layer.Digest); errors.Is(err, storage.ErrNotFound) && mayFetch {
 		return source{open: fetch}
 	}
 	return source{verified: true, open: func() (io.ReadCloser, error) {
-		r, err := x.openStored(ctx, job.Layer.Digest)
+		r, err := x.openStored(ctx, jobKey(job))
 		if errors.Is(err, errGone) && mayFetch { // evicted since
 			return fetch()
 		}
@@ -145,9 +143,9 @@ func (x *Indexer) sourceOf(ctx context.Context, job *storage.JobRow) source {
 	}}
 }
 
-// openStored reads a blob of the store from its first byte to its last.
-func (x *Indexer) openStored(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
-	b, err := x.store.Open(ctx, d)
+// openStored reads the layer of k in the store from its first byte to its last.
+func (x *Indexer) openStored(ctx context.Context, k key) (io.ReadCloser, error) {
+	b, err := x.store.Open(ctx, k.layer)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, fmt.Errorf("%w: %w", errGone, err)
 	}
@@ -157,16 +155,17 @@ func (x *Indexer) openStored(ctx context.Context, d digest.Digest) (io.ReadClose
 	return struct {
 		io.Reader
 		io.Closer
-	}{x.polite(ctx, io.NewSectionReader(b, 0, b.Size())), b}, nil
+	}{x.polite(ctx, k, io.NewSectionReader(b, 0, b.Size())), b}, nil
 }
 
-// polite reads r, and pauses while clients have much to do.
-func (x *Indexer) polite(ctx context.Context, r io.Reader) io.Reader {
+// polite reads r, and pauses while clients have much to do and none of them waits
+// for k.
+func (x *Indexer) polite(ctx context.Context, k key, r io.Reader) io.Reader {
 	if x.opt.Busy == nil {
 		return r
 	}
 	return readerFunc(func(p []byte) (int, error) {
-		for x.opt.Busy() && ctx.Err() == nil {
+		for x.opt.Busy() && !x.isAwaited(k) && ctx.Err() == nil {
 			pause(ctx, busyPause)
 		}
 		return r.Read(p)

@@ -173,7 +173,7 @@ func (b *base) admin(px *proxy.Proxy, ix *indexer.Indexer, acc *door, gc web.Col
 func (b *base) indexer(fetch *fetcher) *indexer.Indexer {
 	cfg, l := b.cfg, b.live
 	return indexer.New(indexer.Options{
-		Fetch: fetch, List: lister{l}, Asks: publisher{l}.Takes, Publish: publisher{l}, Flight: fetch.flight, Bring: fetch.bring, Busy: fetch.busy(cfg.Index.PauseAbove), Learned: cfg.Learn.Enabled, RetireAfter: cfg.Index.RetireAfter, PushWait: cfg.Referrers.PushWait,
+		Fetch: fetch, List: lister{l}, Asks: publisher{l}.Takes, Publish: publisher{l}, Flight: fetch.flight, Bring: fetch.bring, Busy: fetch.busy(cfg.Index.PauseAbove), Learned: cfg.Learn.Enabled, RetireAfter: cfg.Index.RetireAfter, PushWait: cfg.Referrers.PushWait, WaitMax: cfg.Referrers.WaitMax,
 		Store: b.store, Rules: rules(cfg), Disabled: !cfg.Index.Enabled, Workers: cfg.Index.Workers,
 		Limits: cfg.Index.limits(), Events: b.events, SpillDir: filepath.Join(cfg.Storage.Path, "tmp"), Logger: b.log, Registerer: b.reg,
 	})
