@@ -155,10 +155,14 @@ func (x *Indexer) wantedManifests(ctx context.Context, t *storage.TaskRow, ref o
 // absentIsLasting gives up on what the upstream has not, and of a push that was
 // told of, does not show after a while either.
 func absentIsLasting(t *storage.TaskRow, err error) error {
-	if errors.Is(err, storage.ErrNotFound) && (!t.Told || t.Attempts >= notThereTries) {
+	switch {
+	case !errors.Is(err, storage.ErrNotFound):
+		return err
+	case !t.Told || t.Attempts >= notThereTries:
 		return permanent{err}
+	default:
+		return fmt.Errorf("%w: %w", errNotThere, err)
 	}
-	return err
 }
 
 // usualPlatforms are those of an image that nobody named any for.

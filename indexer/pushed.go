@@ -123,10 +123,31 @@ func (x *Indexer) filePush(tx storage.Tx, p oci.Pushed) (bool, error) {
 }
 
 // errNotThere: a registry tells of a push before it shows it.
-var errNotThere = errors.New("the tag does not lead to what was pushed yet")
+var errNotThere = errors.New("the registry does not show yet what was pushed")
 
-// notThereTries is how often it is looked again.
-const notThereTries = 3
+// soonAgain is when it is looked again at first: most registries tell of a manifest a
+// moment before they file its tag.
+var soonAgain = [...]time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond, 500 * time.Millisecond}
+
+// notThereTries is how often it is looked again in all.
+const notThereTries = len(soonAgain) + 3
+
+// isEarly reports that the failure of t says no more than that it was looked too early.
+func isEarly(t *storage.TaskRow, cause error) bool {
+	return errors.Is(cause, errNotThere) && t.Attempts < len(soonAgain)
+}
+
+// taskPause is how long t, which failed so often, waits until it is tried again.
+func taskPause(attempts int, cause error) time.Duration {
+	switch {
+	case !errors.Is(cause, errNotThere):
+		return backoff(attempts)
+	case attempts <= len(soonAgain):
+		return soonAgain[attempts-1]
+	default:
+		return backoff(attempts - len(soonAgain))
+	}
+}
 
 // isPlatforms reports whether an index that is known names the image of t, which
 // was pushed without a tag: then its platform decides, in the index's own task.

@@ -1,9 +1,13 @@
 package indexer
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -123,4 +127,61 @@ func TestPushedShowsLater(t *testing.T) {
 			t.Errorf("left: %q", got)
 		}
 	})
+}
+
+// TestPushedShowsSoon: a registry tells of a manifest and files its tag a moment
+// later. That is no failure, and the image is found within a second.
+func TestPushedShowsSoon(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		after  time.Duration // the tag is shown
+		within time.Duration // it is looked for again
+		warned bool
+	}{
+		{"soon", 150 * time.Millisecond, 500 * time.Millisecond, false},
+		{"later", time.Second, 1500 * time.Millisecond, false},
+		{"late", 2 * time.Second, 10 * time.Second, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				var log bytes.Buffer
+				f := &lateTag{since: time.Now().Add(tc.after)}
+				w := start(t, t.TempDir(), Options{
+					Rules: everything, Fetch: f, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})),
+				}, nil)
+				_, err := w.x.Pushed(t.Context(), []oci.Pushed{{Repo: redis, Tag: "7"}})
+				w.check("pushed", err)
+				time.Sleep(tc.within)
+				w.settle()
+				if !f.found.Load() {
+					t.Errorf("not found %s after it was told of, shown after %s", tc.within, tc.after)
+				}
+				w.stop()
+				if got := strings.Contains(log.String(), "task failed"); got != tc.warned {
+					t.Errorf("warned: %t, want %t:\n%s", got, tc.warned, log.String())
+				}
+			})
+		})
+	}
+}
+
+// lateTag is a Fetcher that has a tag from some moment on.
+type lateTag struct {
+	fetchLog
+	since time.Time
+	found atomic.Bool
+}
+
+func (f *lateTag) ResolveTag(context.Context, oci.Repo, string) (digest.Digest, error) {
+	if time.Now().Before(f.since) {
+		return "", storage.ErrNotFound
+	}
+	f.found.Store(true)
+	return digest.FromString("there"), nil
+}
+
+// FetchManifest waits: what becomes of the image is another test's.
+func (f *lateTag) FetchManifest(ctx context.Context, _ oci.Repo, _ digest.Digest) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
 }

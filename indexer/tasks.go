@@ -134,7 +134,7 @@ func (x *Indexer) doTask(ctx context.Context, t *storage.TaskRow) {
 	if errors.Is(err, errChanged) || errors.Is(err, errLater) {
 		return // again, by the rows of now
 	}
-	if err != nil {
+	if err != nil && !isEarly(t, err) {
 		x.m.taskFailures.WithLabelValues(string(t.Kind)).Inc()
 		x.log.WarnContext(ctx, "task failed", "kind", t.Kind, "repo", t.Repo.String(), "ref", t.Reference, "attempts", t.Attempts+1, "err", err)
 	}
@@ -168,7 +168,7 @@ func (x *Indexer) endTask(ctx context.Context, t storage.TaskRow, cause error) e
 			return tx.DeleteTask(t.Kind, t.Repo, t.Reference)
 		}
 		now.Attempts++
-		now.NotBefore = x.now().Add(backoff(now.Attempts)).UTC()
+		now.NotBefore = x.now().Add(taskPause(now.Attempts, cause)).UTC()
 		now.LastError = clip(cause.Error())
 		_, lasting := errors.AsType[permanent](cause)
 		now.Failed = lasting || now.Attempts >= maxAttempts
