@@ -40,6 +40,7 @@ func (x *Indexer) Catalog(ctx context.Context, pattern oci.Repo, tags string, pl
 // how far it is, so that a restart goes on there, and a catalog of any size has
 // few tasks at once.
 func (x *Indexer) goThrough(ctx context.Context, t *storage.TaskRow) error {
+	passed := false // over a repository, whose own task tells what becomes of it
 	for ctx.Err() == nil {
 		names, more, err := x.repositories(ctx, t)
 		if err != nil {
@@ -50,9 +51,11 @@ func (x *Indexer) goThrough(ctx context.Context, t *storage.TaskRow) error {
 			if !oci.MatchAny([]string{t.Repo.String()}, repo) {
 				continue
 			}
-			if err := x.goThroughTags(ctx, t, repo); err != nil {
+			over, err := x.goThroughTags(ctx, t, repo)
+			if err != nil {
 				return err
 			}
+			passed = passed || over
 		}
 		if !more || len(names) == 0 {
 			break
@@ -62,7 +65,7 @@ func (x *Indexer) goThrough(ctx context.Context, t *storage.TaskRow) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if t.Found == 0 {
+	if t.Found == 0 && !passed {
 		return permanent{fmt.Errorf("no image that a rule has indexed matches %s:%s", t.Repo, t.Reference)}
 	}
 	x.log.InfoContext(ctx, "catalog gone through", "pattern", t.Repo.String()+":"+t.Reference, "images", t.Found)
@@ -99,12 +102,15 @@ func (x *Indexer) repositories(ctx context.Context, t *storage.TaskRow) (names [
 }
 
 // goThroughTags files the tasks of one repository, behind the tag that was the
-// last.
-func (x *Indexer) goThroughTags(ctx context.Context, t *storage.TaskRow, repo oci.Repo) error {
+// last. passed says that it was passed over, with a task of its own.
+func (x *Indexer) goThroughTags(ctx context.Context, t *storage.TaskRow, repo oci.Repo) (passed bool, err error) {
 	for ctx.Err() == nil {
 		tags, more, err := x.tagList(ctx, t, repo)
+		if err != nil && ctx.Err() == nil && repo != t.Repo && t.Attempts+1 >= listTries {
+			return true, x.passOver(ctx, t, repo, err)
+		}
 		if err != nil {
-			return err
+			return false, err
 		}
 		next := *t
 		if more && len(tags) > 0 {
@@ -113,10 +119,10 @@ func (x *Indexer) goThroughTags(ctx context.Context, t *storage.TaskRow, repo oc
 			next.After, next.AfterTag, more = repo.Name, "", false
 		}
 		if err := x.fileFound(ctx, t, next, repo, tags); err != nil || !more {
-			return err
+			return false, err
 		}
 	}
-	return ctx.Err()
+	return false, ctx.Err()
 }
 
 func (x *Indexer) tagList(ctx context.Context, t *storage.TaskRow, repo oci.Repo) (tags []string, more bool, err error) {
@@ -150,7 +156,7 @@ func (x *Indexer) fileFound(ctx context.Context, t *storage.TaskRow, next storag
 	var tasks []storage.TaskRow
 	for _, tag := range tags {
 		rule := x.ruleFor(named{repo, []string{tag}})
-		if rule == nil || !oci.MatchWord(t.Reference, tag) || isReferrersTag(tag) {
+		if rule == nil || !oci.MatchWord(t.Reference, tag) || isReferrersTag(tag) || !isTag(tag) {
 			continue
 		}
 		tasks = append(tasks, storage.TaskRow{
@@ -208,6 +214,12 @@ func waitingImages(tx storage.Tx) (n int, err error) {
 		err = nil
 	}
 	return n, err
+}
+
+// isTag reports whether a tag that an upstream lists is one.
+func isTag(s string) bool {
+	ref, err := oci.ParseReference(s)
+	return err == nil && ref.Tag == s
 }
 
 // isReferrersTag reports a tag that is made of a digest: of a list of referrers,
