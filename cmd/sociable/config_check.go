@@ -149,7 +149,7 @@ func (c *Config) checkUpstream(name string, bad, doubts *findings) {
 			bad.add(c.origin(fmt.Sprintf("%s.token_realms[%d]", path, i)), "%s.token_realms: %q is not a host; write it as in auth.docker.io, without scheme or path", path, realm)
 		}
 	}
-	c.checkHook(name, bad)
+	c.checkHook(name, bad, doubts)
 	c.checkUpstreamAmounts(name, bad)
 	c.checkWays(name, bad, doubts)
 }

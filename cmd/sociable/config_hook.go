@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/sociable/sociable/internal/access"
 )
 
 // HookConfig lets an upstream tell of what is pushed to it.
@@ -39,11 +41,12 @@ func (u *UpstreamConfig) readHook() *fileError {
 	return nil
 }
 
-func (c *Config) checkHook(name string, bad *findings) {
+func (c *Config) checkHook(name string, bad, doubts *findings) {
 	u, path := c.Upstreams[name], "upstreams."+name+".hook"
 	if u.Hook.Secret != "" && u.Hook.SecretFile != "" {
 		bad.add(c.origin(path+".secret_file"), "%s: has both secret and secret_file; keep one", path)
 	}
+	c.doubtHook(name, doubts)
 	for _, s := range u.hookSecrets {
 		if len(s) < minSecret {
 			key := ".secret"
@@ -52,6 +55,21 @@ func (c *Config) checkHook(name string, bad *findings) {
 			}
 			bad.add(c.origin(path+key), "%s: a secret has at least %d characters, as from: openssl rand -hex 20", path+key, minSecret)
 		}
+	}
+}
+
+// doubtHook finds a hook of an upstream from which nothing that it tells of can be
+// fetched.
+func (c *Config) doubtHook(name string, doubts *findings) {
+	u, path := c.Upstreams[name], "upstreams."+name+".hook"
+	if u.Hook == (HookConfig{}) {
+		return
+	}
+	switch {
+	case c.Offline || u.Offline:
+		doubts.add(c.origin(path), "%s: has no effect, because an upstream that is offline by configuration is not asked for what was pushed to it", path)
+	case c.mode(name) == access.Passthrough:
+		doubts.add(c.origin(path), "%s: of what it tells only that is indexed which the upstream gives to everybody: with access: passthrough it is asked in the name of whoever pulls, and nobody pulls then", path)
 	}
 }
 

@@ -61,9 +61,7 @@ func (c *Config) checkRules(bad, doubts *findings) {
 		if r.Priority < -maxPriority || r.Priority > maxPriority {
 			bad.add(c.origin(path+".priority"), "%s.priority: want %d to %d, got %d", path, -maxPriority, maxPriority, r.Priority)
 		}
-		if i > 0 && c.ruleIsHidden(i) {
-			doubts.add(c.origin(path), "%s: never applies, because index.rules[%d] matches everything before it", path, c.firstCatchAll())
-		}
+		c.checkHidden(path, i, doubts)
 	}
 }
 
@@ -111,11 +109,6 @@ func (c *Config) firstCatchAll() int {
 	return slices.IndexFunc(c.Index.Rules, func(r IndexRule) bool {
 		return len(r.Exclude) == 0 && (slices.Contains(r.Repositories, "**") || slices.Contains(r.Repositories, "**:*"))
 	})
-}
-
-func (c *Config) ruleIsHidden(i int) bool {
-	first := c.firstCatchAll()
-	return first >= 0 && first < i
 }
 
 var (
