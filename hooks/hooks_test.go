@@ -148,6 +148,7 @@ func TestRefuses(t *testing.T) {
 		{"nobody's", "POST", "/hooks/", body, bearer, 404, "no upstream with a hook"},
 		{"GET", "GET", "/hooks/up", nil, bearer, 405, "POST"},
 		{"not JSON", "POST", "/hooks/up", []byte("<xml>"), bearer, 400, "not a JSON object"},
+		{"a form", "POST", "/hooks/up", []byte("payload=%7B%7D"), bearer, 400, "content type to application/json"},
 		{"a list", "POST", "/hooks/up", []byte("[]"), bearer, 400, "not a JSON object"},
 		{"null", "POST", "/hooks/up", []byte("null"), bearer, 400, "not a JSON object"},
 		{"of another kind", "POST", "/hooks/up", []byte(`{"a":1}`), bearer, 400, "none of the distribution project's"},

@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type pushed struct{ name, tag, digest string }
 
 var (
 	errJSON    = errors.New("it is not a JSON object")
+	errForm    = errors.New("it is a form, and not a JSON object: set the webhook's content type to application/json")
 	errUnknown = errors.New("it is none of the distribution project's, ECR's, Harbor's, Docker Hub's or GitHub's")
 )
 
@@ -38,6 +40,9 @@ var (
 func parse(h http.Header, body []byte) (notification, error) {
 	var doc map[string]json.RawMessage
 	if err := json.Unmarshal(body, &doc); err != nil || doc == nil {
+		if bytes.HasPrefix(body, []byte("payload=")) { // as GitHub sends it by default
+			return notification{}, errForm
+		}
 		return notification{}, errJSON
 	}
 	has := func(keys ...string) bool {
