@@ -14,9 +14,6 @@ import (
 	"github.com/sociable/sociable/storage"
 )
 
-// ErrNothingToDo means that no rule wants an index of what was asked for.
-var ErrNothingToDo = errors.New("no rule has it indexed")
-
 // Image queues the fetching and indexing of an image that may be at its upstream
 // only, for platforms as ParsePlatform gives them; none: those of its rule, or
 // of what was converted of the tag before, or else this machine's. It is done
