@@ -43,7 +43,7 @@ func TestCrowdUnderQuota(t *testing.T) {
 		})
 	}
 	crowd.Wait()
-	if got := s.store.OpenBytes("local"); got != 0 {
+	if got := s.store.OpenCount("local").Bytes(); got != 0 {
 		t.Errorf("%d bytes are open in the end", got)
 	}
 	other := random(200, 2)
@@ -67,7 +67,7 @@ func TestQuotaOfDifferentLayers(t *testing.T) {
 		})
 	}
 	crowd.Wait()
-	if got := s.store.OpenBytes("local"); got != 0 {
+	if got := s.store.OpenCount("local").Bytes(); got != 0 {
 		t.Errorf("%d bytes are open in the end", got)
 	}
 }
@@ -120,7 +120,7 @@ func (s *server) keptOf(t *testing.T, locs []string) (kept int, open int64) {
 			t.Errorf("an upload is kept to %s", got)
 		}
 	}
-	return kept, s.store.OpenBytes("local")
+	return kept, s.store.OpenCount("local").Bytes()
 }
 
 // upload begins one, and sends the beginning of a body of size bytes that is to
@@ -142,7 +142,7 @@ func (s *server) upload(t *testing.T, d digest.Digest, begin []byte, size int) (
 // await asks for something until the open uploads' bytes are n.
 func (s *server) await(t *testing.T, n int64) {
 	t.Helper()
-	for s.store.OpenBytes("local") != n {
+	for s.store.OpenCount("local").Bytes() != n {
 		if a := s.do(t, http.MethodGet, "/v2/"); a.status != http.StatusOK {
 			t.Fatal(a.status)
 		}
@@ -178,7 +178,7 @@ func TestFirstOfManyGivesUp(t *testing.T) {
 	for s.store.Usage().Open.Bytes != 1100 {
 		s.do(t, http.MethodGet, "/v2/")
 	}
-	if got := s.store.OpenBytes("local"); got != 600 {
+	if got := s.store.OpenCount("local").Bytes(); got != 600 {
 		t.Errorf("%d bytes are counted, want the larger's 600", got)
 	}
 	_ = two.Close() // there is no room for both

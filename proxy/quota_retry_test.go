@@ -172,7 +172,7 @@ func TestCrowdThatDoesNotSay(t *testing.T) {
 	if got := s.store.Usage().Blobs[storage.KindHosted]; got != 1 {
 		t.Errorf("%d blobs are stored, want one", got)
 	}
-	if got := s.store.OpenBytes("local"); got != 0 {
+	if got := s.store.OpenCount("local").Bytes(); got != 0 {
 		t.Errorf("%d bytes are open in the end", got)
 	}
 }

@@ -99,7 +99,7 @@ func TestQuotaOfOpenUploads(t *testing.T) {
 	wantCode(t, "streamed", send(second, io.MultiReader(bytes.NewReader(random(600, 2)))), http.StatusTooManyRequests, "TOOMANYREQUESTS")
 	wantCode(t, "in one go", s.send(t, http.MethodPost, "/v2/local/a/blobs/uploads/?digest="+digest.FromBytes(random(600, 2)).String(), bytes.NewReader(random(600, 2))),
 		http.StatusTooManyRequests, "TOOMANYREQUESTS")
-	if got := s.store.OpenBytes("local"); got != 600 {
+	if got := s.store.OpenCount("local").Bytes(); got != 600 {
 		t.Errorf("%d bytes are open, want the 600 of the first", got)
 	}
 	if a := s.send(t, http.MethodPut, first+"?digest="+digest.FromBytes(body).String(), nil); a.status != http.StatusCreated {
@@ -119,7 +119,7 @@ func TestQuotaOfOpenUploads(t *testing.T) {
 	if a := s.send(t, http.MethodPost, mount, nil); a.status != http.StatusCreated {
 		t.Errorf("mounted, once there is room: %d %s", a.status, a.body)
 	}
-	if got := s.store.OpenBytes("local"); got != 0 {
+	if got := s.store.OpenCount("local").Bytes(); got != 0 {
 		t.Errorf("%d bytes are open in the end", got)
 	}
 }

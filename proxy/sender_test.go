@@ -26,7 +26,7 @@ func TestQuietClient(t *testing.T) {
 	if _, err := fmt.Fprintf(dead, "PATCH %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n%s", loc, body[:400]); err != nil {
 		t.Fatal(err)
 	}
-	for s.store.OpenBytes("local") < 400 { // until it has come
+	for s.store.OpenCount("local").Bytes() < 400 { // until it has come
 		if a := s.do(t, http.MethodGet, "/v2/"); a.status != http.StatusOK {
 			t.Fatal(a.status)
 		}

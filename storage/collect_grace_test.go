@@ -64,7 +64,7 @@ func TestCollectOrphans(t *testing.T) {
 	r.now.Store(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano())
 	r.Store = storagetest.Start(t, dir, storage.Options{Now: r.clock})
 	kept := r.image(gcApp, "image", "1", "")
-	u, err := r.NewUpload(t.Context(), gcApp, digest.SHA256)
+	u, err := r.NewUploadBy(t.Context(), "", 0, gcApp, digest.SHA256)
 	r.must(err)
 	_, err = u.Write(t.Context(), []byte("half"))
 	r.must(errors.Join(err, u.Checkpoint(t.Context())))

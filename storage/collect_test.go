@@ -133,7 +133,7 @@ func TestCollectReferrers(t *testing.T) {
 func TestCollectUploads(t *testing.T) {
 	r := newRegistry(t, storage.Options{})
 	begin := func() string {
-		u, err := r.NewUpload(t.Context(), gcApp, digest.SHA256)
+		u, err := r.NewUploadBy(t.Context(), "", 0, gcApp, digest.SHA256)
 		r.must(err)
 		defer u.Release()
 		_, err = u.Write(t.Context(), []byte("half"))

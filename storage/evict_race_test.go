@@ -24,7 +24,7 @@ func waysToKeep() map[string]func(*rig, digest.Digest, []byte) error {
 			return r.Host(r.t.Context(), d, content(d, body))
 		},
 		"push": func(r *rig, d digest.Digest, body []byte) error {
-			u, err := r.NewUpload(r.t.Context(), app, digest.SHA256)
+			u, err := r.NewUploadBy(r.t.Context(), "", 0, app, digest.SHA256)
 			if err != nil {
 				return err
 			}

@@ -61,7 +61,7 @@ func TestFullMedium(t *testing.T) {
 			return errors.Join(err, p.Close())
 		},
 		"upload": func(t *testing.T, r *rig, body []byte) error {
-			u, err := r.NewUpload(t.Context(), oci.Repo{Upstream: "local", Name: "a"}, digest.SHA256)
+			u, err := r.NewUploadBy(t.Context(), "", 0, oci.Repo{Upstream: "local", Name: "a"}, digest.SHA256)
 			if err != nil {
 				return err
 			}

@@ -73,9 +73,6 @@ func CountedSize(tx Tx, upstream string, d digest.Digest) (size int64, err error
 	return size, err
 }
 
-// OpenBytes is OpenCount's Bytes.
-func (s *Store) OpenBytes(upstream string) int64 { return s.OpenCount(upstream).Bytes() }
-
 // Expect says what the upload is to become: until it is over, released, or said to
 // become something else, it counts together with those that are to become the same,
 // as the largest of them.

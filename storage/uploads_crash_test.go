@@ -22,7 +22,7 @@ func content(repo oci.Repo, d digest.Digest, size int) func(storage.Tx) error {
 // push sends body in two pieces, of which the first, of n bytes, is acknowledged.
 func (r *rig) upload(body []byte, n int) (err error) {
 	ctx, d := r.t.Context(), digest.FromBytes(body)
-	u, err := r.NewUpload(ctx, app, digest.SHA256)
+	u, err := r.NewUploadBy(ctx, "", 0, app, digest.SHA256)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func TestOpenUploadsAreSeen(t *testing.T) {
 		}
 	}
 	want(0, 0)
-	u, err := r.NewUpload(t.Context(), gcApp, digest.SHA256)
+	u, err := r.NewUploadBy(t.Context(), "", 0, gcApp, digest.SHA256)
 	r.must(err)
 	_, err = u.Write(t.Context(), []byte("some bytes"))
 	r.must(err)

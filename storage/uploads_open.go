@@ -135,11 +135,6 @@ func (us *uploads) unload() {
 	us.m, us.by, us.sum, us.same = nil, nil, nil, nil
 }
 
-// NewUpload is NewUploadBy for nobody in particular, who may have any number.
-func (s *Store) NewUpload(ctx context.Context, repo oci.Repo, algorithm digest.Algorithm) (*Upload, error) {
-	return s.NewUploadBy(ctx, "", 0, repo, algorithm)
-}
-
 // NewUploadBy begins an upload to repo, which the caller has and releases. The
 // digest it is expected to end with is of algorithm; with another one its bytes
 // are hashed once more. It is forgotten by a crash until Checkpoint. ErrTooMany

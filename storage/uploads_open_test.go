@@ -32,7 +32,7 @@ func TestOpenUploads(t *testing.T) {
 	}
 	want := func(what string, n int64) {
 		t.Helper()
-		if got := r.OpenBytes(app.Upstream); got != n {
+		if got := r.OpenCount(app.Upstream).Bytes(); got != n {
 			t.Errorf("%s: %d bytes are open, want %d", what, got, n)
 		}
 	}

@@ -34,8 +34,8 @@ func TestRefuse(t *testing.T) {
 		}
 		_ = rc.Close()
 		n := int64(len(begun))
-		if u.Size() != n || r.OpenBytes(app.Upstream) != n || r.Usage().Partial != n {
-			t.Errorf("it has %d bytes, %d count, %d are in the account, want %d", u.Size(), r.OpenBytes(app.Upstream), r.Usage().Partial, n)
+		if u.Size() != n || r.OpenCount(app.Upstream).Bytes() != n || r.Usage().Partial != n {
+			t.Errorf("it has %d bytes, %d count, %d are in the account, want %d", u.Size(), r.OpenCount(app.Upstream).Bytes(), r.Usage().Partial, n)
 		}
 		if u.Watched() {
 			t.Error("it is not followed anew")

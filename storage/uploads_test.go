@@ -20,9 +20,9 @@ var app = oci.Repo{Upstream: "local", Name: "app"}
 
 func (r *rig) newUpload(algorithm digest.Algorithm) *storage.Upload {
 	r.t.Helper()
-	u, err := r.NewUpload(r.t.Context(), app, algorithm)
+	u, err := r.NewUploadBy(r.t.Context(), "", 0, app, algorithm)
 	if err != nil {
-		r.t.Fatalf("NewUpload: %v", err)
+		r.t.Fatalf("NewUploadBy: %v", err)
 	}
 	return u
 }
