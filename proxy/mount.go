@@ -85,13 +85,25 @@ func (p *Proxy) mountSources(ctx context.Context, d digest.Digest) (sources []oc
 // mountFrom gives repo what source has. ErrNotFound.
 func (p *Proxy) mountFrom(r *http.Request, up *Upstream, source, repo oci.Repo, blob storage.BlobRow) error {
 	row := storage.ContentRow{Repo: repo, Digest: blob.Digest, Size: blob.Size, Pushed: p.now().UTC()}
-	return p.store.Host(r.Context(), blob.Digest, func(tx storage.Tx) error {
+	has := func(tx storage.Tx) error {
 		ok, err := p.has(tx, source, blob.Digest, derivedFrom(blob))
+		if err == nil && !ok {
+			err = storage.ErrNotFound
+		}
+		return err
+	}
+	if blob.Kind != storage.KindHosted { // from now on there may be no other copy
+		err := p.store.View(r.Context(), has)
+		if err == nil {
+			err = p.store.DropWrong(r.Context(), blob.Digest)
+		}
 		if err != nil {
 			return err
 		}
-		if !ok {
-			return storage.ErrNotFound
+	}
+	return p.store.Host(r.Context(), blob.Digest, func(tx storage.Tx) error {
+		if err := has(tx); err != nil {
+			return err
 		}
 		if err := p.holdContent(tx, up, row); err != nil {
 			return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -113,16 +112,11 @@ func (s *Store) clearName(ctx context.Context, d digest.Digest) error {
 
 // isRight reports whether the file of d is there and holds what its name says.
 func (s *Store) isRight(ctx context.Context, d digest.Digest) (bool, error) {
-	b, err := s.blobs.Open(ctx, d)
-	if errors.Is(err, ErrNotFound) {
+	err := s.compare(ctx, d)
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDigest) {
 		return false, nil
 	}
-	if err != nil {
-		return false, err
-	}
-	verify := d.Verifier()
-	_, err = io.Copy(verify, io.NewSectionReader(b, 0, b.Size()))
-	return verify.Verified(), errors.Join(err, b.Close())
+	return err == nil, err
 }
 
 func (s *Store) lockFor(ctx context.Context, d digest.Digest, idle bool) (*entry, error) {

@@ -8,7 +8,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Commit makes the bytes, which Matches found to be d's, a blob of that kind.
+// Commit makes the bytes, which Matches found to be d's, a blob of that kind. One that
+// is there already is read, and replaced where it is damaged.
 // more, if not nil, runs in the transaction that writes its row, also when the
 // blob is there already; what holds of Update's fn holds of it. All of it is
 // durable when Commit returns, and the upload is over. When it fails the upload
@@ -31,6 +32,10 @@ func (u *Upload) Commit(ctx context.Context, d digest.Digest, kind Kind, more fu
 		if err != nil {
 			return err
 		}
+	}
+	// What is here already stays only if it is right: the client's copy goes.
+	if err := u.s.DropWrong(ctx, d); err != nil {
+		return fmt.Errorf("commit upload %s: %w", u.id, err)
 	}
 	named, refused := false, false
 	err := u.s.settle(ctx, BlobRow{Digest: d, Size: u.size, Kind: kind}, settlement{

@@ -58,13 +58,21 @@ func TestCrashInCommit(t *testing.T) {
 		}
 		return u.Commit(r.t.Context(), d, storage.KindHosted, content(app, d, len(body)))
 	}
-	for name, there := range map[string]bool{"new": false, "there already": true} {
+	const (
+		isNew = iota
+		isThere
+		isDamaged
+	)
+	for name, there := range map[string]int{"new": isNew, "there already": isThere, "there and damaged": isDamaged} {
 		t.Run(name, func(t *testing.T) {
 			var id string
 			crashIn(t, func() storage.Options { return storage.Options{} },
 				func(r *rig) {
-					if there {
+					if there != isNew {
 						r.mustPut(body, storage.KindBlob, storage.Durable)
+					}
+					if there == isDamaged {
+						r.rot(d, 1500)
 					}
 					u := r.newUpload(digest.SHA256)
 					id = u.ID()

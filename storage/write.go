@@ -95,8 +95,9 @@ func (w *Writer) Close() error {
 }
 
 // Put stores a small blob durably. more, if not nil, runs in the transaction
-// that writes the row, also when the blob is there already; what holds of
-// Update's fn holds of it. ErrDigest when body is not row.Digest.
+// that writes the row, also when the blob is there already, which is read and
+// replaced where it is damaged; what holds of Update's fn holds of more. ErrDigest
+// when body is not row.Digest.
 func (s *Store) Put(ctx context.Context, row BlobRow, body []byte, more func(Tx) error) error {
 	if err := row.Digest.Validate(); err != nil {
 		return fmt.Errorf("put blob %.100q: %w", row.Digest.String(), err)
@@ -106,6 +107,9 @@ func (s *Store) Put(ctx context.Context, row BlobRow, body []byte, more func(Tx)
 	}
 	if err := s.count(ctx); err != nil {
 		return err
+	}
+	if err := s.DropWrong(ctx, row.Digest); err != nil {
+		return fmt.Errorf("put blob %s: %w", row.Digest, err)
 	}
 	row.Size = int64(len(body))
 	room := allotment{s: s}

@@ -1,0 +1,90 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// DropWrong reads what is stored of d. Where it is not what its name says, or can't
+// be read, it is withdrawn with a warning: what a hosted repository has is put into
+// quarantine. So whoever brings right bytes next has them stored, and whoever relies
+// on the blob finds that it is not here. Its digest is not locked while it is read,
+// unless it is found to be wrong.
+func (s *Store) DropWrong(ctx context.Context, d digest.Digest) error {
+	if _, err := s.Stat(ctx, d); err != nil {
+		return ignoreAbsent(err)
+	}
+	if fresh, ok := s.blobs.(renewer); ok {
+		fresh.Renew(d)
+	}
+	if wrong, err := s.wrong(ctx, d); err != nil || wrong == nil {
+		return err
+	}
+	if err := s.count(ctx); err != nil {
+		return err
+	}
+	e, err := s.digests.lock(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer s.digests.unlock(e)
+	row, err := s.Stat(ctx, d)
+	if err != nil { // gone since
+		return ignoreAbsent(err)
+	}
+	wrong, err := s.wrong(ctx, d) // others may have brought right ones
+	if err != nil || wrong == nil {
+		return err
+	}
+	s.metrics.failed(opCheck)
+	hosted, err := s.hostedBlob(ctx, d)
+	if err != nil {
+		return err
+	}
+	s.log.WarnContext(ctx, "blob is damaged, withdrawn", "digest", d, "bytes", row.Size, "quarantined", hosted, "err", wrong)
+	if hosted {
+		s.digests.setBad(e, true)
+		return s.quarantineLocked(ctx, e)
+	}
+	if err := s.forgetMade(ctx, d); err != nil {
+		return err
+	}
+	_, err = s.removeLocked(ctx, e)
+	return err
+}
+
+// wrong says what is wrong with the file of d, nil where it is right. err is why
+// that is not known.
+func (s *Store) wrong(ctx context.Context, d digest.Digest) (wrong, err error) {
+	switch err = s.compare(ctx, d); {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrDigest), errors.Is(err, errUnreadable):
+		return err, nil
+	}
+	return nil, err
+}
+
+// errUnreadable is a file that is there and that the medium does not give.
+var errUnreadable = errors.New("its bytes can't be read")
+
+// compare reads the file of d: ErrNotFound, ErrDigest where it holds something else,
+// errUnreadable.
+func (s *Store) compare(ctx context.Context, d digest.Digest) error {
+	b, err := s.blobs.Open(ctx, d)
+	if err != nil {
+		return err
+	}
+	verify := d.Verifier()
+	_, err = io.Copy(verify, io.NewSectionReader(b, 0, b.Size()))
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errUnreadable, err)
+	} else if !verify.Verified() {
+		err = fmt.Errorf("%w: blob %s holds others", ErrDigest, d)
+	}
+	return errors.Join(err, b.Close())
+}

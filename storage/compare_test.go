@@ -1,0 +1,98 @@
+package storage_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/storage/storagetest"
+)
+
+// TestPushedOverDamaged pushes what is here already, whole or with other bytes: from
+// then on what was pushed is here, whoever had it and whoever reads the old one.
+func TestPushedOverDamaged(t *testing.T) {
+	body := storagetest.Bytes("x", 3000)
+	d := digest.FromBytes(body)
+	for name, damage := range map[string]func(t *testing.T, r *rig){
+		"right":   func(*testing.T, *rig) {},
+		"flipped": func(_ *testing.T, r *rig) { r.rot(d, 2000) },
+		"gone": func(t *testing.T, r *rig) {
+			if err := os.Remove(r.file(d)); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"replaced, short": func(t *testing.T, r *rig) {
+			if err := errors.Join(os.Remove(r.file(d)), os.WriteFile(r.file(d), body[:100], 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		for _, hosted := range []bool{false, true} {
+			for how, push := range map[string]func(r *rig) error{
+				"uploaded": func(r *rig) error { return r.upload(body, 1000) },
+				"put": func(r *rig) error {
+					return r.Put(t.Context(), storage.BlobRow{Digest: d, Kind: storage.KindHosted}, body, content(app, d, len(body)))
+				},
+			} {
+				t.Run(map[bool]string{false: "cached, ", true: "hosted, "}[hosted]+name+", "+how, func(t *testing.T) {
+					r := newRig(t, t.TempDir(), nil, storage.Options{})
+					if hosted {
+						r.push(gcOther, string(body), nil)
+					} else {
+						r.mustPut(body, storage.KindBlob, storage.Durable)
+					}
+					reader, err := r.Open(t.Context(), d)
+					if err != nil {
+						t.Fatal(err)
+					}
+					damage(t, r)
+					if err := push(r); err != nil {
+						t.Fatal(err)
+					}
+					if got, err := r.read(d); err != nil || !bytes.Equal(got, body) {
+						t.Errorf("%d bytes are read, or others, %v", len(got), err)
+					}
+					if row, err := r.row(d); err != nil || row.Kind != storage.KindHosted {
+						t.Errorf("row %+v, %v", row, err)
+					}
+					if got, err := io.ReadAll(io.NewSectionReader(reader, 0, reader.Size())); err != nil || len(got) != len(body) {
+						t.Errorf("who had it open: %d bytes, %v", len(got), err)
+					}
+					closeIt(t, reader)
+					if found, _ := r.check(false); len(found) > 0 {
+						t.Errorf("the check finds %v", found)
+					}
+					r.wantUsage()
+				})
+			}
+		}
+	}
+}
+
+// TestDropWrongLeavesRight: what is right, or not here, stays as it is.
+func TestDropWrongLeavesRight(t *testing.T) {
+	r := newRig(t, t.TempDir(), nil, storage.Options{})
+	d := r.mustPut(kb("right", 3), storage.KindBlob, storage.Durable)
+	fresh := r.mustPut(kb("not filed yet", 3), storage.KindBlob, storage.Cached)
+	for _, x := range []digest.Digest{d, fresh, digest.FromString("not here")} {
+		if err := r.DropWrong(t.Context(), x); err != nil {
+			t.Errorf("DropWrong: %v", err)
+		}
+	}
+	r.wantServed("what is right", d)
+	r.wantServed("what is not filed yet", fresh)
+	r.rot(d, 7)
+	if err := r.DropWrong(t.Context(), d); err != nil {
+		t.Errorf("DropWrong of what is wrong: %v", err)
+	}
+	r.wantAbsent("what is wrong", d)
+	if err := r.Flush(t.Context()); err != nil {
+		t.Error(err)
+	}
+	r.wantUsage()
+}
