@@ -14,23 +14,19 @@ func (s *Store) SetAside(ctx context.Context, d digest.Digest) (quarantined bool
 	if err := s.count(ctx); err != nil {
 		return false, err
 	}
-	err = s.meta.View(ctx, func(tx Tx) (err error) {
-		quarantined, err = isHosted(tx, d)
-		return err
-	})
-	if err != nil {
-		return false, err
-	}
-	if !quarantined {
-		_, err := s.Purge(ctx, d)
-		return false, err
-	}
 	e, err := s.digests.lock(ctx, d)
 	if err != nil {
 		return false, err
 	}
+	defer s.digests.unlock(e)
+	if quarantined, err = s.hostedBlob(ctx, d); err != nil {
+		return false, err
+	}
+	if !quarantined {
+		_, err := s.purgeLocked(ctx, e)
+		return false, err
+	}
 	s.digests.setBad(e, true)
 	s.metrics.failed(opCheck)
-	s.digests.unlock(e)
-	return true, s.quarantine(ctx, d)
+	return true, s.quarantineLocked(ctx, e)
 }
