@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -38,6 +37,9 @@ func (p *Proxy) manifest(w http.ResponseWriter, r *http.Request) error {
 	} else {
 		got, err = p.manifestAtTag(r.Context(), up, repo, ref.Tag, head)
 	}
+	if err == nil && !head {
+		got, err = p.withBody(r.Context(), up, repo, got)
+	}
 	if err == nil && got.out != outcomeHit { // what upstream says has not been looked at yet
 		err = p.store.View(r.Context(), func(tx storage.Tx) error { return storage.NotBlocked(tx, got.desc.Digest) })
 	}
@@ -59,7 +61,7 @@ type found struct {
 	out    outcome
 	stale  error   // why a cached tag was served unchecked
 	filing *filing // not stored yet; nil: it is, or is not going to be
-	body   []byte  // of one that is not stored yet
+	body   []byte  // of one that is not stored yet, or is about to be sent
 	made   bool    // here, of another one
 }
 
@@ -74,28 +76,6 @@ type cachedManifest struct {
 }
 
 func (m cachedManifest) cost() int64 { return int64(len(m.body)) + 512 }
-
-// manifestBody gives a manifest's bytes, from memory or the store.
-func (p *Proxy) manifestBody(ctx context.Context, got found) ([]byte, error) {
-	if got.body != nil {
-		return got.body, nil
-	}
-	desc := got.desc
-	if m, ok := p.bodies.get(desc.Digest); ok {
-		return m.body, nil
-	}
-	b, err := p.store.Open(ctx, desc.Digest)
-	if err != nil {
-		return nil, fmt.Errorf("open manifest %s: %w", desc.Digest, err)
-	}
-	defer b.Close()
-	body := make([]byte, b.Size())
-	if _, err := b.ReadAt(body, 0); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read manifest %s: %w", desc.Digest, err)
-	}
-	p.bodies.put(desc.Digest, cachedManifest{desc, body})
-	return body, nil
-}
 
 // storedManifest gives the descriptor of a manifest that has its rows here, and
 // what it was made from where it was made here.
@@ -117,13 +97,6 @@ func (p *Proxy) storedManifest(tx storage.Tx, d digest.Digest) (desc v1.Descript
 func (p *Proxy) sendManifest(w http.ResponseWriter, r *http.Request, repo oci.Repo, ref oci.Reference, got found) error {
 	h := w.Header()
 	d := got.desc.Digest
-	var body []byte
-	if r.Method != http.MethodHead {
-		var err error
-		if body, err = p.manifestBody(r.Context(), got); err != nil {
-			return manifestError(repo, ref, err)
-		}
-	}
 	h.Set("Docker-Content-Digest", d.String())
 	h.Set("Etag", etag(d))
 	h.Set("Vary", "Accept")
@@ -140,7 +113,7 @@ func (p *Proxy) sendManifest(w http.ResponseWriter, r *http.Request, repo oci.Re
 	h.Set("Content-Type", got.desc.MediaType)
 	h.Set("Content-Length", strconv.FormatInt(got.desc.Size, 10))
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(body) // a client that left is nobody's loss
+	_, _ = w.Write(got.body) // a client that left is nobody's loss
 	if r.Method == http.MethodGet && !oci.StartsNothing(r) {
 		p.store.Pulled(d)
 		if got.made && p.opt.Starts != nil {

@@ -184,7 +184,9 @@ func (x *pull) read(ctx context.Context, d digest.Digest) (*oci.Manifest, v1.Des
 	} else {
 		var got found
 		err := patiently(ctx, func() (err error) {
-			got, err = x.p.manifestByDigest(ctx, x.up, x.repo, d, false)
+			if got, err = x.p.manifestByDigest(ctx, x.up, x.repo, d, false); err == nil {
+				got, err = x.p.withBody(ctx, x.up, x.repo, got)
+			}
 			return err
 		})
 		if err != nil {
