@@ -96,7 +96,7 @@ bench-dashboard: run-bench
 big-store:
 	cd e2e && $(GO) run ./bigstore/make -data '$(abspath $(DATA))'
 
-## bench-datapath  every row of the data path, beside nginx and docker-registry; some 20 minutes; ROWS=regexp for some
+## bench-datapath  every row of the data path, beside nginx and docker-registry; some 20 minutes; ROWS='cold HEAD' for some, by their names
 bench-datapath: build
 	.ci/packages nginx docker-registry
 	cd e2e && $(GO) run ./datapath -sociable $(CURDIR)/bin/sociable -rows '$(ROWS)' $(DATAPATH_FLAGS)

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"time"
 
@@ -127,12 +126,12 @@ func (b *bench) findSociable(ctx context.Context) (err error) {
 	return nil
 }
 
-// runAll measures what only selects and keeps the rows, also of suites that
+// runAll measures the chosen suites and keeps the rows, also of suites that
 // failed half-way. The error is about those.
-func (b *bench) runAll(ctx context.Context, only *regexp.Regexp) error {
+func (b *bench) runAll(ctx context.Context, chosen map[string]bool) error {
 	var errs []error
 	for i, x := range suites {
-		if !only.MatchString(x.id) {
+		if !chosen[x.id] {
 			continue
 		}
 		start := time.Now()

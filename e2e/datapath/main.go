@@ -18,7 +18,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -54,7 +53,7 @@ func run(ctx context.Context, args []string) error {
 		ids = append(ids, x.id)
 	}
 	flags := flag.NewFlagSet("datapath", flag.ExitOnError)
-	only := flags.String("rows", ".", "measure only the suites that match this `regexp`: "+strings.Join(ids, ", "))
+	only := flags.String("rows", ".", "measure only the rows whose name, as the table has it, or suite matches this `regexp`; suites: "+strings.Join(ids, ", "))
 	keep := flags.String("keep", "", "add what is measured to this `file`, and tell the table of all that it has: for a run in pieces")
 	write := flags.String("write", "", "put the table into this `file`, in place of the last one")
 	cache := flags.String("cache", ".cache", "`folder` of what is kept between runs: the layers")
@@ -66,7 +65,7 @@ func run(ctx context.Context, args []string) error {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
-	match, err := regexp.Compile(*only)
+	chosen, err := choose(*only)
 	if err != nil {
 		return err
 	}
@@ -85,7 +84,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer b.close()
-	err = b.runAll(ctx, match)
+	err = b.runAll(ctx, chosen)
 	if *keep != "" {
 		err = errors.Join(err, b.kept.write(*keep))
 	}
