@@ -104,7 +104,7 @@ const serviceDir = "/var/lib/sociable"
 
 // noStore says that there is none in dir, and where there is one instead.
 func noStore(dir string) error {
-	return errors.New("there is no store in " + dir + ": name its folder with --data" + serviceHint(dir, serviceDir))
+	return errors.New("there is no store in " + dir + ": name its folder with --data, or the server's configuration with --config" + serviceHint(dir, serviceDir))
 }
 
 // serviceHint names the service's store, if there is one and it is not in dir: it

@@ -25,6 +25,7 @@ func newAdminCommand() *cobra.Command {
 
 func newAdminTokenCommand() *cobra.Command {
 	var dataDir string
+	var file configFlags
 	var ttl time.Duration
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -38,7 +39,7 @@ where a login is asked for. Whoever owns the data folder can have one; users hav
 			if ttl < time.Second || ttl > access.MaxTokenTTL {
 				return usageError{fmt.Errorf("--ttl: want 1s to %s", formatDuration(access.MaxTokenTTL)), false}
 			}
-			return needServer(cmd, dataDir, func(ctx context.Context, c *adminClient) error {
+			return needServer(cmd, &file, dataDir, func(ctx context.Context, c *adminClient) error {
 				t, err := c.AdminToken(ctx, ttl)
 				if err != nil {
 					return err
@@ -51,7 +52,7 @@ where a login is asked for. Whoever owns the data folder can have one; users hav
 			})
 		},
 	}
-	cmd.Flags().StringVar(&dataDir, "data", "", "the running server's data `FOLDER` ($SOCIABLE_STORAGE_PATH, ./data, or the service's)")
+	registerServerDir(cmd, &file, &dataDir)
 	cmd.Flags().DurationVar(&ttl, "ttl", time.Hour, "how `LONG` it is good for, 24h at most")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: the token, and until when it is good")
 	return cmd

@@ -43,9 +43,13 @@ func completeArguments(root *cobra.Command) {
 }
 
 func (by completer) ask(cmd *cobra.Command, word string) (words []string, how cobra.ShellCompDirective) {
-	dir := cmd.Flags().Lookup("data").Value.String()
-	if dir == "" {
-		dir = findDataDir(cmd)
+	file := configFlags{}
+	if f := cmd.Flags().Lookup("config"); f != nil {
+		file.file = f.Value.String()
+	}
+	dir, err := file.dataDir(cmd, cmd.Flags().Lookup("data").Value.String())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveDefault
 	}
 	running, err := withRunning(cmd.Context(), dir, func(ctx context.Context, c *adminClient) (err error) {
 		words, err = by(ctx, c, word)

@@ -33,6 +33,26 @@ func (f *configFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.hosted, "hosted", nil, "take pushes below `PREFIX`/ and keep them here (local); repeatable")
 }
 
+// dataDir is the folder that a command looks for its store in: flag, that of --data,
+// else what the configuration says, as the server that is started with it has it, and
+// else where a command looks that was told nothing.
+func (f *configFlags) dataDir(cmd *cobra.Command, flag string, args ...string) (string, error) {
+	switch {
+	case flag != "":
+		return flag, nil
+	case f.file == "":
+		return findDataDir(cmd, args...), nil
+	}
+	cfg, _, err := f.load(cmd)
+	if err != nil {
+		return "", err
+	}
+	if cfg.Storage.Path == Default().Storage.Path {
+		return findDataDir(cmd, args...), nil
+	}
+	return cfg.Storage.Path, nil
+}
+
 // load reads the configuration that cmd was started with.
 func (f *configFlags) load(cmd *cobra.Command) (*Config, []string, error) {
 	src := sources{File: f.file, Environ: os.Environ(), Upstreams: f.upstreams, Hosted: f.hosted}

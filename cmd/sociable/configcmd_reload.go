@@ -13,6 +13,7 @@ import (
 
 func newConfigReloadCommand() *cobra.Command {
 	var dataDir string
+	var file configFlags
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "reload",
@@ -28,7 +29,7 @@ named.`,
   kill -HUP $(pidof sociable)`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return needServer(cmd, dataDir, func(ctx context.Context, c *adminClient) error {
+			return needServer(cmd, &file, dataDir, func(ctx context.Context, c *adminClient) error {
 				out, err := c.Reload(ctx)
 				if err != nil {
 					return usageError{err, true}
@@ -47,20 +48,27 @@ named.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&dataDir, "data", "", "the running server's data `FOLDER` ($SOCIABLE_STORAGE_PATH, ./data, or the service's)")
+	registerServerDir(cmd, &file, &dataDir)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: warnings, and the keys that wait for a restart")
 	return cmd
 }
 
-// needServer calls fn with the server that owns the store in dir, "" being where
-// commands look for it.
-func needServer(cmd *cobra.Command, dir string, fn func(context.Context, *adminClient) error) error {
-	if dir == "" {
-		dir = findDataDir(cmd)
+// registerServerDir is for commands that need a running server.
+func registerServerDir(cmd *cobra.Command, file *configFlags, dataDir *string) {
+	cmd.Flags().StringVarP(&file.file, "config", "c", "", "the running server was started with `FILE` (storage.path)")
+	cmd.Flags().StringVar(dataDir, "data", "", "the running server's data `FOLDER` (that of --config, $SOCIABLE_STORAGE_PATH, ./data, or the service's)")
+}
+
+// needServer calls fn with the server that owns the store in dir, or where file or
+// else commands look for it.
+func needServer(cmd *cobra.Command, file *configFlags, dir string, fn func(context.Context, *adminClient) error) error {
+	dir, err := file.dataDir(cmd, dir)
+	if err != nil {
+		return err
 	}
 	running, err := withRunning(cmd.Context(), dir, fn)
 	if err == nil && !running {
-		err = errors.New("no server is running over " + dir + "; its folder is given by --data" + serviceHint(dir, serviceDir))
+		err = errors.New("no server is running over " + dir + "; its folder is given by --data, or by its configuration with --config" + serviceHint(dir, serviceDir))
 	}
 	return err
 }

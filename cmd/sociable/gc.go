@@ -19,7 +19,6 @@ func newGCCommand() *cobra.Command {
 	var flags storeFlags
 	var q collectQuery
 	var grace time.Duration
-	file := configFlags{}
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "Remove what nothing needs any more",
@@ -51,7 +50,7 @@ in the middle of a push may be told that a blob is missing, and has to push agai
 				q.Grace = &grace
 			}
 			q.options = func(s *storage.Store) (storage.CollectOptions, error) {
-				cfg, _, err := file.load(cmd)
+				cfg, _, err := flags.config.load(cmd)
 				if err != nil {
 					return storage.CollectOptions{}, err
 				}
@@ -65,7 +64,7 @@ in the middle of a push may be told that a blob is missing, and has to push agai
 	flags.register(cmd)
 	cmd.Flags().BoolVar(&q.DryRun, "dry-run", false, "say what would go, and remove nothing")
 	cmd.Flags().DurationVar(&grace, "grace", 0, "what was pushed or asked for stays so `LONG`, in place of gc.grace")
-	cmd.Flags().StringVarP(&file.file, "config", "c", "", "the rules are in `FILE`, where no server runs")
+	cmd.Flags().Lookup("config").Usage = "the store is that of the configuration in `FILE`, and so are the rules, where no server runs"
 	return cmd
 }
 

@@ -19,17 +19,18 @@ func newIndexCommand() *cobra.Command {
 // storeFlags are the flags of commands that look into a store.
 type storeFlags struct {
 	dataDir string
+	config  configFlags // only its file
 	json    bool
 }
 
 func (f *storeFlags) register(cmd *cobra.Command) {
 	cmd.Flags().SortFlags = false
-	cmd.Flags().StringVar(&f.dataDir, "data", "", "look into the store in `FOLDER` ($SOCIABLE_STORAGE_PATH, ./data, or the service's)")
+	cmd.Flags().StringVarP(&f.config.file, "config", "c", "", "look into the store of the configuration in `FILE` (storage.path)")
+	cmd.Flags().StringVar(&f.dataDir, "data", "", "look into the store in `FOLDER` (that of --config, $SOCIABLE_STORAGE_PATH, ./data, or the service's)")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
-	cmd.PreRun = func(cmd *cobra.Command, args []string) {
-		if f.dataDir == "" {
-			f.dataDir = findDataDir(cmd, args...)
-		}
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) (err error) {
+		f.dataDir, err = f.config.dataDir(cmd, f.dataDir, args...)
+		return err
 	}
 }
 

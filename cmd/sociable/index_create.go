@@ -27,7 +27,6 @@ type indexCreateFlags struct {
 	allPlatforms           bool
 	output                 string
 	storeFlags
-	config configFlags
 }
 
 func newIndexCreateCommand() *cobra.Command {
@@ -81,7 +80,7 @@ index; one that has none makes the command fail when the others are through.`,
 		},
 	}
 	flags.register(cmd)
-	cmd.Flags().StringVarP(&flags.config.file, "config", "c", "", "take index.max_* and rules from `FILE` for a layout, or where no server runs")
+	cmd.Flags().Lookup("config").Usage = "the store is that of the configuration in `FILE`; index.max_* and rules, too, for a layout or where no server runs"
 	cmd.Flags().StringArrayVarP(&flags.platforms, "platform", "p", nil, "index the image for `OS/ARCHITECTURE` (repeatable; this machine's)")
 	cmd.Flags().BoolVar(&flags.allPlatforms, "all-platforms", false, "index the images for all platforms")
 	spanSizeFlag(cmd, &flags.spanSize)

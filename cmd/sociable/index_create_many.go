@@ -24,7 +24,7 @@ func createMany(cmd *cobra.Command, pattern string, flags indexCreateFlags) erro
 	if _, err := platformNames(flags.platforms); err != nil {
 		return err
 	}
-	return needServer(cmd, flags.dataDir, func(ctx context.Context, c *adminClient) error {
+	return needServer(cmd, &flags.config, flags.dataDir, func(ctx context.Context, c *adminClient) error {
 		job, err := c.Backfill(ctx, web.BackfillRequest{Pattern: pattern, Platforms: flags.platforms})
 		if err != nil {
 			return err

@@ -17,7 +17,6 @@ func newPurgeCommand() *cobra.Command {
 	var flags storeFlags
 	var q purgeQuery
 	var unblock bool
-	file := configFlags{}
 	cmd := &cobra.Command{
 		Use:   "purge IMAGE|DIGEST",
 		Short: "Drop an image, or one blob",
@@ -54,7 +53,7 @@ A running server knows which tags are immutable; where none runs, --config does.
 				if unblock {
 					return runUnblock(cmd.Context(), cmd.OutOrStdout(), api, q.Name, flags.json)
 				}
-				cfg, _, err := file.load(cmd)
+				cfg, _, err := flags.config.load(cmd)
 				if err != nil {
 					return err
 				}
@@ -67,7 +66,7 @@ A running server knows which tags are immutable; where none runs, --config does.
 	cmd.Flags().BoolVar(&q.Block, "block", false, "and keep it out from now on")
 	cmd.Flags().BoolVar(&q.Force, "force", false, "also an immutable tag, or a blob that was pushed")
 	cmd.Flags().BoolVar(&q.KeepIndex, "keep-index", false, "of a layer, drop its file and keep its spans and index")
-	cmd.Flags().StringVarP(&file.file, "config", "c", "", "the rules are in `FILE`, where no server runs")
+	cmd.Flags().Lookup("config").Usage = "the store is that of the configuration in `FILE`, and so are the rules, where no server runs"
 	cmd.Flags().StringVar(&q.Reason, "reason", "", "say `WHY` it is blocked, for sociable blocks")
 	cmd.Flags().BoolVar(&unblock, "unblock", false, "let in again what was blocked, and drop nothing, as sociable unblock does")
 	return cmd

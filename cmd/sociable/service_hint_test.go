@@ -69,3 +69,32 @@ func TestImportNothing(t *testing.T) {
 		t.Errorf("there is a store afterwards: %v", err)
 	}
 }
+
+// TestStoreByConfiguration: every command finds the store of the configuration that
+// it is told, and --data goes before that.
+func TestStoreByConfiguration(t *testing.T) {
+	s := startServer(t, "--admin", "127.0.0.1:"+freePort(t))
+	file, wrong := filepath.Join(t.TempDir(), "config.yml"), filepath.Join(t.TempDir(), "wrong.yml")
+	putFile(t, file, "storage:\n  path: "+s.dir+"\n")
+	putFile(t, wrong, "storage:\n  pat: "+s.dir+"\n")
+	absent := "sha256:" + strings.Repeat("0", 64)
+	for _, args := range [][]string{
+		{"admin", "token"}, {"config", "reload"}, {"pins"}, {"stats"}, {"fsck"}, {"gc", "--dry-run"}, {"jobs", "list"}, {"index", "list"},
+		{"ztoc", "list"}, {"uploads"}, {"blocks"}, {"events", "list"}, {"missing"}, {"healthcheck"},
+	} {
+		if out, code := sociable(t, append(args, "-c", file)...); code != 0 {
+			t.Errorf("%v: %d %s", args, code, out)
+		}
+		if out, code := sociable(t, append(args, "-c", wrong)...); code != 2 || !strings.Contains(out, wrong+":2") {
+			t.Errorf("%v with a misspelt key: %d %s", args, code, out)
+		}
+		if _, code := sociable(t, append(args, "-c", file, "--data", t.TempDir())...); code == 0 {
+			t.Errorf("%v: --data is not looked at", args)
+		}
+	}
+	for _, args := range [][]string{{"purge", absent}, {"pin", "local/none:1"}, {"unpin", "local/none:1"}, {"refresh", "local/none:1"}} {
+		if out, _ := sociable(t, append(args, "-c", file)...); strings.Contains(out, "no store") {
+			t.Errorf("%v: %s", args, out)
+		}
+	}
+}
