@@ -22,6 +22,14 @@ func (s *Store) Stat(ctx context.Context, d digest.Digest) (row BlobRow, err err
 	return row, err
 }
 
+// BlobIn is Stat within a transaction.
+func (s *Store) BlobIn(tx Tx, d digest.Digest) (BlobRow, error) {
+	if p := s.digests.pendingOf(d); p != nil {
+		return p.row, nil
+	}
+	return tx.Blob(d)
+}
+
 // Open opens a blob that has a row, or is committed and not yet durable.
 // ErrNotFound for all others. A row whose bytes are gone, or have another size,
 // is deleted with a warning and counts as absent. The read is noted in memory

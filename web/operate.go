@@ -201,7 +201,7 @@ func PinImage(ctx context.Context, s *storage.Store, name string) (Pin, error) {
 	}
 	var p Pin
 	err = s.View(ctx, func(tx storage.Tx) (err error) {
-		p, err = pinOf(tx, row)
+		p, err = pinOf(s, tx, row)
 		return err
 	})
 	return p, err
@@ -213,7 +213,7 @@ func Pins(ctx context.Context, s *storage.Store) ([]Pin, error) {
 	err := s.View(ctx, func(tx storage.Tx) error {
 		list = list[:0]
 		return tx.Pins(func(row storage.PinRow) error {
-			p, err := pinOf(tx, row)
+			p, err := pinOf(s, tx, row)
 			list = append(list, p)
 			return err
 		})
@@ -221,10 +221,10 @@ func Pins(ctx context.Context, s *storage.Store) ([]Pin, error) {
 	return list, err
 }
 
-func pinOf(tx storage.Tx, row storage.PinRow) (Pin, error) {
+func pinOf(s *storage.Store, tx storage.Tx, row storage.PinRow) (Pin, error) {
 	p := Pin{Reference: row.Reference, Digest: row.Root, Blobs: len(row.Holds), Created: row.Created}
 	for _, d := range row.Holds {
-		blob, err := tx.Blob(d)
+		blob, err := s.BlobIn(tx, d)
 		if err == nil {
 			p.Here++
 			p.Bytes += blob.Size

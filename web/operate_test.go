@@ -199,6 +199,29 @@ func TestPins(t *testing.T) {
 	}
 }
 
+// TestPinsCountWhatIsNotFiled: what was just pulled is here, though its row is not.
+func TestPinsCountWhatIsNotFiled(t *testing.T) {
+	const name = "docker.io/library/redis:7"
+	s := tagged(t, name)
+	w, err := s.Create(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Write([]byte(name))
+	if err == nil {
+		err = w.Commit(t.Context(), storage.BlobRow{Digest: digest.FromString(name), Kind: storage.KindManifest}, storage.Cached)
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := PinImage(t.Context(), s, name); err != nil || p.Here != 1 || p.Bytes != int64(len(name)) {
+		t.Errorf("PinImage: %+v, %v", p, err)
+	}
+	if list, err := Pins(t.Context(), s); err != nil || len(list) != 1 || list[0].Here != 1 {
+		t.Errorf("Pins: %+v, %v", list, err)
+	}
+}
+
 // TestCheckStream reads what a check tells, line by line.
 func TestCheckStream(t *testing.T) {
 	dir := t.TempDir()
