@@ -17,7 +17,8 @@ type partsSource interface {
 // for the first by itself, which need not wait for places behind others.
 func (s *fillSource) plan(ranges []oci.Range) {
 	ranges = leading(ranges, maxAhead)
-	s.f.wantParts(ranges[:1])
+	t := s.readerFor(ranges[0])
+	t.fetches = s.f.wantParts(ranges[:1]) || t.fetches
 	s.f.wantParts(ranges[1:])
 }
 
@@ -30,18 +31,19 @@ func leading(ranges []oci.Range, most int64) []oci.Range {
 	return ranges[:n]
 }
 
-// wantParts leaves it to a pump where one is at work.
-func (f *fill) wantParts(ranges []oci.Range) {
+// wantParts is want of them. It leaves them to a pump where one is at work.
+func (f *fill) wantParts(ranges []oci.Range) (news bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.pump != nil {
-		return
+		return false
 	}
 	for _, r := range ranges {
 		r.End = min(r.End, r.Off+maxAhead)
-		f.addLocked(r)
+		news = f.addLocked(r) || news
 	}
 	f.scheduleLocked()
+	return news
 }
 
 func (s *spanSource) plan(ranges []oci.Range) { s.later = leading(ranges, s.most)[1:] }

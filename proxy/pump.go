@@ -29,11 +29,11 @@ type pump struct {
 }
 
 // pumpOnce starts the pump unless one is at work or the blob is verified.
-func (f *fill) pumpOnce() {
+func (f *fill) pumpOnce() (started bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.pump != nil || f.verified || f.closing {
-		return
+		return false
 	}
 	ctx, cancel := context.WithCancelCause(f.p.life)
 	m := &pump{f: f, by: f.lead, cancel: cancel, hash: f.d.Algorithm().Hash(), filing: make(chan struct{}, 1)}
@@ -43,9 +43,10 @@ func (f *fill) pumpOnce() {
 	if !f.p.work.start(func() { m.run(ctx) }) {
 		cancel(errShutdown)
 		f.pump, f.pumpErr = nil, errShutdown
-		return
+		return false
 	}
 	f.p.whenFiled(func() { f.p.index.Tap(f.d, size, f.tapReader) })
+	return true
 }
 
 // run is the pump's goroutine.

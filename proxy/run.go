@@ -23,16 +23,18 @@ type run struct {
 // is on the wire already.
 const littleLeft = 2 * cell
 
-// want asks for the cells that cover r, as far as nobody has or brings them.
-func (f *fill) want(r oci.Range) {
+// want asks for the cells that cover r, as far as nobody has or brings them, and
+// says whether that is any of them.
+func (f *fill) want(r oci.Range) (news bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.addLocked(r)
+	news = f.addLocked(r)
 	f.scheduleLocked()
+	return news
 }
 
 // addLocked is want, which begins nothing.
-func (f *fill) addLocked(r oci.Range) {
+func (f *fill) addLocked(r oci.Range) (news bool) {
 	r.Off -= r.Off % cell
 	r.End += (cell - r.End%cell) % cell
 	if f.size >= 0 {
@@ -40,9 +42,11 @@ func (f *fill) addLocked(r oci.Range) {
 	}
 	for _, m := range f.have.Missing(r) {
 		for _, n := range f.busy.Missing(m) {
+			news = news || len(f.wanted.Missing(n)) > 0
 			f.wanted.Add(n)
 		}
 	}
+	return news
 }
 
 // scheduleLocked starts transfers for what is wanted, within maxRuns. What

@@ -155,15 +155,15 @@ func (s *fillSource) size() int64 { return s.n }
 
 // prepare waits for the first byte of r.
 func (s *fillSource) prepare(ctx context.Context, r oci.Range) (outcome, error) {
+	t := s.readerFor(r)
+	_, err := t.ready(ctx)
 	out := outcomeFollow
-	if s.made {
+	switch {
+	case t.here:
+		out = outcomeHit
+	case t.fetches, s.made:
 		out = outcomeMiss
 	}
-	t := s.readerFor(r)
-	if end, _, err := t.look(); err == nil && end >= r.End && r.End >= 0 && !t.whole {
-		return outcomeHit, nil
-	}
-	_, err := t.ready(ctx)
 	if cause, ok := errors.AsType[keepError](err); ok && t.whole && t.pos > 0 { // what is before it is here
 		s.rest, err = t.holdRest(ctx, cause)
 		return outcomeMiss, err
@@ -174,8 +174,10 @@ func (s *fillSource) prepare(ctx context.Context, r oci.Range) (outcome, error) 
 	return out, nil
 }
 
-// readerFor gives a reader of r: the first one again where it is the same.
+// readerFor gives a reader of r: the first one again where it is the same. What was
+// fetched for that was fetched for this one.
 func (s *fillSource) readerFor(r oci.Range) *reader {
+	first := s.t
 	switch {
 	case s.t.whole && s.t.pos == r.Off && r.End == s.n: // all of it, or the rest of a pull that broke off
 	case r.Off == 0 && r.End == s.n: // all of it, however it was asked for
@@ -185,6 +187,8 @@ func (s *fillSource) readerFor(r oci.Range) *reader {
 	default:
 		s.t = s.f.newReader(s.who, r, false, s.open && r.Off > 0 && r.End == s.n)
 	}
+	s.t.fetches = s.t.fetches || first.fetches
+	s.t.here = s.t.here && (first == s.t || !first.fetches)
 	return s.t
 }
 

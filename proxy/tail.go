@@ -34,6 +34,9 @@ type reader struct {
 	keeps bool  // of no use where the blob is not kept: it is no client's
 	// failed is the first for whom the upstream was not available meanwhile.
 	failed *asker
+
+	here    bool // all of it was, before anything was asked for
+	fetches bool // it is this reader for whom what it reads is fetched
 }
 
 // newReader reads r for who. A whole reader starts the pump. One is also who goes on
@@ -46,9 +49,16 @@ func (f *fill) newReader(who asker, r oci.Range, whole, open bool) *reader {
 	if open {
 		t.ahead = firstAhead
 	}
+	end := r.End
+	if f.size >= 0 && (end < 0 || end > f.size) {
+		end = f.size
+	}
+	front := f.have.At(r.Off)
+	t.here = end >= 0 && front >= end
+	t.fetches = !t.here && front > r.Off && f.pump == nil && f.busy.At(front) <= front && f.wanted.At(front) <= front
 	f.mu.Unlock()
 	if whole {
-		f.pumpOnce()
+		t.fetches = f.pumpOnce()
 	}
 	return t
 }
@@ -168,7 +178,7 @@ func (t *reader) wantMore() {
 			t.asked = min(t.asked, t.end)
 		}
 	}
-	t.f.want(oci.Range{Off: t.pos, End: t.asked})
+	t.fetches = t.f.want(oci.Range{Off: t.pos, End: t.asked}) || t.fetches
 }
 
 // readAhead asks for more when half of what was asked for is read, so that a reader
