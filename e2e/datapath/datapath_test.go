@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -220,5 +221,23 @@ func TestParseHead(t *testing.T) {
 		if h, err := parseHead([]byte(bad)); err == nil {
 			t.Errorf("%q is %+v, want an error", bad, h)
 		}
+	}
+}
+
+func TestEachServerBeginsARound(t *testing.T) {
+	servers := []*server{{kind: direct}, {kind: sociable}, {kind: nginx}}
+	var got []string
+	for round := range 4 {
+		line := ""
+		for _, s := range inTurn(servers, round) {
+			line += string(s.kind[0])
+		}
+		got = append(got, line)
+	}
+	if want := []string{"dsn", "nsd", "snd", "dns"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if servers[0].kind != direct {
+		t.Error("the servers themselves have another order")
 	}
 }

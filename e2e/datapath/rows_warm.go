@@ -111,8 +111,8 @@ func with(spec loadSpec, change func(*loadSpec)) loadSpec {
 func (b *bench) loadRow(ctx context.Context, servers []*server, l load) (*row, error) {
 	r := newRow(l.name, l.target)
 	results := map[kind][]loadResult{}
-	for range warmRounds {
-		for _, s := range servers {
+	for round := range warmRounds {
+		for _, s := range inTurn(servers, round) {
 			x, err := b.loadOnce(ctx, s, l)
 			if err != nil && (s.kind == sociable || s.kind == direct || ctx.Err() != nil) {
 				return nil, fmt.Errorf("%s: %w", s.kind, err)
@@ -146,6 +146,17 @@ func (b *bench) loadRow(ctx context.Context, servers []*server, l load) (*row, e
 	}
 	l.judge(r, results[sociable], best)
 	return r, nil
+}
+
+// inTurn has each server begin a round, and the ways around alternate: none always
+// comes behind the same one, or first after a pause.
+func inTurn(servers []*server, round int) []*server {
+	n := round / 2 % len(servers)
+	order := slices.Concat(servers[n:], servers[:n])
+	if round%2 == 1 {
+		slices.Reverse(order)
+	}
+	return order
 }
 
 // loadOnce makes one load on one server. Nothing of it is due to be looked up
