@@ -31,6 +31,7 @@ type Job struct {
 	NotBefore  time.Time `json:"not_before,omitzero"`
 	Error      string    `json:"error,omitempty"` // of the last attempt
 	Created    time.Time `json:"created"`
+	Paused     string    `json:"paused,omitempty"` // why it is not gone on with at this moment, though its turn has come
 }
 
 // States of a Job.
@@ -256,7 +257,19 @@ func (s *Web) jobs(w http.ResponseWriter, r *http.Request) error {
 	if s.opt.Creator != nil {
 		markRunning(list, s.opt.Creator.Index)
 	}
+	if s.opt.Paused != nil {
+		markPaused(list, s.opt.Paused())
+	}
 	return sendJSON(w, list)
+}
+
+// markPaused notes why what would be done is not; "": it is.
+func markPaused(list []Job, why string) {
+	for i := range list {
+		if x := &list[i]; (x.State == JobWaiting || x.State == JobRunning) && x.Kind != string(storage.TaskConvert) {
+			x.Paused = why
+		}
+	}
 }
 
 // markRunning notes which layers are being read at this moment, and how far that is.

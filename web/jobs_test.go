@@ -121,3 +121,18 @@ func TestRunningJobs(t *testing.T) {
 		}
 	}
 }
+
+// TestPausedJobs: while clients are busy it is said of what would be done, but for
+// conversions, why it is not.
+func TestPausedJobs(t *testing.T) {
+	list := []Job{
+		{Kind: kindLayer, State: JobWaiting}, {Kind: kindLayer, State: JobRunning}, {Kind: "catalog", State: JobWaiting},
+		{Kind: "convert", State: JobWaiting}, {Kind: kindLayer, State: JobFailed}, {Kind: "image", State: JobPutOff},
+	}
+	markPaused(list, "busy")
+	for i, want := range []string{"busy", "busy", "busy", "", "", ""} {
+		if list[i].Paused != want {
+			t.Errorf("%d: paused %q, want %q", i, list[i].Paused, want)
+		}
+	}
+}

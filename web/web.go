@@ -29,6 +29,9 @@ type Options struct {
 	Images    Images    // nil: nothing is pulled or imported through here
 	Indexing  Indexing  // nil: nothing is indexed
 	Wake      func()    // called when jobs were changed; nil: nobody waits for them
+	// Paused says why no job but conversions is done at this moment, "" where they
+	// are; nil: always.
+	Paused func() string
 	// Learnt is told of images of which what was learnt was forgotten; nil: nobody is.
 	Learnt    func(ctx context.Context, manifest digest.Digest)
 	Logger    *slog.Logger                         // nil: nothing is logged

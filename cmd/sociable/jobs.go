@@ -61,6 +61,7 @@ func printJobs(w io.Writer, list []web.Job, width int) error {
 	var lines bytes.Buffer
 	t := tabwriter.NewWriter(&lines, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "ID\tSTATE\tATTEMPTS\tAGE\tREPOSITORY\tERROR")
+	paused := ""
 	for _, x := range list {
 		state := x.State
 		switch {
@@ -68,6 +69,9 @@ func printJobs(w io.Writer, list []web.Job, width int) error {
 			state += ", " + humanize.Time(x.NotBefore)
 		case x.State == web.JobRunning && x.Size > 0:
 			state += fmt.Sprintf(", %d %%", 100*x.Done/x.Size)
+		}
+		if x.Paused != "" {
+			state, paused = state+", paused", x.Paused
 		}
 		repository := x.Repository
 		if strings.Contains(x.ID, repository) {
@@ -85,6 +89,10 @@ func printJobs(w io.Writer, list []web.Job, width int) error {
 		if _, err := io.WriteString(w, line); err != nil {
 			return err
 		}
+	}
+	if paused != "" {
+		_, err := fmt.Fprintln(w, "paused: "+paused)
+		return err
 	}
 	return nil
 }

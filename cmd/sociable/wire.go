@@ -163,7 +163,7 @@ func (b *base) admin(px *proxy.Proxy, ix *indexer.Indexer, acc *door, gc web.Col
 	return web.New(web.Options{
 		Store: b.store, Collector: gc, Images: px, Indexing: ix, Gatherer: b.reg, Logger: b.log, Health: health(l),
 		Control: control{l, acc.Access}, Explain: l.explain(b.store), Trusted: cfg.Import.trusted, Immutable: immutableTags(cfg), Namespaces: px.Namespaces,
-		Wake:    ix.Wake,
+		Wake: ix.Wake, Paused: paused(px, cfg.Index.PauseAbove),
 		Learnt:  ix.Learnt,
 		Creator: &web.Creator{Store: b.store, Find: pulledImages(px, b.store), Index: ix}, Backfill: backfill(px, ix),
 	})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 
 	"github.com/opencontainers/go-digest"
@@ -36,6 +37,16 @@ func (f *fetcher) busy(above int) func() bool {
 		return nil
 	}
 	return func() bool { return f.Active() > above }
+}
+
+// paused says why the queue waits while busy, of the same number, reports true.
+func paused(px *proxy.Proxy, above int) func() string {
+	return func() string {
+		if n := px.Active(); above > 0 && n > above {
+			return fmt.Sprintf("clients are busy, %d requests are being answered (index.pause_above: %d)", n, above)
+		}
+		return ""
+	}
 }
 
 // holdOptions has clients wait for indexes that ix is about to list.
