@@ -1,10 +1,5 @@
 package storage
 
-import (
-	"context"
-	"fmt"
-)
-
 // comingOnce is how much is on its way that was not read again, as far as is known:
 // in open partials, and pending without a row.
 func (s *Store) comingOnce() int64 { return s.space.coming() + s.digests.pendingOnce() }
@@ -33,34 +28,4 @@ func (ds *digests) pendingOnce() (n int64) {
 		}
 	}
 	return n
-}
-
-// victims are what is to go so that need bytes come free, which is less where pins
-// keep what room was to be made ahead of. The caller has s.evicting.
-//
-// Before what was read again goes in place of what has just come and is not filed
-// yet, that is filed, so that it can go: hot content does not pay for the time that
-// a sync takes.
-func (s *Store) victims(ctx context.Context, need int64) ([]victim, int64, error) {
-	for filed := false; ; filed = true {
-		found, err := s.candidates(ctx, need)
-		if err != nil {
-			return nil, 0, fmt.Errorf("look for what to evict: %w", err)
-		}
-		s.space.setHeld(found.held)
-		if s.aheadNow { // what pins keep, which is known now, is not to have room made for it
-			now, err := s.aheadNeed(ctx)
-			if err != nil {
-				return nil, 0, err
-			}
-			need = min(need, now)
-		}
-		vs, instead := found.choose(need)
-		if filed || !instead || s.digests.pendingOnce() == 0 {
-			return vs, need, nil
-		}
-		if _, err := s.commitPending(ctx); err != nil {
-			return vs, need, nil // the committer tells of it; room is made all the same
-		}
-	}
 }

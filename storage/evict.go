@@ -158,10 +158,19 @@ func (s *Store) free(ctx context.Context, need int64) (freed int64, err error) {
 // evictBytes removes what was read longest ago, need bytes in all if there is so
 // much. The caller has s.evicting.
 func (s *Store) evictBytes(ctx context.Context, need int64) (freed int64, err error) {
-	vs, need, err := s.victims(ctx, need)
+	found, err := s.candidates(ctx, need)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("look for what to evict: %w", err)
 	}
+	s.space.setHeld(found.held)
+	if s.aheadNow { // what pins keep, which is known now, is not to have room made for it
+		now, err := s.aheadNeed(ctx)
+		if err != nil {
+			return 0, err
+		}
+		need = min(need, now)
+	}
+	vs := found.choose(need)
 	plain, layers, err := s.divide(ctx, vs)
 	if err != nil {
 		return 0, fmt.Errorf("look for what was read of them: %w", err)

@@ -18,6 +18,5 @@ func (s *Store) HeatNoted() (n int) {
 // Victims is how many blobs would be evicted for need bytes.
 func (s *Store) Victims(ctx context.Context, need int64) (int, error) {
 	found, err := s.candidates(ctx, need)
-	vs, _ := found.choose(need)
-	return len(vs), err
+	return len(found.choose(need)), err
 }

@@ -110,12 +110,12 @@ func (c *candidates) add(x victim) {
 }
 
 // choose gives victims that make up need, which is no more than was looked for, as
-// far as there are enough. instead reports whether some that were read again go
-// only since others, which were not, can't go yet.
-func (c *candidates) choose(need int64) (out []victim, instead bool) {
+// far as there are enough.
+func (c *candidates) choose(need int64) []victim {
 	byAge := func(a, b victim) int { return cmp.Or(a.last.Compare(b.last), cmp.Compare(a.d, b.d)) }
 	slices.SortFunc(c.once.list, byAge)
 	slices.SortFunc(c.again.list, byAge)
+	var out []victim
 	over := plus(c.onceBytes, c.coming) - plus(c.bytes, c.coming)/probation
 	take := func(list []victim, more func() bool) []victim {
 		for len(list) > 0 && need > 0 && more() {
@@ -128,10 +128,9 @@ func (c *candidates) choose(need int64) (out []victim, instead bool) {
 	}
 	always := func() bool { return true }
 	rest := take(c.once.list, func() bool { return over > 0 })
-	instead = need > 0 && over > 0 && len(c.again.list) > 0
 	take(c.again.list, always)
 	take(rest, always)
-	return out, instead
+	return out
 }
 
 // candidates finds what may go so that need bytes come free. It goes through all
