@@ -1,9 +1,5 @@
 package storage
 
-// comingOnce is how much is on its way that was not read again, as far as is known:
-// in open partials, and pending without a row.
-func (s *Store) comingOnce() int64 { return s.space.coming() + s.digests.pendingOnce() }
-
 // arrive counts n more bytes as promised to an open partial.
 func (a *space) arrive(n int64) {
 	a.mu.Lock()
@@ -11,6 +7,8 @@ func (a *space) arrive(n int64) {
 	a.arriving += n
 }
 
+// coming is how much is promised to open partials, which was not read again as far as
+// is known.
 func (a *space) coming() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()

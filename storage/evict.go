@@ -152,12 +152,20 @@ func (s *Store) free(ctx context.Context, need int64) (freed int64, err error) {
 			s.log.WarnContext(ctx, "files without a row can't be removed, others go", "err", err)
 		}
 	}
-	return s.evictBytes(ctx, need)
+	freed, err = s.evictBytes(ctx, need, true)
+	if err != nil || freed > 0 || s.digests.pendingOnce() == 0 {
+		return freed, err
+	}
+	// A scan that is faster than the disk makes room for itself, too.
+	if _, err := s.commitPending(ctx); err != nil && ctx.Err() == nil {
+		s.log.WarnContext(ctx, "what came last can't be made durable, others go", "err", err)
+	}
+	return s.evictBytes(ctx, need, false)
 }
 
 // evictBytes removes what was read longest ago, need bytes in all if there is so
-// much. The caller has s.evicting.
-func (s *Store) evictBytes(ctx context.Context, need int64) (freed int64, err error) {
+// much; for patient see choose. The caller has s.evicting.
+func (s *Store) evictBytes(ctx context.Context, need int64, patient bool) (freed int64, err error) {
 	found, err := s.candidates(ctx, need)
 	if err != nil {
 		return 0, fmt.Errorf("look for what to evict: %w", err)
@@ -170,7 +178,7 @@ func (s *Store) evictBytes(ctx context.Context, need int64) (freed int64, err er
 		}
 		need = min(need, now)
 	}
-	vs := found.choose(need)
+	vs := found.choose(need, patient)
 	plain, layers, err := s.divide(ctx, vs)
 	if err != nil {
 		return 0, fmt.Errorf("look for what was read of them: %w", err)

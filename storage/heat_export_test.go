@@ -18,5 +18,5 @@ func (s *Store) HeatNoted() (n int) {
 // Victims is how many blobs would be evicted for need bytes.
 func (s *Store) Victims(ctx context.Context, need int64) (int, error) {
 	found, err := s.candidates(ctx, need)
-	return len(found.choose(need)), err
+	return len(found.choose(need, false)), err
 }

@@ -80,6 +80,7 @@ type candidates struct {
 	bytes       int64 // of both
 
 	coming int64 // not read again, and can't go: on their way, or in use
+	filing int64 // of coming, could go once it is durable
 	held   int64 // what pins keep
 }
 
@@ -110,8 +111,9 @@ func (c *candidates) add(x victim) {
 }
 
 // choose gives victims that make up need, which is no more than was looked for, as
-// far as there are enough.
-func (c *candidates) choose(need int64) []victim {
+// far as there are enough. Where patient, nothing that was read again is one as long as
+// something that is about to be durable can go instead.
+func (c *candidates) choose(need int64, patient bool) []victim {
 	byAge := func(a, b victim) int { return cmp.Or(a.last.Compare(b.last), cmp.Compare(a.d, b.d)) }
 	slices.SortFunc(c.once.list, byAge)
 	slices.SortFunc(c.again.list, byAge)
@@ -128,6 +130,9 @@ func (c *candidates) choose(need int64) []victim {
 	}
 	always := func() bool { return true }
 	rest := take(c.once.list, func() bool { return over > 0 })
+	if patient && c.filing > 0 && over > 0 {
+		return out
+	}
 	take(c.again.list, always)
 	take(rest, always)
 	return out
@@ -136,9 +141,11 @@ func (c *candidates) choose(need int64) []victim {
 // candidates finds what may go so that need bytes come free. It goes through all
 // rows: an order kept in memory would cost more than a scan every few gigabytes.
 func (s *Store) candidates(ctx context.Context, need int64) (found candidates, err error) {
-	coming := s.comingOnce()
+	coming := s.space.coming() // before: what is promoted meanwhile is in both
+	filing := s.digests.pendingOnce()
+	coming += filing
 	err = s.meta.View(ctx, func(tx Tx) (err error) {
-		found = candidates{need: need, coming: coming}
+		found = candidates{need: need, coming: coming, filing: filing}
 		if found.keep, err = allPinned(tx); err != nil {
 			return err
 		}
