@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -167,4 +170,28 @@ func TestFullMediumWhileReducing(t *testing.T) {
 			r.wantServed("what came", digest.FromBytes(body))
 		})
 	}
+}
+
+// TestFullWhilePending has what was pulled a moment ago, and is not filed yet, be
+// pushed, with a medium that is full when that is filed: who makes room then has its
+// digest locked, and must not wait for what is pending.
+func TestFullWhilePending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		faults := storagetest.NewFaults(dir)
+		r := newRig(t, dir, faults, storage.Options{})
+		hot := r.mustPut(kb("hot", 500), storage.KindBlob, storage.Durable)
+		pass(2 * time.Hour)
+		r.wantServed("hot", hot) // again
+		body := kb("x", 200)
+		r.mustPut(body, storage.KindBlob, storage.Cached)
+		var once sync.Once
+		faults.Hook(func(s storagetest.Step) (err error) {
+			if s.Op == "update" {
+				once.Do(func() { err = fmt.Errorf("%w: %w", storage.ErrFull, syscall.ENOSPC) })
+			}
+			return err
+		})
+		r.wantServed("x", r.mustPut(body, storage.KindHosted, storage.Durable))
+	})
 }

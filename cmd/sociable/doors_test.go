@@ -36,8 +36,12 @@ func TestTakenAddress(t *testing.T) {
 // TestNobodyIsHeldByABody: whatever the path, a body that does not come holds no
 // connection.
 func TestNobodyIsHeldByABody(t *testing.T) {
-	s := startServer(t, "--upstream", "up="+layoutRegistry(t).URL)
-	for _, path := range []string{"/hooks/up", "/v2/up/a/blobs/uploads/", "/v2/nobody/manifests/1", "/metrics", "/"} {
+	s := startServer(t, "--upstream", "up="+layoutRegistry(t).URL, "--hosted", "local")
+	mount := "?from=local/b&mount=sha256:" + strings.Repeat("0", 64)
+	for path, want := range map[string]int{
+		"/hooks/up": 404, "/v2/up/a/blobs/uploads/": 405, "/v2/nobody/manifests/1": 405, "/metrics": 404, "/": 404,
+		"/v2/local/a/blobs/uploads/": 202, "/v2/local/a/blobs/uploads/" + mount: 202,
+	} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
 			conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.addr)
@@ -56,8 +60,8 @@ func TestNobodyIsHeldByABody(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = resp.Body.Close()
-			if resp.StatusCode < 400 {
-				t.Error(resp.Status)
+			if resp.StatusCode != want {
+				t.Errorf("%s, want %d", resp.Status, want)
 			}
 		})
 	}

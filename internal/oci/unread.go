@@ -38,9 +38,47 @@ func BoundUnread(next http.Handler) http.Handler {
 			_ = rc.SetReadDeadline(time.Time{})
 			next.ServeHTTP(w, r)
 		default:
-			next.ServeHTTP(w, r)
+			next.ServeHTTP(&unreadWriter{ResponseWriter: w, rc: rc}, r)
 			// It ends with this request: net/http sets another for the next one.
 			_ = rc.SetReadDeadline(time.Now().Add(unreadTime))
 		}
 	})
+}
+
+// headerLeaves is more than what net/http holds back before it sends a header.
+const headerLeaves = 64 << 10 // bytes
+
+// unreadWriter bounds what net/http reads of a body before it sends the header,
+// where a handler has it sent before its own end.
+type unreadWriter struct {
+	http.ResponseWriter
+	rc   *http.ResponseController
+	sent int64
+}
+
+func (u *unreadWriter) Write(p []byte) (n int, err error) {
+	if u.sent < headerLeaves {
+		defer u.bound()()
+	}
+	n, err = u.ResponseWriter.Write(p)
+	u.sent += int64(n)
+	return n, err
+}
+
+// FlushError serves http.ResponseController.
+func (u *unreadWriter) FlushError() error {
+	if u.sent < headerLeaves {
+		defer u.bound()()
+		u.sent = headerLeaves
+	}
+	return u.rc.Flush()
+}
+
+// Unwrap serves http.ResponseController.
+func (u *unreadWriter) Unwrap() http.ResponseWriter { return u.ResponseWriter }
+
+// bound bounds reads until it is taken back: what a handler reads has its own time.
+func (u *unreadWriter) bound() (takeBack func()) {
+	_ = u.rc.SetReadDeadline(time.Now().Add(unreadTime))
+	return func() { _ = u.rc.SetReadDeadline(time.Time{}) }
 }

@@ -18,6 +18,15 @@ import (
 func TestBodyThatDoesNotCome(t *testing.T) {
 	refuse := Handler(func(http.ResponseWriter, *http.Request) error { return NewError(errcode.ErrorCodeDenied, "no") })
 	ignore := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) })
+	flushed := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusAccepted)
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-r.Context().Done():
+		case <-time.After(2 * unreadTime):
+			_, _ = io.WriteString(w, "on")
+		}
+	})
 	large := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) })
 	for name, tt := range map[string]struct {
 		h               http.Handler
@@ -29,6 +38,9 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 		"refused, chunked":             {refuse, "PATCH", "Transfer-Encoding: chunked", "5\r\n12345\r\n", http.StatusForbidden},
 		"refused, a part came":         {refuse, "PUT", "Content-Length: 100", "12345", http.StatusForbidden},
 		"taken without a look":         {ignore, "POST", "Content-Length: 100", "", http.StatusAccepted},
+		"flushed, and no body comes":   {flushed, "POST", "Content-Length: 100", "", http.StatusAccepted},
+		"sent on, the body came":       {flushed, "POST", "Content-Length: 5", "12345", http.StatusAccepted},
+		"a large answer":               {large, "POST", "Content-Length: 100", "", http.StatusOK},
 		"a GET":                        {large, "GET", "Content-Length: 100", "", http.StatusBadRequest},
 		"a GET, too much":              {large, "GET", "Content-Length: 1000000", string(make([]byte, 100_000)), http.StatusBadRequest},
 		"a GET whose body comes":       {large, "GET", "Content-Length: 5", "12345", http.StatusOK},
@@ -55,8 +67,12 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer resp.Body.Close()
-			if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != tt.want {
+			body, err := io.ReadAll(resp.Body)
+			if err != nil || resp.StatusCode != tt.want {
 				t.Errorf("%s, %v; want %d", resp.Status, err, tt.want)
+			}
+			if name == "sent on, the body came" && string(body) != "on" {
+				t.Error("the request ended before its handler did")
 			}
 		})
 	}
