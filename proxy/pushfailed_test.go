@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"sync/atomic"
@@ -121,69 +120,4 @@ func TestFailedPushesMakeWay(t *testing.T) {
 		t.Errorf("the first, for which there was room: %d %s", a.status, a.body)
 	}
 	wantCode(t, "the last", front.send(t, http.MethodPut, left["up/local/b"], nil), http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN")
-}
-
-// answers begins to take an upload, and answers by err when it is told to.
-type answers struct {
-	Registry
-	Pusher
-	err    error
-	now    chan struct{}
-	pushes atomic.Int32
-}
-
-func (a *answers) PushBlob(_ context.Context, _ string, open func() (io.ReadCloser, error), _ func() digest.Digest) error {
-	a.pushes.Add(1)
-	rc, err := open()
-	if err != nil {
-		return err
-	}
-	<-a.now
-	return errors.Join(rc.Close(), a.err)
-}
-
-// TestRefusedBetweenChunks: an upstream's no that comes while the client pauses is told
-// by whatever it asks next, and the upload is over then.
-func TestRefusedBetweenChunks(t *testing.T) {
-	for name, next := range map[string]func(front *server, loc string) answer{
-		"a chunk": func(front *server, loc string) answer {
-			return front.send(t, http.MethodPatch, loc, bytes.NewReader(random(100, 2)))
-		},
-		"where it is": func(front *server, loc string) answer { return front.do(t, http.MethodGet, loc) },
-		"its end": func(front *server, loc string) answer {
-			return front.send(t, http.MethodPut, loc+"?digest="+digest.FromBytes(random(100, 1)).String(), nil)
-		},
-		"no more of it": func(front *server, loc string) answer { return front.do(t, http.MethodDelete, loc) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			host := newHost(t, Hosting{}, nil)
-			up := &answers{err: &upstream.StatusError{Upstream: "up", Op: "push", Status: http.StatusForbidden, Message: "over quota"}, now: make(chan struct{})}
-			front := newServer(t, &registry{Server: host.Server}, func(o *Options) {
-				o.Upstreams[0].PushThrough = true
-				up.Registry, up.Pusher = o.Upstreams[0].Registry, o.Upstreams[0].Registry.(Pusher)
-				o.Upstreams[0].Registry = up
-			})
-			loc := front.begin(t, "up/local/app")
-			if a := front.send(t, http.MethodPatch, loc, bytes.NewReader(random(100, 1))); a.status != http.StatusAccepted {
-				t.Fatalf("chunk: %d %s", a.status, a.body)
-			}
-			close(up.now)
-			waitFor(t, func() bool { return front.forwarded() == 0 })
-			a := next(front, loc)
-			if name == "no more of it" {
-				if a.status != http.StatusNoContent {
-					t.Errorf("%d %s", a.status, a.body)
-				}
-			} else if wantCode(t, name, a, http.StatusForbidden, "DENIED"); !bytes.Contains(a.body, []byte("over quota")) {
-				t.Errorf("it is not said why: %s", a.body)
-			}
-			wantCode(t, "after that", front.do(t, http.MethodGet, loc), http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN")
-			if n := up.pushes.Load(); n != 1 {
-				t.Errorf("it was sent %d times", n)
-			}
-			if u := front.store.Usage(); u.Open.Uploads != 0 || u.Partial != 0 {
-				t.Errorf("%+v is left", u)
-			}
-		})
-	}
 }

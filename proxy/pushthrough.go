@@ -68,9 +68,6 @@ func (s *push) forwarding() *forward {
 			return newLiving(p.life, rc), nil
 		}
 		f.err = pusher.PushBlob(p.life, repo.Name, open, f.digest)
-		if final(f.err) { // its client may be between two requests
-			u.Doom(f.err)
-		}
 		p.forwards.end(id, f)
 	}) {
 		f.err = errShutdown

@@ -101,13 +101,7 @@ func (p *Proxy) openUpload(w http.ResponseWriter, r *http.Request) (*push, error
 	case err != nil:
 		return nil, p.pushError("open an upload to "+repo.String(), err)
 	}
-	s := &push{p: p, up: up, repo: repo, u: u, pusher: up.pusher()}
-	if err := u.Doomed(); err != nil && r.Method != http.MethodDelete {
-		err = s.refused(context.WithoutCancel(r.Context()), "push to "+repo.String(), err)
-		u.Release()
-		return nil, err
-	}
-	return s, nil
+	return &push{p: p, up: up, repo: repo, u: u, pusher: up.pusher()}, nil
 }
 
 // uploadError is pushError about an upload, which may be over or have lost its bytes.

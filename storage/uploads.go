@@ -50,7 +50,6 @@ type Upload struct {
 	size  int64       // written and hashed
 	state uploadState
 	news  chan struct{} // closed when any of these changes
-	doom  error         // see Doom
 }
 
 type uploadState int

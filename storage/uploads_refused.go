@@ -44,22 +44,6 @@ func (u *Upload) GiveWay() {
 	u.refused, u.givesWay = true, true
 }
 
-// Doom says that nothing can come of the upload, whatever else is sent, and why: who
-// goes on with it finds that in Doomed. A restart forgets it. Any caller may call it,
-// whoever has the upload.
-func (u *Upload) Doom(err error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.doom = err
-}
-
-// Doomed is what was said by Doom, nil before.
-func (u *Upload) Doomed() error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.doom
-}
-
 // Started is when the upload began.
 func (u *Upload) Started() time.Time { return u.started }
 
