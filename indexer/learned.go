@@ -1,7 +1,6 @@
 package indexer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,7 +72,7 @@ func learntOf(tx storage.Tx, manifest digest.Digest, layers []IndexLayer) ([]pre
 	if err != nil {
 		return nil, ignoreNotFound(err)
 	}
-	return artifactsOf(tx, runsOf(row.Learnt), layers)
+	return artifactsOf(tx, storage.TakenOf(row.Learnt), layers)
 }
 
 // artifactsOf gives the prefetch artifacts of what starts need, in the order of an
@@ -114,26 +113,6 @@ func spansIn(need []storage.TakenLayer, l *IndexLayer, n int) (out []PrefetchSpa
 			if first, last := max(r[0], 0), min(r[1], n-1); first <= last {
 				out = append(out, PrefetchSpans{First: first, Last: last})
 			}
-		}
-	}
-	return out
-}
-
-// runsOf gives what was learnt with neighbours as one.
-func runsOf(learnt []storage.LearntLayer) []storage.TakenLayer {
-	var out []storage.TakenLayer
-	for i := range learnt {
-		x := storage.TakenLayer{Layer: learnt[i].Layer, SpanSize: learnt[i].SpanSize}
-		spans := slices.SortedFunc(slices.Values(learnt[i].Spans), func(a, b storage.LearntSpan) int { return cmp.Compare(a.Span, b.Span) })
-		for _, s := range spans {
-			if k := len(x.Runs) - 1; k >= 0 && s.Span <= x.Runs[k][1]+1 {
-				x.Runs[k][1] = s.Span
-			} else {
-				x.Runs = append(x.Runs, [2]int{s.Span, s.Span})
-			}
-		}
-		if len(x.Runs) > 0 {
-			out = append(out, x)
 		}
 	}
 	return out

@@ -39,7 +39,7 @@ func (x *Indexer) takes(tx storage.Tx, manifest digest.Digest) (storage.TakenRow
 		return out, nil
 	}
 	row, err := tx.Learn(manifest)
-	out.Layers = runsOf(row.Learnt)
+	out.Layers = storage.TakenOf(row.Learnt)
 	return out, ignoreNotFound(err)
 }
 

@@ -1,6 +1,9 @@
 package storage
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/opencontainers/go-digest"
 )
 
@@ -58,4 +61,23 @@ func learnedHere(tx Tx, l *LearnedIndex) (bool, error) {
 		err = ignoreAbsent(err)
 	}
 	return here, err
+}
+
+// TakenOf gives what was learnt with neighbours as one, as a TakenRow has it.
+func TakenOf(learnt []LearntLayer) (out []TakenLayer) {
+	for i := range learnt {
+		x := TakenLayer{Layer: learnt[i].Layer, SpanSize: learnt[i].SpanSize}
+		spans := slices.SortedFunc(slices.Values(learnt[i].Spans), func(a, b LearntSpan) int { return cmp.Compare(a.Span, b.Span) })
+		for _, s := range spans {
+			if k := len(x.Runs) - 1; k >= 0 && s.Span <= x.Runs[k][1]+1 {
+				x.Runs[k][1] = s.Span
+			} else {
+				x.Runs = append(x.Runs, [2]int{s.Span, s.Span})
+			}
+		}
+		if len(x.Runs) > 0 {
+			out = append(out, x)
+		}
+	}
+	return out
 }

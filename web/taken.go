@@ -3,21 +3,23 @@ package web
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/internal/bundle"
-	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
 )
 
-// addTaken notes what SOCI v2 indexes of a manifest name of its starts, so that
-// whoever imports it makes the same ones.
+// addTaken notes what SOCI v2 indexes of a manifest name of its starts, or would, were
+// there any, so that whoever imports it makes the same ones. Nothing is not noted: the
+// bundle is the same before and after the image is converted.
 func (x *WarmImage) addTaken(tx storage.Tx, manifest digest.Digest) error {
 	row, err := tx.Taken(manifest)
-	if err != nil {
-		return ignoreNotFound(err) // it was never converted
+	if errors.Is(err, storage.ErrNotFound) {
+		row, err = offeredStarts(tx, manifest)
+	}
+	if err != nil || len(row.Layers) == 0 {
+		return err
 	}
 	out := bundle.Taken{Manifest: manifest}
 	for _, l := range row.Layers {
@@ -27,26 +29,40 @@ func (x *WarmImage) addTaken(tx storage.Tx, manifest digest.Digest) error {
 	return nil
 }
 
-// fileTaken has SOCI v2 indexes of imported images name what they did where the
-// bundle was made, unless there were such here before.
+// offeredStarts is what of an image's starts its index names.
+func offeredStarts(tx storage.Tx, manifest digest.Digest) (storage.TakenRow, error) {
+	img, err := tx.Image(manifest)
+	if err != nil || img.Learned == nil {
+		return storage.TakenRow{}, ignoreNotFound(err)
+	}
+	row, err := tx.Learn(manifest)
+	return storage.TakenRow{Manifest: manifest, Layers: storage.TakenOf(row.Learnt)}, ignoreNotFound(err)
+}
+
+// fileTaken has SOCI v2 indexes of imported images name what they do where the bundle
+// was made, which is nothing where it says nothing, unless there were such here before.
 func fileTaken(tx storage.Tx, q ImportRequest) error {
-	for i := range q.Taken {
-		t := &q.Taken[i]
-		if !slices.ContainsFunc(q.Manifests, func(m oci.PulledManifest) bool { return m.Digest == t.Manifest }) {
-			return fmt.Errorf("the bundle has what starts of %s take, and not that: %w", t.Manifest, errIncomplete)
+	for _, m := range q.Manifests {
+		if m.Subject != "" || m.Tag != "" {
+			continue // about an image
 		}
-		if _, err := tx.Taken(t.Manifest); !errors.Is(err, storage.ErrNotFound) {
+		if _, err := tx.Taken(m.Digest); !errors.Is(err, storage.ErrNotFound) {
 			if err != nil {
 				return err
 			}
 			continue
 		}
-		row := storage.TakenRow{Manifest: t.Manifest}
-		for _, l := range t.Layers {
-			if err := checkRuns(l.Layer, l.Runs); err != nil {
-				return err
+		row := storage.TakenRow{Manifest: m.Digest}
+		for i := range q.Taken {
+			if q.Taken[i].Manifest != m.Digest {
+				continue
 			}
-			row.Layers = append(row.Layers, storage.TakenLayer(l))
+			for _, l := range q.Taken[i].Layers {
+				if err := checkRuns(l.Layer, l.Runs); err != nil {
+					return err
+				}
+				row.Layers = append(row.Layers, storage.TakenLayer(l))
+			}
 		}
 		if err := tx.PutTaken(row); err != nil {
 			return err

@@ -48,15 +48,14 @@ type Image struct {
 	Indexes    []Manifest      `json:"indexes,omitempty"`     // SOCI indexes, whoever imports makes them anew
 	IndexBlobs []digest.Digest `json:"index_blobs,omitempty"` // what these name: zTOCs
 	Lazy       []LazyLayer     `json:"lazy,omitempty"`        // of Blobs: not in the bundle, but for some spans
-	// Taken is what SOCI v2 indexes of Manifests name of starts, where such were made.
+	// Taken is what SOCI v2 indexes of Manifests name of starts; where it is not said, nothing.
 	Taken []Taken `json:"taken,omitempty"`
 }
 
-// Taken is what the SOCI v2 indexes of an image name of its starts for good, which
-// may be nothing.
+// Taken is what the SOCI v2 indexes of an image name of its starts for good.
 type Taken struct {
 	Manifest digest.Digest `json:"manifest"`
-	Layers   []TakenLayer  `json:"layers,omitempty"`
+	Layers   []TakenLayer  `json:"layers"`
 }
 
 // TakenLayer is what starts needed of a layer: runs of spans, first and last.
