@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/internal/upstream"
@@ -41,6 +42,28 @@ type fault struct {
 	by    asker
 	err   error
 }
+
+// maxFaults bounds what a fill remembers: one that is never idle may meet an upstream
+// that fails for hours.
+const maxFaults = 256
+
+// faults are the last of a fill's, each by the number that it had from the first on.
+// Who has not looked at one before it is forgotten asks upstream anew.
+type faults struct {
+	last  []fault
+	first int // the number of last[0]
+}
+
+func (fs *faults) add(x fault) {
+	if len(fs.last) == maxFaults {
+		fs.last = slices.Delete(fs.last, 0, 1)
+		fs.first++
+	}
+	fs.last = append(fs.last, x)
+}
+
+// end is the number that the next one gets.
+func (fs *faults) end() int { return fs.first + len(fs.last) }
 
 // asks says as whom, and by which repository's right, the upstream is asked.
 func (f *fill) asks() asker {
@@ -102,8 +125,8 @@ func (f *fill) answeredFor(who asker) {
 // answers by taking the lead.
 func (t *reader) faultLocked() error {
 	f := t.f
-	for ; t.seen < len(f.faults); t.seen++ {
-		x := f.faults[t.seen]
+	for t.seen = max(t.seen, f.faults.first); t.seen < f.faults.end(); t.seen++ {
+		x := f.faults.last[t.seen-f.faults.first]
 		switch {
 		case x.whole != t.whole, !t.whole && (t.pos < x.Off || x.End <= t.pos):
 		case t.who.nobody():

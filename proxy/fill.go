@@ -64,7 +64,7 @@ type fill struct {
 	have     oci.Extents
 	busy     oci.Extents // claimed by a transfer
 	wanted   oci.Extents // to be claimed, not overlapping have or busy
-	faults   []fault
+	faults   faults
 	runs     map[*run]struct{}
 	pump     *pump     // nil: none at work
 	pumpErr  error     // of the last pump

@@ -73,7 +73,7 @@ func (m *pump) run(ctx context.Context) {
 	f.mu.Lock()
 	f.pump, f.pumpErr = nil, err
 	if blames(err) && context.Cause(ctx) == nil {
-		f.faults = append(f.faults, fault{whole: true, by: m.by, err: err})
+		f.faults.add(fault{whole: true, by: m.by, err: err})
 	}
 	f.changedLocked()
 	last := f.idleLocked()

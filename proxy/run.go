@@ -65,7 +65,7 @@ func (f *fill) scheduleLocked() {
 			cancel(errShutdown)
 			delete(f.runs, t)
 			f.busy.Sub(r)
-			f.faults = append(f.faults, fault{Range: r, by: t.by, err: errShutdown})
+			f.faults.add(fault{Range: r, by: t.by, err: errShutdown})
 			f.changedLocked()
 			return
 		}
@@ -87,7 +87,7 @@ func (f *fill) transfer(ctx context.Context, t *run) {
 	f.busy.Sub(rest)
 	delete(f.runs, t)
 	if err != nil && context.Cause(ctx) != errStopped { //nolint:errorlint // the very value
-		f.faults = append(f.faults, fault{Range: rest, by: t.by, err: err})
+		f.faults.add(fault{Range: rest, by: t.by, err: err})
 	}
 	f.scheduleLocked()
 	f.changedLocked()

@@ -45,7 +45,7 @@ type reader struct {
 func (f *fill) newReader(who asker, r oci.Range, whole, open bool) *reader {
 	f.mu.Lock()
 	whole = whole || open && r.Off > 0 && f.have.At(0) >= r.Off
-	t := &reader{f: f, who: who, pos: r.Off, end: r.End, whole: whole, open: open, ahead: maxAhead, asked: r.Off, seen: len(f.faults)}
+	t := &reader{f: f, who: who, pos: r.Off, end: r.End, whole: whole, open: open, ahead: maxAhead, asked: r.Off, seen: f.faults.end()}
 	if open {
 		t.ahead = firstAhead
 	}
@@ -290,7 +290,7 @@ func (f *fill) tapReader() (io.ReadCloser, error) {
 	}
 	f.taps++
 	ctx, cancel := context.WithCancel(f.p.life)
-	return &tap{reader: &reader{f: f, end: -1, whole: true, keeps: true, seen: len(f.faults)}, ctx: ctx, cancel: cancel}, nil
+	return &tap{reader: &reader{f: f, end: -1, whole: true, keeps: true, seen: f.faults.end()}, ctx: ctx, cancel: cancel}, nil
 }
 
 // tap is a reader of the whole blob as an io.ReadCloser.
