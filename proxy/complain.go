@@ -44,6 +44,16 @@ func (c *complaints) note(reason string, now time.Time) (times int, tell bool) {
 	return times, tell
 }
 
+// tellsUnkept reports whether the log is to be told of a fetch that failed with err:
+// where the store takes no bytes that would be each one, and now and then is enough.
+func (p *Proxy) tellsUnkept(err error) bool {
+	if _, unkept := errors.AsType[keepError](err); !unkept {
+		return true
+	}
+	_, tell := p.complaints.note("blob not fetched", p.now())
+	return tell
+}
+
 // passed counts what is sent and not kept, and has the log say so.
 func (p *Proxy) passed(ctx context.Context, repo oci.Repo, d digest.Digest, cause error) {
 	if errors.Is(cause, storage.ErrBlocked) { // since it was asked for

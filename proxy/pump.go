@@ -78,9 +78,9 @@ func (m *pump) run(ctx context.Context) {
 	f.changedLocked()
 	last := f.idleLocked()
 	f.mu.Unlock()
-	if err != nil && context.Cause(ctx) == nil {
+	if err != nil && context.Cause(ctx) == nil && !errors.Is(err, upstream.ErrDigest) { // else discard has told it
 		level := slog.LevelWarn
-		if upstream.IsNotFound(err) { // a client asked for what is not there
+		if upstream.IsNotFound(err) || !f.p.tellsUnkept(err) { // a client asked for what is not there
 			level = slog.LevelDebug
 		}
 		f.p.log.Log(ctx, level, "blob not fetched", "digest", f.d, "repo", m.by.repo, "upstream", f.up.Name, "err", err)

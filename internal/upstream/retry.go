@@ -65,7 +65,7 @@ func (r *retrier) again(ctx context.Context, err error) error {
 	}
 	r.failed++
 	pause := max(r.pause(), wait)
-	r.c.log.WarnContext(ctx, "asking upstream again", "repo", r.repo, "op", string(r.op), "dur", pause, "err", err)
+	r.c.log.WarnContext(ctx, "asking upstream again", "repo", r.repo, "op", string(r.op), "pause", pause, "err", err)
 	if werr := sleep(ctx, pause); werr != nil {
 		return r.c.left(werr, r.op)
 	}
