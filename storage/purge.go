@@ -256,7 +256,7 @@ func (p *imagePurge) write(tx Tx, s *Store) error {
 		errs = append(errs, tx.DeleteImage(d))
 	}
 	for _, r := range p.referrers {
-		errs, gone = append(errs, tx.DeleteReferrer(r.Subject, r.Descriptor.Digest)), append(gone, r.Descriptor.Digest)
+		errs, gone = append(errs, tx.DeleteReferrerIn(r.Repo, r.Subject, r.Descriptor.Digest)), append(gone, r.Descriptor.Digest)
 	}
 	for i := range p.converted {
 		errs = append(errs, unconvert(tx, p.converted[i].Source.Digest, p.converted[i].Index.Digest))

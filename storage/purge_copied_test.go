@@ -1,6 +1,7 @@
 package storage_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -106,4 +107,27 @@ func TestPurgeLayerOfCopied(t *testing.T) {
 	}
 	x.check(gcOther, false, x.layer)
 	x.check(gcOther, true, x.zTOC, x.soci)
+}
+
+// TestReferrerOfCopied: an index that was pushed elsewhere stays a referrer there when
+// the image that it was made of is purged.
+func TestReferrerOfCopied(t *testing.T) {
+	x := newCopied(t, gcOther)
+	row := storage.ReferrerRow{Subject: x.image, Descriptor: v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Digest: x.soci, Size: 10}}
+	x.must(x.Update(t.Context(), func(tx storage.Tx) error {
+		there := row
+		there.Repo = gcOther
+		return errors.Join(tx.PutReferrer(row), tx.PutReferrer(there))
+	}))
+	x.purge(storage.PurgeOptions{Repo: gcApp, Root: x.image})
+	err := x.View(t.Context(), func(tx storage.Tx) error {
+		if _, err := tx.Referrer(oci.Repo{}, x.image, x.soci); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("what was made here: %v", err)
+		}
+		_, err := tx.Referrer(gcOther, x.image, x.soci)
+		return err
+	})
+	if err != nil {
+		t.Errorf("the copy is no referrer any more: %v", err)
+	}
 }

@@ -82,8 +82,8 @@ func (r *ImageRow) withdraw(tx Tx, repo oci.Repo, now time.Time) error {
 	if !r.WithdrawnEverywhere() {
 		return tx.PutImage(*r)
 	}
-	if r.Index != "" {
-		err := errors.Join(tx.DeleteReferrer(r.Manifest.Digest, r.Index), tx.PutRetired(RetiredRow{Digest: r.Index, Since: now}))
+	if r.Index != "" { // a copy that was pushed somewhere stays a referrer there
+		err := errors.Join(tx.DeleteReferrerIn(oci.Repo{}, r.Manifest.Digest, r.Index), tx.PutRetired(RetiredRow{Digest: r.Index, Since: now}))
 		if err != nil {
 			return err
 		}
