@@ -11,8 +11,8 @@ import (
 // Purge removes d, row first and then bytes, also what there is of a partial of
 // it. Whoever has it open reads on; a partial that is being written is written on for
 // those who read it, takes room until it is closed, and can't become the blob; whoever
-// opens one from now on has another. freed is the number of bytes that were counted for it; what is
-// not there is success.
+// opens one from now on has another. freed is the number of bytes that were counted
+// for it; what is not there is success.
 func (s *Store) Purge(ctx context.Context, d digest.Digest) (freed int64, err error) {
 	if err := s.count(ctx); err != nil {
 		return 0, err
