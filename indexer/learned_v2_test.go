@@ -130,6 +130,27 @@ func TestConvertedImageNeverMoves(t *testing.T) {
 	}
 }
 
+// TestConvertedImageOfLostManifest: a manifest whose bytes were damaged, and that was
+// fetched again, is converted to what it was.
+func TestConvertedImageOfLostManifest(t *testing.T) {
+	for name, known := range map[string]bool{"nothing was known": false, "its starts were known": true} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := startConverted(t, t.TempDir(), known)
+				was := c.index()
+				c.learn(c.platform, 0, 1)
+				c.settle()
+				_, err := c.store.Purge(t.Context(), c.platform.digest)
+				c.check("lose the manifest", err)
+				c.settle()
+				c.check("fetch it again", c.s.FetchManifest(t.Context(), redis, c.platform.digest))
+				c.apply(c.rule)
+				c.wantSame(t, was)
+			})
+		})
+	}
+}
+
 // TestConversionsFromBefore: what conversions took that were made before that was
 // kept is found out of them, before anything is made anew.
 func TestConversionsFromBefore(t *testing.T) {

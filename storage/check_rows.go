@@ -208,7 +208,7 @@ func (c *check) manifests(ctx context.Context) error {
 			return tx.Manifests(func(row ManifestRow) error {
 				here, err := isHere(tx, row.Digest)
 				if err == nil && !here {
-					add(row.Digest, func(tx Tx) error { return tx.DeleteManifest(row.Digest) })
+					add(row.Digest, func(tx Tx) error { return loseManifest(tx, row.Digest) })
 				}
 				return errors.Join(err, ctx.Err())
 			})

@@ -60,7 +60,27 @@ func forgetRows(tx Tx, row BlobRow) error {
 	case KindZTOC:
 		return unindex(tx, row.Digest)
 	}
-	return tx.DeleteManifest(row.Digest)
+	return loseManifest(tx, row.Digest)
+}
+
+// loseManifest deletes the row of a manifest of which the bytes were lost. What is
+// known of how its image starts stays as long as the image is known: the manifest
+// comes again, and what is made of it then is to be what it was.
+func loseManifest(tx Tx, d digest.Digest) error {
+	_, err := tx.Image(d)
+	if errors.Is(err, ErrNotFound) {
+		return tx.DeleteManifest(d)
+	}
+	taken, noneTaken := tx.Taken(d)
+	learnt, noneLearnt := tx.Learn(d)
+	err = errors.Join(err, ignoreAbsent(noneTaken), ignoreAbsent(noneLearnt), tx.DeleteManifest(d))
+	if err == nil && noneTaken == nil {
+		err = tx.PutTaken(taken)
+	}
+	if err == nil && noneLearnt == nil {
+		err = tx.PutLearn(learnt)
+	}
+	return err
 }
 
 // unlist takes the SOCI index of an image off the list of its referrers. When
