@@ -26,6 +26,8 @@ type Store interface {
 	// Put stores body durably, then its row together with what more puts, in
 	// one transaction. A blob that is there already is success.
 	Put(ctx context.Context, row storage.BlobRow, body []byte, more func(storage.Tx) error) error
+	// Flush makes durable, and gives rows to, what was stored until now.
+	Flush(ctx context.Context) error
 	// SetAside withdraws a blob whose bytes are wrong: what was pushed here goes
 	// into quarantine, which it reports, and the rest away.
 	SetAside(ctx context.Context, d digest.Digest) (quarantined bool, err error)

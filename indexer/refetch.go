@@ -23,7 +23,8 @@ const wantedFor = 30 * 24 * time.Hour
 // refetch files jobs for layers that the rules of today want in other spans than
 // they are indexed in, and that were evicted: lazily loading clients, who have the
 // index as it is, never bring them here whole again. They are done behind all else,
-// once each: a layer that is evicted after that has its zTOC.
+// once each: a layer that is evicted after that has its zTOC. What they bring is not
+// kept: nobody asked for it.
 func (x *Indexer) refetch(ctx context.Context, manifests []digest.Digest) error {
 	if x.opt.Fetch == nil {
 		return nil
@@ -149,4 +150,19 @@ func (x *Indexer) askedFor(tx storage.Tx, img *storage.ImageRow, layer digest.Di
 		}
 	}
 	return oci.Repo{}, false, nil
+}
+
+// letGo has a layer that refetch had fetched leave the room that it took, unless
+// somebody needs it. Whoever reads it just now reads on.
+func (x *Indexer) letGo(ctx context.Context, layer digest.Digest) {
+	err := x.store.Flush(ctx)
+	if err == nil {
+		_, err = x.store.PurgeUnneeded(ctx, layer, func(tx storage.Tx) (bool, error) {
+			row, err := tx.Blob(layer)
+			return row.Kind != storage.KindBlob, err
+		})
+	}
+	if err != nil && ctx.Err() == nil {
+		x.log.WarnContext(ctx, "layer that was fetched for its index alone is kept", "digest", layer, "err", err)
+	}
 }

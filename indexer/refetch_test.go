@@ -151,7 +151,11 @@ func TestEvictedIsFetchedForTheRule(t *testing.T) {
 		if n := e.fetched(); n != len(e.layers) || len(e.waiting()) > 0 {
 			t.Errorf("%d layers were fetched, want %d; jobs %+v", n, len(e.layers), e.waiting())
 		}
-		e.evict()
+		for _, d := range e.layers {
+			if _, err := e.store.Stat(t.Context(), d); !errors.Is(err, storage.ErrNotFound) {
+				t.Errorf("%s, which nobody asked for, is kept: %v", d, err)
+			}
+		}
 		e.stop()
 		e.begin(dir)
 		e.settle()

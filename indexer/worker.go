@@ -78,6 +78,9 @@ func (x *Indexer) work(ctx context.Context, job *storage.JobRow) {
 	}
 	defer end()
 	err := x.index(ctx, k, x.sourceOf(ctx, job))
+	if err == nil && job.Again {
+		x.letGo(ctx, k.layer)
+	}
 	if err == nil || errors.Is(err, errAgain) || ctx.Err() != nil {
 		return // done, or still queued
 	}
