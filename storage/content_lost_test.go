@@ -2,6 +2,7 @@ package storage_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 
@@ -99,5 +100,51 @@ func TestLostDoesNotCount(t *testing.T) {
 				r.wantContentBytes("deleted", rest)
 			})
 		}
+	}
+}
+
+// TestLostComesByPull has a blob of a hosted repository be lost, and come back by a
+// pull: others that are pulled do not push it out, since it counts and is promised
+// to those who read that repository.
+func TestLostComesByPull(t *testing.T) {
+	body := kb("hosted", 100)
+	put := func(kind storage.Kind, dur storage.Durability) func(*rig) {
+		return func(r *rig) { r.mustPut(body, kind, dur) }
+	}
+	for name, pull := range map[string]func(*rig){
+		"a blob":                  put(storage.KindBlob, storage.Cached),
+		"a blob that is imported": put(storage.KindBlob, storage.Durable),
+		"a span":                  put(storage.KindSpan, storage.Cached),
+		"a blob that came in pieces": func(r *rig) {
+			p := r.openPartial(digest.FromBytes(body))
+			writeAt(r.t, p, body, ranges(0, 100_000)...)
+			if err := errors.Join(p.Promote(r.t.Context(), storage.KindBlob, 100_000), p.Close()); err != nil {
+				r.t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, t.TempDir(), nil, storage.Options{MaxBytes: 400_000})
+			d := r.push(gcApp, string(body), nil)
+			if err := os.Remove(r.file(d)); err != nil {
+				t.Fatal(err)
+			}
+			r.wantAbsent("what has no file", d)
+			r.wantContentBytes("lost", 0)
+			pull(r)
+			if err := r.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			r.wantUsage()
+			if row, err := r.row(d); err != nil || row.Kind != storage.KindHosted {
+				t.Errorf("what is here again is %+v, %v", row, err)
+			}
+			for i := range 10 {
+				r.mustPut(kb(fmt.Sprint("other", i), 90), storage.KindBlob, storage.Durable)
+			}
+			r.wantServed("what is here again, after others were pulled", d)
+			r.wantContentBytes("after others were pulled", 100_000)
+			r.wantUsage()
+		})
 	}
 }

@@ -49,8 +49,9 @@ func (s *Store) settle(ctx context.Context, row BlobRow, st settlement) error {
 	if err != nil {
 		return err
 	}
+	lost := false
 	if was == absent { // what a crash left is not to be taken for the blob
-		if err := s.clearName(ctx, row.Digest); err != nil {
+		if lost, err = s.clearName(ctx, row.Digest); err != nil {
 			return err
 		}
 	}
@@ -59,6 +60,8 @@ func (s *Store) settle(ctx context.Context, row BlobRow, st settlement) error {
 	}
 	if row = s.stamp(row); was != absent {
 		row = merge(have, row)
+	} else if lost { // however it comes: what is evicted would be lost again
+		row = merge(row, BlobRow{Kind: KindHosted})
 	}
 	if st.dur == Durable {
 		if err := s.settleNow(ctx, e, row, was, st); err != nil {
@@ -98,16 +101,17 @@ func (s *Store) notKeptOut(ctx context.Context, row BlobRow) error {
 
 // clearName removes the file of a blob without a row. What a hosted repository has
 // may have no other copy, and what comes in its place is yet to be compared: there
-// the file stays, if it is right.
-func (s *Store) clearName(ctx context.Context, d digest.Digest) error {
-	hosted, err := s.hostedBlob(ctx, d)
-	if err == nil && hosted {
-		hosted, err = s.isRight(ctx, d)
+// the file stays, if it is right. hosted says that a hosted repository has the blob.
+func (s *Store) clearName(ctx context.Context, d digest.Digest) (hosted bool, err error) {
+	if hosted, err = s.hostedBlob(ctx, d); err != nil {
+		return false, err
 	}
-	if err != nil || hosted {
-		return err
+	if hosted {
+		if right, err := s.isRight(ctx, d); right || err != nil {
+			return true, err
+		}
 	}
-	return s.removeBytes(ctx, d)
+	return hosted, s.removeBytes(ctx, d)
 }
 
 // isRight reports whether the file of d is there and holds what its name says.

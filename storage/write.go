@@ -68,7 +68,8 @@ func (w *Writer) Write(p []byte) (int, error) {
 // set where they are zero. ErrDigest when the bytes are others: nothing is kept
 // then. From its return on Open finds the blob; see Durability for what a crash
 // may do to it. A blob that is there already stays, with the kind that is worth
-// more: index, zTOC, manifest, hosted blob, blob, span.
+// more: index, zTOC, manifest, hosted blob, blob, span. One that a hosted repository
+// has and that was lost is a hosted blob again.
 func (w *Writer) Commit(ctx context.Context, row BlobRow, dur Durability) error {
 	if row.Size != 0 && row.Size != w.size {
 		return fmt.Errorf("commit blob %s: %w: %d bytes, want %d", row.Digest, ErrDigest, w.size, row.Size)
