@@ -174,7 +174,7 @@ func newServerAt(t testing.TB, dir string, reg *registry, change func(*Options),
 		t.Fatal(err)
 	}
 	client, err := upstream.New(upstream.Options{
-		Name: "up", URL: u, StallTimeout: time.Second, Retries: 2, Backoff: time.Millisecond,
+		Name: "up", URL: u, StallTimeout: 10 * time.Second, Retries: 2, Backoff: time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)

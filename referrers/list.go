@@ -233,7 +233,7 @@ func (s *Referrers) theirs(ctx context.Context, repo oci.Repo, subject digest.Di
 		if ts.known {
 			log.WarnContext(ctx, "referrers of the upstream listed as they last were")
 		} else {
-			log.WarnContext(ctx, "referrers of the upstream left out")
+			log.WarnContext(ctx, "the upstream did not say what refers to an image")
 		}
 	}
 	if ts.known {
