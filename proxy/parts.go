@@ -54,16 +54,20 @@ func (s *spanSource) startLater(ctx context.Context) {
 		return
 	}
 	seen := -1
+	var claimed []wantedSpan
 	for _, r := range s.later {
 		first, last, ok := s.spans(r)
 		for i := first; ok && i <= last; i++ {
 			if i != seen {
-				s.claim(ctx, i)
+				if _, x := s.claim(ctx, i); x != nil {
+					claimed = append(claimed, *x)
+				}
 			}
 			seen = i
 		}
 	}
 	s.later = nil
+	s.want(claimed)
 	s.schedule()
 }
 

@@ -135,29 +135,32 @@ func (s *spanSource) keepAhead(ctx context.Context, i, last int) outcome {
 // nobody brings it already.
 func (s *spanSource) start(ctx context.Context, first, last int) outcome {
 	out := outcomeHit
+	var claimed []wantedSpan
 	for i := first; i <= last; i++ {
-		out = max(out, s.claim(ctx, i))
+		had, x := s.claim(ctx, i)
+		if out = max(out, had); x != nil {
+			claimed = append(claimed, *x)
+		}
 	}
+	s.want(claimed)
 	s.schedule()
 	return out
 }
 
-// claim has span i among what schedule has fetched, unless it is here or somebody
-// brings it.
-func (s *spanSource) claim(ctx context.Context, i int) outcome {
+// claim gives span i, to be wanted, unless it is here or somebody brings it.
+func (s *spanSource) claim(ctx context.Context, i int) (outcome, *wantedSpan) {
 	sp := s.table.Span(i)
 	if _, err := s.p.store.Stat(ctx, sp.Digest); err == nil {
-		return outcomeHit
+		return outcomeHit, nil
 	}
 	fl, ours := s.flight(sp.Digest)
 	if !ours {
-		return outcomeFollow
+		return outcomeFollow, nil
 	}
 	if s.arrived(ctx, sp.Digest, fl) {
-		return outcomeHit
+		return outcomeHit, nil
 	}
-	s.want(wantedSpan{sp, fl})
-	return outcomeSpan
+	return outcomeSpan, &wantedSpan{sp, fl}
 }
 
 // arrived looks once more, with the flight in hand: the span may have come

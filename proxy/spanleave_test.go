@@ -117,7 +117,7 @@ func TestStoppedSpanIsAskedForAgain(t *testing.T) {
 	}
 	ours, theirs := source(), source()
 	fl, _ := theirs.flight(table.Span(3).Digest)
-	theirs.want(wantedSpan{table.Span(3), fl})
+	theirs.want([]wantedSpan{{table.Span(3), fl}})
 	if ours.start(t.Context(), 3, 3) != outcomeFollow {
 		t.Error("ours does not follow")
 	}
@@ -127,7 +127,7 @@ func TestStoppedSpanIsAskedForAgain(t *testing.T) {
 	}
 	theirs = source()
 	fl, _ = theirs.flight(table.Span(5).Digest)
-	theirs.want(wantedSpan{table.Span(5), fl})
+	theirs.want([]wantedSpan{{table.Span(5), fl}})
 	theirs.leave()
 	<-fl.done
 	if fl.err != errStopped { //nolint:errorlint // the very value

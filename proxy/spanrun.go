@@ -32,8 +32,12 @@ type layerKey struct {
 
 func (s *spanSource) key() layerKey { return layerKey{s.repo, s.layer.Digest} }
 
-// want puts x among what waits; schedule has it fetched.
-func (s *spanSource) want(x wantedSpan) {
+// want puts xs among what waits; schedule has it fetched. They come at once, since
+// whoever ends a transfer takes what waits by then.
+func (s *spanSource) want(xs []wantedSpan) {
+	if len(xs) == 0 {
+		return
+	}
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
 	q := s.p.spanRuns[s.key()]
@@ -41,8 +45,8 @@ func (s *spanSource) want(x wantedSpan) {
 		q = &spanRuns{}
 		s.p.spanRuns[s.key()] = q
 	}
-	i, _ := slices.BinarySearchFunc(q.wanted, x.Off, func(w wantedSpan, off int64) int { return cmp.Compare(w.Off, off) })
-	q.wanted = slices.Insert(q.wanted, i, x)
+	q.wanted = append(q.wanted, xs...)
+	slices.SortStableFunc(q.wanted, func(a, b wantedSpan) int { return cmp.Compare(a.Off, b.Off) })
 }
 
 // schedule starts transfers of what is wanted of the layer, within maxSpanRuns.
