@@ -110,9 +110,9 @@ func (x *Indexer) whichAreDue(ctx context.Context, ds []digest.Digest, passed ma
 }
 
 func (x *Indexer) putJobs(ctx context.Context, ds []digest.Digest, passed map[digest.Digest]oci.Repo) error {
-	var n int
+	var n, put int
 	err := x.store.Update(ctx, func(tx storage.Tx) error {
-		n = 0
+		n, put = 0, 0
 		for _, d := range ds {
 			jobs, err := x.missingJobs(tx, d, passed)
 			if err != nil {
@@ -131,10 +131,11 @@ func (x *Indexer) putJobs(ctx context.Context, ds []digest.Digest, passed map[di
 					return err
 				}
 			}
+			put += len(jobs)
 		}
 		return nil
 	})
-	if err == nil && n > 0 {
+	if err == nil && put > 0 {
 		x.m.queued.Add(float64(n))
 		wake(x.toLease)
 	}
@@ -159,9 +160,10 @@ func (x *Indexer) missingJobs(tx storage.Tx, d digest.Digest, passed map[digest.
 	var jobs []storage.JobRow
 	for _, spanSize := range spanSizes {
 		job, err := tx.Job(d, spanSize)
-		if err == nil && job.Again {
-			job.Again, job.Priority = false, job.Priority+behindAll
-			jobs = append(jobs, job)
+		if err == nil && job.Again { // whatever became of fetching it
+			jobs = append(jobs, storage.JobRow{
+				Layer: job.Layer, SpanSize: spanSize, Fetch: job.Fetch, Priority: job.Priority + behindAll, Created: job.Created,
+			})
 		}
 		if err == nil {
 			continue

@@ -120,7 +120,7 @@ func (x *Indexer) isEvicted(tx storage.Tx, k key) (bool, error) {
 	}
 	for _, absent := range []func() error{
 		func() error { _, err := tx.Blob(k.layer); return err },
-		func() error { _, err := tx.Job(k.layer, k.spanSize); return err },
+		func() error { return absentJob(tx, k) },
 		func() error { _, err := tx.Imported(k.layer); return err }, // came by some spans
 	} {
 		if err := absent(); !errors.Is(err, storage.ErrNotFound) {
@@ -136,6 +136,16 @@ func (x *Indexer) isEvicted(tx storage.Tx, k key) (bool, error) {
 		return nil
 	})
 	return indexed, err
+}
+
+// absentJob is storage.ErrNotFound where k has no job, or one that was given up, as
+// when its upstream was away for long.
+func absentJob(tx storage.Tx, k key) error {
+	job, err := tx.Job(k.layer, k.spanSize)
+	if err == nil && job.Again && job.Failed && !job.Cancelled {
+		return storage.ErrNotFound
+	}
+	return err
 }
 
 // askedFor gives the repository of an image from which a layer of it may be fetched:

@@ -1,13 +1,16 @@
 package indexer
 
 import (
+	"context"
 	"errors"
+	"io"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/sociable/sociable/internal/oci"
 	"github.com/sociable/sociable/storage"
@@ -264,4 +267,59 @@ func TestPulledAgainBeforeItsTurn(t *testing.T) {
 			t.Errorf("jobs %+v, want that of %s first", jobs, e.layers[0])
 		}
 	})
+}
+
+// outage is a Fetcher whose upstream may be away.
+type outage struct {
+	Fetcher
+	away atomic.Bool
+}
+
+func (o *outage) OpenBlob(ctx context.Context, repo oci.Repo, d v1.Descriptor) (io.ReadCloser, error) {
+	if o.away.Load() {
+		return nil, errors.New("the upstream is away")
+	}
+	return o.Fetcher.OpenBlob(ctx, repo, d)
+}
+
+// TestRefetchAfterOutage: what was given up while the upstream was away is done when
+// rules are looked at again, or when a client has brought the layers.
+func TestRefetchAfterOutage(t *testing.T) {
+	for name, end := range map[string]func(*evicting){
+		"rules are looked at": func(e *evicting) { e.x.SetRules([]Rule{e.rule}) },
+		"pulled": func(e *evicting) {
+			for _, d := range e.layers {
+				e.whole(e.s.from.blob(d))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				dir := t.TempDir()
+				e := startEvicting(t, dir)
+				listed := e.world.image(e.image).Index
+				e.evict()
+				e.stop()
+				o := &outage{Fetcher: e.s}
+				o.away.Store(true)
+				e.rule.SpanSize *= 2
+				e.world = start(t, dir, Options{Rules: []Rule{e.rule}, Fetch: o}, nil)
+				e.s.w = e.world
+				e.settle()
+				time.Sleep(24 * time.Hour)
+				e.settle()
+				if jobs := e.waiting(); len(jobs) != len(e.layers) || !jobs[0].Failed || e.world.image(e.image).Index != listed {
+					t.Fatalf("while it was away: %+v", jobs)
+				}
+				o.away.Store(false)
+				end(e)
+				e.settle()
+				time.Sleep(time.Hour)
+				e.settle()
+				if jobs := e.waiting(); len(jobs) > 0 || e.world.image(e.image).Index == listed {
+					t.Errorf("it is back, and the image has its former index; jobs %+v", jobs)
+				}
+			})
+		})
+	}
 }

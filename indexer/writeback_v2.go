@@ -53,8 +53,8 @@ func without(tags, gone []string) []string {
 	return slices.DeleteFunc(slices.Clone(tags), func(tag string) bool { return slices.Contains(gone, tag) })
 }
 
-// isFree reports whether tag is not at the upstream, or leads to what was pushed
-// from here.
+// isFree reports whether tag is not at the upstream, or leads to what was made here,
+// whichever of several proxies over one upstream had it lead there.
 func (x *Indexer) isFree(ctx context.Context, p *pushPlan, tag string) (bool, error) {
 	d, err := x.opt.Publish.Manifest(ctx, p.repo, oci.Reference{Tag: tag})
 	if errors.Is(err, storage.ErrNotFound) {
@@ -66,7 +66,7 @@ func (x *Indexer) isFree(ctx context.Context, p *pushPlan, tag string) (bool, er
 	ours := false
 	err = x.store.View(ctx, func(tx storage.Tx) error {
 		return tx.AllPublished(func(row storage.PublishedRow) error {
-			ours = ours || row.V2 && row.Repo == p.repo && row.Index == d && (slices.Contains(row.Tags, tag) || slices.Contains(row.Pushing, tag))
+			ours = ours || row.V2 && row.Repo == p.repo && row.Index == d
 			return nil
 		})
 	})
