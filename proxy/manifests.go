@@ -31,7 +31,7 @@ func (p *Proxy) manifest(w http.ResponseWriter, r *http.Request) error {
 	}
 	note(r).reference = ref.String()
 	head := r.Method == http.MethodHead
-	got := found{out: outcomeHit}
+	var got found
 	if ref.Digest != "" {
 		got, err = p.manifestByDigest(r.Context(), up, repo, ref.Digest, head)
 	} else {

@@ -116,7 +116,7 @@ func (p *Proxy) joinFill(ctx context.Context, who asker, d digest.Digest, entitl
 		}
 		s.t = f.newReader(who, oci.Range{Off: specs[0].First, End: end}, false, end < 0)
 	}
-	if s.n, err = f.sizeFor(ctx, s.t, entitled); err != nil && !(entitled && s.goesOn(err)) {
+	if s.n, err = f.sizeFor(ctx, s.t, entitled); err != nil && (!entitled || !s.goesOn(err)) {
 		f.release()
 		return nil, err
 	}

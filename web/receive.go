@@ -100,9 +100,10 @@ func decodeStrictly(value json.RawMessage, into any) error {
 func noNulls(value json.RawMessage, into any) error {
 	var given map[string]json.RawMessage
 	t := reflect.TypeOf(into).Elem()
-	if t.Kind() != reflect.Struct || json.Unmarshal(value, &given) != nil {
-		return nil // decoding says what is wrong
+	if t.Kind() != reflect.Struct {
+		return nil
 	}
+	_ = json.Unmarshal(value, &given) // decoding says what is wrong
 	for _, f := range reflect.VisibleFields(t) {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch f.Type.Kind() {

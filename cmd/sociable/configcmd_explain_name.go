@@ -20,7 +20,8 @@ func (s storeAlone) Error() string {
 // name. here is why it is not known here, there what its upstream said, nil where it
 // was not asked. ok is false where it may be there all the same.
 func (e *explainer) byName(word string, here, there error) (f web.Facts, source string, ok bool) {
-	why, unknown := "", errors.Is(here, storage.ErrNotFound)
+	var why string
+	unknown := errors.Is(here, storage.ErrNotFound)
 	var alone storeAlone
 	switch {
 	case there == nil && unknown:
