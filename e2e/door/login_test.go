@@ -135,6 +135,24 @@ func logins(t *testing.T, addr, kind string, newClient func(*testing.T) client, 
 	}
 }
 
+// isCached asks for what is filed behind the answer that has it: it is sent without
+// asking the upstream.
+func isCached(t *testing.T, addr, path, user string) bool {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", v1.MediaTypeImageManifest)
+	req.SetBasicAuth(user, passwords[user])
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return resp.Header.Get("X-Cache") == "hit"
+}
+
 // TestContainerdMirror has containerd pull through hosts.toml, with credentials
 // for the mirror, while what the reference names is not to be reached.
 func TestContainerdMirror(t *testing.T) {
@@ -167,6 +185,7 @@ capabilities = ["pull", "resolve"]
 			t.Errorf("%s: %s, %v", who, got, err)
 		}
 	}
+	eventually(t, "the tag in the cache", func() bool { return isCached(t, p.Addr, "/v2/team/app/manifests/1?ns=registry.test", "bob") })
 	if err := private.Stop(); err != nil {
 		t.Fatal(err)
 	}
