@@ -143,8 +143,9 @@ func (x *Indexer) putJobs(ctx context.Context, ds []digest.Digest, passed map[di
 }
 
 // missingJobs makes the jobs that d lacks: it is wanted, it is not queued, or only
-// behind all else, and nobody builds it at this moment. Who builds what has passed tells nobody of it
-// when that fails, so that the job is filed beforehand, and ends with the build.
+// behind all else, and nobody builds it at this moment. Who builds what has passed
+// tells nobody of it when that fails, so that the job is filed beforehand, and ends
+// with the build.
 func (x *Indexer) missingJobs(tx storage.Tx, d digest.Digest, passed map[digest.Digest]oci.Repo) ([]storage.JobRow, error) {
 	var spanSizes []int64
 	_, gone := passed[d]

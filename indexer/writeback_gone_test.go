@@ -190,22 +190,9 @@ func TestTakesAwayV2(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				s := newSupply(layout{t, "testdata/images/" + c.image + "/before"})
 				up := &deleter{origin: newOrigin(t)}
-				w := start(t, t.TempDir(), Options{Rules: []Rule{rule}, Publish: up, Fetch: s}, nil)
-				s.w = w
-				src := s.from.source()
 				up.manifests[digest.FromBytes(other)] = other
-				up.manifests[src.Descriptor.Digest] = src.Body
-				maps.Copy(up.manifests, src.Manifests)
-				index, err := src.index()
-				w.check("read the source", err)
-				var platforms []string
-				for _, d := range index.Manifests {
-					platforms = append(platforms, platformName(d.Platform))
-				}
-				source := s.pull(t, "7", platforms...)
-				w.settle()
+				w, source := pulledFrom(t, up.origin, c, Options{Rules: []Rule{rule}, Publish: up})
 				row, _ := w.conversion(source)
 				if up.tags["7-soci"] != row.Index.Digest || row.Index.Digest == "" {
 					t.Fatalf("7-soci leads to %q, want %q", up.tags["7-soci"], row.Index.Digest)

@@ -1,7 +1,6 @@
 package indexer
 
 import (
-	"maps"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -16,25 +15,8 @@ func TestReplicasMoveTheTag(t *testing.T) {
 	}
 	inBubble(t, func(t *testing.T) {
 		up := newOrigin(t)
-		var source digest.Digest
-		join := func() *world {
-			s := newSupply(layout{t, "testdata/images/" + c.image + "/before"})
-			w := start(t, t.TempDir(), Options{Rules: rule(64 << 10), Publish: up, Fetch: s}, nil)
-			s.w = w
-			src := s.from.source()
-			up.manifests[src.Descriptor.Digest] = src.Body
-			maps.Copy(up.manifests, src.Manifests)
-			index, err := src.index()
-			w.check("read the source", err)
-			var platforms []string
-			for _, d := range index.Manifests {
-				platforms = append(platforms, platformName(d.Platform))
-			}
-			source = s.pull(t, "7", platforms...)
-			w.settle()
-			return w
-		}
-		one, two := join(), join()
+		one, source := pulledFrom(t, up, c, Options{Rules: rule(64 << 10), Publish: up})
+		two, _ := pulledFrom(t, up, c, Options{Rules: rule(64 << 10), Publish: up})
 		turn := func(when string, w *world, spans int64) {
 			t.Helper()
 			w.x.SetRules(rule(spans))
