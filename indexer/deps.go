@@ -29,7 +29,8 @@ type Store interface {
 	// Flush makes durable, and gives rows to, what was stored until now.
 	Flush(ctx context.Context) error
 	// SetAside withdraws a blob whose bytes are wrong: what was pushed here goes
-	// into quarantine, which it reports, and the rest away.
+	// into quarantine, which it reports, and the rest away. storage.ErrRight where
+	// right ones have come meanwhile.
 	SetAside(ctx context.Context, d digest.Digest) (quarantined bool, err error)
 	// PurgeUnneeded removes a blob unless a hosted repository or a pin needs it,
 	// or needed says so, in the transaction that deletes its row.

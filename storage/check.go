@@ -230,10 +230,10 @@ func (c *check) blob(ctx context.Context, row BlobRow) error {
 	return nil
 }
 
-// unsound looks again at a blob where nobody changes it. If it is still there,
-// with bytes that were found to be wrong, or damaged in a way that needs no
-// reading, it is withdrawn from service, and quarantined where it is to be
-// repaired.
+// unsound looks again at a blob where nobody changes it: damaged in a way that needs
+// no reading, or, where wrong says that its bytes were found to be others, by reading
+// what has its name by now, as fast as that goes. If it is still damaged it is
+// withdrawn from service, and quarantined where it is to be repaired.
 func (c *check) unsound(ctx context.Context, d digest.Digest, wrong error) error {
 	e, err := c.s.digests.lock(ctx, d)
 	if err != nil {
@@ -243,7 +243,12 @@ func (c *check) unsound(ctx context.Context, d digest.Digest, wrong error) error
 	b, _, err := c.s.openRow(ctx, d)
 	switch {
 	case err == nil:
-		err = b.Close()
+		if err = b.Close(); err == nil && wrong != nil {
+			var still error
+			if still, err = c.s.stillWrong(ctx, d); still == nil { // it was pushed again
+				wrong = nil
+			}
+		}
 	case errors.Is(err, errDamaged):
 		if wrong = err; errors.Is(err, ErrNotFound) {
 			kind = ProblemMissing

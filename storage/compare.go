@@ -36,7 +36,7 @@ func (s *Store) DropWrong(ctx context.Context, d digest.Digest) error {
 	if err != nil { // gone since
 		return ignoreAbsent(err)
 	}
-	wrong, err := s.wrong(ctx, d) // others may have brought right ones
+	wrong, err := s.stillWrong(ctx, d)
 	if err != nil || wrong == nil {
 		return err
 	}
@@ -55,6 +55,15 @@ func (s *Store) DropWrong(ctx context.Context, d digest.Digest) error {
 	}
 	_, err = s.removeLocked(ctx, e)
 	return err
+}
+
+// stillWrong is wrong of the file that has d's name by now, for who has d locked:
+// between a look without the lock and this one others may have brought right bytes.
+func (s *Store) stillWrong(ctx context.Context, d digest.Digest) (wrong, err error) {
+	if fresh, ok := s.blobs.(renewer); ok {
+		fresh.Renew(d)
+	}
+	return s.wrong(ctx, d)
 }
 
 // wrong says what is wrong with the file of d, nil where it is right. err is why
