@@ -89,11 +89,24 @@ func (s *Store) compare(ctx context.Context, d digest.Digest) error {
 		return err
 	}
 	verify := d.Verifier()
-	_, err = io.Copy(verify, io.NewSectionReader(b, 0, b.Size()))
+	_, err = io.Copy(verify, untilDone{ctx, io.NewSectionReader(b, 0, b.Size())})
 	if err != nil {
 		err = fmt.Errorf("%w: %w", errUnreadable, err)
 	} else if !verify.Verified() {
 		err = fmt.Errorf("%w: blob %s holds others", ErrDigest, d)
 	}
 	return errors.Join(err, b.Close())
+}
+
+// untilDone reads until its context ends.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u untilDone) Read(p []byte) (int, error) {
+	if u.ctx.Err() != nil {
+		return 0, context.Cause(u.ctx)
+	}
+	return u.r.Read(p)
 }

@@ -2,6 +2,7 @@ package storage_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/storage"
+	"github.com/sociable/sociable/storage/disk"
 	"github.com/sociable/sociable/storage/storagetest"
 )
 
@@ -95,4 +97,48 @@ func TestDropWrongLeavesRight(t *testing.T) {
 		t.Error(err)
 	}
 	r.wantUsage()
+}
+
+// endsAtRead ends a context at the first read of a blob, and counts the reads.
+type endsAtRead struct {
+	storage.Blobs
+	end   func()
+	reads int
+}
+
+func (e *endsAtRead) Open(ctx context.Context, d digest.Digest) (storage.Blob, error) {
+	b, err := e.Blobs.Open(ctx, d)
+	return &endingBlob{b, e}, err
+}
+
+type endingBlob struct {
+	storage.Blob
+	of *endsAtRead
+}
+
+func (b *endingBlob) ReadAt(p []byte, off int64) (int, error) {
+	b.of.reads++
+	b.of.end()
+	return b.Blob.ReadAt(p, off)
+}
+
+// TestDropWrongEnds: who has left has no large blob read to its end.
+func TestDropWrongEnds(t *testing.T) {
+	dir := t.TempDir()
+	blobs, err := disk.NewFS(dir, storagetest.NoSync{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := errors.New("gone")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ends := &endsAtRead{Blobs: blobs, end: func() { cancel(gone) }}
+	r := newRig(t, dir, nil, storage.Options{Blobs: ends})
+	d := r.mustPut(kb("large", 2000), storage.KindBlob, storage.Durable)
+	r.rot(d, 7)
+	if err := r.DropWrong(ctx, d); !errors.Is(err, gone) || ends.reads != 1 {
+		t.Errorf("DropWrong: %v after %d reads, want the cause of the end after one", err, ends.reads)
+	}
+	if _, err := r.row(d); err != nil {
+		t.Errorf("its row: %v", err)
+	}
 }
