@@ -128,7 +128,9 @@ func (s *Store) commitBatch(ctx context.Context, ds []digest.Digest) (lost int, 
 		locked = append(locked, e)
 		if p := s.digests.pendingOf(d); p != nil { // else purged, or settled meanwhile
 			rows[e] = p
-			names = append(names, d)
+			if !p.rowed { // else its bytes were synced before that row, and are the same
+				names = append(names, d)
+			}
 		}
 	}
 	if lost, err = s.syncBatch(ctx, names, rows); err != nil || len(rows) == 0 {
@@ -141,7 +143,8 @@ func (s *Store) commitBatch(ctx context.Context, ds []digest.Digest) (lost int, 
 	return lost, nil
 }
 
-// syncBatch syncs names. Those that it loses it forgets, and takes out of rows.
+// syncBatch syncs names, which have no row. Those that it loses it forgets, and takes
+// out of rows.
 func (s *Store) syncBatch(ctx context.Context, names []digest.Digest, rows map[*entry]*pending) (lost int, err error) {
 	var failed *SyncError
 	if err := s.blobs.Sync(ctx, names...); err == nil || !errors.As(err, &failed) {

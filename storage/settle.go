@@ -184,15 +184,16 @@ func (s *Store) later(e *entry, row BlobRow, was presence, dropPartial bool) {
 func (s *Store) settleNow(ctx context.Context, e *entry, row BlobRow, was presence, st settlement) error {
 	start := s.now()
 	ctx = context.WithoutCancel(ctx) // half a commit would help nobody
-	if was != settled {
+	dropPartial, synced := st.dropPartial, was == settled
+	if p := s.digests.pendingOf(e.d); p != nil {
+		dropPartial = dropPartial || p.dropPartial
+		synced = p.rowed // before that row
+	}
+	if !synced {
 		if err := s.blobs.Sync(ctx, e.d); err != nil {
 			s.metrics.failed(opSync)
 			return errors.Join(err, s.lose(ctx, e, row.Size))
 		}
-	}
-	dropPartial := st.dropPartial
-	if p := s.digests.pendingOf(e.d); p != nil {
-		dropPartial = dropPartial || p.dropPartial
 	}
 	err := s.update(ctx, func(tx Tx) error {
 		if err := fileRow(tx, row, dropPartial); err != nil || st.more == nil {
