@@ -302,22 +302,24 @@ func (s *Store) quarantineLocked(ctx context.Context, e *entry) error {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
+	var unsure error // whether the row is gone for good
 	row, err := s.Stat(ctx, d)
 	if err == nil {
-		if err := s.deleteRow(ctx, e); err != nil {
-			return err
+		var gone bool
+		if gone, unsure = s.deleteRow(ctx, e); !gone {
+			return unsure
 		}
 		s.uncount(row)
 	} else if !errors.Is(err, ErrNotFound) {
 		return err
 	}
 	if err := s.blobs.Quarantine(ctx, d); err != nil && !errors.Is(err, ErrNotFound) {
-		return err
+		return errors.Join(unsure, err)
 	}
 	s.countQuarantined(context.WithoutCancel(ctx)) // it is there, whoever has left
 	s.digests.setPending(e, nil)
 	s.digests.setBad(e, false)
-	return nil
+	return unsure
 }
 
 // countQuarantined looks at what is in quarantine: a person may have cleaned up.

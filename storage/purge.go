@@ -308,8 +308,9 @@ func (s *Store) purgeBatch(ctx context.Context, ds []digest.Digest, out *Purged,
 		rows[e] = row
 	}
 	ctx = context.WithoutCancel(ctx)
+	var filed digest.Digest // one of those that had a row
 	err := s.meta.Update(ctx, func(tx Tx) error {
-		gone = nil
+		gone, filed = nil, ""
 		may, err := begin(tx)
 		if err != nil {
 			return err
@@ -320,6 +321,9 @@ func (s *Store) purgeBatch(ctx context.Context, ds []digest.Digest, out *Purged,
 			} else if !ok {
 				continue
 			}
+			if _, err := tx.Blob(e.d); err == nil {
+				filed = e.d
+			}
 			if err := tx.DeleteBlob(e.d); err != nil {
 				return err
 			}
@@ -329,9 +333,11 @@ func (s *Store) purgeBatch(ctx context.Context, ds []digest.Digest, out *Purged,
 	})
 	if err != nil {
 		s.metrics.failed(opRow)
-		return err
+		if filed == "" || !s.hasNoRow(ctx, filed) {
+			return err
+		} // all of it is stored all the same
 	}
-	var errs []error
+	errs := []error{err}
 	for _, e := range gone {
 		partial, err := s.removePartialLocked(ctx, e)
 		row, there := rows[e]

@@ -182,13 +182,14 @@ func (s *Store) removeLocked(ctx context.Context, e *entry) (freed int64, err er
 
 // forget removes a blob that is counted as row says. When its row can't be
 // deleted all stays as it is.
-func (s *Store) forget(ctx context.Context, e *entry, row BlobRow) error {
+func (s *Store) forget(ctx context.Context, e *entry, row BlobRow) (err error) {
 	if p := s.digests.pendingOf(e.d); p == nil || p.rowed {
-		if err := s.deleteRow(ctx, e); err != nil {
+		var gone bool
+		if gone, err = s.deleteRow(ctx, e); !gone {
 			return err
 		}
 	}
-	err := s.drop(ctx, e, row.Size)
+	err = errors.Join(err, s.drop(ctx, e, row.Size))
 	s.uncount(row)
 	return err
 }
@@ -200,15 +201,29 @@ func (s *Store) lose(ctx context.Context, e *entry, size int64) error {
 	if p := s.digests.pendingOf(e.d); p != nil && p.dropPartial { // its bytes were the blob's
 		err = s.dropPartialRow(ctx, e.d)
 	}
-	return errors.Join(err, s.deleteRow(ctx, e), s.drop(ctx, e, size))
+	_, rerr := s.deleteRow(ctx, e)
+	return errors.Join(err, rerr, s.drop(ctx, e, size))
 }
 
-func (s *Store) deleteRow(ctx context.Context, e *entry) error {
-	err := s.meta.Update(ctx, func(tx Tx) error { return errors.Join(tx.DeleteBlob(e.d), loseContent(tx, e.d, true)) })
-	if err != nil {
-		s.metrics.failed(opRow)
+// deleteRow deletes the row of e's blob. gone says that there is none any more, with
+// an error, too: what failed may have been stored all the same.
+func (s *Store) deleteRow(ctx context.Context, e *entry) (gone bool, err error) {
+	err = s.meta.Update(ctx, func(tx Tx) error { return errors.Join(tx.DeleteBlob(e.d), loseContent(tx, e.d, true)) })
+	if err == nil {
+		return true, nil
 	}
-	return err
+	s.metrics.failed(opRow)
+	return s.hasNoRow(ctx, e.d), err
+}
+
+// hasNoRow reports that the rows can be read, and d has none. One that is pending is
+// none.
+func (s *Store) hasNoRow(ctx context.Context, d digest.Digest) bool {
+	err := s.meta.View(context.WithoutCancel(ctx), func(tx Tx) error {
+		_, err := tx.Blob(d)
+		return err
+	})
+	return errors.Is(err, ErrNotFound)
 }
 
 // drop removes the bytes of a blob without a row.
