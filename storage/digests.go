@@ -126,11 +126,11 @@ func (ds *digests) lock(ctx context.Context, d digest.Digest) (*entry, error) {
 func (ds *digests) lockIdle(d digest.Digest) *entry {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
-	if ds.m[d] != nil {
+	if !ds.idleLocked(d) {
 		return nil
 	}
 	e := ds.hold(d)
-	e.lock = make(chan struct{}, 1)
+	e.lock = make(chan struct{}, 1) // nobody has one that may have been there
 	e.lock <- struct{}{}
 	return e
 }
@@ -146,7 +146,14 @@ func (ds *digests) unlock(e *entry) {
 func (ds *digests) idle(d digest.Digest) bool {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
-	return ds.m[d] == nil
+	return ds.idleLocked(d)
+}
+
+// idleLocked is idle for who has ds.mu. That a blob is bad keeps its entry, not the
+// blob.
+func (ds *digests) idleLocked(d digest.Digest) bool {
+	e := ds.m[d]
+	return e == nil || e.users == 0 && e.pending == nil
 }
 
 // pendingOf gives the pending row of d, nil where there is none.

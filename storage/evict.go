@@ -281,6 +281,7 @@ func (s *Store) evictFile(ctx context.Context, v victim) (err error) {
 		s.space.unpark(v.d) // not before, either
 	} else {
 		err = s.unlink(ctx, v.e, v.size) // somebody may have opened it meanwhile
+		s.digests.setBad(v.e, false)     // not before: see OpenRow
 		s.space.add(v.kind, -v.size, -1) // not before: somebody waits for the room
 		if !v.proven {
 			s.ghosts.add(v.d, v.created)

@@ -36,3 +36,6 @@ func (s *Store) Locked(d digest.Digest) bool {
 	e := s.digests.m[d]
 	return e != nil && len(e.lock) > 0
 }
+
+// Bad reports whether d's bytes were found to be others, so that they are not served.
+func (s *Store) Bad(d digest.Digest) bool { return s.digests.isBad(d) }

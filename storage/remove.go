@@ -229,8 +229,9 @@ func (s *Store) hasNoRow(ctx context.Context, d digest.Digest) bool {
 // drop removes the bytes of a blob without a row.
 func (s *Store) drop(ctx context.Context, e *entry, size int64) error {
 	s.digests.setPending(e, nil)
-	s.digests.setBad(e, false)
-	return s.unlink(ctx, e, size)
+	err := s.unlink(ctx, e, size)
+	s.digests.setBad(e, false) // not before: somebody may have read its row, see OpenRow
+	return err
 }
 
 // unlink removes the file under e's name. Where it is open its bytes go on
