@@ -66,15 +66,7 @@ func (g *collection) blobs(ctx context.Context) (n int, err error) {
 // waits for no lock: what is in use is left for the next time.
 func (g *collection) dropBlobs(ctx context.Context, list []sentence) (n int, err error) {
 	if g.dry {
-		for _, x := range list {
-			if x.fate == goes {
-				g.deadBlobs[x.row.Digest] = true
-				g.report.Freed += x.row.Size
-				g.tellBlob(x)
-				n++
-			}
-		}
-		return n, nil
+		return g.dropDry(list), nil
 	}
 	locked := map[digest.Digest]*entry{}
 	defer func() {
@@ -126,6 +118,20 @@ func (g *collection) dropBlobs(ctx context.Context, list []sentence) (n int, err
 		n++
 	}
 	return n, errors.Join(errs...)
+}
+
+// dropDry is dropBlobs where nothing is to be removed: all that is garbage counts.
+func (g *collection) dropDry(list []sentence) (n int) {
+	for _, x := range list {
+		if x.fate != goes {
+			continue
+		}
+		g.deadBlobs[x.row.Digest] = true
+		g.report.Freed += x.row.Size
+		g.tellBlob(x)
+		n++
+	}
+	return n
 }
 
 // vanished gives those of which the rows are gone, though to delete them failed:

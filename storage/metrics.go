@@ -18,7 +18,7 @@ const (
 	opEvict      op = "evict"
 	opSweep      op = "sweep"
 	opRepair     op = "repair" // a row without its bytes was found
-	opCheck      op = "check"  // bytes that are not their digest\'s were found
+	opCheck      op = "check"  // bytes that are not their digest's were found
 )
 
 var (

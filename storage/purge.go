@@ -67,7 +67,7 @@ func (s *Store) PurgeImage(ctx context.Context, o PurgeOptions) (Purged, error) 
 	// somebody may have pushed in between.
 	first := p.going()
 	first = first[:min(len(first), maxBatch)]
-	err = s.purgeBatch(ctx, first, &out, func(tx Tx) (func(digest.Digest) (bool, error), error) {
+	err = s.purgeBatch(ctx, first, &out, func(tx Tx) (mayGo, error) {
 		p = &imagePurge{o: o}
 		if err := p.plan(ctx, tx); err != nil {
 			return nil, err
@@ -84,7 +84,7 @@ func (s *Store) PurgeImage(ctx context.Context, o PurgeOptions) (Purged, error) 
 	}
 	rest := slices.DeleteFunc(p.going(), func(d digest.Digest) bool { return slices.Contains(first, d) })
 	for batch := range slices.Chunk(rest, maxBatch) {
-		err := s.purgeBatch(ctx, batch, &out, func(tx Tx) (func(digest.Digest) (bool, error), error) {
+		err := s.purgeBatch(ctx, batch, &out, func(tx Tx) (mayGo, error) {
 			return func(d digest.Digest) (bool, error) { return unneeded(tx, d) }, nil
 		})
 		if err != nil {
@@ -279,13 +279,14 @@ func eachTag(tx Tx, fn func(TagRow) error) error {
 	return tx.TagRepos(func(repo oci.Repo) error { return tx.Tags(repo, "", fn) })
 }
 
+// mayGo says in a transaction whether a blob may go.
+type mayGo func(digest.Digest) (bool, error)
+
 // purgeBatch removes blobs and partials: rows, then bytes. begin runs first in
 // the transaction, and gives the function that says there whether one may go.
-func (s *Store) purgeBatch(ctx context.Context, ds []digest.Digest, out *Purged,
-	begin func(Tx) (func(digest.Digest) (bool, error), error),
-) error {
+func (s *Store) purgeBatch(ctx context.Context, ds []digest.Digest, out *Purged, begin func(Tx) (mayGo, error)) error {
 	ds = slices.Compact(slices.Sorted(slices.Values(ds)))
-	var locked, gone []*entry
+	var locked []*entry
 	defer func() {
 		for _, e := range locked {
 			s.digests.unlock(e)
@@ -308,8 +309,26 @@ func (s *Store) purgeBatch(ctx context.Context, ds []digest.Digest, out *Purged,
 		rows[e] = row
 	}
 	ctx = context.WithoutCancel(ctx)
+	gone, err := s.deleteRows(ctx, locked, begin)
+	errs := []error{err}
+	for _, e := range gone {
+		partial, err := s.removePartialLocked(ctx, e)
+		row, there := rows[e]
+		errs = append(errs, err, s.drop(ctx, e, row.Size))
+		if there {
+			s.uncount(row)
+			out.Blobs++
+		}
+		out.Freed += row.Size + partial
+	}
+	return errors.Join(errs...)
+}
+
+// deleteRows deletes the rows of those that may go, and gives these; with an error,
+// too, where what failed is stored all the same.
+func (s *Store) deleteRows(ctx context.Context, locked []*entry, begin func(Tx) (mayGo, error)) (gone []*entry, err error) {
 	var filed digest.Digest // one of those that had a row
-	err := s.meta.Update(ctx, func(tx Tx) error {
+	err = s.meta.Update(ctx, func(tx Tx) error {
 		gone, filed = nil, ""
 		may, err := begin(tx)
 		if err != nil {
@@ -331,22 +350,12 @@ func (s *Store) purgeBatch(ctx context.Context, ds []digest.Digest, out *Purged,
 		}
 		return nil
 	})
-	if err != nil {
-		s.metrics.failed(opRow)
-		if filed == "" || !s.hasNoRow(ctx, filed) {
-			return err
-		} // all of it is stored all the same
+	if err == nil {
+		return gone, nil
 	}
-	errs := []error{err}
-	for _, e := range gone {
-		partial, err := s.removePartialLocked(ctx, e)
-		row, there := rows[e]
-		errs = append(errs, err, s.drop(ctx, e, row.Size))
-		if there {
-			s.uncount(row)
-			out.Blobs++
-		}
-		out.Freed += row.Size + partial
+	s.metrics.failed(opRow)
+	if filed == "" || !s.hasNoRow(ctx, filed) {
+		return nil, err
 	}
-	return errors.Join(errs...)
+	return gone, err
 }

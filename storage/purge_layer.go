@@ -36,7 +36,7 @@ func (s *Store) PurgeBlob(ctx context.Context, d digest.Digest, force bool) (out
 		return out, fmt.Errorf("forget %s: %w", d, err)
 	}
 	for batch := range slices.Chunk(gone, maxBatch) {
-		err := s.purgeBatch(ctx, batch, &out, func(tx Tx) (func(digest.Digest) (bool, error), error) {
+		err := s.purgeBatch(ctx, batch, &out, func(tx Tx) (mayGo, error) {
 			return func(x digest.Digest) (bool, error) { return s.madeOf(tx, x, d) }, nil
 		})
 		if err != nil {
@@ -104,4 +104,41 @@ func (s *Store) madeOf(tx Tx, x, d digest.Digest) (bool, error) {
 	}
 	err = NotPinned(tx, x)
 	return err == nil, ignorePinned(err)
+}
+
+// addLayers plans for d's zTOCs and spans to go, if d is a layer.
+func (p *imagePurge) addLayers(tx Tx, d digest.Digest) error {
+	return tx.Layers(d, func(row LayerRow) error {
+		p.layers = append(p.layers, row)
+		if row.State != LayerIndexed {
+			return nil
+		}
+		// A layer that differs in its gzip header alone has the same zTOC, and
+		// maybe spans; the row says whose they are.
+		own := func(d digest.Digest) (bool, error) {
+			blob, err := tx.Blob(d)
+			if errors.Is(err, ErrNotFound) {
+				return false, nil
+			}
+			return err == nil && blob.Of == row.Digest, err
+		}
+		if ok, err := own(row.ZTOC); err != nil {
+			return err
+		} else if ok {
+			p.made = append(p.made, row.ZTOC)
+		}
+		table, err := tableOf(tx, d, row.SpanSize)
+		if err != nil {
+			return nil //nolint:nilerr // a table that can't be read names no spans
+		}
+		for i := range table.Len() {
+			span := table.Span(i).Digest
+			if ok, err := own(span); err != nil {
+				return err
+			} else if ok {
+				p.blobs = append(p.blobs, span)
+			}
+		}
+		return nil
+	})
 }

@@ -349,43 +349,6 @@ func (p *imagePurge) addMade(tx Tx, row ManifestRow) error {
 	})
 }
 
-// addLayers plans for d's zTOCs and spans to go, if d is a layer.
-func (p *imagePurge) addLayers(tx Tx, d digest.Digest) error {
-	return tx.Layers(d, func(row LayerRow) error {
-		p.layers = append(p.layers, row)
-		if row.State != LayerIndexed {
-			return nil
-		}
-		// A layer that differs in its gzip header alone has the same zTOC, and
-		// maybe spans; the row says whose they are.
-		own := func(d digest.Digest) (bool, error) {
-			blob, err := tx.Blob(d)
-			if errors.Is(err, ErrNotFound) {
-				return false, nil
-			}
-			return err == nil && blob.Of == row.Digest, err
-		}
-		if ok, err := own(row.ZTOC); err != nil {
-			return err
-		} else if ok {
-			p.made = append(p.made, row.ZTOC)
-		}
-		table, err := tableOf(tx, d, row.SpanSize)
-		if err != nil {
-			return nil //nolint:nilerr // a table that can't be read names no spans
-		}
-		for i := range table.Len() {
-			span := table.Span(i).Digest
-			if ok, err := own(span); err != nil {
-				return err
-			} else if ok {
-				p.blobs = append(p.blobs, span)
-			}
-		}
-		return nil
-	})
-}
-
 // addRights plans for the rights to go of all that goes.
 func (p *imagePurge) addRights(tx Tx) error {
 	for _, d := range slices.Concat(p.made, p.blobs) {

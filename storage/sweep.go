@@ -32,9 +32,9 @@ func (o orphan) upload() string {
 }
 
 // sweepLoop removes what a crash left, once: bytes without a row, files of partials
-// without a row, rows of partials without their bytes, and both of blobs that are
-// whole. Then it tries again to
-// remove what could not be. It ends with ctx.
+// without a row, rows of partials without their bytes, and file and row of the partial
+// of a blob that is whole. Then it tries again and again to remove what could not be,
+// until ctx ends.
 func (s *Store) sweepLoop(ctx context.Context) {
 	sleep(ctx, sweepGrace)
 	err := s.sweepAll(ctx, s.strays.list())
@@ -182,7 +182,8 @@ func (s *Store) keepHosted(ctx context.Context, d digest.Digest) (kept bool, err
 	return kept, err
 }
 
-// checkPartials deletes rows of partials whose bytes are gone.
+// checkPartials deletes partials whose bytes are gone, and those of blobs that are
+// whole.
 func (s *Store) checkPartials(ctx context.Context) error {
 	var ds []digest.Digest
 	err := s.meta.View(ctx, func(tx Tx) error {
