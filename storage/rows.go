@@ -221,26 +221,6 @@ type SpanHeat struct {
 	Last  time.Time `json:"last,omitzero"`
 }
 
-// MissingRow is something that a client asked for and did not get, because it
-// was not here and its upstream is not asked.
-type MissingRow struct {
-	Repo      oci.Repo  `json:"repo"`
-	Reference string    `json:"reference"` // a tag or digest; of a blob its digest
-	Blob      bool      `json:"blob,omitempty"`
-	Asked     int64     `json:"asked"` // how often
-	First     time.Time `json:"first"`
-	Last      time.Time `json:"last"`
-}
-
-// MissingTx holds what was asked for in vain. Whoever writes bounds it.
-type MissingTx interface {
-	PutMissing(MissingRow) error
-	Missing(repo oci.Repo, reference string) (MissingRow, error)
-	DeleteMissing(repo oci.Repo, reference string) error
-	// AllMissing calls fn for each row, by upstream, name, reference.
-	AllMissing(fn func(MissingRow) error) error
-}
-
 // RightTx holds which repository has which blob or manifest: written only after
 // the upstream answered for it in that repository.
 type RightTx interface {

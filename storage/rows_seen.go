@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/internal/oci"
 )
 
 // PullRow says how often a manifest was sent to clients, and when last.
@@ -26,4 +28,24 @@ type SeenTx interface {
 	// encodes it.
 	PutSamples(name string, samples []byte) error
 	Samples(name string) ([]byte, error)
+}
+
+// MissingRow is something that a client asked for and did not get, because it
+// was not here and its upstream is not asked.
+type MissingRow struct {
+	Repo      oci.Repo  `json:"repo"`
+	Reference string    `json:"reference"` // a tag or digest; of a blob its digest
+	Blob      bool      `json:"blob,omitempty"`
+	Asked     int64     `json:"asked"` // how often
+	First     time.Time `json:"first"`
+	Last      time.Time `json:"last"`
+}
+
+// MissingTx holds what was asked for in vain. Whoever writes bounds it.
+type MissingTx interface {
+	PutMissing(MissingRow) error
+	Missing(repo oci.Repo, reference string) (MissingRow, error)
+	DeleteMissing(repo oci.Repo, reference string) error
+	// AllMissing calls fn for each row, by upstream, name, reference.
+	AllMissing(fn func(MissingRow) error) error
 }
