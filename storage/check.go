@@ -313,11 +313,15 @@ func (s *Store) quarantineLocked(ctx context.Context, e *entry) error {
 	} else if !errors.Is(err, ErrNotFound) {
 		return err
 	}
+	s.digests.setPending(e, nil)
 	if err := s.blobs.Quarantine(ctx, d); err != nil && !errors.Is(err, ErrNotFound) {
+		if row.Size > 0 { // else it had no row, and is counted
+			s.leftBehind(d, "", row.Size)
+		}
 		return errors.Join(unsure, err)
 	}
+	s.strayGone(d, "")
 	s.countQuarantined(context.WithoutCancel(ctx)) // it is there, whoever has left
-	s.digests.setPending(e, nil)
 	s.digests.setBad(e, false)
 	return unsure
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"syscall"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -85,6 +86,57 @@ func TestPushedBeforeSetAside(t *testing.T) {
 			}
 			r.wantAbsent("what was set aside", d)
 			r.wantUsage()
+		})
+	}
+}
+
+// TestPushedAfterFailedQuarantine pushes a damaged blob again of which the bytes could
+// not be put aside: it is not taken for what had its name before.
+func TestPushedAfterFailedQuarantine(t *testing.T) {
+	for name, pending := range map[string]bool{"filed": false, "pending": true, "set aside again": false} {
+		again := name == "set aside again"
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			faults := storagetest.NewFaults(dir)
+			r := newRig(t, dir, faults, storage.Options{})
+			body := storagetest.Bytes("x", 100_000)
+			d := digest.FromBytes(body)
+			p := r.openPartial(d)
+			writeAt(t, p, body, ranges(0, 100_000)...)
+			r.push(gcOther, string(body), nil)
+			if pending { // a pull that began before
+				if err := p.Promote(t.Context(), storage.KindBlob, 100_000); err != nil {
+					t.Fatal(err)
+				}
+			}
+			closeIt(t, p)
+			r.rot(d, 2000)
+			faults.Hook(failOp("rename", "quarantine", syscall.EIO))
+			if err := r.DropWrong(t.Context(), d); !errors.Is(err, syscall.EIO) {
+				t.Errorf("DropWrong: %v, want %v", err, syscall.EIO)
+			}
+			faults.Hook(nil)
+			if err := r.Flush(t.Context()); err != nil {
+				t.Errorf("Flush: %v", err)
+			}
+			r.wantAbsent("what is damaged", d)
+			r.wantUsage()
+			if n := r.Usage().Stray; n != 100_000 {
+				t.Errorf("%d bytes are counted as left behind, want all of it", n)
+			}
+			if again {
+				if _, err := r.SetAside(t.Context(), d); err != nil || len(r.quarantined()) != 1 {
+					t.Errorf("SetAside: %v; in quarantine: %v", err, r.quarantined())
+				}
+			}
+			if err := r.upload(body, 1000); err != nil {
+				t.Fatal(err)
+			}
+			r.wantServed("what was pushed again", d)
+			r.wantUsage()
+			if n := r.Usage().Stray; n != 0 {
+				t.Errorf("%d bytes are counted as left behind", n)
+			}
 		})
 	}
 }

@@ -58,6 +58,9 @@ func (s *Store) settle(ctx context.Context, row BlobRow, st settlement) error {
 	if err := st.bytes(was != absent); err != nil {
 		return err
 	}
+	if was == absent { // what had the name before, and could not be put aside, was bad
+		s.digests.setBad(e, false)
+	}
 	if row = s.stamp(row); was != absent {
 		row = merge(have, row)
 	} else if lost { // however it comes: what is evicted would be lost again
