@@ -101,7 +101,8 @@ func (p *Proxy) grow(ctx context.Context, up *Upstream, repo oci.Repo, d digest.
 }
 
 // seed copies the spans of an indexed layer that are here into its partial, so
-// that they are not fetched again. It goes on without those it can't have.
+// that they are not fetched again. It goes on without those it can't have, and has
+// those withdrawn that are not right any more.
 func (m *pump) seed(ctx context.Context) error {
 	f := m.f
 	st, err := f.p.known(ctx, m.by.repo, f.d)
@@ -120,8 +121,11 @@ func (m *pump) seed(ctx context.Context) error {
 		if err != nil { // not here, or not to be had: upstream has it
 			continue
 		}
-		err = f.seedSpan(b, sp, buf)
+		right, err := f.seedSpan(ctx, b, sp, buf)
 		_ = b.Close() // only read from
+		if err == nil && !right {
+			err = f.p.store.DropWrong(ctx, sp.Digest)
+		}
 		if err != nil {
 			return err
 		}
@@ -129,24 +133,40 @@ func (m *pump) seed(ctx context.Context) error {
 	return nil
 }
 
-func (f *fill) seedSpan(b storage.Blob, sp ztoc.Span, buf []byte) error {
-	at := sp.Off
-	for at < sp.End {
-		got, state := f.claim(oci.Range{Off: at, End: min(sp.End, at+int64(len(buf)))})
-		at = got.End
-		if state != claimOurs {
-			continue
+// seedSpan copies what of sp, which b is, nobody has or brings. Nobody reads it before
+// all of b is seen to be right: it was when it came, but a medium can change it, and
+// what is wrong with the whole is taken for upstream's fault.
+func (f *fill) seedSpan(ctx context.Context, b storage.Blob, sp ztoc.Span, buf []byte) (right bool, err error) {
+	var ours oci.Extents
+	defer func() {
+		for _, r := range ours {
+			if right {
+				f.landed(r)
+			} else {
+				f.unclaim(r)
+			}
 		}
-		n, err := b.ReadAt(buf[:got.Len()], got.Off-sp.Off)
-		if int64(n) < got.Len() {
-			f.unclaim(got)
-			return fmt.Errorf("read span %s: %w", sp.Digest, err)
+	}()
+	verify := sp.Digest.Verifier()
+	for at := sp.Off; at < sp.End; {
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
 		}
-		if _, err := f.part.WriteAt(buf[:n], got.Off); err != nil {
-			f.unclaim(got)
-			return keepError{fmt.Errorf("write partial %s: %w", f.d, err)}
+		p := buf[:min(int64(len(buf)), sp.End-at)]
+		if n, _ := b.ReadAt(p, at-sp.Off); n < len(p) { // cut off, or not to be read
+			return false, nil
 		}
-		f.landed(got)
+		_, _ = verify.Write(p) // a hash never fails
+		for len(p) > 0 {
+			got, state := f.claim(oci.Range{Off: at, End: at + int64(len(p))})
+			if state == claimOurs {
+				ours.Add(got)
+				if _, err := f.part.WriteAt(p[:got.Len()], got.Off); err != nil {
+					return false, keepError{fmt.Errorf("write partial %s: %w", f.d, err)}
+				}
+			}
+			at, p = got.End, p[got.Len():]
+		}
 	}
-	return nil
+	return verify.Verified(), nil
 }
