@@ -26,7 +26,8 @@ type Partial struct {
 	beside string // the key of its file where another source's is open; "": it may have a row
 	file   PartialFile
 
-	filing sync.Mutex // held by Checkpoint, for which Close waits
+	filing  sync.Mutex    // held by Checkpoint, for which Close waits
+	growing chan struct{} // full while somebody takes room
 
 	mu      sync.Mutex
 	state   partialState
@@ -64,17 +65,33 @@ func (p *Partial) ReadAt(b []byte, off int64) (int, error) { return p.file.ReadA
 
 // Reserve makes room for size bytes in all, those that are there included.
 func (p *Partial) Reserve(ctx context.Context, size int64) error {
-	p.mu.Lock()
-	missing := size - p.room.size
-	p.mu.Unlock()
-	if missing <= 0 {
-		return nil
-	}
-	return p.grow(ctx, missing)
+	return p.grow(ctx, 0, func() int64 { return size - p.room.size })
 }
 
-// grow takes n bytes of room. It may wait for eviction, so p.mu is not held.
-func (p *Partial) grow(ctx context.Context, n int64) error {
+// grow takes as much room as missing, which is called with p.mu held, says; at once
+// least, where that needs no eviction. One at a time: several may miss the same room, and
+// who waited finds what the others took. It may wait for eviction, so p.mu is not held.
+func (p *Partial) grow(ctx context.Context, least int64, missing func() int64) error {
+	select {
+	case p.growing <- struct{}{}:
+		defer func() { <-p.growing }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	p.mu.Lock()
+	n := missing()
+	p.mu.Unlock()
+	if n <= 0 {
+		return nil
+	}
+	if n < least {
+		if ok, err := p.s.tryTake(ctx, least); err != nil {
+			return err
+		} else if ok {
+			p.addRoom(least)
+			return nil
+		}
+	}
 	if err := p.s.take(ctx, n); err != nil {
 		return err
 	}
@@ -97,21 +114,14 @@ func (p *Partial) addRoom(n int64) {
 // WriteAt writes b. ErrFull when there is no room, and nothing left to evict. What
 // was purged meanwhile is written still, for those who read it.
 func (p *Partial) WriteAt(b []byte, off int64) (int, error) {
+	r := oci.Range{Off: off, End: off + int64(len(b))}
 	for {
-		missing, err := p.note(oci.Range{Off: off, End: off + int64(len(b))})
-		if err != nil {
-			return 0, err
-		}
-		if missing == 0 {
-			return p.put(b, off)
-		}
-		if ok, err := p.s.tryTake(p.ctx, max(missing, step)); err != nil {
+		if ok, err := p.note(r); err != nil {
 			return 0, err
 		} else if ok {
-			p.addRoom(max(missing, step))
-			continue
+			return p.put(b, off)
 		}
-		if err := p.grow(p.ctx, missing); err != nil {
+		if err := p.grow(p.ctx, step, func() int64 { return p.missing(r) }); err != nil {
 			return 0, err
 		}
 	}
@@ -130,18 +140,23 @@ func (p *Partial) put(b []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// note counts r as used, if there is room for it, and else says how much is missing.
-func (p *Partial) note(r oci.Range) (missing int64, err error) {
+// note counts r as used, if there is room for it.
+func (p *Partial) note(r oci.Range) (ok bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.writable(); err != nil {
-		return 0, err
+		return false, err
 	}
-	if missing := p.room.used + p.written.Lacks(r) - p.room.size; missing > 0 {
-		return missing, nil
+	if p.missing(r) > 0 {
+		return false, nil
 	}
 	p.room.count(p.written.Add(r))
-	return 0, nil
+	return true, nil
+}
+
+// missing is how much room there has to be more for r; p.mu is held.
+func (p *Partial) missing(r oci.Range) int64 {
+	return p.room.used + p.written.Lacks(r) - p.room.size
 }
 
 // usable is nil while the partial is one; p.mu is held.

@@ -107,7 +107,10 @@ func (s *Store) OpenPartialFrom(ctx context.Context, d digest.Digest, source str
 		return nil, err
 	}
 	defer s.digests.unlock(e)
-	p := &Partial{s: s, ctx: ctx, d: d, source: source, filed: -1, size: -1, room: allotment{s: s, partial: true, fill: true}}
+	p := &Partial{
+		s: s, ctx: ctx, d: d, source: source, filed: -1, size: -1,
+		growing: make(chan struct{}, 1), room: allotment{s: s, partial: true, fill: true},
+	}
 	if !s.partials.claim(p) {
 		return nil, fmt.Errorf("open partial %s: %w", d, ErrBusy)
 	}
