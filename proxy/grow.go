@@ -34,7 +34,7 @@ func (p *Proxy) brought(up *Upstream, repo oci.Repo, d digest.Digest, ranges int
 		return
 	}
 	p.readings.drop(d)
-	p.startGrowing(up, repo, d)
+	p.startGrowing(up, repo, d, size)
 }
 
 // broughtSpans is brought for spans of an indexed layer. These go one by one and
@@ -48,7 +48,7 @@ func (s *spanSource) broughtSpans(bytes int64) {
 		return
 	}
 	p.readings.drop(d)
-	p.startGrowing(s.up, s.repo, d)
+	p.startGrowing(s.up, s.repo, d, s.layer.Size)
 }
 
 // here is how many bytes of the layer its spans have that are stored.
@@ -78,7 +78,13 @@ func (p *Proxy) isMuch(sum *reading, size int64, here func() int64) bool {
 	return sum.bytes*100 >= most
 }
 
-func (p *Proxy) startGrowing(up *Upstream, repo oci.Repo, d digest.Digest) {
+// startGrowing leaves alone what the store has no room for: what is here of it is
+// all that there can be, and would be pushed out by what can't be kept.
+func (p *Proxy) startGrowing(up *Upstream, repo oci.Repo, d digest.Digest, size int64) {
+	if !p.store.MayKeep(p.life, d, size) {
+		p.log.DebugContext(p.life, "blob read by ranges is not fetched whole: the store has no room for it", "digest", d, "repo", repo, "bytes", size)
+		return
+	}
 	p.work.start(func() { p.grow(p.life, up, repo, d) }) // else: shutting down
 }
 
@@ -100,16 +106,31 @@ func (p *Proxy) grow(ctx context.Context, up *Upstream, repo oci.Repo, d digest.
 	f.pumpOnce()
 }
 
+// begin takes what is here of the blob, and makes room for it. An indexed layer that
+// may not fit has its room first: to copy its spans would push them out, for nothing.
+func (m *pump) begin(ctx context.Context) error {
+	f := m.f
+	st, err := f.p.known(ctx, m.by.repo, f.d)
+	if err == nil && st.layer != nil {
+		if !f.part.MayKeep(ctx, st.layer.Size) {
+			if err := m.reserve(ctx, st.layer.Size); err != nil {
+				return err
+			}
+		}
+		err = m.seed(ctx, *st.layer)
+	}
+	if err != nil {
+		f.p.log.WarnContext(ctx, "cached spans not used for the whole layer", "digest", f.d, "err", err)
+	}
+	return m.makeRoom(ctx)
+}
+
 // seed copies the spans of an indexed layer that are here into its partial, so
 // that they are not fetched again. It goes on without those it can't have, and has
 // those withdrawn that are not right any more.
-func (m *pump) seed(ctx context.Context) error {
+func (m *pump) seed(ctx context.Context, layer storage.LayerRow) error {
 	f := m.f
-	st, err := f.p.known(ctx, m.by.repo, f.d)
-	if err != nil || st.layer == nil {
-		return err
-	}
-	table := f.p.table(ctx, *st.layer)
+	table := f.p.table(ctx, layer)
 	if table == nil {
 		return nil
 	}

@@ -53,10 +53,7 @@ func (f *fill) pumpOnce() (started bool) {
 func (m *pump) run(ctx context.Context) {
 	defer m.cancel(nil)
 	f := m.f
-	if err := m.seed(ctx); err != nil {
-		f.p.log.WarnContext(ctx, "cached spans not used for the whole layer", "digest", f.d, "err", err)
-	}
-	err := m.makeRoom(ctx)
+	err := m.begin(ctx)
 	if err == nil {
 		err = m.through(ctx)
 	}
@@ -207,14 +204,21 @@ func (m *pump) makeRoom(ctx context.Context) error {
 		return nil
 	}
 	if size >= 0 {
-		if err := f.part.Reserve(ctx, size); err != nil {
-			return keepError{fmt.Errorf("make room for %s: %w", f.d, err)}
+		if err := m.reserve(ctx, size); err != nil {
+			return err
 		}
 	}
 	f.mu.Lock()
 	f.roomy = size >= 0 || f.answered
 	f.changedLocked()
 	f.mu.Unlock()
+	return nil
+}
+
+func (m *pump) reserve(ctx context.Context, size int64) error {
+	if err := m.f.part.Reserve(ctx, size); err != nil {
+		return keepError{fmt.Errorf("make room for %s: %w", m.f.d, err)}
+	}
 	return nil
 }
 

@@ -89,3 +89,70 @@ func damage(t *testing.T, dir string, d digest.Digest, rot func(file string, bod
 		t.Fatal(err)
 	}
 }
+
+// spansHere is how many of the layer's first n spans are stored.
+func spansHere(t *testing.T, s *server, table ztoc.SpanTable, n int) (here int) {
+	t.Helper()
+	for i := range n {
+		if _, err := s.store.Stat(t.Context(), table.Span(i).Digest); err == nil {
+			here++
+		}
+	}
+	return here
+}
+
+// TestTooLargeLayerKeepsSpans: an indexed layer that can't become whole here, since it is
+// larger than the store or than what hosted content leaves of it, is pulled whole, and is
+// read by ranges until the policy has the rest fetched. Its spans stay, and nothing lies
+// beside them.
+func TestTooLargeLayerKeepsSpans(t *testing.T) {
+	const n = 20 // spans that are read, of 870 kB together
+	for name, tt := range map[string]struct{ limit, hosted int64 }{
+		"larger than the store":    {1 << 20, 0},
+		"larger than what is left": {3 << 20, 2 << 20},
+	} {
+		for how, whole := range map[string]bool{"pulled": true, "grows": false} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				g := newRegistry(t)
+				s := newServerAt(t, t.TempDir(), g, func(o *Options) { o.FillAfterPercent = 50 },
+					func(o *storage.Options) { o.MaxBytes = tt.limit })
+				if tt.hosted > 0 {
+					body := random(int(tt.hosted), 7)
+					row := storage.BlobRow{Digest: digest.FromBytes(body), Kind: storage.KindHosted}
+					if err := s.store.Put(t.Context(), row, body, nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+				layer := tarGz(t, 140)
+				d, table := index(t, s, layer)
+				g.addBlob("a", layer)
+				path := "/v2/up/a/blobs/" + d.String()
+				readSpans(t, s, path, table, n)
+				for round := range 2 {
+					g.take()
+					if whole {
+						if a := s.do(t, "GET", path); a.status != 200 || !bytes.Equal(a.body, layer) {
+							t.Errorf("whole: status %d, %d bytes, %v", a.status, len(a.body), a.err)
+						}
+					} else {
+						readSpans(t, s, path, table, n)
+					}
+					waitFor(t, func() bool { // for what comes behind the answer
+						s.p.mu.Lock()
+						defer s.p.mu.Unlock()
+						return len(s.p.spanRuns)+len(s.p.fills) == 0
+					})
+					if asked := g.take(); !whole && len(asked) > 0 {
+						t.Errorf("round %d: upstream was asked %q for spans that were here", round, asked)
+					}
+					if here := spansHere(t, s, table, n); here != n {
+						t.Errorf("round %d: %d spans are here, want %d", round, here, n)
+					}
+					if part := s.store.Usage().Partial; part != 0 {
+						t.Errorf("round %d: %d bytes lie in a partial that can't become whole", round, part)
+					}
+				}
+			})
+		}
+	}
+}

@@ -105,7 +105,14 @@ const fileSlack = 64 << 10
 func (a *space) never(n, short int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	stays, gain := a.promised+a.removed+a.aside, a.strays+a.idle+int64(len(a.parked))*fileSlack
+	stays, gain := a.staysLocked()
+	return n > a.ceiling()-stays || short > gain
+}
+
+// staysLocked is how much is left when all is gone that can be evicted, and how much
+// the medium gains by that at most.
+func (a *space) staysLocked() (stays, gain int64) {
+	stays, gain = a.promised+a.removed+a.aside, a.strays+a.idle+int64(len(a.parked))*fileSlack
 	for k, t := range a.kinds {
 		if evictable(k) {
 			gain += t.bytes + t.blobs*fileSlack
@@ -113,7 +120,7 @@ func (a *space) never(n, short int64) bool {
 			stays += t.bytes
 		}
 	}
-	return n > a.ceiling()-stays || short > gain
+	return stays, gain
 }
 
 // setHeld notes how much pins keep of what could go otherwise.
