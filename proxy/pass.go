@@ -71,10 +71,10 @@ func (t *reader) holdRest(ctx context.Context, cause error) (*heldRest, error) {
 	f.p.passed(ctx, t.who.repo, f.d, cause)
 	verify := f.d.Verifier()
 	buf := f.p.bufs.get()
-	_, err := io.CopyBuffer(verify, io.NewSectionReader(f.part, 0, t.pos), buf)
+	_, err := f.hashPart(ctx, verify, oci.Range{Off: 0, End: t.pos}, buf)
 	f.p.bufs.put(buf)
 	if err != nil {
-		return nil, fmt.Errorf("read partial %s: %w", f.d, err)
+		return nil, err
 	}
 	rest := &heldRest{t.passing(), verify}
 	_, err = rest.prepare(ctx, oci.Range{Off: t.pos, End: -1})

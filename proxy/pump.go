@@ -106,7 +106,8 @@ func (m *pump) through(ctx context.Context) error {
 		}
 		if here > m.pos {
 			m.drop()
-			if err := m.hashFile(oci.Range{Off: m.pos, End: here}, in.buf); err != nil {
+			var err error
+			if m.pos, err = f.hashPart(ctx, m.hash, oci.Range{Off: m.pos, End: here}, in.buf); err != nil {
 				return err
 			}
 			continue
@@ -252,17 +253,21 @@ func (m *pump) absorb(p []byte) error {
 	return nil
 }
 
-// hashFile hashes r, which is in the file, and moves the pump behind it.
-func (m *pump) hashFile(r oci.Range, buf []byte) error {
-	for m.pos < r.End {
-		n, err := m.f.part.ReadAt(buf[:min(int64(len(buf)), r.End-m.pos)], m.pos)
-		if n == 0 && err != nil {
-			return fmt.Errorf("read partial %s: %w", m.f.d, err)
+// hashPart hashes r, which is in the file, and says how far it came: that takes
+// seconds, for a large one, and ends with ctx.
+func (f *fill) hashPart(ctx context.Context, to io.Writer, r oci.Range, buf []byte) (end int64, err error) {
+	for r.Off < r.End {
+		if ctx.Err() != nil {
+			return r.Off, context.Cause(ctx)
 		}
-		m.hash.Write(buf[:n])
-		m.pos += int64(n)
+		n, err := f.part.ReadAt(buf[:min(int64(len(buf)), r.Len())], r.Off)
+		if n == 0 && err != nil {
+			return r.Off, fmt.Errorf("read partial %s: %w", f.d, err)
+		}
+		_, _ = to.Write(buf[:n]) // a hash never fails
+		r.Off += int64(n)
 	}
-	return nil
+	return r.Off, nil
 }
 
 // checkpoint files, beside the transfer, what a restart may go on from.
