@@ -98,12 +98,7 @@ func (f *fill) usable(who asker, entitled bool) (*fill, error) {
 // once it was answered for who's repository, or while who leads and the first
 // answer is still to come.
 func (f *fill) mayLocked(who asker) bool {
-	for _, a := range f.proved {
-		if a.same(who) {
-			return true
-		}
-	}
-	return f.lead.same(who) && !f.answered && !f.found
+	return f.provedLocked(who) || f.lead.same(who) && !f.answered && !f.found
 }
 
 // answeredFor notes that upstream answered for who's repository, which gives it
@@ -112,13 +107,19 @@ func (f *fill) answeredFor(who asker) {
 	f.p.grant(who.up, who.repo, f.d)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, a := range f.proved {
-		if a.same(who) {
-			return
-		}
+	if !f.provedLocked(who) {
+		f.proved = append(f.proved, who)
 	}
-	f.proved = append(f.proved, who)
 }
+
+// provedFor reports whether upstream answered for who's repository.
+func (f *fill) provedFor(who asker) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.provedLocked(who)
+}
+
+func (f *fill) provedLocked(who asker) bool { return slices.ContainsFunc(f.proved, who.same) }
 
 // faultLocked looks at the faults of transfers since the last time, and gives the
 // one that ends this reader: what was told by its own right. One of another's it

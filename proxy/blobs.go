@@ -70,7 +70,7 @@ func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
 	}
 	a := &ask{up: up, repo: repo, d: d}
 	if a.src, err = p.source(ctx, up, repo, d, st, specs); refusesCaller(err) { // another one, maybe
-		a.src, err = p.passSource(ctx, up, repo, d, err)
+		a.src, err = p.passSource(ctx, asker{up, repo}, d, specs, nil, err)
 	}
 	if err != nil {
 		return notImported(d, st, err)
@@ -80,7 +80,7 @@ func (p *Proxy) blob(w http.ResponseWriter, r *http.Request) error {
 		return p.serveWhole(w, r, a)
 	}
 	switch a.src.(type) {
-	case *fileSource, *importedSource: // nothing is fetched for it
+	case *fileSource, *importedSource, *passSource: // nothing is fetched for it, or kept
 	default:
 		p.brought(up, repo, d, 1, 0, a.src.size())
 	}
@@ -121,13 +121,12 @@ func (p *Proxy) prepare(ctx context.Context, a *ask, r oci.Range) (outcome, erro
 	if !errors.As(err, &e) && !refusesCaller(err) {
 		return out, err
 	}
-	pass, err := p.passSource(ctx, a.up, a.repo, a.d, err)
-	if err != nil {
-		return out, err
-	}
+	pass := &passSource{p: p, up: a.up, repo: a.repo, d: a.d, n: a.src.size()}
 	if was, ok := a.src.(*fillSource); ok {
-		pass.(*passSource).alsoWentBy(was.f)
+		pass.takeOver(was)
+		pass.alsoWentBy(was.f)
 	}
+	pass.noted(ctx, err)
 	a.src.close()
 	a.src = pass
 	return pass.prepare(ctx, r)
@@ -241,9 +240,16 @@ func (p *Proxy) sourceOf(ctx context.Context, up *Upstream, repo oci.Repo, d dig
 	}
 	src, err := p.fillSource(ctx, up, repo, d, st, specs)
 	if e, ok := errors.AsType[keepError](err); ok {
-		return p.passSource(ctx, up, repo, d, e)
+		return p.passSource(ctx, asker{up, repo}, d, specs, nil, e)
 	}
-	return src, err
+	if err != nil {
+		return nil, err
+	}
+	if src.unkept == nil {
+		return src, nil
+	}
+	defer src.close()
+	return p.passSource(ctx, asker{up, repo}, d, specs, src, src.unkept)
 }
 
 func (p *Proxy) headBlob(w http.ResponseWriter, r *http.Request, up *Upstream, repo oci.Repo, d digest.Digest, st stored) error {

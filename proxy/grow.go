@@ -103,7 +103,7 @@ func (p *Proxy) grow(ctx context.Context, up *Upstream, repo oci.Repo, d digest.
 	f.kept = true
 	f.mu.Unlock()
 	p.log.InfoContext(ctx, "blob read by ranges is fetched whole", "digest", d, "repo", repo, "upstream", up.Name)
-	f.pumpOnce()
+	f.pumpOnce(nil)
 }
 
 // begin takes what is here of the blob, and makes room for it. An indexed layer that

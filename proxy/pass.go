@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -20,20 +21,84 @@ type passSource struct {
 	repo oci.Repo
 	d    digest.Digest
 	n    int64
-	body *upstream.Body // of the whole blob, opened by prepare
+	body *upstream.Body          // what was asked for last; nil: nothing, or it was sent
+	of   oci.Range               // body's, as it was asked for; End is -1 for the blob's
+	end  context.CancelCauseFunc // of body's life, where that is not its client's; or nil
 }
 
-// passSource asks upstream for the size, which proves the right as well.
-func (p *Proxy) passSource(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, cause error) (source, error) {
-	n, err := up.Registry.HeadBlob(ctx, repo.Name, d)
-	if err != nil {
-		return nil, err
+// passSource passes on what is not kept, for cause. What was, the way to keep it, came
+// to know of it is not asked for again: upstream's answer to what specs ask for tells
+// the size otherwise, and proves the right.
+func (p *Proxy) passSource(ctx context.Context, who asker, d digest.Digest, specs []oci.RangeSpec, was *fillSource, cause error) (source, error) {
+	s := &passSource{p: p, up: who.up, repo: who.repo, d: d, n: -1}
+	if was != nil && was.may {
+		s.takeOver(was)
 	}
-	p.grant(up, repo, d)
+	if s.n < 0 && s.body == nil {
+		if err := s.ask(ctx, specs); err != nil {
+			return nil, err
+		}
+		p.grant(who.up, who.repo, d)
+	}
+	s.noted(ctx, cause)
+	return s, nil
+}
+
+// takeOver has what was, whose client has the right, knows of the blob.
+func (s *passSource) takeOver(was *fillSource) {
+	s.n = max(was.n, was.f.knownSize())
+	s.body, s.end = was.f.inherit(was.spare)
+	s.of = oci.Range{Off: 0, End: -1}
+}
+
+// noted has it counted and told that the blob is passed on. That another caller was
+// refused is no trouble of the store's.
+func (s *passSource) noted(ctx context.Context, cause error) {
 	if !refusesCaller(cause) {
-		p.passed(ctx, repo, d, cause)
+		s.p.passed(ctx, s.repo, s.d, cause)
 	}
-	return &passSource{p: p, up: up, repo: repo, d: d, n: n}, nil
+}
+
+// ask opens the first range that is asked for. Only where that counts from the end the
+// size has to be known before.
+func (s *passSource) ask(ctx context.Context, specs []oci.RangeSpec) (err error) {
+	r := oci.Range{Off: 0, End: -1}
+	if specs != nil {
+		r.Off = specs[0].First
+	}
+	if r.Off >= 0 && r.Off < farAway {
+		if specs != nil && specs[0].Last >= 0 {
+			r.End = min(specs[0].Last, farAway) + 1
+		}
+		err = s.open(ctx, r)
+		none, ok := errors.AsType[*upstream.RangeError](err)
+		if !ok {
+			return err
+		}
+		if s.n = none.Size; s.n >= 0 { // upstream has the blob, and nothing of that
+			return nil
+		}
+	}
+	s.n, err = s.up.Registry.HeadBlob(ctx, s.repo.Name, s.d)
+	return err
+}
+
+// open asks upstream for r.
+func (s *passSource) open(ctx context.Context, r oci.Range) error {
+	body, err := s.up.Registry.Blob(ctx, s.repo.Name, s.d, r)
+	if err != nil {
+		return fmt.Errorf("fetch %s: %w", s.d, err)
+	}
+	s.body, s.of = body, r
+	switch n := body.Size(); {
+	case s.n < 0:
+		s.n = n
+	case n >= 0 && n != s.n:
+		s.close()
+		s.p.reject(s.up, s.d)
+		return fmt.Errorf("%w: upstream %s changed the size of %s from %d to %d", upstream.ErrDigest, s.up.Name, s.d, s.n, n)
+	}
+	return nil
 }
 
 // passRest goes on with an answer that has begun, when the store takes no more of
@@ -89,12 +154,11 @@ func (s *passSource) prepare(ctx context.Context, r oci.Range) (outcome, error) 
 	if r.Off == 0 && r.End == s.n {
 		r.End = -1
 	}
-	body, err := s.up.Registry.Blob(ctx, s.repo.Name, s.d, r)
-	if err != nil {
-		return outcomeMiss, fmt.Errorf("fetch %s: %w", s.d, err)
+	if s.body != nil && s.of.Off == r.Off && (s.of.End < 0 || s.of.End >= s.n && s.n >= 0 || s.of.End >= r.End && r.End >= 0) {
+		return outcomeMiss, nil
 	}
-	s.body = body
-	return outcomeMiss, nil
+	s.close()
+	return outcomeMiss, s.open(ctx, r)
 }
 
 // copyRange sends r. The last bytes of a whole blob wait for its digest.
@@ -105,6 +169,8 @@ func (s *passSource) copyRange(ctx context.Context, w io.Writer, r oci.Range) er
 		}
 	}
 	defer s.close()
+	body := s.body
+	defer context.AfterFunc(ctx, func() { _ = body.Close() })() // what was taken over has another life
 	if r.Off > 0 || r.End < s.n {
 		if err := s.copyPart(w, r.Len()); err != nil {
 			return err
@@ -173,5 +239,9 @@ func (s *passSource) close() {
 	if s.body != nil {
 		_ = s.body.Close() // read to its end, or given up
 		s.body = nil
+	}
+	if s.end != nil {
+		s.end(nil)
+		s.end = nil
 	}
 }

@@ -348,10 +348,13 @@ func (x *pull) fetch(ctx context.Context, d v1.Descriptor, st stored) error {
 		return err
 	}
 	defer src.close()
+	if src.unkept != nil {
+		return src.unkept
+	}
 	if err := x.wantSize(src.size(), d); err != nil {
 		return err
 	}
-	t := src.(*fillSource).t // of a whole one
+	t := src.t // of a whole one
 	t.keeps = true
 	for {
 		end, err := t.ready(ctx)

@@ -24,19 +24,21 @@ type pump struct {
 	pos    int64
 	body   *upstream.Body // open at pos; nil: none
 	by     asker          // by whose right it was asked for
+	heir   *spare         // of body, where the store does not take it; nil: nobody
 	synced int64          // pos at the last checkpoint
 	filing chan struct{}  // one checkpoint at a time
 }
 
-// pumpOnce starts the pump unless one is at work or the blob is verified.
-func (f *fill) pumpOnce() (started bool) {
+// pumpOnce starts the pump unless one is at work or the blob is verified. What it
+// opened and has no room for is heir's, if that is not nil.
+func (f *fill) pumpOnce(heir *spare) (started bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.pump != nil || f.verified || f.closing {
 		return false
 	}
 	ctx, cancel := context.WithCancelCause(f.p.life)
-	m := &pump{f: f, by: f.lead, cancel: cancel, hash: f.d.Algorithm().Hash(), filing: make(chan struct{}, 1)}
+	m := &pump{f: f, by: f.lead, heir: heir, cancel: cancel, hash: f.d.Algorithm().Hash(), filing: make(chan struct{}, 1)}
 	f.pump, f.pumpErr, f.pumpAt = m, nil, 0
 	f.began, f.had = time.Now(), f.have.Bytes()
 	size := f.size
@@ -51,7 +53,7 @@ func (f *fill) pumpOnce() (started bool) {
 
 // run is the pump's goroutine.
 func (m *pump) run(ctx context.Context) {
-	defer m.cancel(nil)
+	defer func() { m.cancel(nil) }() // the one that it has in the end, see bequeath
 	f := m.f
 	err := m.begin(ctx)
 	if err == nil {
@@ -191,7 +193,11 @@ func (m *pump) connect(ctx context.Context) error {
 	if err := f.learnSize(body.Size()); err != nil {
 		return err
 	}
-	return m.makeRoom(ctx)
+	err = m.makeRoom(ctx)
+	if _, unkept := errors.AsType[keepError](err); unkept && r.End < 0 {
+		m.bequeath()
+	}
+	return err
 }
 
 // makeRoom reserves room for the whole blob once its size is known; before that

@@ -117,6 +117,12 @@ func (f *fill) bring(ctx context.Context, t *run) (oci.Range, error) {
 
 // ask copies r from upstream into the file and returns what of it did not come.
 func (f *fill) ask(ctx context.Context, t *run, r oci.Range) (rest oci.Range, err error) {
+	f.mu.Lock()
+	room := f.have.Bytes() + f.busy.Bytes()
+	f.mu.Unlock()
+	if err := f.part.Reserve(ctx, room); err != nil { // before upstream is asked for what could not be kept
+		return r, keepError{fmt.Errorf("make room for %s: %w", f.d, err)}
+	}
 	body, err := t.by.up.Registry.Blob(ctx, t.by.repo.Name, f.d, r)
 	if err != nil {
 		return r, fmt.Errorf("fetch bytes %d-%d of %s: %w", r.Off, r.End-1, f.d, err)
@@ -125,12 +131,6 @@ func (f *fill) ask(ctx context.Context, t *run, r oci.Range) (rest oci.Range, er
 	f.answeredFor(t.by)
 	if err := f.learnSize(body.Size()); err != nil {
 		return r, err
-	}
-	f.mu.Lock()
-	room := f.have.Bytes() + f.busy.Bytes()
-	f.mu.Unlock()
-	if err := f.part.Reserve(ctx, room); err != nil {
-		return r, keepError{fmt.Errorf("make room for %s: %w", f.d, err)}
 	}
 	buf := f.p.bufs.get()
 	defer f.p.bufs.put(buf)

@@ -74,11 +74,15 @@ type fillSource struct {
 	t    *reader // of the first range, or of the whole
 	n    int64
 	rest *heldRest // what is passed on of a pull that goes on; nil: nothing
+
+	spare  *spare // what its pump opened in vain
+	may    bool   // who asks was found to have the right
+	unkept error  // the store does not take what comes: it is of no use but to passSource
 }
 
 // fillSource joins the blob's fill. A whole read starts its pump; a ranged one
 // asks for its first bytes, and the answer tells the size.
-func (p *Proxy) fillSource(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, st stored, specs []oci.RangeSpec) (source, error) {
+func (p *Proxy) fillSource(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, st stored, specs []oci.RangeSpec) (*fillSource, error) {
 	s, err := p.joinFill(ctx, asker{up, repo}, d, st.entitled, specs)
 	if errors.Is(err, errUnproven) { // it came up since we looked, or is another's by now
 		if err := p.prove(ctx, up, repo, d, st); err != nil {
@@ -86,38 +90,41 @@ func (p *Proxy) fillSource(ctx context.Context, up *Upstream, repo oci.Repo, d d
 		}
 		s, err = p.joinFill(ctx, asker{up, repo}, d, true, specs)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
+	return s, err
 }
 
 // joinFill gives errUnproven where who was not found to have the right, and this
-// fill does not prove it. Whoever has a source of it has the right.
+// fill does not prove it. Whoever has a source of it, but an unkept one, has the right.
 func (p *Proxy) joinFill(ctx context.Context, who asker, d digest.Digest, entitled bool, specs []oci.RangeSpec) (*fillSource, error) {
 	f, made, err := p.acquire(ctx, who.up, who.repo, d, entitled)
 	if err != nil {
 		return nil, err
 	}
-	s := &fillSource{f: f, who: who, made: made, n: -1, open: slices.ContainsFunc(specs, openEnded)}
+	s := &fillSource{f: f, who: who, made: made, n: -1, open: slices.ContainsFunc(specs, openEnded), spare: &spare{who: who}}
 	switch {
 	case specs == nil, specs[0].First == 0 && specs[0].Last < 0:
-		s.t = f.newReader(who, oci.Range{Off: 0, End: -1}, true, false)
+		s.t = f.newReader(who, s.spare, oci.Range{Off: 0, End: -1}, true, false)
 	case specs[0].First < 0 || specs[0].First >= farAway:
 		if err := f.headSize(ctx, who); err != nil {
 			f.release()
 			return nil, err
 		}
-		s.t = f.newReader(who, oci.Range{Off: 0, End: 0}, false, false)
+		s.t = f.newReader(who, s.spare, oci.Range{Off: 0, End: 0}, false, false)
 	default:
 		end := int64(-1)
 		if specs[0].Last >= 0 {
 			end = min(specs[0].Last, farAway) + 1
 		}
-		s.t = f.newReader(who, oci.Range{Off: specs[0].First, End: end}, false, end < 0)
+		s.t = f.newReader(who, s.spare, oci.Range{Off: specs[0].First, End: end}, false, end < 0)
 	}
-	if s.n, err = f.sizeFor(ctx, s.t, entitled); err != nil && (!entitled || !s.goesOn(err)) {
-		f.release()
+	s.n, err = f.sizeFor(ctx, s.t, entitled)
+	s.may = entitled || err == nil || f.provedFor(who)
+	switch _, unkept := errors.AsType[keepError](err); {
+	case err == nil, entitled && s.goesOn(err):
+	case unkept:
+		s.unkept = err
+	default:
+		s.close()
 		return nil, err
 	}
 	return s, nil
@@ -181,11 +188,11 @@ func (s *fillSource) readerFor(r oci.Range) *reader {
 	switch {
 	case s.t.whole && s.t.pos == r.Off && r.End == s.n: // all of it, or the rest of a pull that broke off
 	case r.Off == 0 && r.End == s.n: // all of it, however it was asked for
-		s.t = s.f.newReader(s.who, oci.Range{Off: 0, End: -1}, true, false)
+		s.t = s.f.newReader(s.who, s.spare, oci.Range{Off: 0, End: -1}, true, false)
 	case s.t.pos == r.Off && !s.t.whole && (s.t.end == r.End || (s.t.end < 0 && r.End == s.n)):
 		s.t.end = r.End
 	default:
-		s.t = s.f.newReader(s.who, r, false, s.open && r.Off > 0 && r.End == s.n)
+		s.t = s.f.newReader(s.who, s.spare, r, false, s.open && r.Off > 0 && r.End == s.n)
 	}
 	s.t.fetches = s.t.fetches || first.fetches
 	s.t.here = s.t.here && (first == s.t || !first.fetches)
@@ -208,5 +215,6 @@ func (s *fillSource) close() {
 	if s.rest != nil {
 		s.rest.close()
 	}
+	s.f.leave(s.spare)
 	s.f.release()
 }

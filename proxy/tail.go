@@ -32,6 +32,8 @@ type reader struct {
 	asked int64 // up to where it was
 	seen  int   // faults it has looked at
 	keeps bool  // of no use where the blob is not kept: it is no client's
+	// spare is for what its pump opens, if it starts one.
+	spare *spare
 	// failed is the first for whom the upstream was not available meanwhile.
 	failed *asker
 
@@ -39,13 +41,13 @@ type reader struct {
 	fetches bool // it is this reader for whom what it reads is fetched
 }
 
-// newReader reads r for who. A whole reader starts the pump. One is also who goes on
-// with a pull that broke off, "bytes=N-" where all before is here: what it has then is
-// the blob, and must have been verified.
-func (f *fill) newReader(who asker, r oci.Range, whole, open bool) *reader {
+// newReader reads r for who. A whole reader starts the pump, whose heir sp is. One is
+// also who goes on with a pull that broke off, "bytes=N-" where all before is here: what
+// it has then is the blob, and must have been verified.
+func (f *fill) newReader(who asker, sp *spare, r oci.Range, whole, open bool) *reader {
 	f.mu.Lock()
 	whole = whole || open && r.Off > 0 && f.have.At(0) >= r.Off
-	t := &reader{f: f, who: who, pos: r.Off, end: r.End, whole: whole, open: open, ahead: maxAhead, asked: r.Off, seen: f.faults.end()}
+	t := &reader{f: f, who: who, spare: sp, pos: r.Off, end: r.End, whole: whole, open: open, ahead: maxAhead, asked: r.Off, seen: f.faults.end()}
 	if open {
 		t.ahead = firstAhead
 	}
@@ -58,7 +60,7 @@ func (f *fill) newReader(who asker, r oci.Range, whole, open bool) *reader {
 	t.fetches = !t.here && front > r.Off && f.pump == nil && f.busy.At(front) <= front && f.wanted.At(front) <= front
 	f.mu.Unlock()
 	if whole {
-		t.fetches = f.pumpOnce()
+		t.fetches = f.pumpOnce(sp)
 	}
 	return t
 }
@@ -165,7 +167,7 @@ func (t *reader) revived(err error) bool {
 	if !t.whole || t.who.nobody() || !errors.Is(err, errStopped) || t.f.p.life.Err() != nil {
 		return false
 	}
-	t.f.pumpOnce()
+	t.f.pumpOnce(t.spare)
 	return true
 }
 
