@@ -230,13 +230,19 @@ func (s *spanSource) fetch(ctx context.Context, run []wantedSpan) {
 // Neighbours may share a byte. landed hears of each span; nil: its error ends
 // the run. bytes is what came from upstream.
 func (s *spanSource) fetchRun(ctx context.Context, run []wantedSpan, landed func(i int, err error)) (bytes int64, err error) {
+	w, err := s.create(ctx, run[0].Span) // before upstream is asked for what could not be kept
+	if err != nil {
+		return 0, err
+	}
 	r := oci.Range{Off: run[0].Off, End: run[len(run)-1].End}
 	body, err := s.up.Registry.Blob(ctx, s.repo.Name, s.layer.Digest, r)
 	if err != nil {
+		_ = w.Close() // what it can't remove is swept
 		return 0, fmt.Errorf("fetch spans of %s: %w", s.layer.Digest, err)
 	}
 	defer body.Close()
 	if n := body.Size(); n >= 0 && n != s.layer.Size {
+		_ = w.Close()
 		return 0, fmt.Errorf("%w: upstream %s changed the size of %s from %d to %d",
 			upstream.ErrDigest, s.up.Name, s.layer.Digest, s.layer.Size, n)
 	}
@@ -246,7 +252,12 @@ func (s *spanSource) fetchRun(ctx context.Context, run []wantedSpan, landed func
 		s.p.metrics.upstreamBytes.Add(float64(bytes))
 	}()
 	for i := range run {
-		err := s.keep(ctx, in, run[i].Span)
+		if i > 0 {
+			if w, err = s.create(ctx, run[i].Span); err != nil {
+				return 0, err
+			}
+		}
+		err := s.keep(ctx, w, in, run[i].Span)
 		if err != nil && (landed == nil || !errors.Is(err, storage.ErrDigest)) {
 			return 0, err
 		}
@@ -257,16 +268,22 @@ func (s *spanSource) fetchRun(ctx context.Context, run []wantedSpan, landed func
 	return 0, nil
 }
 
-// keep stores one span as the blob it is.
-func (s *spanSource) keep(ctx context.Context, in *shared, sp ztoc.Span) error {
+// create makes room for one span.
+func (s *spanSource) create(ctx context.Context, sp ztoc.Span) (*storage.Writer, error) {
 	w, err := s.p.store.Create(ctx)
 	if err != nil {
-		return keepError{fmt.Errorf("store span %s: %w", sp.Digest, err)}
+		return nil, keepError{fmt.Errorf("store span %s: %w", sp.Digest, err)}
 	}
-	defer func() { _ = w.Close() }() // what it can't remove is swept
 	if err := w.Reserve(ctx, sp.End-sp.Off); err != nil {
-		return keepError{fmt.Errorf("store span %s: %w", sp.Digest, err)}
+		_ = w.Close() // what it can't remove is swept
+		return nil, keepError{fmt.Errorf("store span %s: %w", sp.Digest, err)}
 	}
+	return w, nil
+}
+
+// keep stores one span as the blob it is, and closes w.
+func (s *spanSource) keep(ctx context.Context, w *storage.Writer, in *shared, sp ztoc.Span) error {
+	defer func() { _ = w.Close() }() // what it can't remove is swept
 	if err := in.copyTo(w, sp, s.p.bufs); err != nil {
 		return err
 	}

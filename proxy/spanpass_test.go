@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/sociable/sociable/storage"
@@ -86,5 +87,26 @@ func TestSpansOfSmallStore(t *testing.T) {
 	defer g.mu.Unlock()
 	if g.sent > int64(len(layer)+table.Len()) { // neighbours may share a byte
 		t.Errorf("upstream sent %d bytes of %d", g.sent, len(layer))
+	}
+}
+
+// TestSpansOfFullStore reads a layer's span for which a store full of hosted content
+// has no room: by one request to the upstream.
+func TestSpansOfFullStore(t *testing.T) {
+	g := newRegistry(t)
+	layer := tarGz(t, 60)
+	s := newFullServer(t, g, 1000, nil)
+	d, table := index(t, s, layer)
+	g.addBlob("a", layer)
+	path := "/v2/up/a/blobs/" + d.String()
+	s.do(t, http.MethodHead, path) // the right
+	g.take()
+	sp := table.Span(2)
+	got := s.do(t, http.MethodGet, path, "Range", fmt.Sprintf("bytes=%d-%d", sp.Off+10, sp.End-10))
+	if got.status != http.StatusPartialContent || got.err != nil || !bytes.Equal(got.body, layer[sp.Off+10:sp.End-9]) {
+		t.Errorf("%d, %d bytes, %v", got.status, len(got.body), got.err)
+	}
+	if diff := cmp.Diff([]string{fmt.Sprintf("GET blobs %d-%d", sp.Off, sp.End-1)}, g.take()); diff != "" {
+		t.Errorf("upstream requests (-want +got):\n%s", diff)
 	}
 }
