@@ -71,14 +71,15 @@ type fill struct {
 	pumpAt   int64     // where the pump is
 	began    time.Time // when it began, and had so many bytes to begin with
 	had      int64
-	verified bool // whole, and the digest matched
-	roomy    bool // there is room for all of it, as far as its size is known
-	kept     bool // fetched on purpose, whoever leaves
-	detached bool // see purged
-	answered bool // upstream answered: the repository has the blob
-	found    bool // bytes were here before any answer
-	refs     int  // requests
-	taps     int  // the indexer's readers: they keep the fill, and stop nothing
+	verified bool                // whole, and the digest matched
+	roomy    bool                // there is room for all of it, as far as its size is known
+	kept     bool                // fetched on purpose, whoever leaves
+	detached bool                // see purged
+	answered bool                // upstream answered: the repository has the blob
+	found    bool                // bytes were here before any answer
+	refs     int                 // requests
+	heirs    map[*spare]struct{} // of those of them that want all of it
+	taps     int                 // the indexer's readers: they keep the fill, and stop nothing
 	closing  bool
 	// lingering: idle, and to be put away in a moment
 	lingering bool

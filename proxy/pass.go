@@ -21,9 +21,10 @@ type passSource struct {
 	repo oci.Repo
 	d    digest.Digest
 	n    int64
-	body *upstream.Body          // what was asked for last; nil: nothing, or it was sent
+	body io.ReadCloser           // what was asked for last; nil: nothing, or it was sent
 	of   oci.Range               // body's, as it was asked for; End is -1 for the blob's
 	end  context.CancelCauseFunc // of body's life, where that is not its client's; or nil
+	out  outcome                 // how it was had
 }
 
 // passSource passes on what is not kept, for cause. What was, the way to keep it, came
@@ -48,7 +49,10 @@ func (p *Proxy) passSource(ctx context.Context, who asker, d digest.Digest, spec
 func (s *passSource) takeOver(was *fillSource) {
 	s.n = max(was.n, was.f.knownSize())
 	s.body, s.end = was.f.inherit(was.spare)
-	s.of = oci.Range{Off: 0, End: -1}
+	s.of, s.out = oci.Range{Off: 0, End: -1}, outcomeMiss
+	if s.body != nil && !was.spare.first {
+		s.out = outcomeFollow
+	}
 }
 
 // noted has it counted and told that the blob is passed on. That another caller was
@@ -89,7 +93,7 @@ func (s *passSource) open(ctx context.Context, r oci.Range) error {
 	if err != nil {
 		return fmt.Errorf("fetch %s: %w", s.d, err)
 	}
-	s.body, s.of = body, r
+	s.body, s.of, s.out = body, r, outcomeMiss
 	switch n := body.Size(); {
 	case s.n < 0:
 		s.n = n
@@ -155,7 +159,7 @@ func (s *passSource) prepare(ctx context.Context, r oci.Range) (outcome, error) 
 		r.End = -1
 	}
 	if s.body != nil && s.of.Off == r.Off && (s.of.End < 0 || s.of.End >= s.n && s.n >= 0 || s.of.End >= r.End && r.End >= 0) {
-		return outcomeMiss, nil
+		return s.out, nil
 	}
 	s.close()
 	return outcomeMiss, s.open(ctx, r)
@@ -187,9 +191,8 @@ func (s *passSource) copyVerified(w io.Writer, verify digest.Verifier) error {
 	defer s.p.bufs.put(buf)
 	held := 0 // bytes at the front of buf that were not sent
 	for {
-		n, err := s.body.Read(buf[held:])
+		n, err := s.read(buf[held:])
 		_, _ = verify.Write(buf[held : held+n]) // a hash never fails
-		s.p.metrics.upstreamBytes.Add(float64(n))
 		held += n
 		if err == io.EOF { //nolint:errorlint // io.Reader's own
 			break
@@ -220,8 +223,7 @@ func (s *passSource) copyPart(w io.Writer, n int64) error {
 	buf := s.p.bufs.get()
 	defer s.p.bufs.put(buf)
 	for n > 0 {
-		got, err := s.body.Read(buf[:min(int64(len(buf)), n)])
-		s.p.metrics.upstreamBytes.Add(float64(got))
+		got, err := s.read(buf[:min(int64(len(buf)), n)])
 		n -= int64(got)
 		if got > 0 {
 			if _, err := w.Write(buf[:got]); err != nil {
@@ -233,6 +235,15 @@ func (s *passSource) copyPart(w io.Writer, n int64) error {
 		}
 	}
 	return nil
+}
+
+// read reads the body, and counts what came for this client alone.
+func (s *passSource) read(buf []byte) (int, error) {
+	n, err := s.body.Read(buf)
+	if _, alone := s.body.(*upstream.Body); alone {
+		s.p.metrics.upstreamBytes.Add(float64(n))
+	}
+	return n, err
 }
 
 func (s *passSource) close() {

@@ -195,7 +195,7 @@ func (m *pump) connect(ctx context.Context) error {
 	}
 	err = m.makeRoom(ctx)
 	if _, unkept := errors.AsType[keepError](err); unkept && r.End < 0 {
-		m.bequeath()
+		m.bequeath(ctx)
 	}
 	return err
 }

@@ -89,6 +89,9 @@ type Proxy struct {
 	end  context.CancelCauseFunc
 	work workers
 
+	passings  atomic.Int64  // that are shared
+	passGrace time.Duration // see passGrace
+
 	forwards forwards
 	senders  senders
 
@@ -115,6 +118,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 		fills:  map[fillKey]*fill{}, spans: map[digest.Digest]*spanFlight{}, spanRuns: map[layerKey]*spanRuns{}, warming: map[layerKey]struct{}{}, bringing: map[layerKey]struct{}{},
 	}
 	p.spanAhead = spanAhead(o.Store.Usage().Limit)
+	p.passGrace = passGrace
 	p.absent = newLRU[string](maxAbsent, one[time.Time])
 	p.wentBy.parts = newLRU[digest.Digest](maxWentBy, func(e oci.Extents) int64 { return int64(len(e)) })
 	p.routing.Store(t)

@@ -2,37 +2,64 @@ package proxy
 
 import (
 	"context"
-
-	"github.com/sociable/sociable/internal/upstream"
+	"io"
+	"slices"
 )
 
-// spare is what a fill's pump opened of the blob before there turned out to be no
-// room for it: who waited for that has it sent from there, and upstream is not asked
-// twice. Its fill's mu guards it.
+// spare is for what a fill's pump opens of the blob before there turns out to be no
+// room for it: who waits for that has it sent from there, and upstream is not asked
+// again. Its fill's mu guards it.
 type spare struct {
-	who  asker
-	left bool           // who is gone, or has it
-	body *upstream.Body // from the first byte, of which none was read; nil: none
-	end  context.CancelCauseFunc
+	who   asker
+	body  io.ReadCloser           // from the first byte, of which none was read; nil: none
+	first bool                    // it is for this one that it was opened
+	end   context.CancelCauseFunc // of body's life; nil: it sees to that
 }
 
-// bequeath leaves the body to the pump's heir, where it was asked for in the heir's
-// name and the heir is there. Its life goes with it.
-func (m *pump) bequeath() {
-	m.f.mu.Lock()
-	defer m.f.mu.Unlock()
-	if to := m.heir; m.pos == 0 && to != nil && !to.left && to.body == nil && m.by.up == to.who.up && m.by.repo == to.who.repo {
-		to.body, to.end = m.body, m.cancel
-		m.body, m.cancel = nil, func(error) {}
+// bequeath leaves the body to those who wait for it and in whose name it was asked for,
+// all of them or the one for whom it was opened. Its life goes with it.
+func (m *pump) bequeath(ctx context.Context) {
+	f := m.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var to []*spare
+	for sp := range f.heirs {
+		if m.pos == 0 && sp.body == nil && sp.who.up == m.by.up && sp.who.repo == m.by.repo {
+			to = append(to, sp)
+		}
+	}
+	if len(to) > 1 {
+		for i, t := range f.share(ctx, m.cancel, m.by, m.body, len(to)) {
+			to[i].body, to[i].first = t, to[i] == m.heir
+			m.body = nil
+		}
+	}
+	if m.body != nil && slices.Contains(to, m.heir) {
+		m.heir.body, m.heir.end, m.heir.first = m.body, m.cancel, true
+		m.body = nil
+	}
+	if m.body == nil {
+		m.cancel = func(error) {}
 	}
 }
 
-// inherit takes what was left, if anything was.
-func (f *fill) inherit(sp *spare) (*upstream.Body, context.CancelCauseFunc) {
+// inherits says that sp is there.
+func (f *fill) inherits(sp *spare) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.heirs == nil {
+		f.heirs = map[*spare]struct{}{}
+	}
+	f.heirs[sp] = struct{}{}
+}
+
+// inherit takes what was left, if anything was; nothing will be any more.
+func (f *fill) inherit(sp *spare) (io.ReadCloser, context.CancelCauseFunc) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.heirs, sp)
 	body, end := sp.body, sp.end
-	sp.left, sp.body, sp.end = true, nil, nil
+	sp.body, sp.end = nil, nil
 	return body, end
 }
 
@@ -40,6 +67,8 @@ func (f *fill) inherit(sp *spare) (*upstream.Body, context.CancelCauseFunc) {
 func (f *fill) leave(sp *spare) {
 	if body, end := f.inherit(sp); body != nil {
 		_ = body.Close() // nothing was read from it
-		end(nil)
+		if end != nil {
+			end(nil)
+		}
 	}
 }

@@ -60,6 +60,9 @@ func (f *fill) newReader(who asker, sp *spare, r oci.Range, whole, open bool) *r
 	t.fetches = !t.here && front > r.Off && f.pump == nil && f.busy.At(front) <= front && f.wanted.At(front) <= front
 	f.mu.Unlock()
 	if whole {
+		if r.Off == 0 {
+			f.inherits(sp)
+		}
 		t.fetches = f.pumpOnce(sp)
 	}
 	return t
