@@ -63,7 +63,7 @@ func TestHashingEnds(t *testing.T) {
 	}
 	w.reads.Store(0)
 	w.then.Store(&stop)
-	f.pumpOnce()
+	f.pumpOnce(nil)
 	waitFor(t, func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -77,7 +77,7 @@ func TestHashingEnds(t *testing.T) {
 	gone := func() { leave() }
 	w.reads.Store(0)
 	w.then.Store(&gone)
-	reader := f.newReader(who, oci.Range{Off: size / 2, End: size}, false, false)
+	reader := f.newReader(who, nil, oci.Range{Off: size / 2, End: size}, false, false)
 	if _, err := reader.holdRest(ctx, errors.New("no room")); !errors.Is(err, context.Canceled) || w.reads.Load() != 1 {
 		t.Errorf("the client that left: %d reads, %v", w.reads.Load(), err)
 	}
