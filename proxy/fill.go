@@ -56,7 +56,7 @@ type fill struct {
 	part   *storage.Partial
 
 	mu       sync.Mutex
-	err      error   // of opening
+	err      error   // of opening, or why what it had is dropped
 	lead     asker   // as whom, and by whose right, transfers ask
 	proven   bool    // its repository was found to have the blob before
 	proved   []asker // for whom upstream answered
@@ -84,6 +84,8 @@ type fill struct {
 	// lingering: idle, and to be put away in a moment
 	lingering bool
 	wake      chan struct{} // closed at the next change; nil: nobody waits
+	// dropped is set with err by discard, and closed when what it had is gone
+	dropped chan struct{}
 }
 
 // keepError is a store that does not take bytes, which is no reason to refuse
@@ -122,7 +124,8 @@ func (p *Proxy) acquire(ctx context.Context, up *Upstream, repo oci.Repo, d dige
 			return f, true, err
 		}
 		p.mu.Unlock()
-		if f.join() {
+		gone := f.join()
+		if gone == nil {
 			select {
 			case <-f.opened:
 				f, err = f.usable(asker{up, repo}, entitled)
@@ -132,8 +135,8 @@ func (p *Proxy) acquire(ctx context.Context, up *Upstream, repo oci.Repo, d dige
 				return nil, false, context.Cause(ctx)
 			}
 		}
-		select { // it is being put away: wait, then look again
-		case <-f.closed:
+		select { // it is being put away, or what it had is dropped: wait, then look again
+		case <-gone:
 		case <-ctx.Done():
 			return nil, false, context.Cause(ctx)
 		}
@@ -151,14 +154,18 @@ func (p *Proxy) filling(up *Upstream, d digest.Digest) (oci.Repo, bool) {
 	return f.asks().repo, true
 }
 
-func (f *fill) join() bool {
+// join takes a place in f, or gives what is closed once the next fill may begin.
+func (f *fill) join() (gone <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.closing {
-		return false
+	switch {
+	case f.dropped != nil:
+		return f.dropped
+	case f.closing:
+		return f.closed
 	}
 	f.refs++
-	return true
+	return nil
 }
 
 // errCame refuses a fill of a blob that is whole here: it came between the look

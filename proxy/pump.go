@@ -34,7 +34,7 @@ type pump struct {
 func (f *fill) pumpOnce(heir *spare) (started bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.pump != nil || f.verified || f.closing {
+	if f.pump != nil || f.verified || f.closing || f.err != nil {
 		return false
 	}
 	ctx, cancel := context.WithCancelCause(f.p.life)
@@ -329,11 +329,15 @@ func (m *pump) finish(ctx context.Context) error {
 }
 
 // discard drops bytes that are not what their digest says. Whoever reads them
-// is cut off; whoever comes now begins a fill of its own.
+// is cut off; whoever comes from that moment on waits until they are gone, and
+// begins a fill of its own.
 func (f *fill) discard(ctx context.Context, err error) {
 	f.mu.Lock()
 	again := f.err != nil
 	f.have, f.wanted, f.size, f.err = nil, nil, -1, err
+	if !again {
+		f.dropped = make(chan struct{})
+	}
 	by := f.lead
 	f.changedLocked()
 	f.mu.Unlock()
@@ -346,4 +350,5 @@ func (f *fill) discard(ctx context.Context, err error) {
 		f.p.log.Error("wrong bytes not removed", "digest", f.d, "err", err)
 	}
 	f.forget()
+	close(f.dropped)
 }

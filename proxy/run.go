@@ -52,7 +52,7 @@ func (f *fill) addLocked(r oci.Range) (news bool) {
 // scheduleLocked starts transfers for what is wanted, within maxRuns. What
 // became wanted while they were at work has merged into few runs.
 func (f *fill) scheduleLocked() {
-	for len(f.runs) < maxRuns && len(f.wanted) > 0 && !f.closing && f.refs > 0 {
+	for len(f.runs) < maxRuns && len(f.wanted) > 0 && !f.closing && f.err == nil && f.refs > 0 {
 		r := f.wanted[0]
 		r.End = min(r.End, r.Off+maxRunBytes)
 		f.wanted.Sub(r)
