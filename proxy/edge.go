@@ -35,6 +35,8 @@ func edge(what string, err error) error {
 		return &oci.Error{Code: errcode.ErrorCodeTooManyRequests, Message: what + ": the upstream asks to slow down", RetryAfter: max(retryAfter, time.Second), Err: err}
 	case upstream.IsDenied(err):
 		return &oci.Error{Code: errcode.ErrorCodeDenied, Message: what + ": the upstream refuses this proxy access: check the repository's name and the upstream's credentials", Err: err}
+	case isLeft(err):
+		return &oci.Error{Code: errcode.ErrorCodeUnavailable, Status: http.StatusBadGateway, Message: what + ": what was kept of it from before, or what the upstream sent, does not match the digest; ask again", RetryAfter: time.Second, Err: err}
 	case errors.Is(err, upstream.ErrDigest), errors.Is(err, storage.ErrDigest):
 		return &oci.Error{Code: errcode.ErrorCodeUnavailable, Status: http.StatusBadGateway, Message: what + ": the upstream sent bytes that do not match the digest", Err: err}
 	case upstream.IsUnavailable(err):

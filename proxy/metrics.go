@@ -39,7 +39,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "sociable_proxy_upstream_bytes_total", Help: "Blob bytes taken from upstreams.",
 		}),
 		mismatches: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "sociable_proxy_digest_mismatches_total", Help: "Blobs or spans whose bytes did not match their digest.",
+			Name: "sociable_proxy_digest_mismatches_total", Help: "Blobs or spans that an upstream sent and whose bytes did not match their digest. Where some of them were here from before, nobody can tell whose fault it is: that is logged, and not counted.",
 		}, []string{"upstream"}),
 		passed: f.NewCounter(prometheus.CounterOpts{
 			Name: "sociable_proxy_passed_through_total", Help: "Blobs sent without being kept, because the store had no room or failed.",

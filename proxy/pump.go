@@ -333,7 +333,10 @@ func (m *pump) finish(ctx context.Context) error {
 // begins a fill of its own.
 func (f *fill) discard(ctx context.Context, err error) {
 	f.mu.Lock()
-	again := f.err != nil
+	again, found := f.err != nil, f.found
+	if found {
+		err = leftError{err}
+	}
 	f.have, f.wanted, f.size, f.err = nil, nil, -1, err
 	if !again {
 		f.dropped = make(chan struct{})
@@ -344,8 +347,12 @@ func (f *fill) discard(ctx context.Context, err error) {
 	if again {
 		return
 	}
-	f.p.reject(f.up, f.d)
-	f.p.log.Error("upstream sent wrong bytes; nothing was kept", "digest", f.d, "repo", by.repo, "upstream", f.up.Name, "err", err)
+	if found {
+		f.p.log.Error("what was kept of a blob from before, or what the upstream sent, is wrong; nothing was kept, the next pull begins anew", "digest", f.d, "repo", by.repo, "upstream", f.up.Name, "err", err)
+	} else {
+		f.p.reject(f.up, f.d)
+		f.p.log.Error("upstream sent wrong bytes; nothing was kept", "digest", f.d, "repo", by.repo, "upstream", f.up.Name, "err", err)
+	}
 	if err := errors.Join(f.part.Discard(ctx), f.part.Close()); err != nil {
 		f.p.log.Error("wrong bytes not removed", "digest", f.d, "err", err)
 	}
