@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/sociable/sociable/internal/oci"
+	"github.com/sociable/sociable/storage"
 )
 
 // rejecting counts what is held against its upstream.
@@ -103,5 +105,37 @@ func TestLeftBytesAreSpoilt(t *testing.T) {
 				t.Errorf("the second: counted %v, distrusted %d times, want %d; said %q", counted, held.n.Load(), want, said)
 			}
 		})
+	}
+}
+
+// TestLeftBytesAreSpoiltInFullStore has a client go on with a pull whose front is here,
+// and spoilt, when the store has no room for the rest, which is passed on behind it.
+func TestLeftBytesAreSpoiltInFullStore(t *testing.T) {
+	g := newRegistry(t)
+	layer := random(4<<20, 66)
+	d := g.addBlob("a", layer)
+	held := &rejecting{}
+	s := newServerAt(t, t.TempDir(), g, func(o *Options) {
+		held.Registry, o.Upstreams[0].Registry = o.Upstreams[0].Registry, held
+		o.Upstreams = append(o.Upstreams, &Upstream{Name: "local", Hosted: true})
+	}, func(o *storage.Options) { o.MaxBytes = 8 << 20 })
+	front := bytes.Clone(layer[:2<<20])
+	front[1000] ^= 1
+	s.leave(t, d, len(layer), front)
+	s.pushBlob(t, "local/a", random(5<<20, 2))
+	path := "/v2/up/a/blobs/" + d.String()
+	if a := s.do(t, http.MethodGet, path, "Range", "bytes=2097152-"); a.status != http.StatusPartialContent || a.err == nil {
+		t.Errorf("the rest of a wrong blob: %d, %d bytes, %v", a.status, len(a.body), a.err)
+	}
+	waitFor(t, func() bool { _, filling := s.p.filling(s.p.routes().def, d); return !filling })
+	if n := testutil.ToFloat64(s.p.metrics.mismatches.WithLabelValues("up")) + float64(held.n.Load()); n != 0 {
+		t.Errorf("held against the upstream: %v", n)
+	}
+	err := s.store.View(t.Context(), func(tx storage.Tx) error { _, err := tx.Partial(d); return err })
+	if !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("what was spoilt is kept: %v", err)
+	}
+	if a := s.do(t, http.MethodGet, path); a.status != http.StatusOK || a.err != nil || !bytes.Equal(a.body, layer) {
+		t.Errorf("the next: %d, %d bytes, %v", a.status, len(a.body), a.err)
 	}
 }

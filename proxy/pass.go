@@ -17,6 +17,7 @@ import (
 // shared with nobody.
 type passSource struct {
 	p    *Proxy
+	from *fill // has what comes before what is passed on; nil: nothing does
 	up   *Upstream
 	repo oci.Repo
 	d    digest.Digest
@@ -146,6 +147,7 @@ func (t *reader) holdRest(ctx context.Context, cause error) (*heldRest, error) {
 		return nil, err
 	}
 	rest := &heldRest{t.passing(), verify}
+	rest.from = f
 	_, err = rest.prepare(ctx, oci.Range{Off: t.pos, End: -1})
 	return rest, err
 }
@@ -208,8 +210,12 @@ func (s *passSource) copyVerified(w io.Writer, verify digest.Verifier) error {
 		}
 	}
 	if !verify.Verified() {
+		err := fmt.Errorf("%w: %s from %s", upstream.ErrDigest, s.d, s.up.Name)
+		if s.from != nil {
+			return s.from.wrongRest(err)
+		}
 		s.p.reject(s.up, s.d)
-		return fmt.Errorf("%w: %s from %s", upstream.ErrDigest, s.d, s.up.Name)
+		return err
 	}
 	s.allWentBy()
 	if _, err := w.Write(buf[:held]); err != nil {
