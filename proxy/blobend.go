@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -44,6 +45,17 @@ func (f *fill) endsAt(pos int64, err error) (bool, error) {
 		return true, f.learnEnd(pos)
 	}
 	return false, nil
+}
+
+// sizeByHead asks for the size by itself, for who wants a range: where the bytes are
+// here, so that nothing is fetched for them, or what was fetched did not tell it. -1:
+// upstream does not tell. After an answered GET a HEAD may fail: the whole is to be had.
+func (f *fill) sizeByHead(ctx context.Context, who asker, answered bool) (int64, error) {
+	err := f.headSize(ctx, who)
+	if _, silent := errors.AsType[*upstream.ProtocolError](err); silent || answered {
+		err = nil
+	}
+	return f.knownSize(), err
 }
 
 func (f *fill) knownSize() int64 {

@@ -265,7 +265,11 @@ func (f *fill) sizeFor(ctx context.Context, t *reader, entitled bool) (int64, er
 		if err == nil && !entitled && !f.mayLocked(t.who) {
 			err = errUnproven
 		}
+		untold := err == nil && size < 0 && !t.whole && f.pump == nil && len(f.runs) == 0 && (answered || f.have.At(t.pos) > t.pos)
 		f.mu.Unlock()
+		if untold { // and nothing is under way that might tell
+			return f.sizeByHead(ctx, t.who, answered)
+		}
 		if t.revived(err) {
 			continue
 		}
