@@ -11,7 +11,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/internal/oci"
-	"github.com/sociable/sociable/internal/upstream"
 	"github.com/sociable/sociable/storage"
 )
 
@@ -61,6 +60,7 @@ type fill struct {
 	proven   bool    // its repository was found to have the blob before
 	proved   []asker // for whom upstream answered
 	size     int64   // -1: not known yet
+	said     votes   // of upstream's answers, on size
 	have     oci.Extents
 	busy     oci.Extents // claimed by a transfer
 	wanted   oci.Extents // to be claimed, not overlapping have or busy
@@ -321,28 +321,6 @@ func (f *fill) waitLocked() <-chan struct{} {
 		f.wake = make(chan struct{})
 	}
 	return f.wake
-}
-
-// learnSize takes the size that upstream named; a second, different one is an
-// upstream that cannot be trusted with this blob.
-func (f *fill) learnSize(size int64) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.answered {
-		f.answered = true
-		f.changedLocked()
-	}
-	switch {
-	case size < 0 || f.size == size:
-		return nil
-	case f.size >= 0:
-		return fmt.Errorf("%w: upstream %s changed the size of %s from %d to %d",
-			upstream.ErrDigest, f.up.Name, f.d, f.size, size)
-	}
-	f.size = size
-	f.wanted.Sub(oci.Range{Off: size, End: 1<<63 - 1})
-	f.changedLocked()
-	return nil
 }
 
 // claim takes the bytes of r that nobody has or brings; only the first run of

@@ -25,6 +25,8 @@ type pump struct {
 	body   *upstream.Body // open at pos; nil: none
 	by     asker          // by whose right it was asked for
 	heir   *spare         // of body, where the store does not take it; nil: nobody
+	heard  bool           // upstream told it the size that is known; f.mu guards it
+	again  bool           // it contradicted that, and was asked again
 	synced int64          // pos at the last checkpoint
 	filing chan struct{}  // one checkpoint at a time
 }
@@ -132,7 +134,7 @@ func (m *pump) through(ctx context.Context) error {
 // step takes the next bytes from upstream.
 func (m *pump) step(ctx context.Context, in *intake) error {
 	if err := m.connect(ctx); err != nil || m.body == nil {
-		return err
+		return m.askAgain(err)
 	}
 	p, err := in.read(m.body)
 	if len(p) > 0 {
@@ -154,7 +156,7 @@ func (m *pump) step(ctx context.Context, in *intake) error {
 	case err != nil:
 		m.drop()
 		if ended, err := m.f.endsAt(m.pos, err); ended {
-			return err
+			return m.askAgain(err)
 		}
 		return fmt.Errorf("fetch %s: %w", m.f.d, err)
 	}
@@ -190,7 +192,7 @@ func (m *pump) connect(ctx context.Context) error {
 	}
 	m.body = body
 	f.answeredFor(m.by)
-	if err := f.learnSize(body.Size()); err != nil {
+	if err := m.learnSize(body.Size()); err != nil {
 		return err
 	}
 	err = m.makeRoom(ctx)

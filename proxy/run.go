@@ -102,11 +102,19 @@ func (f *fill) transfer(ctx context.Context, t *run) {
 // bring copies a run from upstream into the file and returns what of it did not
 // come. A blob that turns out to end before r does is no error.
 func (f *fill) bring(ctx context.Context, t *run) (oci.Range, error) {
+	again := false
 	for r := t.Range; ; {
 		rest, err := f.ask(ctx, t, r)
 		if ended, eerr := f.endsAt(rest.Off, err); ended {
 			f.answeredFor(t.by)
-			return rest, eerr // transfer finds out whether it should have had bytes
+			if err = eerr; err == nil {
+				return rest, nil // transfer finds out whether it should have had bytes
+			}
+		}
+		if resized(err) && !again {
+			again, r = true, rest
+			f.p.doubt(t.by.up, f.d)
+			continue
 		}
 		if err != nil || rest.Len() == 0 || rest.Off == r.Off || f.knownSize() >= 0 {
 			return rest, err
