@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/sociable/sociable/internal/upstream"
 )
@@ -38,9 +37,11 @@ func (f *fill) endsAt(pos int64, err error) (bool, error) {
 	case r.Size >= 0 && r.Size <= pos && size < 0:
 		return true, f.learnEnd(r.Size)
 	case r.Size > pos:
-		return true, fmt.Errorf("upstream %s has nothing of %s from byte %d on, of %d: %w", f.up.Name, f.d, pos, r.Size, io.ErrUnexpectedEOF)
+		return true, nonsense(f.up, fmt.Sprintf("nothing of %s from byte %d on, of %d", f.d, pos, r.Size))
 	case r.Size >= 0:
 		return true, f.learnSize(r.Size)
+	case pos < size:
+		return true, f.contradicted(fmt.Sprintf("nothing of %s from byte %d on, and it had %d", f.d, pos, size))
 	case r.Size < 0 && size < 0 && pos > 0 && f.hasUpTo(pos):
 		return true, f.learnEnd(pos)
 	}

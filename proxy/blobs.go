@@ -283,7 +283,7 @@ func (p *Proxy) headBlob(w http.ResponseWriter, r *http.Request, up *Upstream, r
 func (p *Proxy) serveWhole(w http.ResponseWriter, r *http.Request, a *ask) error {
 	out, err := p.prepare(r.Context(), a, oci.Range{Off: 0, End: a.src.size()})
 	if err != nil {
-		return blobError(a.d, err)
+		return a.fault(err)
 	}
 	src := a.src
 	blobHeaders(w, a.d)

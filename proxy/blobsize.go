@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -58,13 +59,46 @@ func (f *fill) learnSize(size int64) error {
 	return nil
 }
 
+// contradicted is learnSize of an answer that tells no size, and denies bytes in front
+// of the one that is known.
+func (f *fill) contradicted(what string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.contradictedLocked(what)
+}
+
 func (f *fill) contradictedLocked(what string) error {
 	f.said.against++
 	vouched := f.verified || f.pump != nil && f.pump.heard
 	if !vouched && f.said.against > max(1, f.said.told) { // what was found here was told once
 		return fmt.Errorf("%w: upstream %s changes the size: %s", upstream.ErrDigest, f.up.Name, what)
 	}
-	return resizedError{&upstream.ProtocolError{Upstream: f.up.Name, Op: "blob", Reason: what}}
+	return resizedError{nonsense(f.up, what)}
+}
+
+// nonsense is an answer about a blob that cannot be true.
+func nonsense(up *Upstream, what string) *upstream.ProtocolError {
+	return &upstream.ProtocolError{Upstream: up.Name, Op: "blob", Reason: what}
+}
+
+// fault gives what failed for a range of the blob its code. There are bytes in it, as
+// far as the blob's size is known here: who denies them is in trouble.
+func (a *ask) fault(err error) error {
+	if _, ok := errors.AsType[*upstream.RangeError](err); ok {
+		err = nonsense(a.up, err.Error())
+	}
+	return blobError(a.d, err)
+}
+
+// fetchTwice is fetchRun, and once more where the answer contradicts the layer's size,
+// which is known: by telling another, or denying bytes.
+func (s *spanSource) fetchTwice(ctx context.Context, run []wantedSpan, landed func(i int, err error)) (int64, error) {
+	bytes, err := s.fetchRun(ctx, run, landed)
+	if _, denied := errors.AsType[*upstream.RangeError](err); !denied && !errors.Is(err, upstream.ErrDigest) {
+		return bytes, err
+	}
+	s.p.doubt(s.up, s.layer.Digest)
+	return s.fetchRun(ctx, run, landed) // nothing came of the first
 }
 
 // learnSize is the fill's, of an answer to the pump.

@@ -37,7 +37,7 @@ func (p *Proxy) serveRanges(w http.ResponseWriter, r *http.Request, a *ask, spec
 	one := ranges[0]
 	out, err := p.prepare(r.Context(), a, one)
 	if err != nil {
-		return blobError(a.d, err)
+		return a.fault(err)
 	}
 	blobHeaders(w, a.d)
 	p.outcome(w, r, out)
@@ -81,7 +81,7 @@ func (p *Proxy) serveParts(w http.ResponseWriter, r *http.Request, a *ask, range
 	}
 	out, err := p.prepare(r.Context(), a, ranges[0])
 	if err != nil {
-		return blobError(a.d, err)
+		return a.fault(err)
 	}
 	var total countingWriter
 	boundary := multipart.NewWriter(&total)

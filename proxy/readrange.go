@@ -28,7 +28,7 @@ func (p *Proxy) ReadRange(ctx context.Context, repo oci.Repo, d digest.Digest, r
 	}
 	defer func() { a.src.close() }()
 	if _, err := p.prepare(ctx, a, r); err != nil {
-		return blobError(d, err)
+		return a.fault(err)
 	}
 	return a.src.copyRange(ctx, w, r)
 }

@@ -82,7 +82,7 @@ func (f *fill) transfer(ctx context.Context, t *run) {
 	f.mu.Lock()
 	size := f.size
 	if err == nil && rest.Len() > 0 && (size < 0 || rest.Off < size) {
-		err = fmt.Errorf("fetch %s: upstream %s sent nothing of bytes %d-%d: %w", f.d, f.up.Name, rest.Off, rest.End-1, io.ErrUnexpectedEOF)
+		err = fmt.Errorf("fetch %s: %w", f.d, nonsense(f.up, fmt.Sprintf("nothing of bytes %d-%d", rest.Off, rest.End-1)))
 	}
 	f.busy.Sub(rest)
 	delete(f.runs, t)

@@ -204,7 +204,7 @@ func (s *spanSource) fetch(ctx context.Context, run []wantedSpan) {
 	for _, x := range run {
 		x.flight.by = s
 	}
-	bytes, err := s.fetchRun(ctx, run, func(i int, err error) {
+	bytes, err := s.fetchTwice(ctx, run, func(i int, err error) {
 		done = i + 1
 		if errors.Is(err, storage.ErrDigest) {
 			s.p.reject(s.up, s.layer.Digest)

@@ -63,7 +63,8 @@ func noHead(err error) bool {
 // Blob opens the bytes [r.Off, r.End) of a blob, to its end where r.End < 0;
 // {0, -1} is a plain GET of the whole. ctx is also the lifetime of the Body,
 // which the caller closes. A range that no byte of the blob lies in is a
-// RangeError, if that is known before the first byte; else Read returns it.
+// RangeError, if that is known before the first byte; else Read returns it. An
+// upstream that denies bytes which there must be is unreachable.
 func (c *Client) Blob(ctx context.Context, repo string, d digest.Digest, r oci.Range) (*Body, error) {
 	b, err := c.blob(ctx, repo, d, r)
 	if err != nil {
@@ -84,6 +85,7 @@ func (c *Client) blob(ctx context.Context, repo string, d digest.Digest, r oci.R
 	b := &Body{
 		c: c, ctx: bctx, cancel: cancel, req: q,
 		rng: oci.Range{Off: r.Off}, stop: max(r.End, -1), off: r.Off, until: -1, total: -1,
+		none:    d == d.Algorithm().FromBytes(nil),
 		retrier: retrier{c: c, op: opBlob, repo: repo, pausing: noPause},
 	}
 	err = c.retry(bctx, q, b.connect)

@@ -27,6 +27,7 @@ type Body struct {
 	size int64     // as Size says
 	rng  oci.Range // as Range says
 	stop int64     // the end asked for, -1: the blob's
+	none bool      // it is the blob of no bytes
 
 	mu      sync.Mutex // held by Read; guards what follows
 	off     int64      // of the next byte to deliver
@@ -193,7 +194,7 @@ func (b *Body) connect() (err error) {
 		q.header, q.avoid = rangeHeader(b.off, b.stop), b.avoid
 		var a *answer
 		if a, err = b.c.ask(b.ctx, &q); err != nil {
-			return err
+			return b.denied(err)
 		}
 		if err = b.place(a.Response, q.header != nil); err == nil {
 			if b.cur = a; len(b.c.ends) > 1 {
@@ -208,6 +209,17 @@ func (b *Body) connect() (err error) {
 		}
 	}
 	return err
+}
+
+// denied is err, but for a 416 to what there must be: the first byte of a blob that
+// has any, or one in front of the end that the 416 itself names. Who says so may have
+// a part of the blob, or none, for now: it is asked again.
+func (b *Body) denied(err error) error {
+	r, ok := errors.AsType[*RangeError](err)
+	if !ok || r.Size <= b.off && (b.off > 0 || b.none) {
+		return err
+	}
+	return unreachable(b.c.opt.Name, b.req.op, fmt.Errorf("status 416 to bytes from %d on, which it must have", b.off))
 }
 
 // place finds where in the blob an answer's bytes belong.

@@ -338,6 +338,17 @@ var faultsFatal = map[string]struct {
 		fault: func(w http.ResponseWriter, r *http.Request, data []byte, n int) { whole(w, data, false) },
 		r:     oci.Range{Off: faultySize, End: -1}, check: outside(faultySize),
 	},
+	"denies the first byte": {
+		fault: func(w http.ResponseWriter, r *http.Request, data []byte, n int) {
+			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+		}, r: oci.Range{Off: 0, End: 10}, check: func(err error) bool { return IsUnavailable(err) && !is[*RangeError](err) },
+	},
+	"denies what is in front of the end": {
+		fault: func(w http.ResponseWriter, r *http.Request, data []byte, n int) {
+			w.Header().Set("Content-Range", "bytes */500")
+			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+		}, r: oci.Range{Off: 499, End: -1}, check: func(err error) bool { return IsUnavailable(err) && !is[*RangeError](err) },
+	},
 	"outside of who knows": {
 		fault: func(w http.ResponseWriter, r *http.Request, data []byte, n int) {
 			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
