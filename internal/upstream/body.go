@@ -14,8 +14,8 @@ import (
 // Body is a run of a blob's bytes as they come from the upstream. When the
 // connection breaks, ends early or falls silent, Read takes the transfer up
 // where it stood, as often as Options.Retries allows without a byte of
-// progress, and gives the last error when that is spent: io.EOF means that all
-// bytes were read. The bytes are not verified against the blob's digest.
+// progress, and 128 times with next to none, and gives the last error when that is
+// spent: io.EOF means that all bytes were read. The bytes are not verified against the blob's digest.
 //
 // Read is for one goroutine; Close may be called from any, at any time.
 type Body struct {
@@ -37,7 +37,8 @@ type Body struct {
 	avoid   *endpoint  // it failed last; nil: none did
 	skip    int64      // bytes of cur that were not asked for and come first
 	curEnd  int64      // where cur ends, -1: unknown
-	gained  int64      // bytes delivered since the last unhindered stretch
+	gained  int64      // bytes delivered since the last connection
+	meagre  int        // connections in a row that brought less than meagreBytes
 	retrier retrier
 	err     error // what Read returns from now on
 }
@@ -100,10 +101,20 @@ func (b *Body) end() int64 {
 // start without a pause: an upstream that cuts every few bytes is not flooded.
 const unhindered = 256 << 10
 
+// An upstream that gives next to nothing at each request would be asked for hours: so
+// many in a row that bring less than this end the transfer.
+const (
+	meagreBytes = 16 << 10
+	maxMeagre   = 128
+)
+
 func (b *Body) advance(n int) {
 	b.off += int64(n)
 	b.gained += int64(n)
 	b.retrier.failed = 0
+	if b.gained >= meagreBytes {
+		b.meagre = 0
+	}
 	if b.gained >= unhindered {
 		b.retrier.pausing = noPause
 	}
@@ -172,6 +183,11 @@ func (b *Body) failed(err error) error {
 		b.avoid = b.cur.e
 	}
 	b.drop()
+	if b.gained < meagreBytes {
+		if b.meagre++; b.meagre > maxMeagre {
+			return err
+		}
+	}
 	if b.off > b.rng.Off {
 		r, ok := errors.AsType[*RangeError](err)
 		if ok && r.Size == b.off && b.until < 0 {
