@@ -43,8 +43,9 @@ const (
 	ProblemSpans    ProblemKind = "spans"    // a span table that is not its zTOC's
 	ProblemManifest ProblemKind = "manifest" // a manifest's row without its bytes
 	ProblemImage    ProblemKind = "image"    // an image's index is not here, or not listed
-	ProblemLost     ProblemKind = "lost"     // a hosted image misses a part that was pushed: nothing but a push mends it
+	ProblemLost     ProblemKind = "lost"     // what was pushed, or a part of it, is not here: nothing but a push mends it
 	ProblemReferrer ProblemKind = "referrer" // a list names an index that is not here
+	ProblemRow      ProblemKind = "row"      // a row that can't be read
 )
 
 // Problem is one thing that is wrong.
@@ -100,7 +101,9 @@ func (s *Store) Check(ctx context.Context, o CheckOptions) (CheckReport, error) 
 		c.progress.OfBytes += usage.Bytes[k]
 	}
 	var err error
-	for _, part := range []func(context.Context) error{c.blobs, c.files, c.partials, c.layers, c.manifests, c.lists, c.lost} {
+	for _, part := range []func(context.Context) error{
+		c.unreadableFiles, c.blobs, c.files, c.partials, c.unreadableRows, c.layers, c.manifests, c.lists, c.lost,
+	} {
 		if err = part(ctx); err != nil {
 			break
 		}

@@ -226,6 +226,9 @@ func (u *unfiled) hosted(tx Tx) error {
 	})
 	for _, repo := range repos {
 		row, cerr := tx.Content(repo, u.Digest)
+		if errors.Is(cerr, ErrNotFound) { // its row can't be read, and what it said is not known
+			return nil
+		}
 		if err = errors.Join(err, cerr); err != nil || row.Manifest {
 			return err
 		}

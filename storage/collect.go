@@ -253,7 +253,7 @@ func (g *collection) lists(ctx context.Context) error {
 		return nil
 	}
 	var old []UpstreamReferrersRow
-	err := g.s.View(ctx, func(tx Tx) error {
+	err := g.s.View(ctx, sure(func(tx Tx) error {
 		old = nil
 		return tx.AllUpstreamReferrers(func(row UpstreamReferrersRow) error {
 			if g.now.Sub(row.Checked) > g.c.o.Pulled {
@@ -261,12 +261,12 @@ func (g *collection) lists(ctx context.Context) error {
 			}
 			return ctx.Err()
 		})
-	})
+	}))
 	for batch := range slices.Chunk(old, collectWrites) {
 		if err != nil {
 			break
 		}
-		err = g.s.Update(ctx, func(tx Tx) error {
+		err = g.s.Update(ctx, sure(func(tx Tx) error {
 			for _, row := range batch {
 				if _, err := tx.Manifest(row.Subject); !errors.Is(err, ErrNotFound) {
 					continue
@@ -276,7 +276,7 @@ func (g *collection) lists(ctx context.Context) error {
 				}
 			}
 			return nil
-		})
+		}))
 	}
 	return err
 }
@@ -309,7 +309,7 @@ func (g *collection) uploads(ctx context.Context) error {
 		return nil
 	}
 	var old []UploadRow
-	err := g.s.View(ctx, func(tx Tx) error {
+	err := g.s.View(ctx, sure(func(tx Tx) error {
 		old = nil
 		return tx.Uploads(func(row UploadRow) error {
 			if g.now.Sub(row.Touched) > g.c.o.Uploads {
@@ -317,7 +317,7 @@ func (g *collection) uploads(ctx context.Context) error {
 			}
 			return ctx.Err()
 		})
-	})
+	}))
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func (g *collection) blobs(ctx context.Context) (n int, err error) {
 	for last := digest.Digest(""); ; {
 		var list []sentence
 		rows := 0
-		err := g.s.View(ctx, func(tx Tx) error {
+		err := g.s.View(ctx, sure(func(tx Tx) error {
 			list, rows = nil, 0
 			visit := func(row BlobRow) error {
 				if rows++; rows > collectBatch {
@@ -45,7 +45,7 @@ func (g *collection) blobs(ctx context.Context) (n int, err error) {
 			}
 			_, err := found(all(visit))
 			return err
-		})
+		}))
 		if err != nil {
 			return n, err
 		}
@@ -81,7 +81,7 @@ func (g *collection) dropBlobs(ctx context.Context, list []sentence) (n int, err
 	}
 	ctx = context.WithoutCancel(ctx) // a row that is gone wants its bytes removed
 	var done []sentence
-	err = g.s.meta.Update(ctx, func(tx Tx) error {
+	err = g.s.meta.Update(ctx, sure(func(tx Tx) error {
 		done = nil
 		for _, x := range list {
 			if locked[x.row.Digest] == nil {
@@ -96,7 +96,7 @@ func (g *collection) dropBlobs(ctx context.Context, list []sentence) (n int, err
 			}
 		}
 		return nil
-	})
+	}))
 	errs := []error{err}
 	if err != nil {
 		g.s.metrics.failed(opRow)
@@ -137,7 +137,7 @@ func (g *collection) dropDry(list []sentence) (n int) {
 // vanished gives those of which the rows are gone, though to delete them failed:
 // what failed may have been stored all the same.
 func (g *collection) vanished(ctx context.Context, list []sentence) (gone []sentence, err error) {
-	err = g.s.meta.View(ctx, func(tx Tx) error {
+	err = g.s.meta.View(ctx, sure(func(tx Tx) error {
 		gone = nil
 		for _, x := range list {
 			if _, err := tx.Blob(x.row.Digest); errors.Is(err, ErrNotFound) {
@@ -147,7 +147,7 @@ func (g *collection) vanished(ctx context.Context, list []sentence) (gone []sent
 			}
 		}
 		return nil
-	})
+	}))
 	return gone, err
 }
 

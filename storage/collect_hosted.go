@@ -18,7 +18,7 @@ import (
 func (g *collection) upstream(ctx context.Context, up string) error {
 	for last := ""; ; {
 		var repos []oci.Repo
-		err := g.s.View(ctx, func(tx Tx) error {
+		err := g.s.View(ctx, sure(func(tx Tx) error {
 			repos = repos[:0]
 			_, err := found(tx.ContentRepos(up, last, func(repo oci.Repo) error {
 				if repos = append(repos, repo); len(repos) == collectBatch {
@@ -27,7 +27,7 @@ func (g *collection) upstream(ctx context.Context, up string) error {
 				return nil
 			}))
 			return err
-		})
+		}))
 		if err != nil || len(repos) == 0 {
 			return err
 		}
@@ -68,7 +68,7 @@ func (g *collection) tags(ctx context.Context, repo oci.Repo, rule *Retention) e
 	var rows []TagRow // all of them: which is the last one shows in the end
 	for last, more := "", true; more; {
 		n, from := len(rows), last
-		err := g.s.View(ctx, func(tx Tx) (err error) {
+		err := g.s.View(ctx, sure(func(tx Tx) (err error) {
 			rows, last = rows[:n], from
 			seen := 0
 			more, err = found(tx.Tags(repo, last, func(row TagRow) error {
@@ -83,7 +83,7 @@ func (g *collection) tags(ctx context.Context, repo oci.Repo, rule *Retention) e
 				return errors.Join(err, ctx.Err())
 			}))
 			return err
-		})
+		}))
 		if err != nil {
 			return err
 		}
@@ -126,7 +126,7 @@ func (g *collection) dropTags(ctx context.Context, rows []TagRow) error {
 			g.deadTags[TagRow{Repo: row.Repo, Tag: row.Tag}] = true
 		}
 	} else {
-		err := g.s.Update(ctx, func(tx Tx) error {
+		err := g.s.Update(ctx, sure(func(tx Tx) error {
 			gone = nil
 			for _, row := range rows {
 				now, err := tx.Tag(row.Repo, row.Tag)
@@ -147,7 +147,7 @@ func (g *collection) dropTags(ctx context.Context, rows []TagRow) error {
 				gone = append(gone, row)
 			}
 			return nil
-		})
+		}))
 		if err != nil {
 			return err
 		}
@@ -173,7 +173,7 @@ func (g *collection) contents(ctx context.Context, repo oci.Repo, rule *Retentio
 	for last := digest.Digest(""); ; {
 		var list []doomed
 		rows := 0
-		err := g.s.View(ctx, func(tx Tx) error {
+		err := g.s.View(ctx, sure(func(tx Tx) error {
 			list, rows = nil, 0
 			_, err := found(tx.ContentsAfter(repo, last, func(row ContentRow) error {
 				if rows++; rows > collectBatch {
@@ -190,7 +190,7 @@ func (g *collection) contents(ctx context.Context, repo oci.Repo, rule *Retentio
 				return errors.Join(err, ctx.Err())
 			}))
 			return err
-		})
+		}))
 		if err != nil {
 			return n, err
 		}
@@ -233,7 +233,7 @@ func (g *collection) dropContent(ctx context.Context, list []doomed, rule *Reten
 			}
 		}
 	} else {
-		err := g.s.Update(ctx, func(tx Tx) error {
+		err := g.s.Update(ctx, sure(func(tx Tx) error {
 			gone = nil
 			for _, x := range list {
 				row, err := tx.Content(x.row.Repo, x.row.Digest)
@@ -256,7 +256,7 @@ func (g *collection) dropContent(ctx context.Context, list []doomed, rule *Reten
 				gone = append(gone, x)
 			}
 			return nil
-		})
+		}))
 		if err != nil {
 			return 0, err
 		}

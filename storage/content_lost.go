@@ -26,7 +26,12 @@ func loseContent(tx Tx, d digest.Digest, lost bool) error {
 			return err
 		}
 		var row ContentRow
-		if row, err = tx.Content(repo, d); err == nil && row.Lost != lost {
+		row, err = tx.Content(repo, d)
+		if errors.Is(err, ErrUnreadable) { // fsck finds out
+			err = nil
+			continue
+		}
+		if err == nil && row.Lost != lost {
 			row.Lost = lost
 			err = tx.PutContent(row)
 		}

@@ -194,6 +194,9 @@ func (s *Store) dropFromAll(tx Tx, d digest.Digest) error {
 	var tags []TagRow
 	err := tx.ContentOf(d, func(repo oci.Repo) error {
 		row, err := tx.Content(repo, d)
+		if errors.Is(err, ErrUnreadable) {
+			row, err = ContentRow{Repo: repo, Digest: d}, nil
+		}
 		rows = append(rows, row)
 		return err
 	})

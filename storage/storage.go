@@ -172,4 +172,5 @@ type Tx interface {
 	UploadTx
 	SeenTx
 	LearnTx
+	UnreadableTx
 }

@@ -150,13 +150,17 @@ func (s *Store) sweep(ctx context.Context, o orphan) (gone bool, err error) {
 	}
 	defer s.digests.unlock(e)
 	if o.key == "" {
-		if _, err := s.Stat(ctx, o.d); !errors.Is(err, ErrNotFound) {
+		_, err := s.Stat(ctx, o.d)
+		if errors.Is(err, ErrUnreadable) {
+			return false, nil // a check files it anew
+		}
+		if !errors.Is(err, ErrNotFound) {
 			return false, err // nil: it has got a row
 		}
 		if kept, err := s.keepHosted(ctx, o.d); kept || err != nil {
 			return false, err
 		}
-		err := s.removeBytes(ctx, o.d)
+		err = s.removeBytes(ctx, o.d)
 		return err == nil, err
 	}
 	if s.partials.isOpen(o.d) {

@@ -65,7 +65,7 @@ func CountedSize(tx Tx, upstream string, d digest.Digest) (size int64, err error
 		if err == nil && row.Counts() {
 			size, err = row.Size, errCounted
 		}
-		return err
+		return ignoreAbsent(err)
 	})
 	if errors.Is(err, errCounted) {
 		err = nil

@@ -122,7 +122,7 @@ func operatorError(err error) error {
 		e.Code = errcode.ErrorCodeDigestInvalid
 	case errors.Is(err, errAmbiguous), errors.Is(err, errNoTag), errors.Is(err, errWaits):
 		e.Code = errcode.ErrorCodeNameInvalid
-	case errors.Is(err, storage.ErrPinned), errors.Is(err, storage.ErrImmutable), errors.Is(err, storage.ErrHosted), errors.Is(err, storage.ErrBusy), errors.Is(err, errIncomplete):
+	case errors.Is(err, storage.ErrPinned), errors.Is(err, storage.ErrImmutable), errors.Is(err, storage.ErrHosted), errors.Is(err, storage.ErrBusy), errors.Is(err, storage.ErrUnsure), errors.Is(err, errIncomplete):
 		e.Code, e.Status = errcode.ErrorCodeDenied, http.StatusConflict
 	default:
 		return err

@@ -37,7 +37,10 @@ knows of are filed, and rows that contradict each other are put right. A blob th
 was pushed here is put aside and has to be pushed again: until then each fsck
 names the images that miss it. What can't be indexed any more is indexed anew when
 the server next starts. Where the rows are lost as a whole (meta.db), what the
-blobs are is read from them.
+blobs are is read from them. A row that can't be read counts as absent, for a
+server too, which logs it; --repair makes it anew of the bytes and of other rows,
+or deletes it where what it said is asked for, or made, again. What that can't
+mend is told: what was pushed has to be pushed again, a pin to be made again.
 
 A leftover is no problem: a file of which a crash came before its row, or a row of
 a fetch whose file has another name by now. A server removes them a minute after

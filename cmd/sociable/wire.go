@@ -191,7 +191,7 @@ func openStore(ctx context.Context, cfg *Config, log *slog.Logger, reg prometheu
 	}
 	// The rows first: their lock is the store's, and the bytes are tidied up
 	// when they are opened.
-	meta, err := bolt.Open(filepath.Join(cfg.Storage.Path, metaFile), bolt.Options{})
+	meta, err := bolt.Open(filepath.Join(cfg.Storage.Path, metaFile), bolt.Options{Logger: log})
 	if err != nil {
 		if errors.Is(err, storage.ErrLocked) {
 			return nil, fmt.Errorf("%w: is another sociable serving from %s?", err, cfg.Storage.Path)

@@ -32,7 +32,11 @@ func (t tx) Blob(d digest.Digest) (storage.BlobRow, error) {
 	if v == nil {
 		return storage.BlobRow{}, fmt.Errorf("blob %s: %w", d, storage.ErrNotFound)
 	}
-	return decodeBlobRow(d, v)
+	row, err := decodeBlobRow(d, v)
+	if err != nil {
+		return storage.BlobRow{}, fmt.Errorf("blob %s: %w", d, t.unreadable(bucketBlobs, key, err))
+	}
+	return row, nil
 }
 
 func (t tx) DeleteBlob(d digest.Digest) error {
@@ -80,12 +84,13 @@ func (t tx) BlobsAfter(last digest.Digest, fn func(storage.BlobRow) error) error
 func (t tx) blobsFrom(from []byte, fn func(storage.BlobRow) error) error {
 	return t.scan(bucketBlobs, nil, from, func(k, v []byte) error {
 		d, _, err := cutDigest(k)
-		if err != nil {
-			return err
+		var row storage.BlobRow
+		if err == nil {
+			row, err = decodeBlobRow(d, v)
 		}
-		row, err := decodeBlobRow(d, v)
 		if err != nil {
-			return err
+			_ = t.unreadable(bucketBlobs, k, err) // that it is told is enough
+			return nil
 		}
 		return fn(row)
 	})

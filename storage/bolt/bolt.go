@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -19,6 +20,8 @@ type Options struct {
 	LockTimeout time.Duration
 	// NoSync leaves durability to chance: for tests and generators only.
 	NoSync bool
+	// Logger is told of each row that can't be read, once; nil discards.
+	Logger *slog.Logger
 }
 
 // initialMap is the address space, not memory, that is mapped at first: to map
@@ -29,6 +32,7 @@ const initialMap = 256 << 20
 type DB struct {
 	db      *bbolt.DB
 	updates *group
+	told    *told
 }
 
 var _ storage.Meta = (*DB)(nil)
@@ -57,7 +61,8 @@ func Open(path string, o Options) (*DB, error) {
 	if err := migrate(db); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
 	}
-	return &DB{db: db, updates: newGroup(db)}, nil
+	t := newTold(o.Logger)
+	return &DB{db: db, updates: newGroup(db, t), told: t}, nil
 }
 
 // View runs fn over the last committed state. It waits for no Update.
@@ -70,7 +75,7 @@ func (d *DB) View(ctx context.Context, fn func(storage.Tx) error) error {
 		return fmt.Errorf("read rows: %w", err)
 	}
 	defer func() { _ = t.Rollback() }() // fails only for a transaction that is over
-	return fn(tx{t})
+	return fn(newTx(t, d.told))
 }
 
 // Update runs fn, maybe with those of other callers, in one durable write.
@@ -87,6 +92,15 @@ func (d *DB) Close() error {
 }
 
 // tx is a storage.Tx over a bbolt transaction.
-type tx struct{ t *bbolt.Tx }
+type tx struct{ *state }
+
+// state is what belongs to one caller's part of a transaction.
+type state struct {
+	t      *bbolt.Tx
+	told   *told
+	unread int // rows that could not be read
+}
+
+func newTx(t *bbolt.Tx, told *told) tx { return tx{&state{t: t, told: told}} }
 
 var _ storage.Tx = tx{}

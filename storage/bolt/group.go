@@ -19,6 +19,7 @@ import (
 // (bbolt's own Batch delays every update by up to 10 ms.)
 type group struct {
 	db   *bbolt.DB
+	told *told
 	lead chan struct{} // cap 1; whoever's token is in it writes
 
 	mu    sync.Mutex
@@ -33,8 +34,8 @@ type update struct {
 	done chan error // cap 1: the leader waits for nobody
 }
 
-func newGroup(db *bbolt.DB) *group {
-	return &group{db: db, lead: make(chan struct{}, 1)}
+func newGroup(db *bbolt.DB, t *told) *group {
+	return &group{db: db, told: t, lead: make(chan struct{}, 1)}
 }
 
 // run returns when fn's writes are durable, or fn failed.
@@ -113,7 +114,7 @@ func (g *group) commit(us []*update) (again []*update) {
 	}
 	defer func() { _ = t.Rollback() }() // fails only for a transaction that is over
 	for i, u := range us {
-		if err := u.fn(tx{t}); err != nil {
+		if err := u.fn(newTx(t, g.told)); err != nil {
 			settled = true
 			u.done <- err
 			return slices.Delete(us, i, i+1)

@@ -38,7 +38,7 @@ func (t tx) Heat(d digest.Digest, spanSize int64) (storage.HeatRow, error) {
 	}
 	spans, err := decodeHeat(v)
 	if err != nil {
-		return storage.HeatRow{}, fmt.Errorf("%s: %w", layerName("heat", d, spanSize)(), err)
+		return storage.HeatRow{}, fmt.Errorf("%s: %w", layerName("heat", d, spanSize)(), t.unreadable(bucketHeat, key, err))
 	}
 	return storage.HeatRow{Digest: d, SpanSize: spanSize, Spans: spans}, nil
 }

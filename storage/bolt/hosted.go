@@ -80,6 +80,9 @@ func (t tx) fileContent(row storage.ContentRow) error {
 func (t tx) recount(row storage.ContentRow, change func() error) error {
 	before, err := t.counts(row.Repo.Upstream, row.Digest)
 	if err == nil {
+		err = t.mendContentBytes(row.Repo.Upstream) // before the change, of which a new count would know
+	}
+	if err == nil {
 		err = change()
 	}
 	if err != nil {
@@ -129,7 +132,8 @@ func (t tx) ContentBytes(upstream string) (int64, error) {
 	case 8:
 		return int64(binary.BigEndian.Uint64(v)), nil
 	}
-	return 0, fmt.Errorf("%w: bytes of %s: %x", errRow, upstream, v)
+	_ = t.unreadable(bucketContentBytes, []byte(upstream), errLength) // that it is told is enough
+	return t.sumContent(upstream)
 }
 
 func (t tx) Content(repo oci.Repo, d digest.Digest) (row storage.ContentRow, err error) {
@@ -137,11 +141,18 @@ func (t tx) Content(repo oci.Repo, d digest.Digest) (row storage.ContentRow, err
 	if err != nil {
 		return row, err
 	}
-	return row, t.get(bucketContent, key, &row, func() string { return fmt.Sprintf("%s in %s", d, repo) })
+	err = t.get(bucketContent, key, &row, func() string { return fmt.Sprintf("%s in %s", d, repo) })
+	if errors.Is(err, storage.ErrUnreadable) {
+		return t.contentByDigest(repo, d, err)
+	}
+	return row, err
 }
 
 func (t tx) DeleteContent(repo oci.Repo, d digest.Digest) error {
 	row, err := t.Content(repo, d)
+	if errors.Is(err, storage.ErrUnreadable) {
+		return t.forgetContent(repo, d)
+	}
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil
 	}
@@ -181,13 +192,7 @@ func (t tx) ContentsAfter(repo oci.Repo, last digest.Digest, fn func(storage.Con
 	if err != nil {
 		return err
 	}
-	return t.scan(bucketContent, prefix, append(from, 0), func(k, v []byte) error {
-		var row storage.ContentRow
-		if err := unmarshal(bucketContent, k, v, &row); err != nil {
-			return err
-		}
-		return fn(row)
-	})
+	return scanRowsFrom(t, bucketContent, prefix, append(from, 0), fn)
 }
 
 func (t tx) ContentOf(d digest.Digest, fn func(oci.Repo) error) error {

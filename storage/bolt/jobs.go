@@ -35,14 +35,17 @@ func (t tx) Job(layer digest.Digest, spanSize int64) (row storage.JobRow, err er
 }
 
 func (t tx) DeleteJob(layer digest.Digest, spanSize int64) error {
-	row, err := t.Job(layer, spanSize)
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil
-	}
+	key, err := layerKey(layer, spanSize)
 	if err != nil {
 		return err
 	}
-	key, err := layerKey(layer, spanSize)
+	row, err := t.Job(layer, spanSize)
+	if errors.Is(err, storage.ErrUnreadable) {
+		return t.forget(bucketJobs, key)
+	}
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -100,14 +100,17 @@ func (t tx) Image(manifest digest.Digest) (row storage.ImageRow, err error) {
 }
 
 func (t tx) DeleteImage(manifest digest.Digest) error {
-	row, err := t.Image(manifest)
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil
-	}
+	key, err := digestKey(manifest)
 	if err != nil {
 		return err
 	}
-	key, err := digestKey(manifest)
+	row, err := t.Image(manifest)
+	if errors.Is(err, storage.ErrUnreadable) {
+		return t.forget(bucketImages, key)
+	}
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -159,6 +162,9 @@ func (t tx) ImagesOf(layer digest.Digest, fn func(storage.ImageRow) error) error
 			return err
 		}
 		row, err := t.Image(manifest)
+		if errors.Is(err, storage.ErrUnreadable) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

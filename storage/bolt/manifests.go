@@ -53,7 +53,11 @@ func (t tx) Tag(repo oci.Repo, tag string) (row storage.TagRow, err error) {
 	if err != nil {
 		return row, err
 	}
-	return row, t.get(bucketTags, key, &row, func() string { return fmt.Sprintf("tag %s:%s", repo, tag) })
+	err = t.get(bucketTags, key, &row, func() string { return fmt.Sprintf("tag %s:%s", repo, tag) })
+	if errors.Is(err, storage.ErrUnreadable) {
+		return t.tagByDigest(repo, tag, key, err)
+	}
+	return row, err
 }
 
 func (t tx) DeleteTag(repo oci.Repo, tag string) error {
@@ -62,6 +66,9 @@ func (t tx) DeleteTag(repo oci.Repo, tag string) error {
 		return err
 	}
 	old, err := t.Tag(repo, tag)
+	if errors.Is(err, storage.ErrUnreadable) {
+		return t.forget(bucketTags, key)
+	}
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil
 	}
@@ -100,8 +107,10 @@ func (t tx) Tags(repo oci.Repo, last string, fn func(storage.TagRow) error) erro
 	}
 	return t.scan(bucketTags, prefix, from, func(k, v []byte) error {
 		var row storage.TagRow
-		if err := unmarshal(bucketTags, k, v, &row); err != nil {
-			return err
+		if err := json.Unmarshal(v, &row); err != nil {
+			if row, err = t.tagByDigest(repo, string(k[len(prefix):]), k, t.unreadable(bucketTags, k, err)); err != nil {
+				return nil //nolint:nilerr // it is told
+			}
 		}
 		return fn(row)
 	})
@@ -173,6 +182,9 @@ func (t tx) DeleteManifest(d digest.Digest) error {
 		return err
 	}
 	row, err := t.Manifest(d)
+	if errors.Is(err, storage.ErrUnreadable) {
+		return t.forget(bucketManifests, key)
+	}
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil
 	}
@@ -214,11 +226,5 @@ func (t tx) ManifestsAfter(last digest.Digest, fn func(storage.ManifestRow) erro
 	if err != nil {
 		return err
 	}
-	return t.scan(bucketManifests, nil, append(from, 0), func(k, v []byte) error {
-		var row storage.ManifestRow
-		if err := unmarshal(bucketManifests, k, v, &row); err != nil {
-			return err
-		}
-		return fn(row)
-	})
+	return scanRowsFrom(t, bucketManifests, nil, append(from, 0), fn)
 }

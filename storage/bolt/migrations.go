@@ -69,7 +69,7 @@ var migrations = []func(*bbolt.Tx) error{
 		if err := createBuckets(bucketTagsByDigest, bucketManifestsByNamed, bucketUpstreamReferrers, bucketEvents)(t); err != nil {
 			return err
 		}
-		return fileByDigest(tx{t})
+		return fileByDigest(newTx(t, newTold(nil)))
 	},
 	createBuckets(bucketMissing), // version 4
 	addConversions,               // version 5
@@ -91,7 +91,7 @@ func addConversions(t *bbolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	err = scanRows(tx{t}, bucketJobs, nil, func(row storage.JobRow) error {
+	err = scanRows(newTx(t, newTold(nil)), bucketJobs, nil, func(row storage.JobRow) error {
 		key, err := layerKey(row.Layer.Digest, row.SpanSize)
 		if err != nil {
 			return err

@@ -56,6 +56,9 @@ func (t tx) Pin(reference string) (row storage.PinRow, err error) {
 
 func (t tx) DeletePin(reference string) error {
 	row, err := t.Pin(reference)
+	if errors.Is(err, storage.ErrUnreadable) {
+		return t.forget(bucketPins, []byte(reference))
+	}
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil
 	}
@@ -79,6 +82,9 @@ func (t tx) PinsOf(d digest.Digest, fn func(storage.PinRow) error) error {
 	}
 	return t.scan(bucketPinsByDigest, prefix, prefix, func(k, _ []byte) error {
 		row, err := t.Pin(string(k[len(prefix):]))
+		if errors.Is(err, storage.ErrUnreadable) { // it holds d all the same
+			row, err = storage.PinRow{Reference: string(k[len(prefix):]), Holds: []digest.Digest{d}}, nil
+		}
 		if err != nil {
 			return err
 		}

@@ -69,13 +69,7 @@ func (t tx) ReferrersAfter(subject, last digest.Digest, fn func(storage.Referrer
 	if err != nil {
 		return err
 	}
-	return t.scan(bucketReferrers, prefix, pastPrefix(from), func(k, v []byte) error {
-		var row storage.ReferrerRow
-		if err := unmarshal(bucketReferrers, k, v, &row); err != nil {
-			return err
-		}
-		return fn(row)
-	})
+	return scanRowsFrom(t, bucketReferrers, prefix, pastPrefix(from), fn)
 }
 
 func (t tx) AllReferrers(fn func(storage.ReferrerRow) error) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 
 	"github.com/sociable/sociable/storage"
 )
@@ -17,14 +18,16 @@ func (t tx) put(bucket, key []byte, row any) error {
 	return t.t.Bucket(bucket).Put(key, v)
 }
 
-// get fills row from JSON; what names the row in errors.
+// get fills row from JSON; what names the row in errors. ErrUnreadable leaves row
+// empty.
 func (t tx) get(bucket, key []byte, row any, what func() string) error {
 	v := t.t.Bucket(bucket).Get(key)
 	if v == nil {
 		return fmt.Errorf("%s: %w", what(), storage.ErrNotFound)
 	}
 	if err := json.Unmarshal(v, row); err != nil {
-		return fmt.Errorf("%s: %w: %w", what(), errRow, err)
+		reflect.ValueOf(row).Elem().SetZero()
+		return fmt.Errorf("%s: %w", what(), t.unreadable(bucket, key, err))
 	}
 	return nil
 }
@@ -41,22 +44,21 @@ func (t tx) scan(bucket, prefix, from []byte, fn func(k, v []byte) error) error 
 	return nil
 }
 
-// scanRows is scan over JSON rows.
+// scanRows is scan over JSON rows. Those that can't be read are left out.
 func scanRows[R any](t tx, bucket, prefix []byte, fn func(R) error) error {
-	return t.scan(bucket, prefix, prefix, func(k, v []byte) error {
+	return scanRowsFrom(t, bucket, prefix, prefix, fn)
+}
+
+// scanRowsFrom is scanRows from from on.
+func scanRowsFrom[R any](t tx, bucket, prefix, from []byte, fn func(R) error) error {
+	return t.scan(bucket, prefix, from, func(k, v []byte) error {
 		var row R
-		if err := unmarshal(bucket, k, v, &row); err != nil {
-			return err
+		if err := json.Unmarshal(v, &row); err != nil {
+			_ = t.unreadable(bucket, k, err) // that it is told is enough
+			return nil
 		}
 		return fn(row)
 	})
-}
-
-func unmarshal(bucket, k, v []byte, row any) error {
-	if err := json.Unmarshal(v, row); err != nil {
-		return fmt.Errorf("%w: %s %x: %w", errRow, bucket, k, err)
-	}
-	return nil
 }
 
 // present is the value of a key that says all. It is not nil: within the

@@ -38,7 +38,11 @@ func (t tx) Pulls(manifest digest.Digest) (storage.PullRow, error) {
 	if v == nil {
 		return storage.PullRow{}, fmt.Errorf("pulls of %s: %w", manifest, storage.ErrNotFound)
 	}
-	return decodePulls(manifest, v)
+	row, err := decodePulls(manifest, v)
+	if err != nil {
+		return storage.PullRow{}, fmt.Errorf("pulls of %s: %w", manifest, t.unreadable(bucketPulls, key, err))
+	}
+	return row, nil
 }
 
 func decodePulls(d digest.Digest, v []byte) (storage.PullRow, error) {
@@ -71,13 +75,14 @@ func (t tx) DeletePulls(manifest digest.Digest) error {
 
 func (t tx) AllPulls(fn func(storage.PullRow) error) error {
 	return t.scan(bucketPulls, nil, nil, func(k, v []byte) error {
-		d, rest, err := cutDigest(k)
-		if err != nil || len(rest) > 0 {
-			return fmt.Errorf("%w: %s %x", errKey, bucketPulls, k)
+		d, _, err := cutDigest(k)
+		var row storage.PullRow
+		if err == nil {
+			row, err = decodePulls(d, v)
 		}
-		row, err := decodePulls(d, v)
 		if err != nil {
-			return err
+			_ = t.unreadable(bucketPulls, k, err) // that it is told is enough
+			return nil
 		}
 		return fn(row)
 	})

@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -60,14 +61,17 @@ func (t tx) Task(kind storage.TaskKind, repo oci.Repo, reference string) (row st
 }
 
 func (t tx) DeleteTask(kind storage.TaskKind, repo oci.Repo, reference string) error {
-	row, err := t.Task(kind, repo, reference)
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil
-	}
+	key, err := taskKey(kind, repo, reference)
 	if err != nil {
 		return err
 	}
-	key, err := taskKey(kind, repo, reference)
+	row, err := t.Task(kind, repo, reference)
+	if errors.Is(err, storage.ErrUnreadable) {
+		return t.forget(bucketTasks, key)
+	}
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -88,13 +92,15 @@ func scanOrdered[R any](t tx, order, bucket []byte, fn func(R) error) error {
 		if len(k) < orderLen {
 			return fmt.Errorf("%w: %s has no order in %x", errKey, order, k)
 		}
-		v := t.t.Bucket(bucket).Get(k[orderLen:])
+		k = k[orderLen:]
+		v := t.t.Bucket(bucket).Get(k)
 		if v == nil {
 			return fmt.Errorf("%w: %s has no row for %x", errRow, bucket, k)
 		}
 		var row R
-		if err := unmarshal(bucket, k, v, &row); err != nil {
-			return err
+		if err := json.Unmarshal(v, &row); err != nil {
+			_ = t.unreadable(bucket, k, err) // that it is told is enough
+			return nil
 		}
 		return fn(row)
 	})
