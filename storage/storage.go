@@ -21,6 +21,7 @@ var (
 	ErrLocked   = errors.New("store is in use")         // another process owns it
 	ErrBusy     = errors.New("in use")                  // another caller has it
 	ErrTooMany  = errors.New("too many at once")        // a caller has as many as one may
+	ErrCorrupt  = errors.New("damaged")                 // the rows as a whole: no transaction can be had, or not this one
 	ErrSchema   = errors.New("unknown schema version")  // written by a newer program
 	ErrPinned   = errors.New("pinned")                  // an operator keeps it
 	ErrBlocked  = errors.New("blocked by the operator") // an operator keeps it out

@@ -64,7 +64,7 @@ func appendRowTime(v []byte, t time.Time) []byte {
 
 func decodeBlobRow(d digest.Digest, v []byte) (storage.BlobRow, error) {
 	bad := func() (storage.BlobRow, error) {
-		return storage.BlobRow{}, fmt.Errorf("%w: blob %s: %x", errRow, d, v)
+		return storage.BlobRow{}, fmt.Errorf("%w: blob %s: %.100x", errRow, d, v)
 	}
 	if len(v) < 2 || v[0] != blobRowFormat || v[1] == 0 || int(v[1]) >= len(kinds) {
 		return bad()

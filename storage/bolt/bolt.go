@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -31,6 +33,7 @@ const initialMap = 256 << 20
 // DB is a storage.Meta in a bbolt file.
 type DB struct {
 	db      *bbolt.DB
+	path    string
 	updates *group
 	told    *told
 }
@@ -39,11 +42,19 @@ var _ storage.Meta = (*DB)(nil)
 
 // Open opens the file path or makes it, and brings its schema up to date.
 // storage.ErrLocked when another process has it open, storage.ErrSchema when a
-// newer program wrote it. The caller closes the DB.
-func Open(path string, o Options) (*DB, error) {
+// newer program wrote it, storage.ErrCorrupt when it is damaged. The caller closes
+// the DB.
+func Open(path string, o Options) (_ *DB, err error) {
 	if o.LockTimeout == 0 {
 		o.LockTimeout = time.Second
 	}
+	var file *os.File
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = errors.Join(recovered(path, r), file.Close()) // and with it the lock
+		}
+	}()
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout:         o.LockTimeout,
 		FreelistType:    bbolt.FreelistMapType,
@@ -51,9 +62,17 @@ func Open(path string, o Options) (*DB, error) {
 		NoSync:          o.NoSync,
 		NoGrowSync:      o.NoSync,
 		NoStatistics:    true,
+		OpenFile: func(name string, flag int, perm os.FileMode) (f *os.File, err error) {
+			f, err = os.OpenFile(name, flag, perm) //nolint:gosec // the path that the caller gave
+			file = f
+			return f, err
+		},
 	})
 	if errors.Is(err, berrors.ErrTimeout) {
 		return nil, fmt.Errorf("open %s: %w by another process", path, storage.ErrLocked)
+	}
+	if err != nil && isDamage(err) {
+		return nil, damaged(path, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
@@ -62,14 +81,20 @@ func Open(path string, o Options) (*DB, error) {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
 	}
 	t := newTold(o.Logger)
-	return &DB{db: db, updates: newGroup(db, t), told: t}, nil
+	return &DB{db: db, path: path, updates: newGroup(db, path, t), told: t}, nil
 }
 
 // View runs fn over the last committed state. It waits for no Update.
-func (d *DB) View(ctx context.Context, fn func(storage.Tx) error) error {
+func (d *DB) View(ctx context.Context, fn func(storage.Tx) error) (err error) {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = recovered(d.path, r)
+		}
+	}()
 	t, err := d.db.Begin(false)
 	if err != nil {
 		return fmt.Errorf("read rows: %w", err)
@@ -85,6 +110,9 @@ func (d *DB) Update(ctx context.Context, fn func(storage.Tx) error) error {
 
 // Close waits for transactions and gives the file free.
 func (d *DB) Close() error {
+	if d.updates.broken.Load() != nil {
+		return nil // an update that panicked may have left bbolt's locks held
+	}
 	if err := d.db.Close(); err != nil {
 		return fmt.Errorf("close rows: %w", err)
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"go.etcd.io/bbolt"
@@ -19,8 +21,12 @@ import (
 // (bbolt's own Batch delays every update by up to 10 ms.)
 type group struct {
 	db   *bbolt.DB
+	path string
 	told *told
-	lead chan struct{} // cap 1; whoever's token is in it writes
+	// broken is why no update runs any more, where bbolt panicked while one was begun
+	// or written.
+	broken atomic.Pointer[error]
+	lead   chan struct{} // cap 1; whoever's token is in it writes
 
 	mu    sync.Mutex
 	queue []*update
@@ -34,8 +40,8 @@ type update struct {
 	done chan error // cap 1: the leader waits for nobody
 }
 
-func newGroup(db *bbolt.DB, t *told) *group {
-	return &group{db: db, told: t, lead: make(chan struct{}, 1)}
+func newGroup(db *bbolt.DB, path string, t *told) *group {
+	return &group{db: db, path: path, told: t, lead: make(chan struct{}, 1)}
 }
 
 // run returns when fn's writes are durable, or fn failed.
@@ -95,16 +101,32 @@ func (g *group) commit(us []*update) (again []*update) {
 	if len(us) == 0 {
 		return nil
 	}
-	settled := false
+	settled, inFn := false, false
 	settle := func(err error) {
 		settled = true
 		for _, u := range us {
 			u.done <- err
 		}
 	}
+	if err := g.broken.Load(); err != nil {
+		settle(*err)
+		return nil
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		if !settled { // a fn panicked: that goes on up, but strands nobody
-			settle(errAborted)
+		r := recover()
+		cause := errAborted // a fn panicked: that goes on up, but strands nobody
+		if r != nil && isDamaged(r) {
+			cause, r = damaged(g.path, r), nil
+			if !inFn {
+				g.broken.Store(&cause)
+			}
+		}
+		if !settled {
+			settle(cause)
+		}
+		if r != nil {
+			panic(r)
 		}
 	}()
 	t, err := g.db.Begin(true)
@@ -112,7 +134,13 @@ func (g *group) commit(us []*update) (again []*update) {
 		settle(fmt.Errorf("update rows: %w", err))
 		return nil
 	}
-	defer func() { _ = t.Rollback() }() // fails only for a transaction that is over
+	defer func() {
+		was := inFn
+		inFn = false
+		_ = t.Rollback() // fails only for a transaction that is over
+		inFn = was
+	}()
+	inFn = true
 	for i, u := range us {
 		if err := u.fn(newTx(t, g.told)); err != nil {
 			settled = true
@@ -120,6 +148,7 @@ func (g *group) commit(us []*update) (again []*update) {
 			return slices.Delete(us, i, i+1)
 		}
 	}
+	inFn = false
 	if err := t.Commit(); err != nil {
 		settle(fmt.Errorf("update rows: %w", tell(err)))
 		return nil
