@@ -37,7 +37,8 @@ knows of are filed, and rows that contradict each other are put right. A blob th
 was pushed here is put aside and has to be pushed again: until then each fsck
 names the images that miss it. What can't be indexed any more is indexed anew when
 the server next starts. Where the rows are lost as a whole (meta.db), what the
-blobs are is read from them. A row that can't be read counts as absent, for a
+blobs are is read from them: what was pushed here is among them, but no repository
+has it, so it has to be pushed again. A row that can't be read counts as absent, for a
 server too, which logs it; --repair makes it anew of the bytes and of other rows,
 or deletes it where what it said is asked for, or made, again. What that can't
 mend is told: what was pushed has to be pushed again, a pin to be made again.
@@ -63,15 +64,15 @@ there still, since --repair was not given, or since only a push can mend them;
 			restored := false
 			if q.Repair {
 				var err error
-				if restored, err = restoreRows(flags.dataDir); err != nil {
+				if restored, err = restoreRows(ctx, flags.dataDir); err != nil {
 					return err
 				}
 			}
 			err := withStore(ctx, flags.dataDir, func(api adminAPI) error {
 				return runFsck(ctx, cmd, api, q, flags.json)
 			})
-			if err == nil && restored {
-				err = exitError{exitMended, errors.New("all rows were lost; what the blobs are was read from them")}
+			if restored {
+				err = restoredRows(err)
 			}
 			return err
 		},
@@ -82,17 +83,50 @@ there still, since --repair was not given, or since only a push can mend them;
 	return cmd
 }
 
+// lostRows reports a store that has blobs, and of which the file of rows is gone or
+// empty.
+func lostRows(dataDir string) bool {
+	st, err := os.Stat(filepath.Join(dataDir, metaFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) || err == nil && st.Size() > 0 {
+		return false
+	}
+	_, err = os.Stat(filepath.Join(dataDir, "blobs"))
+	return err == nil
+}
+
+// rowsLost says what to do about lostRows.
+func rowsLost(dataDir string) error {
+	return fmt.Errorf("the rows of the store in %s are lost, its blobs are there: restore %s from a snapshot; or run sociable fsck --repair, "+
+		"which finds out from the blobs what they are, and push again what was pushed here", dataDir, metaFile)
+}
+
+// restoredRows adds to err, which is what a repair after restoreRows ended with, what
+// it could not mend.
+func restoredRows(err error) error {
+	const told = "all rows were lost; what the blobs are was read from them. Tags and rights are asked for again; " +
+		"what was pushed here is kept like what was pulled until it is pushed again: push it"
+	if err == nil {
+		return exitError{exitMended, errors.New(told)}
+	}
+	if found, ok := errors.AsType[exitError](err); ok {
+		return exitError{found.code, fmt.Errorf("%w; %s", found.error, told)}
+	}
+	return err
+}
+
 // restoreRows begins a new file of rows for blobs whose own is lost: to be
-// filled from their bytes, before a server takes them for a crash's leftovers.
-func restoreRows(dataDir string) (restored bool, err error) {
-	rows := filepath.Join(dataDir, metaFile)
-	if _, err := os.Stat(rows); !errors.Is(err, fs.ErrNotExist) {
-		return false, err
+// filled from their bytes, before a server takes them for a crash's leftovers. One
+// that runs has its file open still.
+func restoreRows(ctx context.Context, dataDir string) (restored bool, err error) {
+	if !lostRows(dataDir) {
+		return false, nil // that there is no store is said by who opens it
 	}
-	if _, err := os.Stat(filepath.Join(dataDir, "blobs")); err != nil {
-		return false, nil //nolint:nilerr // that there is no store is said by who opens it
+	dctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if server, err := dialSocket(dctx, filepath.Join(dataDir, adminSocket)); err == nil {
+		return false, server.Close()
 	}
-	meta, err := bolt.Open(rows, bolt.Options{})
+	meta, err := bolt.Open(filepath.Join(dataDir, metaFile), bolt.Options{})
 	if err != nil {
 		return false, fmt.Errorf("restore the rows of the store in %s: %w", dataDir, err)
 	}

@@ -31,6 +31,9 @@ type offline struct {
 // storage.ErrLocked when another process owns it. It never makes one.
 func openOffline(dataDir string) (adminAPI, error) {
 	rows := filepath.Join(dataDir, metaFile)
+	if lostRows(dataDir) {
+		return nil, rowsLost(dataDir)
+	}
 	if _, err := os.Stat(rows); errors.Is(err, fs.ErrNotExist) {
 		return nil, noStore(dataDir)
 	}
