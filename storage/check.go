@@ -88,7 +88,7 @@ func (s *Store) Check(ctx context.Context, o CheckOptions) (CheckReport, error) 
 	select {
 	case s.checking <- struct{}{}:
 	default:
-		return CheckReport{}, fmt.Errorf("check the store: %w", ErrBusy)
+		return CheckReport{}, fmt.Errorf("check the store: it is %w by another check: begin this one when that has ended", ErrBusy)
 	}
 	defer func() { <-s.checking }()
 	if err := s.count(ctx); err != nil {
