@@ -185,6 +185,10 @@ func (d *Disk) Open(ctx context.Context, dgst digest.Digest) (storage.Blob, erro
 		_ = f.Close() // nothing was written
 		return nil, fmt.Errorf("open blob %s: %w", dgst, err)
 	}
+	if !st.Mode().IsRegular() { // none of ours
+		_ = f.Close() // nothing was written
+		return nil, fmt.Errorf("open blob %s: it is no file: %w", dgst, storage.ErrNotFound)
+	}
 	return &blob{in: d, d: dgst, f: f, size: st.Size(), epoch: epoch}, nil
 }
 

@@ -44,7 +44,8 @@ func (f osFile) OS() *os.File { return f.File }
 
 // OpenFile is os.OpenFile, but for a file to be read, of which there is one with
 // every blob that is sent: os tries whether such a file can be waited for, which
-// takes five system calls and is never so of one on a disk.
+// takes five system calls and is never so of one on a disk. What else may be under
+// its name, a named pipe, is not waited for to be opened.
 func (OS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	if flag != os.O_RDONLY {
 		f, err := os.OpenFile(name, flag, perm)
@@ -54,8 +55,11 @@ func (OS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 		return osFile{f}, nil
 	}
 	for {
-		fd, err := syscall.Open(name, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+		fd, err := syscall.Open(name, syscall.O_RDONLY|syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
 		if err == nil {
+			if err := syscall.SetNonblock(fd, false); err != nil {
+				return nil, errors.Join(&fs.PathError{Op: "open", Path: name, Err: err}, syscall.Close(fd))
+			}
 			return osFile{os.NewFile(uintptr(fd), name)}, nil
 		}
 		if !errors.Is(err, syscall.EINTR) {
