@@ -265,11 +265,10 @@ func (p *Proxy) headBlob(w http.ResponseWriter, r *http.Request, up *Upstream, r
 		size = st.imported.Size
 	}
 	if size < 0 {
-		n, err := up.Registry.HeadBlob(r.Context(), repo.Name, d)
+		n, err := p.headOf(r.Context(), up, repo, d, false)
 		if err != nil {
 			return blobError(d, err)
 		}
-		p.grant(up, repo, d)
 		size, out = n, outcomeMiss
 	}
 	blobHeaders(w, d)

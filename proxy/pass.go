@@ -84,7 +84,7 @@ func (s *passSource) ask(ctx context.Context, specs []oci.RangeSpec) (err error)
 			return nil
 		}
 	}
-	s.n, err = s.up.Registry.HeadBlob(ctx, s.repo.Name, s.d)
+	s.n, err = s.p.headOf(ctx, s.up, s.repo, s.d, false)
 	return err
 }
 

@@ -98,12 +98,9 @@ func derivedFrom(row storage.BlobRow) digest.Digest {
 // that others fetch, is given to a caller of repo. A manifest that names d
 // proves nothing: anybody may write one.
 func (p *Proxy) prove(ctx context.Context, up *Upstream, repo oci.Repo, d digest.Digest, st stored) error {
-	head := func(d digest.Digest) (err error) {
-		if st.row != nil && (st.row.Kind == storage.KindIndex || st.row.Kind == storage.KindManifest) {
-			_, err = up.Registry.HeadManifest(ctx, repo.Name, oci.Reference{Digest: d})
-		} else {
-			_, err = up.Registry.HeadBlob(ctx, repo.Name, d)
-		}
+	manifest := st.row != nil && (st.row.Kind == storage.KindIndex || st.row.Kind == storage.KindManifest)
+	head := func(d digest.Digest) error {
+		_, err := p.headOf(ctx, up, repo, d, manifest)
 		return err
 	}
 	asked := d
@@ -119,7 +116,6 @@ func (p *Proxy) prove(ctx context.Context, up *Upstream, repo oci.Repo, d digest
 	if err != nil {
 		return fmt.Errorf("ask %s for %s: %w", repo, d, err)
 	}
-	p.grant(up, repo, d)
 	return nil
 }
 

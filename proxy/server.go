@@ -73,6 +73,7 @@ type Proxy struct {
 	bodies     *lru[digest.Digest, cachedManifest]
 	encoded    *encodings // zTOCs; see serveEncoded
 	manifests  *share[found]
+	heads      *share[int64] // see headOf
 	filings    filings
 	complaints complaints
 	spanAhead  int64                   // see spanAhead
@@ -142,6 +143,7 @@ func New(life context.Context, o Options) (*Proxy, error) {
 	}
 	p.life, p.end = context.WithCancelCause(life)
 	p.manifests = newShare[found](p.life, &p.work)
+	p.heads = newShare[int64](p.life, &p.work)
 	p.encoded = newEncodings(o.Scratch, p)
 	p.router = p.newRouter()
 	if o.Registerer != nil {

@@ -150,7 +150,7 @@ func (f *fill) headSize(ctx context.Context, who asker) error {
 	if known {
 		return nil
 	}
-	n, err := who.up.Registry.HeadBlob(ctx, who.repo.Name, f.d)
+	n, err := f.p.headOf(ctx, who.up, who.repo, f.d, false)
 	if err != nil {
 		return err
 	}
