@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,22 @@ type bubble struct {
 	store  *storage.Store
 	up     *Upstream
 	faults *storagetest.Faults
+	meta   *gatedMeta
+}
+
+// gatedMeta are rows that are written when gate, if there is one, is closed.
+type gatedMeta struct {
+	storage.Meta
+	gate    atomic.Pointer[chan struct{}]
+	updates atomic.Int32
+}
+
+func (m *gatedMeta) Update(ctx context.Context, fn func(storage.Tx) error) error {
+	m.updates.Add(1)
+	if gate := m.gate.Load(); gate != nil {
+		<-*gate
+	}
+	return m.Meta.Update(ctx, fn)
 }
 
 // newBubble is to be called within synctest.Test. g is the upstream "up".
@@ -35,7 +52,8 @@ func newBubble(t *testing.T, g Registry) *bubble {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.store = storage.New(storage.Options{Blobs: blobs, Meta: b.faults.Meta(meta)})
+	b.meta = &gatedMeta{Meta: meta}
+	b.store = storage.New(storage.Options{Blobs: blobs, Meta: b.meta})
 	b.up = &Upstream{Name: "up", Registry: g, TagTTL: time.Hour, TagTimeout: time.Minute}
 	life, end := context.WithCancel(context.Background())
 	if b.p, err = New(life, Options{Store: b.store, Default: "up", Upstreams: []*Upstream{b.up}}); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -29,8 +28,6 @@ const (
 	maxRuns = 4
 	// maxRunBytes bounds one ranged transfer.
 	maxRunBytes = 16 << 20
-	// lingerFor is how long a fill that nobody uses is kept open.
-	lingerFor = time.Second
 	// syncEvery is how much a pump may write before it is synced and filed.
 	syncEvery = 32 << 20
 )
@@ -81,8 +78,11 @@ type fill struct {
 	heirs    map[*spare]struct{} // of those of them that want all of it
 	taps     int                 // the indexer's readers: they keep the fill, and stop nothing
 	closing  bool
-	// lingering: idle, and to be put away in a moment
+	// lingering: to be put away when it has been idle for a moment, see linger
 	lingering bool
+	idleAt    time.Time     // when it was last given back
+	idles     int           // how often it was
+	due       time.Time     // see lingerMost
 	wake      chan struct{} // closed at the next change; nil: nobody waits
 	// dropped is set with err by discard, and closed when what it had is gone
 	dropped chan struct{}
@@ -114,7 +114,7 @@ func (p *Proxy) acquire(ctx context.Context, up *Upstream, repo oci.Repo, d dige
 		f = p.fills[fillKey{up.Name, d}]
 		if f == nil {
 			f = &fill{
-				p: p, d: d, up: up, lead: asker{up, repo}, proven: entitled, size: -1, refs: 1,
+				p: p, d: d, up: up, lead: asker{up, repo}, proven: entitled, size: -1, refs: 1, due: time.Now().Add(lingerMost),
 				opened: make(chan struct{}), closed: make(chan struct{}), runs: map[*run]struct{}{},
 			}
 			p.fills[f.key()] = f
@@ -236,67 +236,6 @@ func (f *fill) stopLocked() {
 	if f.pump != nil && (f.detached || f.p.opt.StopOnDisconnect && !f.kept) {
 		f.pump.cancel(errStopped)
 	}
-}
-
-// idleLocked reports, once, that the fill is to be put away now. One that may
-// be wanted again soon, as ranges come one after another, lingers first: to
-// file it and find it again costs more than all of them.
-func (f *fill) idleLocked() bool {
-	if !f.unusedLocked() || f.lingering {
-		return false
-	}
-	if f.verified || f.detached || f.err != nil || len(f.have) == 0 || f.p.life.Err() != nil {
-		f.closing = true
-		return true
-	}
-	f.lingering = f.p.work.start(f.linger)
-	f.closing = !f.lingering
-	return f.closing
-}
-
-func (f *fill) unusedLocked() bool {
-	return f.refs+f.taps == 0 && f.pump == nil && len(f.runs) == 0 && !f.closing
-}
-
-// linger puts the fill away unless it is used again; then it is the last user's
-// turn to begin this anew.
-func (f *fill) linger() {
-	t := time.NewTimer(lingerFor)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-f.p.life.Done():
-	}
-	f.mu.Lock()
-	f.lingering = false
-	last := f.unusedLocked()
-	f.closing = f.closing || last
-	f.mu.Unlock()
-	if last {
-		f.putAway()
-	}
-}
-
-// putAway files what is here of the blob and forgets the fill.
-func (f *fill) putAway() {
-	defer close(f.closed)
-	f.mu.Lock()
-	dead := f.err != nil // discarded and closed, or never opened
-	f.mu.Unlock()
-	if !dead {
-		f.mu.Lock()
-		size, have, keep := f.size, slices.Clone(f.have), !f.verified && f.err == nil && len(f.have) > 0
-		f.mu.Unlock()
-		if keep {
-			if err := f.part.Checkpoint(context.WithoutCancel(f.p.life), size, have); err != nil {
-				f.p.log.Warn("partial blob not filed", "digest", f.d, "err", err)
-			}
-		}
-		if err := f.part.Close(); err != nil {
-			f.p.log.Warn("partial blob not closed", "digest", f.d, "err", err)
-		}
-	}
-	f.forget()
 }
 
 // forget makes whoever asks from now on begin anew.
