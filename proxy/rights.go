@@ -149,17 +149,10 @@ func (p *Proxy) flushRights(ctx context.Context) {
 	if len(batch) == 0 {
 		return
 	}
-	err := p.store.Update(ctx, func(tx storage.Tx) error {
-		for _, r := range batch {
-			if !p.rights.isPending(r) { // it was forgotten meanwhile
-				continue
-			}
-			if err := tx.PutRight(r.repo, r.d); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	news, err := p.unwritten(ctx, batch)
+	if err == nil && len(news) > 0 {
+		err = p.store.Update(ctx, func(tx storage.Tx) error { return p.putRights(tx, news) })
+	}
 	if err != nil { // kept in memory, and tried again with the next one
 		p.log.Error("rights not written", "err", err)
 		return
@@ -173,6 +166,37 @@ func (p *Proxy) flushRights(ctx context.Context) {
 			p.rights.written[r] = struct{}{}
 		}
 	}
+}
+
+// unwritten are those of batch that have no row, or one that does not count. Each
+// transfer of a blob that is read by ranges proves what the first one did.
+func (p *Proxy) unwritten(ctx context.Context, batch []right) (news []right, err error) {
+	err = p.store.View(ctx, func(tx storage.Tx) error {
+		news = news[:0]
+		for _, r := range batch {
+			has, err := tx.HasRight(r.repo, r.d)
+			if err != nil {
+				return err
+			}
+			if !has || p.rights.isVoid(r.repo.Upstream) {
+				news = append(news, r)
+			}
+		}
+		return nil
+	})
+	return news, err
+}
+
+func (p *Proxy) putRights(tx storage.Tx, news []right) error {
+	for _, r := range news {
+		if !p.rights.isPending(r) { // it was forgotten meanwhile
+			continue
+		}
+		if err := tx.PutRight(r.repo, r.d); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *rights) isPending(x right) bool {

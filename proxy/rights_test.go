@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -38,4 +40,44 @@ func TestRightWrittenMeanwhile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestRightIsWrittenOnce: what is proven again and again, as by each transfer of a
+// blob that is read by ranges, is written once, and again where it counts no more.
+func TestRightIsWrittenOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, nil)
+		repo, d := oci.Repo{Upstream: "up", Name: "a"}, digest.FromString("x")
+		time.Sleep(time.Second) // the store has begun
+		proven := func(name string, times int, want int32) {
+			t.Helper()
+			before := b.meta.updates.Load()
+			for range times {
+				b.p.grant(b.up, repo, d)
+				time.Sleep(time.Second)
+			}
+			if got := b.meta.updates.Load() - before; got != want {
+				t.Errorf("%s: %d transactions, want %d", name, got, want)
+			}
+			err := b.store.View(t.Context(), func(tx storage.Tx) error {
+				ok, err := tx.HasRight(repo, d)
+				if !ok {
+					t.Errorf("%s: no row", name)
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		proven("at first", 20, 1)
+		if err := b.store.Update(t.Context(), func(tx storage.Tx) error { return tx.DeleteRight(repo, d) }); err != nil {
+			t.Fatal(err)
+		}
+		proven("forgotten", 20, 1)
+		b.p.rights.void(repo.Upstream, true)
+		proven("outlived", 1, 1)
+		b.p.rights.void(repo.Upstream, false)
+		proven("counting again", 1, 0)
+	})
 }
