@@ -94,9 +94,7 @@ func TestBrokenCrowdTakesRoom(t *testing.T) {
 			_ = s.send(t, http.MethodPut, loc+path, r)
 		})
 	}
-	for s.store.Usage().Open.Bytes != 1800 {
-		s.do(t, http.MethodGet, "/v2/")
-	}
+	waitFor(t, func() bool { return s.store.Usage().Open.Bytes == 1800 })
 	close(cut)
 	crowd.Wait()
 	kept, open := s.keptOf(t, locs)
@@ -139,14 +137,10 @@ func (s *server) upload(t *testing.T, d digest.Digest, begin []byte, size int) (
 	return loc, conn
 }
 
-// await asks for something until the open uploads' bytes are n.
+// await waits until the open uploads' bytes are n.
 func (s *server) await(t *testing.T, n int64) {
 	t.Helper()
-	for s.store.OpenCount("local").Bytes() != n {
-		if a := s.do(t, http.MethodGet, "/v2/"); a.status != http.StatusOK {
-			t.Fatal(a.status)
-		}
-	}
+	waitFor(t, func() bool { return s.store.OpenCount("local").Bytes() == n })
 }
 
 // TestPushedWhileOpen: what has become a blob does not count once more for an
@@ -175,16 +169,12 @@ func TestFirstOfManyGivesUp(t *testing.T) {
 	first, one := s.upload(t, d, random(600, 2), 700)
 	s.await(t, 600)
 	second, two := s.upload(t, d, random(500, 2), 700)
-	for s.store.Usage().Open.Bytes != 1100 {
-		s.do(t, http.MethodGet, "/v2/")
-	}
+	waitFor(t, func() bool { return s.store.Usage().Open.Bytes == 1100 })
 	if got := s.store.OpenCount("local").Bytes(); got != 600 {
 		t.Errorf("%d bytes are counted, want the larger's 600", got)
 	}
 	_ = two.Close() // there is no room for both
-	for s.store.Usage().Open.Uploads != 1 {
-		s.do(t, http.MethodGet, "/v2/")
-	}
+	waitFor(t, func() bool { return s.store.Usage().Open.Uploads == 1 })
 	wantCode(t, "the second", s.do(t, http.MethodGet, second), http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN")
 	_ = one.Close()
 	if a := s.do(t, http.MethodGet, first); a.status != http.StatusNoContent {
@@ -206,9 +196,7 @@ func TestInventedDigest(t *testing.T) {
 	wantCode(t, "more than there is room for", a, http.StatusForbidden, "DENIED")
 	for range 4 {
 		loc, conn := s.upload(t, d, random(300, 2), 400)
-		for s.store.Usage().Open.Bytes < 300 {
-			s.do(t, http.MethodGet, "/v2/")
-		}
+		waitFor(t, func() bool { return s.store.Usage().Open.Bytes >= 300 })
 		_ = conn.Close()
 		s.do(t, http.MethodGet, loc) // once that request has ended
 	}

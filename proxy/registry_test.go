@@ -181,7 +181,7 @@ func newServerAt(t testing.TB, dir string, reg *registry, change func(*Options),
 	}
 	o := Options{
 		Store: store, Logger: log, Default: "up",
-		Upstreams: []*Upstream{{Name: "up", Registry: client, TagTTL: time.Hour, TagTimeout: time.Second}},
+		Upstreams: []*Upstream{{Name: "up", Registry: client, TagTTL: time.Hour, TagTimeout: time.Minute}},
 	}
 	if change != nil {
 		change(&o)

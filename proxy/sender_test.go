@@ -26,11 +26,7 @@ func TestQuietClient(t *testing.T) {
 	if _, err := fmt.Fprintf(dead, "PATCH %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n%s", loc, body[:400]); err != nil {
 		t.Fatal(err)
 	}
-	for s.store.OpenCount("local").Bytes() < 400 { // until it has come
-		if a := s.do(t, http.MethodGet, "/v2/"); a.status != http.StatusOK {
-			t.Fatal(a.status)
-		}
-	}
+	waitFor(t, func() bool { return s.store.OpenCount("local").Bytes() >= 400 }) // it has come
 	a := s.send(t, http.MethodGet, loc, nil)
 	if a.status != http.StatusNoContent || a.header.Get("Range") != "0-399" {
 		t.Fatalf("status: %d %s, Range %q", a.status, a.body, a.header.Get("Range"))

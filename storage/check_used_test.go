@@ -8,7 +8,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -68,10 +67,10 @@ func TestCheckEnds(t *testing.T) {
 			cancel(why)
 		},
 	})
-	if !errors.Is(err, why) || report.Took > 5*time.Second || report.Took == 0 {
+	if !errors.Is(err, why) || report.Took == 0 {
 		t.Errorf("Check: %+v, %v, want the cause of its end", report, err)
 	}
-	if told.OfBlobs < 6 || told.OfBytes < 700_000 || told.Bytes == 0 {
+	if told.OfBlobs < 6 || told.OfBytes < 700_000 || told.Bytes == 0 || told.Bytes >= told.OfBytes {
 		t.Errorf("progress %+v", told)
 	}
 	if found, _ := r.check(false); len(found) > 0 {
