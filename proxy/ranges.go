@@ -23,7 +23,7 @@ func (p *Proxy) serveRanges(w http.ResponseWriter, r *http.Request, a *ask, spec
 	}
 	ranges, ok := oci.ResolveAll(specs, size)
 	switch {
-	case !ok:
+	case !ok, size == 0: // of nothing, nothing is beyond the end: as net/http says
 		return p.serveWhole(w, r, a)
 	case len(ranges) == 0:
 		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))

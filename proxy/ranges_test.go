@@ -54,6 +54,35 @@ func TestRangesLikeServeContent(t *testing.T) {
 	}
 }
 
+// TestRangesOfNothing does the same with a blob of no bytes, by GET and by HEAD:
+// there a range is no reason to refuse anything.
+func TestRangesOfNothing(t *testing.T) {
+	g := newRegistry(t)
+	d := g.addBlob("a", nil)
+	path := "/v2/up/a/blobs/" + d.String()
+	for _, h := range []string{"", "bytes=0-", "bytes=0-0", "bytes=5-", "bytes=-5", "bytes=0-0,5-9"} {
+		t.Run(h, func(t *testing.T) {
+			s := newServer(t, g, nil)
+			for _, state := range []string{"cold", "whole"} {
+				for _, method := range []string{http.MethodHead, http.MethodGet} { // which brings it
+					want := httptest.NewRecorder()
+					r := httptest.NewRequest(method, path, nil)
+					if h != "bytes=-5" { // net/http's "bytes 0--1/0" is no range (RFC 9110 §14.4)
+						r.Header.Set("Range", h)
+					}
+					want.Header().Set("Content-Type", "application/octet-stream")
+					http.ServeContent(want, r, "", time.Time{}, bytes.NewReader(nil))
+					got := s.do(t, method, path, "Range", h)
+					compareAnswers(t, got, want, 0)
+					if n := got.header.Get("Content-Length"); n != "0" || got.status != http.StatusOK {
+						t.Errorf("%s %s: status %d, Content-Length %q", state, method, got.status, n)
+					}
+				}
+			}
+		})
+	}
+}
+
 // TestConditionalRangesLikeServeContent does the same with preconditions: of a
 // blob that is cold, one that is whole here, and one that is read by spans.
 func TestConditionalRangesLikeServeContent(t *testing.T) {
