@@ -116,7 +116,7 @@ func (e entrance) open(ctx context.Context, g *errgroup.Group, grace time.Durati
 		if e.secure != nil {
 			run = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
 		}
-		if err := run(nearListener{e.l}); !errors.Is(err, http.ErrServerClosed) {
+		if err := run(&nearListener{Listener: e.l}); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil

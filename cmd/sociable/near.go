@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,18 +16,28 @@ const (
 )
 
 // nearListener gives connections of near clients a send buffer of what the wire
-// can hold. Left alone the kernel lets it grow to megabytes: each byte then waits
-// in memory that is larger than the processor's cache, which on one machine, or
-// in one rack, halves what can be sent. For those further away it is left alone.
-type nearListener struct{ net.Listener }
+// can hold, and sends them files in a way of its own. Left alone the kernel lets the
+// buffer grow to megabytes: each byte then waits in memory that is larger than the
+// processor's cache, which on one machine, or in one rack, halves what can be sent.
+// Connections of clients further away are left alone.
+type nearListener struct {
+	net.Listener
+	sends atomic.Int32 // of large files that are under way
+}
 
-// Accept gives the connection itself, so that a file still reaches it by the
-// kernel's own copy.
-func (l nearListener) Accept() (net.Conn, error) {
+// nearConn is a near client's connection.
+type nearConn struct {
+	*net.TCPConn
+	sends *atomic.Int32 // its listener's
+}
+
+// Accept gives a connection that a file still reaches by the kernel's own copy.
+func (l *nearListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if tcp, ok := c.(*net.TCPConn); ok && err == nil {
 		if rtt, ok := roundTrip(tcp); ok && rtt <= nearRoundTrip {
 			_ = tcp.SetWriteBuffer(nearBuffer) // slower without
+			return nearConn{tcp, &l.sends}, nil
 		}
 	}
 	return c, err

@@ -46,6 +46,7 @@ func serve(ctx context.Context, cfg *Config, logger *slog.Logger) error {
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
 	defer relaxCollector()()
+	defer shareProcs()()
 	err := runServer(ctx, cfg, logger)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil

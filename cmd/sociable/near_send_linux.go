@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// nearFile is what is worth waiting for in the kernel: less fits into the buffer.
+	nearFile = nearBuffer
+	// nearWait is how long, in milliseconds, a send waits in the kernel for a near
+	// client to make room, which takes it some 50 µs for as long as it reads.
+	nearWait = 2
+)
+
+// ReadFrom sends src by the kernel's own copy. Of a large file it waits for room by
+// poll(2), with its thread, and only where that takes long as Go does, in the
+// runtime's poller: a near client makes room sooner than the runtime wakes anybody.
+func (c nearConn) ReadFrom(src io.Reader) (int64, error) {
+	from, ok := src.(*io.LimitedReader)
+	if !ok || from.N < nearFile {
+		return c.TCPConn.ReadFrom(src)
+	}
+	f, ok := from.R.(*os.File)
+	if !ok {
+		return c.TCPConn.ReadFrom(src)
+	}
+	defer c.sends.Add(-1)
+	if c.sends.Add(1) < int32(runtime.GOMAXPROCS(0)) {
+		// Who is in one system call after the other for 10 ms has its processor taken
+		// away by the runtime, and goes on with another thread. With a processor left
+		// for the others there is no need for that, and who yields is not suspected.
+		runtime.Gosched()
+	}
+	n, err := c.send(f, from.N)
+	from.N -= n
+	if n == 0 && (errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.EINVAL)) { // by the file's medium
+		return c.TCPConn.ReadFrom(src)
+	}
+	return n, err
+}
+
+// send sends n bytes of f, from where that stands on, or up to its end.
+func (c nearConn) send(f *os.File, n int64) (sent int64, err error) {
+	in, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	out, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var failed error
+	ierr := in.Control(func(file uintptr) {
+		slow := false
+		err = out.Write(func(socket uintptr) bool {
+			for sent < n {
+				k, err := unix.Sendfile(int(socket), int(file), nil, int(min(n-sent, 1<<30)))
+				switch {
+				case k > 0:
+					sent += int64(k)
+				case err == nil: // the file's end
+					return true
+				case err == unix.EAGAIN:
+					if slow = slow || !roomSoon(socket); slow {
+						return false // Go waits, and calls again
+					}
+				case err != unix.EINTR:
+					failed = os.NewSyscallError("sendfile", err)
+					return true
+				}
+			}
+			return true
+		})
+	})
+	if err = errors.Join(ierr, err, failed); err != nil {
+		return sent, &net.OpError{Op: "readfrom", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+	}
+	return sent, nil
+}
+
+// roomSoon waits for room in socket's buffer, or its end, and reports whether it came.
+func roomSoon(socket uintptr) bool {
+	fds := []unix.PollFd{{Fd: int32(socket), Events: unix.POLLOUT}}
+	k, err := unix.Poll(fds, nearWait)
+	return k > 0 && err == nil
+}
