@@ -80,7 +80,7 @@ func connect(ctx context.Context, dataDir string) (adminAPI, error) {
 		probe.Close()
 		return newAdminClient(path), nil
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		api, err := openOffline(dataDir)
+		api, err := openOffline(ctx, dataDir)
 		if errors.Is(err, storage.ErrLocked) {
 			return nil, fmt.Errorf("the store in %s is in use by a process that does not answer at %s: %w", dataDir, path, err)
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/storage/bolt"
+	"github.com/sociable/sociable/storage/disk"
 	"github.com/sociable/sociable/web"
 )
 
@@ -84,20 +85,29 @@ there still, since --repair was not given, or since only a push can mend them;
 }
 
 // lostRows reports a store that has blobs, and of which the file of rows is gone or
-// empty.
-func lostRows(dataDir string) bool {
+// empty. No crash does that: the file is there, whole, before the first blob. An
+// error of the file's is left to who opens it.
+func lostRows(ctx context.Context, dataDir string) (bool, error) {
 	st, err := os.Stat(filepath.Join(dataDir, metaFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) || err == nil && st.Size() > 0 {
-		return false
+		return false, nil
 	}
-	_, err = os.Stat(filepath.Join(dataDir, "blobs"))
-	return err == nil
+	lost, err := disk.HasBlobs(ctx, dataDir)
+	if err != nil {
+		return false, fmt.Errorf("look for blobs of a store without rows: %w", err)
+	}
+	return lost, nil
 }
 
-// rowsLost says what to do about lostRows.
-func rowsLost(dataDir string) error {
-	return fmt.Errorf("the rows of the store in %s are lost, its blobs are there: restore %s from a snapshot; or run sociable fsck --repair, "+
-		"which finds out from the blobs what they are, and push again what was pushed here", dataDir, metaFile)
+// refuseLostRows is for who would take blobs without rows for a crash's leftovers, and
+// remove them: it says what to do about lostRows.
+func refuseLostRows(ctx context.Context, dataDir string) error {
+	lost, err := lostRows(ctx, dataDir)
+	if err == nil && lost {
+		err = fmt.Errorf("the rows of the store in %s are lost, its blobs are there: restore %s from a snapshot; or run sociable fsck --repair --data %[1]s, "+
+			"which finds out from the blobs what they are, and push again what was pushed here; or move the folder away, to begin empty", dataDir, metaFile)
+	}
+	return err
 }
 
 // restoredRows adds to err, which is what a repair after restoreRows ended with, what
@@ -118,8 +128,8 @@ func restoredRows(err error) error {
 // filled from their bytes, before a server takes them for a crash's leftovers. One
 // that runs has its file open still.
 func restoreRows(ctx context.Context, dataDir string) (restored bool, err error) {
-	if !lostRows(dataDir) {
-		return false, nil // that there is no store is said by who opens it
+	if lost, err := lostRows(ctx, dataDir); !lost || err != nil {
+		return false, err // that there is no store is said by who opens it
 	}
 	dctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

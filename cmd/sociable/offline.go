@@ -29,10 +29,10 @@ type offline struct {
 
 // openOffline opens the store itself, waiting at most a second for its lock:
 // storage.ErrLocked when another process owns it. It never makes one.
-func openOffline(dataDir string) (adminAPI, error) {
+func openOffline(ctx context.Context, dataDir string) (adminAPI, error) {
 	rows := filepath.Join(dataDir, metaFile)
-	if lostRows(dataDir) {
-		return nil, rowsLost(dataDir)
+	if err := refuseLostRows(ctx, dataDir); err != nil {
+		return nil, err
 	}
 	if _, err := os.Stat(rows); errors.Is(err, fs.ErrNotExist) {
 		return nil, noStore(dataDir)

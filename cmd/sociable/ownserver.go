@@ -60,6 +60,9 @@ func withServer(cmd *cobra.Command, f *serverFlags, fn func(ctx context.Context,
 			return err
 		}
 	}
+	if err := refuseLostRows(ctx, cfg.Storage.Path); err != nil {
+		return err
+	}
 	if _, err := os.Stat(filepath.Join(cfg.Storage.Path, metaFile)); errors.Is(err, fs.ErrNotExist) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "no server runs and no store is in %s: a new one is made there, with %s\n", cfg.Storage.Path, cmp.Or(f.file, "the built-in configuration"))
 	}

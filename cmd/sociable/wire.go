@@ -189,6 +189,9 @@ func openStore(ctx context.Context, cfg *Config, log *slog.Logger, reg prometheu
 	if err := os.MkdirAll(cfg.Storage.Path, 0o700); err != nil {
 		return nil, fmt.Errorf("open storage: %w", err)
 	}
+	if err := refuseLostRows(ctx, cfg.Storage.Path); err != nil {
+		return nil, err
+	}
 	// The rows first: their lock is the store's, and the bytes are tidied up
 	// when they are opened.
 	meta, err := bolt.Open(filepath.Join(cfg.Storage.Path, metaFile), bolt.Options{Logger: log})

@@ -230,7 +230,7 @@ func TestWalkForeign(t *testing.T) {
 	if err != nil {
 		t.Fatalf("New: %v", err)
 	}
-	dgst := write(t, d, "a")
+	dgst := digest.FromString("a")
 	other := digest.FromString("b")
 	for _, name := range []string{
 		"blobs/sha256/x", "blobs/sha256/zz/" + dgst.Encoded(), "blobs/sha256/" + dgst.Encoded()[:2] + "/.nfs123",
@@ -240,6 +240,15 @@ func TestWalkForeign(t *testing.T) {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, nil, 0o600)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if has, err := disk.HasBlobs(t.Context(), root); has || err != nil {
+		t.Errorf("HasBlobs: %v, %v, want none of ours", has, err)
+	}
+	if write(t, d, "a") != dgst {
+		t.Fatal("another digest")
+	}
+	if has, err := disk.HasBlobs(t.Context(), root); !has || err != nil {
+		t.Errorf("HasBlobs: %v, %v, want one", has, err)
 	}
 	var got []digest.Digest
 	err = d.Walk(t.Context(), func(d digest.Digest, _ func() (int64, error)) error { got = append(got, d); return nil })

@@ -41,6 +41,17 @@ func (d *Disk) Walk(ctx context.Context, fn func(dgst digest.Digest, size func()
 	return nil
 }
 
+// HasBlobs reports whether the folder dir holds a blob's file, as Walk would find it. It
+// makes and changes nothing, so that a store may be looked at before it is opened.
+func HasBlobs(ctx context.Context, dir string) (bool, error) {
+	errOne := errors.New("one is enough")
+	err := (&Disk{root: dir, fs: OS{}}).Walk(ctx, func(digest.Digest, func() (int64, error)) error { return errOne })
+	if errors.Is(err, errOne) {
+		return true, nil
+	}
+	return false, err
+}
+
 // Quarantined counts the files in quarantine/, whatever they are.
 func (d *Disk) Quarantined(ctx context.Context) (sum int64, err error) {
 	files, err := d.list(ctx, "quarantine") // none, where nothing ever was put there
