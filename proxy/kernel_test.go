@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -87,6 +88,16 @@ func TestWarmBlobsGoByTheKernel(t *testing.T) {
 			}
 			if cache := w.Header().Get("X-Cache"); !strings.HasPrefix(cache, "hit") {
 				t.Errorf("X-Cache %q", cache)
+			}
+
+			req.TLS = &tls.ConnectionState{} // nothing goes by the kernel, or by net/http's own small buffer
+			w = &socket{ResponseRecorder: httptest.NewRecorder()}
+			s.p.ServeHTTP(w, req)
+			if tt.want != nil && !bytes.Equal(w.Body.Bytes(), tt.want) {
+				t.Errorf("over TLS: status %d, %d bytes, want %d", w.Code, w.Body.Len(), len(tt.want))
+			}
+			if w.byKernel > 0 {
+				t.Errorf("over TLS: %d bytes are left to net/http", w.byKernel)
 			}
 		})
 	}

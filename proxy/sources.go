@@ -35,9 +35,10 @@ const bigSend = 64 << 10
 
 // send writes r of an open blob: a large run by the kernel's own copy, which
 // needs the *os.File under nothing but a LimitedReader, a small one through a
-// pooled buffer.
+// pooled buffer. So is what goes to a w that reads from nothing by itself.
 func (p *Proxy) send(w io.Writer, b storage.Blob, r oci.Range) error {
-	if f := b.File(); f != nil && r.Len() >= bigSend {
+	_, kernel := w.(io.ReaderFrom)
+	if f := b.File(); kernel && f != nil && r.Len() >= bigSend {
 		if _, err := f.Seek(r.Off, io.SeekStart); err != nil {
 			return fmt.Errorf("seek in blob: %w", err)
 		}
