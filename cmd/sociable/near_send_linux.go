@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net"
@@ -78,7 +79,7 @@ func (c nearConn) send(f *os.File, n int64) (sent int64, err error) {
 			return true
 		})
 	})
-	if err = errors.Join(ierr, err, failed); err != nil {
+	if err = cmp.Or(failed, err, ierr); err != nil {
 		return sent, &net.OpError{Op: "readfrom", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 	}
 	return sent, nil
