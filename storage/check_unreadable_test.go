@@ -166,7 +166,7 @@ func TestUnreadableAndLost(t *testing.T) {
 		}
 	}
 	r := h.spoil(storage.TableContent)
-	r.Check(t.Context(), storage.CheckOptions{Repair: true}) //nolint:errcheck // the next one tells
+	r.Check(t.Context(), storage.CheckOptions{Repair: true}) // the next one tells
 	again := map[string]bool{}
 	_, err := r.Check(t.Context(), storage.CheckOptions{Repair: true, Found: func(p storage.Problem) {
 		again[fmt.Sprintf("%s %s %t", p.Kind, p.Digest, p.Repaired)] = true

@@ -108,7 +108,7 @@ func useAll(t *testing.T, path string) error {
 	if err != nil {
 		return err
 	}
-	defer db.Close() //nolint:errcheck // of a damaged file
+	defer db.Close() // of a damaged file: what it says is no matter
 	read := db.View(t.Context(), func(tx storage.Tx) error {
 		return errors.Join(
 			tx.Blobs(func(storage.BlobRow) error { return nil }), tx.Manifests(func(storage.ManifestRow) error { return nil }),

@@ -49,9 +49,11 @@ type spoiled struct {
 	finds          []func(tx storage.Tx, met func()) error
 }
 
-func spoiledRows() []spoiled {
+func spoiledRows() []spoiled { return append(spoiledContent(), spoiledWork()...) }
+
+// spoiledContent is about what is stored.
+func spoiledContent() []spoiled {
 	d, l := dig("1"), dig("layer")
-	layer := oci.Layer{Repo: repoA, Descriptor: v1.Descriptor{Digest: l, Size: 7}}
 	image := storage.ImageRow{Manifest: v1.Descriptor{Digest: d}, Layers: []storage.ImageLayer{{Descriptor: v1.Descriptor{Digest: l}, SpanSize: 4}}}
 	manifest := storage.ManifestRow{Digest: d, Manifest: oci.Manifest{Layers: []v1.Descriptor{{Digest: l}}}}
 	return []spoiled{
@@ -112,7 +114,16 @@ func spoiledRows() []spoiled {
 					return tx.AllLayers(func(storage.LayerRow) error { met(); return nil })
 				},
 			},
-		}, {
+		},
+	}
+}
+
+// spoiledWork is about what is to be done, is under way, or was counted.
+func spoiledWork() []spoiled {
+	d, l := dig("1"), dig("layer")
+	layer := oci.Layer{Repo: repoA, Descriptor: v1.Descriptor{Digest: l, Size: 7}}
+	return []spoiled{
+		{
 			"jobs",
 			func(tx storage.Tx) error { return tx.PutJob(storage.JobRow{Layer: layer, SpanSize: 4, Created: noon}) },
 			func(tx storage.Tx) error { _, err := tx.Job(l, 4); return err },
