@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sociable/sociable/storage"
-	"github.com/sociable/sociable/storage/bolt"
 	"github.com/sociable/sociable/storage/disk"
 	"github.com/sociable/sociable/web"
 )
@@ -39,10 +38,12 @@ was pushed here is put aside and has to be pushed again: until then each fsck
 names the images that miss it. What can't be indexed any more is indexed anew when
 the server next starts. Where the rows are lost as a whole (meta.db), what the
 blobs are is read from them: what was pushed here is among them, but no repository
-has it, so it has to be pushed again. A row that can't be read counts as absent, for a
-server too, which logs it; --repair makes it anew of the bytes and of other rows,
-or deletes it where what it said is asked for, or made, again. What that can't
-mend is told: what was pushed has to be pushed again, a pin to be made again.
+has it, so it has to be pushed again. No server starts over them before that has
+come to its end: where it was stopped, run it again. A row that can't be read counts
+as absent, for a server too, which logs it; --repair makes it anew of the bytes and
+of other rows, or deletes it where what it said is asked for, or made, again. What
+that can't mend is told: what was pushed has to be pushed again, a pin to be made
+again.
 
 A leftover is no problem: a file of which a crash came before its row, or a row of
 a fetch whose file has another name by now. A server removes them a minute after
@@ -62,20 +63,11 @@ there still, since --repair was not given, or since only a push can mend them;
 			if cmd.Flags().Changed("rate") && q.BytesPerSecond == 0 {
 				q.BytesPerSecond = -1
 			}
-			restored := false
+			check := func(api adminAPI) error { return runFsck(ctx, cmd, api, q, flags.json) }
 			if q.Repair {
-				var err error
-				if restored, err = restoreRows(ctx, flags.dataDir); err != nil {
-					return err
-				}
+				return repair(ctx, flags.dataDir, check)
 			}
-			err := withStore(ctx, flags.dataDir, func(api adminAPI) error {
-				return runFsck(ctx, cmd, api, q, flags.json)
-			})
-			if restored {
-				err = restoredRows(err)
-			}
-			return err
+			return withStore(ctx, flags.dataDir, check)
 		},
 	}
 	flags.register(cmd)
@@ -84,12 +76,10 @@ there still, since --repair was not given, or since only a push can mend them;
 	return cmd
 }
 
-// lostRows reports a store that has blobs, and of which the file of rows is gone or
-// empty. No crash does that: the file is there, whole, before the first blob. An
-// error of the file's is left to who opens it.
+// lostRows reports a store that has blobs, and of which the rows are gone. No crash
+// does that: the file is there, whole, before the first blob.
 func lostRows(ctx context.Context, dataDir string) (bool, error) {
-	st, err := os.Stat(filepath.Join(dataDir, metaFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) || err == nil && st.Size() > 0 {
+	if !rowsGone(dataDir) {
 		return false, nil
 	}
 	lost, err := disk.HasBlobs(ctx, dataDir)
@@ -97,6 +87,13 @@ func lostRows(ctx context.Context, dataDir string) (bool, error) {
 		return false, fmt.Errorf("look for blobs of a store without rows: %w", err)
 	}
 	return lost, nil
+}
+
+// rowsGone reports that the file of rows is gone or empty. An error of the file's is
+// left to who opens it.
+func rowsGone(dataDir string) bool {
+	st, err := os.Stat(filepath.Join(dataDir, metaFile))
+	return errors.Is(err, fs.ErrNotExist) || err == nil && st.Size() == 0
 }
 
 // refuseLostRows is for who would take blobs without rows for a crash's leftovers, and
@@ -110,8 +107,8 @@ func refuseLostRows(ctx context.Context, dataDir string) error {
 	return err
 }
 
-// restoredRows adds to err, which is what a repair after restoreRows ended with, what
-// it could not mend.
+// restoredRows adds to err, which is what a repair of lost rows ended with, what it
+// could not mend.
 func restoredRows(err error) error {
 	const told = "all rows were lost; what the blobs are was read from them. Tags and rights are asked for again; " +
 		"what was pushed here is kept like what was pulled until it is pushed again: push it"
@@ -122,25 +119,6 @@ func restoredRows(err error) error {
 		return exitError{found.code, fmt.Errorf("%w; %s", found.error, told)}
 	}
 	return err
-}
-
-// restoreRows begins a new file of rows for blobs whose own is lost: to be
-// filled from their bytes, before a server takes them for a crash's leftovers. One
-// that runs has its file open still.
-func restoreRows(ctx context.Context, dataDir string) (restored bool, err error) {
-	if lost, err := lostRows(ctx, dataDir); !lost || err != nil {
-		return false, err // that there is no store is said by who opens it
-	}
-	dctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	if server, err := dialSocket(dctx, filepath.Join(dataDir, adminSocket)); err == nil {
-		return false, server.Close()
-	}
-	meta, err := bolt.Open(filepath.Join(dataDir, metaFile), bolt.Options{})
-	if err != nil {
-		return false, fmt.Errorf("restore the rows of the store in %s: %w", dataDir, err)
-	}
-	return true, meta.Close()
 }
 
 func runFsck(ctx context.Context, cmd *cobra.Command, api adminAPI, q web.CheckRequest, asJSON bool) error {

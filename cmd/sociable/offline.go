@@ -41,6 +41,11 @@ func openOffline(ctx context.Context, dataDir string) (adminAPI, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the store in %s: %w", dataDir, err)
 	}
+	return newOffline(dataDir, meta)
+}
+
+// newOffline is the store of the opened rows meta, which it closes if it can't be had.
+func newOffline(dataDir string, meta *bolt.DB) (adminAPI, error) {
 	blobs, err := disk.New(dataDir)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", dataDir, err), meta.Close())
