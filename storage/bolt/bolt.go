@@ -34,6 +34,7 @@ const initialMap = 256 << 20
 type DB struct {
 	db      *bbolt.DB
 	path    string
+	begins  *beginner
 	updates *group
 	told    *told
 }
@@ -81,7 +82,8 @@ func Open(path string, o Options) (_ *DB, err error) {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
 	}
 	t := newTold(o.Logger)
-	return &DB{db: db, path: path, updates: newGroup(db, path, t), told: t}, nil
+	b := &beginner{db: db, path: path}
+	return &DB{db: db, path: path, begins: b, updates: newGroup(b, path, t), told: t}, nil
 }
 
 // View runs fn over the last committed state. It waits for no Update.
@@ -95,11 +97,11 @@ func (d *DB) View(ctx context.Context, fn func(storage.Tx) error) (err error) {
 			err = recovered(d.path, r)
 		}
 	}()
-	t, err := d.db.Begin(false)
+	t, err := d.begins.begin(false)
 	if err != nil {
 		return fmt.Errorf("read rows: %w", err)
 	}
-	defer func() { _ = t.Rollback() }() // fails only for a transaction that is over
+	defer d.begins.end(t)
 	return fn(newTx(t, d.told))
 }
 
@@ -110,8 +112,8 @@ func (d *DB) Update(ctx context.Context, fn func(storage.Tx) error) error {
 
 // Close waits for transactions and gives the file free.
 func (d *DB) Close() error {
-	if d.updates.broken.Load() != nil {
-		return nil // an update that panicked may have left bbolt's locks held
+	if d.updates.broken.Load() != nil || d.begins.lost.Load() != nil {
+		return nil // what panicked may have left bbolt's locks held
 	}
 	if err := d.db.Close(); err != nil {
 		return fmt.Errorf("close rows: %w", err)

@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/sociable/sociable/storage"
 )
 
@@ -20,9 +18,9 @@ import (
 // one before was writing, so a lone update never waits and a crowd pays once.
 // (bbolt's own Batch delays every update by up to 10 ms.)
 type group struct {
-	db   *bbolt.DB
-	path string
-	told *told
+	begins *beginner
+	path   string
+	told   *told
 	// broken is why no update runs any more, where bbolt panicked while one was begun
 	// or written.
 	broken atomic.Pointer[error]
@@ -40,8 +38,8 @@ type update struct {
 	done chan error // cap 1: the leader waits for nobody
 }
 
-func newGroup(db *bbolt.DB, path string, t *told) *group {
-	return &group{db: db, path: path, told: t, lead: make(chan struct{}, 1)}
+func newGroup(b *beginner, path string, t *told) *group {
+	return &group{begins: b, path: path, told: t, lead: make(chan struct{}, 1)}
 }
 
 // run returns when fn's writes are durable, or fn failed.
@@ -129,15 +127,19 @@ func (g *group) commit(us []*update) (again []*update) {
 			panic(r)
 		}
 	}()
-	t, err := g.db.Begin(true)
+	t, err := g.begins.begin(true)
 	if err != nil {
-		settle(fmt.Errorf("update rows: %w", err))
+		err = fmt.Errorf("update rows: %w", err)
+		if errors.Is(err, storage.ErrCorrupt) {
+			g.broken.Store(&err)
+		}
+		settle(err)
 		return nil
 	}
 	defer func() {
 		was := inFn
 		inFn = false
-		_ = t.Rollback() // fails only for a transaction that is over
+		g.begins.end(t)
 		inFn = was
 	}()
 	inFn = true
