@@ -102,7 +102,7 @@ func (s *Store) Check(ctx context.Context, o CheckOptions) (CheckReport, error) 
 	}
 	var err error
 	for _, part := range []func(context.Context) error{
-		c.unreadableFiles, c.blobs, c.files, c.partials, c.unreadableRows, c.layers, c.manifests, c.lists, c.lost,
+		c.unreadableFiles, c.blobs, c.files, c.unreadableBlobs, c.partials, c.unreadableRows, c.layers, c.manifests, c.lists, c.lost,
 	} {
 		if err = part(ctx); err != nil {
 			break
@@ -126,6 +126,7 @@ type check struct {
 	progress CheckProgress
 	report   CheckReport
 	unfiled  []unfiled
+	badBlobs []UnreadableRow // rows of blobs, until they are named
 }
 
 // found reports a problem, after mend, which may be nil where nothing can be

@@ -11,28 +11,56 @@ import (
 	"github.com/sociable/sociable/internal/oci"
 )
 
-// unreadableFiles names the rows of files that can't be read. A repair deletes
-// them: what the files are is found out later, as where there never was a row.
-func (c *check) unreadableFiles(ctx context.Context) error { return c.unreadable(ctx, true) }
+// unreadableFiles looks for rows of files that can't be read. Those of partials are
+// named, and a repair deletes them. Those of blobs keep their files from being swept
+// until these are filed anew: see unreadableBlobs.
+func (c *check) unreadableFiles(ctx context.Context) (err error) {
+	if c.badBlobs, err = c.unreadable(ctx, func(table string) bool { return table == TableBlobs }); err != nil {
+		return err
+	}
+	rows, err := c.unreadable(ctx, func(table string) bool { return table == TablePartials })
+	if err != nil {
+		return err
+	}
+	return c.unreadableAll(ctx, rows)
+}
+
+// unreadableBlobs names those of blobs. By now a repair has filed what has its file,
+// and it deletes the others.
+func (c *check) unreadableBlobs(ctx context.Context) error {
+	rows := c.badBlobs
+	c.badBlobs = nil
+	return c.unreadableAll(ctx, rows)
+}
 
 // unreadableRows names all others that can't be read: the bytes that tell what some
 // of them said have been compared, and have rows.
-func (c *check) unreadableRows(ctx context.Context) error { return c.unreadable(ctx, false) }
+func (c *check) unreadableRows(ctx context.Context) error {
+	rows, err := c.unreadable(ctx, func(table string) bool { return table != TableBlobs && table != TablePartials })
+	if err != nil {
+		return err
+	}
+	return c.unreadableAll(ctx, rows)
+}
 
-func (c *check) unreadable(ctx context.Context, ofFiles bool) error {
-	var rows []UnreadableRow
-	err := c.s.meta.View(ctx, func(tx Tx) error {
+// unreadable gives the rows that can't be read of the tables of which says so.
+func (c *check) unreadable(ctx context.Context, of func(table string) bool) (rows []UnreadableRow, err error) {
+	err = c.s.meta.View(ctx, func(tx Tx) error {
 		rows = nil
 		return tx.Unreadable(func(row UnreadableRow) error {
-			if ofFiles == (row.Table == TableBlobs || row.Table == TablePartials) {
+			if of(row.Table) {
 				rows = append(rows, row)
 			}
 			return ctx.Err()
 		})
 	})
 	if err != nil {
-		return fmt.Errorf("look for rows that can't be read: %w", err)
+		return nil, fmt.Errorf("look for rows that can't be read: %w", err)
 	}
+	return rows, nil
+}
+
+func (c *check) unreadableAll(ctx context.Context, rows []UnreadableRow) error {
 	for _, row := range rows {
 		if err := c.unreadableRow(ctx, row); err != nil {
 			return err
