@@ -367,6 +367,8 @@ type PinTx interface {
 	PinsOf(d digest.Digest, fn func(PinRow) error) error
 	// Pinned reports whether a pin holds d.
 	Pinned(d digest.Digest) (bool, error)
+	// AllPinned calls fn with each digest that a pin holds, in their order.
+	AllPinned(fn func(digest.Digest) error) error
 }
 
 // BlockTx holds what is not to be served.

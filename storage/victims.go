@@ -179,10 +179,8 @@ type pinned map[digest.Digest]struct{}
 
 func allPinned(tx Tx) (pinned, error) {
 	all := pinned{}
-	err := tx.Pins(func(row PinRow) error {
-		for _, d := range row.Holds {
-			all[d] = struct{}{}
-		}
+	err := tx.AllPinned(func(d digest.Digest) error { // pins that can't be read, too, hold what they hold
+		all[d] = struct{}{}
 		return nil
 	})
 	return all, err

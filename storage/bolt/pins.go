@@ -101,6 +101,18 @@ func (t tx) Pinned(d digest.Digest) (bool, error) {
 	return bytes.HasPrefix(k, prefix), nil
 }
 
+func (t tx) AllPinned(fn func(digest.Digest) error) error {
+	var last digest.Digest
+	return t.scan(bucketPinsByDigest, nil, nil, func(k, _ []byte) error {
+		d, _, err := cutDigest(k)
+		if err != nil || d == last {
+			return err
+		}
+		last = d
+		return fn(d)
+	})
+}
+
 func (t tx) PutBlock(row storage.BlockRow) error {
 	key, err := digestKey(row.Digest)
 	if err != nil {

@@ -1,6 +1,7 @@
 package storagetest
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ func metaPins(t *testing.T, m storage.Meta) {
 		checkPinned(t, tx, map[digest.Digest]bool{
 			dig("a"): true, dig("b"): true, dig("shared"): true, dig512("l"): true, dig("l"): false, dig("none"): false,
 		})
+		checkAllPinned(t, tx, dig("a"), dig("b"), dig("shared"), dig512("l"))
 		return nil
 	})
 	a = pin(a.Reference, dig("a2"), dig("shared")) // it holds something else now
@@ -40,6 +42,7 @@ func metaPins(t *testing.T, m storage.Meta) {
 		checkPinned(t, tx, map[digest.Digest]bool{
 			dig("a"): false, dig("a2"): true, dig("b"): false, dig("shared"): true, dig512("l"): false,
 		})
+		checkAllPinned(t, tx, dig("a2"), dig("shared"))
 		return nil
 	})
 }
@@ -55,6 +58,12 @@ func checkPinned(t *testing.T, tx storage.Tx, want map[digest.Digest]bool) {
 			t.Errorf("Pinned %.16s: %t, %v, want %t", d, got, err, want)
 		}
 	}
+}
+
+func checkAllPinned(t *testing.T, tx storage.Tx, want ...digest.Digest) {
+	t.Helper()
+	slices.Sort(want) // as keys of both algorithms sort, too
+	checkList(t, "AllPinned", tx.AllPinned, want...)
 }
 
 func metaBlocks(t *testing.T, m storage.Meta) {

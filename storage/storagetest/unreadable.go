@@ -289,6 +289,7 @@ func unreadableFiled(t *testing.T, m storage.Meta, spoil func(t *testing.T, m st
 		checkRow(t, "Content", content)(tx.Content(repoA, d))
 		checkAbsent[storage.ContentRow](t, "Content without its blob")(tx.Content(repoA, e))
 		checkRow(t, "Pinned", true)(tx.Pinned(d))
+		checkAllPinned(t, tx, d)
 		checkRow(t, "Blocked", true)(tx.Blocked(e))
 		checkList(t, "PinsOf", func(fn func(storage.PinRow) error) error { return tx.PinsOf(d, fn) },
 			storage.PinRow{Reference: pin.Reference, Holds: pin.Holds})
@@ -310,6 +311,7 @@ func unreadableFiled(t *testing.T, m storage.Meta, spoil func(t *testing.T, m st
 	view(t, m, func(tx storage.Tx) error {
 		checkRow(t, "ContentBytes", int64(5))(tx.ContentBytes(repoA.Upstream))
 		checkRow(t, "Pinned after it was dropped", false)(tx.Pinned(d))
+		checkAllPinned(t, tx)
 		checkRow(t, "HasRight to content that was dropped", false)(tx.HasRight(repoA, e))
 		return nil
 	})

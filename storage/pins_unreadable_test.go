@@ -1,0 +1,35 @@
+package storage_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/storage"
+)
+
+// TestEvictBesideUnreadablePin fills a store of which the oldest blobs are held by a
+// pin that can't be read: those stay, and others go.
+func TestEvictBesideUnreadablePin(t *testing.T) {
+	r := newRig(t, t.TempDir(), nil, storage.Options{})
+	var ds []digest.Digest
+	for i := range 5 {
+		ds = append(ds, r.mustPut(kb(fmt.Sprint("pinned ", i), 100), storage.KindBlob, storage.Durable))
+	}
+	err := r.Update(t.Context(), func(tx storage.Tx) error {
+		return tx.PutPin(storage.PinRow{Reference: "x", Root: ds[0], Holds: ds})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r = r.spoil(storage.TablePins).reopen(storage.Options{MaxBytes: 1_000_000})
+	for i := range 15 {
+		if _, err := r.put(kb(fmt.Sprint("after ", i), 100), storage.KindBlob, storage.Durable); err != nil {
+			t.Errorf("put %d: %v", i, err)
+		}
+	}
+	for _, d := range ds {
+		r.wantServed("what is pinned", d)
+	}
+}
