@@ -121,6 +121,9 @@ func extendPins(tx Tx, d digest.Digest) error {
 		return err
 	}
 	for _, row := range pins {
+		if row.Root == "" {
+			continue // it can't be read, and stays as it is
+		}
 		held, err := row.held(tx)
 		if err != nil {
 			return err

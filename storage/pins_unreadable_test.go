@@ -33,3 +33,28 @@ func TestEvictBesideUnreadablePin(t *testing.T) {
 		r.wantServed("what is pinned", d)
 	}
 }
+
+// TestPutBesideUnreadablePin brings a manifest again that a pin holds which can't be
+// read. It holds what it held.
+func TestPutBesideUnreadablePin(t *testing.T) {
+	r := newRig(t, t.TempDir(), nil, storage.Options{})
+	blob := r.mustPut(kb("blob", 1), storage.KindBlob, storage.Durable)
+	image := r.putManifest("image", []digest.Digest{blob}, nil)
+	index := r.putManifest("index", nil, []digest.Digest{image})
+	if _, err := r.Pin(t.Context(), "x", index); err != nil {
+		t.Fatal(err)
+	}
+	r = r.spoil(storage.TablePins)
+	r.putManifest("image", []digest.Digest{blob}, nil)
+	err := r.View(t.Context(), func(tx storage.Tx) error {
+		for _, d := range []digest.Digest{blob, image, index} {
+			if pinned, err := tx.Pinned(d); !pinned || err != nil {
+				t.Errorf("%s is pinned: %t, %v", d, pinned, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

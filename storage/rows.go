@@ -363,7 +363,8 @@ type PinTx interface {
 	DeletePin(reference string) error
 	// Pins calls fn for each pin, by reference.
 	Pins(fn func(PinRow) error) error
-	// PinsOf calls fn for each pin that holds d, by reference.
+	// PinsOf calls fn for each pin that holds d, by reference. One that can't be read
+	// has its Reference and d in Holds, and no Root.
 	PinsOf(d digest.Digest, fn func(PinRow) error) error
 	// Pinned reports whether a pin holds d.
 	Pinned(d digest.Digest) (bool, error)
