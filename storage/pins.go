@@ -46,10 +46,11 @@ func (s *Store) Pin(ctx context.Context, reference string, root digest.Digest, a
 	return row, nil
 }
 
-// Unpin lets go of what was pinned as reference. ErrNotFound.
+// Unpin lets go of what was pinned as reference, whether or not that can be read.
+// ErrNotFound.
 func (s *Store) Unpin(ctx context.Context, reference string) error {
 	err := s.meta.Update(ctx, func(tx Tx) error {
-		if _, err := tx.Pin(reference); err != nil {
+		if _, err := tx.Pin(reference); err != nil && !errors.Is(err, ErrUnreadable) {
 			return err
 		}
 		return tx.DeletePin(reference)

@@ -1,6 +1,7 @@
 package storage_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -56,5 +57,36 @@ func TestPutBesideUnreadablePin(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestUnpinUnreadable unpins what can't be read, as a check advises.
+func TestUnpinUnreadable(t *testing.T) {
+	r := newRig(t, t.TempDir(), nil, storage.Options{})
+	d := r.mustPut(kb("blob", 1), storage.KindBlob, storage.Durable)
+	err := r.Update(t.Context(), func(tx storage.Tx) error {
+		return tx.PutPin(storage.PinRow{Reference: "x", Root: d, Holds: []digest.Digest{d}})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r = r.spoil(storage.TablePins)
+	if err := r.Unpin(t.Context(), "x"); err != nil {
+		t.Errorf("Unpin: %v", err)
+	}
+	if err := r.Unpin(t.Context(), "x"); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("Unpin again: %v, want ErrNotFound", err)
+	}
+	err = r.View(t.Context(), func(tx storage.Tx) error {
+		if pinned, err := tx.Pinned(d); pinned || err != nil {
+			t.Errorf("pinned after all: %t, %v", pinned, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, _ := r.check(true); len(found) > 0 {
+		t.Errorf("found %q", found)
 	}
 }
