@@ -236,7 +236,8 @@ func pinOf(s *storage.Store, tx storage.Tx, row storage.PinRow) (Pin, error) {
 }
 
 // Unpin lets an image go. It is named as in the list of pins, or in any of its
-// spellings; its tag may have moved. storage.ErrNotFound.
+// spellings; its tag may have moved. A pin that can't be read is in no list, and is
+// named as a check names it. storage.ErrNotFound.
 func Unpin(ctx context.Context, s *storage.Store, name string) (Pin, error) {
 	list, err := Pins(ctx, s)
 	if err != nil {
@@ -257,6 +258,10 @@ func Unpin(ctx context.Context, s *storage.Store, name string) (Pin, error) {
 		found = p
 	}
 	if found == nil {
+		err := s.View(ctx, func(tx storage.Tx) error { _, err := tx.Pin(name); return err })
+		if errors.Is(err, storage.ErrUnreadable) {
+			return Pin{Reference: name}, s.Unpin(ctx, name)
+		}
 		return Pin{}, isNotHere("nothing is pinned by the name %.300q", name)
 	}
 	return *found, s.Unpin(ctx, found.Reference)
