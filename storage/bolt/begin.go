@@ -28,9 +28,10 @@ func (b *beginner) begin(writable bool) (t *bbolt.Tx, err error) {
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			t, err = nil, recovered(b.path, r)
+			bad := recovered(b.path, r)
+			t, err = nil, bad
 			if !writable {
-				b.lost.Store(&err)
+				b.lost.Store(&bad)
 			}
 		}
 	}()

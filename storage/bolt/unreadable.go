@@ -50,7 +50,7 @@ func (l *told) tell(row storage.UnreadableRow, err error) {
 // unreadable notes that the row under key can't be read for err.
 func (t tx) unreadable(bucket, key []byte, err error) error {
 	t.unread++
-	row := unreadableRow(bucket, key)
+	row := unreadableRow(bucket, bytes.Clone(key)) // or the keys of all look-ups would be on the heap
 	t.told.tell(row, err)
 	return fmt.Errorf("%w: %s: %w", storage.ErrUnreadable, row, err)
 }
