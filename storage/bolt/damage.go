@@ -22,7 +22,18 @@ func recovered(path string, r any) error {
 	if !isDamaged(r) {
 		panic(r)
 	}
-	return damaged(path, r)
+	return damaged(path, why(r))
+}
+
+// why says in an operator's words what r, which isDamaged, tells.
+func why(r any) any {
+	if isFault(r) {
+		return "it is shorter than it says, or a part of it can't be read from the disk"
+	}
+	if _, ok := r.(runtime.Error); ok { // an index that is out of range, a nil pointer
+		return fmt.Sprintf("a page or a table is missing, or not what it should be: %v", r)
+	}
+	return r
 }
 
 func damaged(path string, why any) error {
@@ -33,10 +44,12 @@ func damaged(path string, why any) error {
 // isDamaged tells what was just recovered and is bbolt's own, or a fault of memory
 // which is the file's: whoever reads a row reads that.
 func isDamaged(r any) bool {
-	if fault, ok := r.(interface{ Addr() uintptr }); ok && fault.Addr() >= 4096 { // else of a nil pointer
-		return true
-	}
-	return inBbolt()
+	return isFault(r) || inBbolt()
+}
+
+func isFault(r any) bool {
+	fault, ok := r.(interface{ Addr() uintptr })
+	return ok && fault.Addr() >= 4096 // else of a nil pointer
 }
 
 // inBbolt reports whether the innermost function that is no part of the runtime,

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/sociable/sociable/storage"
 )
 
@@ -93,30 +95,34 @@ func (g *group) commitNext() {
 // errAborted is what the others of a group get when one ended its goroutine.
 var errAborted = errors.New("update rows: another update of the same group panicked")
 
-// commit tries us in one transaction. One that fails is told so and the others,
-// which may have seen its writes, are returned to be tried again without it.
+// commit tries us in one transaction. One that fails, be it for a damaged page that it
+// came across, is told so and the others, which may have seen its writes, are returned
+// to be tried again without it.
 func (g *group) commit(us []*update) (again []*update) {
 	if len(us) == 0 {
 		return nil
 	}
-	settled, inFn := false, false
+	settled, at := false, -1 // whose fn runs, if one does
 	settle := func(err error) {
 		settled = true
 		for _, u := range us {
 			u.done <- err
 		}
 	}
-	if err := g.broken.Load(); err != nil {
-		settle(*err)
-		return nil
+	strike := func(i int, err error) []*update {
+		settled = true
+		us[i].done <- err
+		return slices.Delete(us, i, i+1)
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		r := recover()
 		cause := errAborted // a fn panicked: that goes on up, but strands nobody
 		if r != nil && isDamaged(r) {
-			cause, r = damaged(g.path, r), nil
-			if !inFn {
+			cause, r = damaged(g.path, why(r)), nil
+			if at >= 0 {
+				again = strike(at, cause)
+			} else {
 				g.broken.Store(&cause)
 			}
 		}
@@ -127,36 +133,45 @@ func (g *group) commit(us []*update) (again []*update) {
 			panic(r)
 		}
 	}()
-	t, err := g.begins.begin(true)
+	t, err := g.begin()
 	if err != nil {
-		err = fmt.Errorf("update rows: %w", err)
-		if errors.Is(err, storage.ErrCorrupt) {
-			g.broken.Store(&err)
-		}
 		settle(err)
 		return nil
 	}
 	defer func() {
-		was := inFn
-		inFn = false
+		was := at
+		at = -1
 		g.begins.end(t)
-		inFn = was
+		at = was
 	}()
-	inFn = true
 	for i, u := range us {
+		at = i
 		if err := u.fn(newTx(t, g.told)); err != nil {
-			settled = true
-			u.done <- err
-			return slices.Delete(us, i, i+1)
+			return strike(i, err)
 		}
 	}
-	inFn = false
+	at = -1
 	if err := t.Commit(); err != nil {
 		settle(fmt.Errorf("update rows: %w", tell(err)))
 		return nil
 	}
 	settle(nil)
 	return nil
+}
+
+func (g *group) begin() (*bbolt.Tx, error) {
+	if err := g.broken.Load(); err != nil {
+		return nil, *err
+	}
+	t, err := g.begins.begin(true)
+	if err == nil {
+		return t, nil
+	}
+	err = fmt.Errorf("update rows: %w", err)
+	if errors.Is(err, storage.ErrCorrupt) {
+		g.broken.Store(&err)
+	}
+	return nil, err
 }
 
 // tell turns the operating system's errors into those of the contract.
