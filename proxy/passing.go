@@ -132,7 +132,7 @@ func (x *passing) sendSlow(ctx context.Context, t *passReader, b []byte, all []*
 	defer look.Stop()
 	for sent := false; !sent && ctx.Err() == nil && t.ctx.Err() == nil; {
 		began := time.Now()
-		hungry := slices.ContainsFunc(all, func(o *passReader) bool { return len(o.in) == 0 && o.ctx.Err() == nil })
+		hungry := slices.ContainsFunc(all, func(o *passReader) bool { return o != t && x.hungry(o) })
 		if hungry && t.waited > x.p.passGrace+began.Sub(x.began)/4 {
 			x.drop(t)
 			return
@@ -152,8 +152,18 @@ func (x *passing) sendSlow(ctx context.Context, t *passReader, b []byte, all []*
 	}
 }
 
+// hungry reports whether t has nothing left to read. Who was dropped, or left, reads
+// nothing of the transfer any more.
+func (x *passing) hungry(t *passReader) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, reads := x.readers[t]
+	return reads && len(t.in) == 0
+}
+
 // drop has t go on with a transfer of its own, from where it is: what was sent to it and
-// not read is let go of.
+// not read is let go of. The one whom it was to help may have left meanwhile, and then
+// nobody reads any more.
 func (x *passing) drop(t *passReader) {
 	x.mu.Lock()
 	if _, reads := x.readers[t]; !reads {
@@ -162,6 +172,7 @@ func (x *passing) drop(t *passReader) {
 	}
 	delete(x.readers, t)
 	t.dropped = true
+	x.endUnreadLocked()
 	x.mu.Unlock()
 	close(t.in)
 	for range t.in { // t takes nothing more of it: see Read
@@ -210,6 +221,13 @@ func (t *passReader) readOwn(p []byte) (int, error) {
 	return n, err
 }
 
+// endUnreadLocked ends the transfer where it came to its end, or nobody wants the rest.
+func (x *passing) endUnreadLocked() {
+	if len(x.readers) == 0 {
+		x.cancel(nil)
+	}
+}
+
 // Close gives up t's place. The last one ends the transfer.
 func (t *passReader) Close() error {
 	t.end()
@@ -221,9 +239,7 @@ func (t *passReader) Close() error {
 	}
 	t.left = true
 	delete(x.readers, t)
-	if len(x.readers) == 0 { // it came to its end, or nobody wants the rest
-		x.cancel(nil)
-	}
+	x.endUnreadLocked()
 	if x.places--; x.places == 0 {
 		x.p.passings.Add(-1)
 	}

@@ -191,6 +191,40 @@ func TestPassingEnds(t *testing.T) {
 	}
 }
 
+// TestPassingIsReadByWhoReads: one who was dropped, and has nothing left to read, is none
+// whom the others are too slow for; and with the last who reads the transfer ends.
+func TestPassingIsReadByWhoReads(t *testing.T) {
+	g := newRegistry(t)
+	s := newServer(t, g, nil)
+	ended := 0
+	x := &passing{p: s.p, cancel: func(error) { ended++ }, began: time.Now(), places: 3, readers: map[*passReader]struct{}{}}
+	all := make([]*passReader, 3)
+	for i := range all {
+		life, end := context.WithCancel(t.Context())
+		all[i] = &passReader{x: x, in: make(chan []byte, 1), ctx: life, end: end, waited: 1000 * time.Hour}
+		x.readers[all[i]] = struct{}{}
+	}
+	slow, slower, fast := all[0], all[1], all[2]
+	slow.in <- []byte("a")
+	slower.in <- []byte("a")
+	if x.sendSlow(t.Context(), slow, []byte("b"), all); !slow.dropped {
+		t.Fatal("one whom another waits for is not dropped")
+	}
+	_ = fast.Close()
+	took := make(chan []byte, 1)
+	go func() { took <- <-slower.in }()
+	x.sendSlow(t.Context(), slower, []byte("b"), all)
+	if got := <-took; slower.dropped || string(got) != "a" || string(<-slower.in) != "b" {
+		t.Errorf("the only one who reads took %q, dropped: %t", got, slower.dropped)
+	}
+	if ended != 0 {
+		t.Error("it ended while somebody read")
+	}
+	if x.drop(slower); ended != 1 {
+		t.Errorf("nobody reads it, and it was ended %d times, want once", ended)
+	}
+}
+
 // TestPassingsAreBounded: beyond so many each client has its own transfer, as each has
 // that an upstream is asked for in its own name.
 func TestPassingsAreBounded(t *testing.T) {
