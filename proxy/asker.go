@@ -74,15 +74,17 @@ func (f *fill) asks() asker {
 
 // usable says whether a caller may have what f brings. What a repository is
 // refused that may not have the blob at all is nobody else's answer: who was found
-// to have it takes over a fill that has proven nothing yet.
-func (f *fill) usable(who asker, entitled bool) (*fill, error) {
+// to have it takes over a fill that has proven nothing yet. Who may have it takes over
+// an unused one, too: its lead has left, who may have been another caller, or of before
+// a reload.
+func (f *fill) usable(who asker, entitled, unused bool) (*fill, error) {
 	f.mu.Lock()
 	err := f.err
 	switch {
 	case err != nil:
 	case !entitled && !f.mayLocked(who):
 		err = errUnproven
-	case entitled && !f.proven && !f.answered:
+	case unused, entitled && !f.proven && !f.answered:
 		f.lead, f.proven = who, true
 		f.changedLocked()
 	}

@@ -120,15 +120,15 @@ func (p *Proxy) acquire(ctx context.Context, up *Upstream, repo oci.Repo, d dige
 			p.fills[f.key()] = f
 			p.mu.Unlock()
 			f.open()
-			f, err = f.usable(asker{up, repo}, entitled)
+			f, err = f.usable(asker{up, repo}, entitled, false)
 			return f, true, err
 		}
 		p.mu.Unlock()
-		gone := f.join()
+		gone, unused := f.join()
 		if gone == nil {
 			select {
 			case <-f.opened:
-				f, err = f.usable(asker{up, repo}, entitled)
+				f, err = f.usable(asker{up, repo}, entitled, unused)
 				return f, false, err
 			case <-ctx.Done():
 				f.release()
@@ -154,18 +154,20 @@ func (p *Proxy) filling(up *Upstream, d digest.Digest) (oci.Repo, bool) {
 	return f.asks().repo, true
 }
 
-// join takes a place in f, or gives what is closed once the next fill may begin.
-func (f *fill) join() (gone <-chan struct{}) {
+// join takes a place in f, or gives what is closed once the next fill may begin. unused
+// says that nobody had one: f lingers, and its lead has left.
+func (f *fill) join() (gone <-chan struct{}, unused bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case f.dropped != nil:
-		return f.dropped
+		return f.dropped, false
 	case f.closing:
-		return f.closed
+		return f.closed, false
 	}
+	unused = f.unusedLocked()
 	f.refs++
-	return nil
+	return nil, unused
 }
 
 // errCame refuses a fill of a blob that is whole here: it came between the look

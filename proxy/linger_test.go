@@ -93,6 +93,39 @@ func TestFillInUseStaysOpen(t *testing.T) {
 	})
 }
 
+// TestFillInUseIsLedByWhoUsesIt: a fill that lingers asks as whoever uses it, with the
+// configuration of that time, and not as who began it; one that somebody uses stays with
+// who leads it, and one who may not have what it brings changes nothing.
+func TestFillInUseIsLedByWhoUsesIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, nil)
+		f := b.useFill(t, 0)
+		join := func(up *Upstream, repo string, entitled bool) error {
+			got, made, err := b.p.acquire(t.Context(), up, oci.Repo{Upstream: "up", Name: repo}, lingering, entitled)
+			if err == nil && (made || got != f) {
+				t.Fatal("it finds another fill")
+			}
+			return err
+		}
+		reloaded, third := *b.up, *b.up
+		if err := join(&reloaded, "c", false); err != errUnproven || f.asks().up != b.up { //nolint:errorlint // the very value
+			t.Errorf("who may not have it: %v, asked as before: %t", err, f.asks().up == b.up)
+		}
+		if err := join(&reloaded, "b", true); err != nil || f.asks() != (asker{&reloaded, oci.Repo{Upstream: "up", Name: "b"}}) {
+			t.Errorf("who uses what lingers: %v, asked as %v", err, f.asks())
+		}
+		if err := join(&third, "a", true); err != nil || f.asks().up != &reloaded {
+			t.Errorf("who joins another: %v, asked as the first of them: %t", err, f.asks().up == &reloaded)
+		}
+		f.release()
+		f.release()
+		if err := join(&third, "a", true); err != nil || f.asks().up != &third {
+			t.Errorf("once both have left: %v, asked as who comes: %t", err, f.asks().up == &third)
+		}
+		f.release()
+	})
+}
+
 // TestFillInUseIsFiled: one that is used for ever is filed now and then all the same.
 func TestFillInUseIsFiled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
