@@ -60,6 +60,8 @@ func (m *pump) run(ctx context.Context) {
 	err := m.begin(ctx)
 	if err == nil {
 		err = m.through(ctx)
+	} else {
+		err = m.openSpare(ctx, err)
 	}
 	if m.body != nil {
 		_ = m.body.Close() // nothing more is read from it

@@ -2,8 +2,12 @@ package proxy
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"slices"
+
+	"github.com/sociable/sociable/internal/oci"
 )
 
 // spare is for what a fill's pump opens of the blob before there turns out to be no
@@ -14,6 +18,30 @@ type spare struct {
 	body  io.ReadCloser           // from the first byte, of which none was read; nil: none
 	first bool                    // it is for this one that it was opened
 	end   context.CancelCauseFunc // of body's life; nil: it sees to that
+}
+
+// openSpare opens the blob for those who wait for all of it, where there turned out to be
+// no room before upstream was asked, since the size was known: who comes meanwhile
+// has it from there as well. It gives err back, or why upstream does not send the blob.
+func (m *pump) openSpare(ctx context.Context, err error) error {
+	f := m.f
+	f.mu.Lock()
+	vain := f.roomy || len(f.heirs) == 0 // they have some of it, or nobody is to have it sent
+	f.mu.Unlock()
+	if _, unkept := errors.AsType[keepError](err); !unkept || vain {
+		return err
+	}
+	m.by = f.asks()
+	body, failed := m.by.up.Registry.Blob(ctx, m.by.repo.Name, f.d, oci.Range{Off: 0, End: -1})
+	if failed != nil {
+		return fmt.Errorf("fetch %s from %s: %w", f.d, m.by.repo, failed)
+	}
+	m.body = body
+	f.answeredFor(m.by)
+	if m.learnSize(body.Size()) == nil { // else each asks, and is told
+		m.bequeath(ctx)
+	}
+	return err
 }
 
 // bequeath leaves the body to those who wait for it and in whose name it was asked for,
