@@ -22,13 +22,19 @@ const (
 // Connections of clients further away are left alone.
 type nearListener struct {
 	net.Listener
+	load nearLoad
+}
+
+// nearLoad is what goes on at once on a listener's connections.
+type nearLoad struct {
 	sends atomic.Int32 // of large files that are under way
+	waits atomic.Int32 // of them that wait in the kernel, each with a thread
 }
 
 // nearConn is a near client's connection.
 type nearConn struct {
 	*net.TCPConn
-	sends *atomic.Int32 // its listener's
+	load *nearLoad // its listener's
 }
 
 // Accept gives a connection that a file still reaches by the kernel's own copy.
@@ -37,7 +43,7 @@ func (l *nearListener) Accept() (net.Conn, error) {
 	if tcp, ok := c.(*net.TCPConn); ok && err == nil {
 		if rtt, ok := roundTrip(tcp); ok && rtt <= nearRoundTrip {
 			_ = tcp.SetWriteBuffer(nearBuffer) // slower without
-			return nearConn{tcp, &l.sends}, nil
+			return nearConn{tcp, &l.load}, nil
 		}
 	}
 	return c, err

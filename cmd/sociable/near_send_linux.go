@@ -17,6 +17,9 @@ const (
 	// nearWait is how long, in milliseconds, a send waits in the kernel for a near
 	// client to make room, which takes it some 50 µs for as long as it reads.
 	nearWait = 2
+	// nearWaits is how many sends for each processor wait so at once, since each has
+	// a thread; any more wait in the runtime's poller.
+	nearWaits = 16
 )
 
 // ReadFrom sends src by the kernel's own copy. Of a large file it waits for room by
@@ -31,8 +34,8 @@ func (c nearConn) ReadFrom(src io.Reader) (int64, error) {
 	if !ok {
 		return c.TCPConn.ReadFrom(src)
 	}
-	defer c.sends.Add(-1)
-	if c.sends.Add(1) < int32(runtime.GOMAXPROCS(0)) {
+	defer c.load.sends.Add(-1)
+	if c.load.sends.Add(1) < int32(runtime.GOMAXPROCS(0)) {
 		// Who is in one system call after the other for 10 ms has its processor taken
 		// away by the runtime, and goes on with another thread. With a processor left
 		// for the others there is no need for that, and who yields is not suspected.
@@ -68,7 +71,7 @@ func (c nearConn) send(f *os.File, n int64) (sent int64, err error) {
 				case err == nil: // the file's end
 					return true
 				case err == unix.EAGAIN:
-					if slow = slow || !roomSoon(socket); slow {
+					if slow = slow || !c.load.roomSoon(socket); slow {
 						return false // Go waits, and calls again
 					}
 				case err != unix.EINTR:
@@ -86,7 +89,12 @@ func (c nearConn) send(f *os.File, n int64) (sent int64, err error) {
 }
 
 // roomSoon waits for room in socket's buffer, or its end, and reports whether it came.
-func roomSoon(socket uintptr) bool {
+// It does not wait where too many do.
+func (l *nearLoad) roomSoon(socket uintptr) bool {
+	defer l.waits.Add(-1)
+	if l.waits.Add(1) > int32(nearWaits*runtime.GOMAXPROCS(0)) {
+		return false
+	}
 	fds := []unix.PollFd{{Fd: int32(socket), Events: unix.POLLOUT}}
 	k, err := unix.Poll(fds, nearWait)
 	return k > 0 && err == nil

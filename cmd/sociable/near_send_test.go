@@ -10,7 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync/atomic"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -36,7 +36,7 @@ func nearPair(t *testing.T) (server nearConn, client net.Conn) {
 	if err := tcp.SetWriteBuffer(nearBuffer); err != nil {
 		t.Fatal(err)
 	}
-	return nearConn{tcp, new(atomic.Int32)}, client
+	return nearConn{tcp, new(nearLoad)}, client
 }
 
 // nearBody is a file, and what is in it.
@@ -97,10 +97,44 @@ func TestNearConn(t *testing.T) {
 			if b := <-got; !bytes.Equal(b, body[tt.off:tt.off+tt.sent]) {
 				t.Errorf("the client has %d bytes, not the %d that were sent", len(b), tt.sent)
 			}
-			if left := server.sends.Load(); left != 0 {
-				t.Errorf("%d sends are counted when all have ended", left)
+			if sends, waits := server.load.sends.Load(), server.load.waits.Load(); sends+waits != 0 {
+				t.Errorf("%d sends, %d of which wait, are counted when all have ended", sends, waits)
 			}
 		})
+	}
+}
+
+// TestNearWaitsAreBounded: beyond so many no send waits in the kernel, with a thread; it
+// comes to its end by the runtime's poller.
+func TestNearWaitsAreBounded(t *testing.T) {
+	f, body := nearBody(t)
+	server, client := nearPair(t)
+	most := int32(nearWaits * runtime.GOMAXPROCS(0))
+	raw, err := server.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for others, want := range map[int32]bool{0: true, most - 1: true, most: false, 10 * most: false} {
+		server.load.waits.Store(others)
+		err := raw.Control(func(socket uintptr) {
+			if got := server.load.roomSoon(socket); got != want {
+				t.Errorf("with %d that wait it waits: %t, want %t", others, got, want)
+			}
+		})
+		if got := server.load.waits.Load(); err != nil || got != others {
+			t.Errorf("%v, %d are counted, want %d", err, got, others)
+		}
+	}
+	server.load.waits.Store(most)
+	got := make(chan []byte, 1)
+	go func() {
+		b, _ := io.ReadAll(client) // what is missing is seen below
+		got <- b
+	}()
+	n, err := server.ReadFrom(&io.LimitedReader{R: f, N: int64(len(body))})
+	server.Close()
+	if b := <-got; err != nil || n != int64(len(body)) || !bytes.Equal(b, body) {
+		t.Errorf("%d bytes sent, %d came, %v", n, len(b), err)
 	}
 }
 
