@@ -18,7 +18,7 @@ func TestGoAway(t *testing.T) {
 	reg := New()
 	defer reg.Close()
 	reg.GoAway(true)
-	p := startProxy(t, fmt.Sprintf("upstreams:\n  up.test: {url: %q, ca_file: %s}\n", reg.SecureURL(), caFile(t, reg)))
+	p := startProxy(t, fmt.Sprintf("storage: {fill_after_percent: 0}\nupstreams:\n  up.test: {url: %q, ca_file: %s}\n", reg.SecureURL(), caFile(t, reg)))
 	for n, op := range operations {
 		img, err := reg.Add(fmt.Sprintf("r/o%d", n))
 		if err != nil {
