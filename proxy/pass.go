@@ -13,8 +13,8 @@ import (
 )
 
 // passSource is a blob that cannot be kept, because the store has no room or
-// does not take it: its bytes go from upstream to the one client, verified but
-// shared with nobody.
+// does not take it: its bytes go from upstream to one client, which verifies them
+// for itself, also where a passing brings them to several.
 type passSource struct {
 	p    *Proxy
 	from *fill // has what comes before what is passed on; nil: nothing does
