@@ -12,7 +12,7 @@ const (
 	// nearBuffer is what the kernel may hold for a near client's connection: it
 	// doubles that for its own needs. What is on the wire at 10 Gbit/s and
 	// nearRoundTrip is less; a megabyte, and it falls out of the processor's cache.
-	nearBuffer = 256 << 10
+	nearBuffer = 320 << 10
 )
 
 // nearListener gives connections of near clients a send buffer of what the wire

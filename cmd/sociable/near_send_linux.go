@@ -13,7 +13,11 @@ import (
 
 const (
 	// nearFile is what is worth waiting for in the kernel: less fits into the buffer.
-	nearFile = nearBuffer
+	nearFile = 256 << 10
+	// nearPiece is the least that is sent while there is more to send.
+	nearPiece = 16 << 10
+	// all is more than fits into any buffer.
+	all = 1 << 30
 	// nearWait is how long, in milliseconds, a send waits in the kernel for a near
 	// client to make room, which takes it some 50 µs for as long as it reads.
 	nearWait = 2
@@ -61,17 +65,21 @@ func (c nearConn) send(f *os.File, n int64) (sent int64, err error) {
 	}
 	var failed error
 	ierr := in.Control(func(file uintptr) {
-		slow := false
+		quick := true
 		err = out.Write(func(socket uintptr) bool {
 			for sent < n {
-				k, err := unix.Sendfile(int(socket), int(file), nil, int(min(n-sent, 1<<30)))
+				room := all
+				if quick {
+					room, quick = c.load.room(socket)
+				}
+				k, err := unix.Sendfile(int(socket), int(file), nil, int(min(n-sent, int64(room))))
 				switch {
 				case k > 0:
 					sent += int64(k)
 				case err == nil: // the file's end
 					return true
 				case err == unix.EAGAIN:
-					if slow = slow || !c.load.roomSoon(socket); slow {
+					if quick = quick && c.load.roomSoon(socket); !quick {
 						return false // Go waits, and calls again
 					}
 				case err != unix.EINTR:
@@ -86,6 +94,30 @@ func (c nearConn) send(f *os.File, n int64) (sent int64, err error) {
 		return sent, &net.OpError{Op: "readfrom", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 	}
 	return sent, nil
+}
+
+// room is how much of a file socket's buffer takes now, which it waits for where that is
+// nearly nothing. The kernel must not find the buffer full in the middle of a send: from
+// then on it wakes Go's poller for what it acknowledges, which is registered for every
+// connection and has a thread sleep, thousands of times a second, on the processors that
+// client and sender need. Where room does not come soon it is all, and not quick: whoever
+// then has Go wait for room has to have met the full buffer before.
+func (l *nearLoad) room(socket uintptr) (n int, quick bool) {
+	buffer, err := unix.GetsockoptInt(int(socket), unix.SOL_SOCKET, unix.SO_SNDBUF)
+	if err != nil {
+		return all, true
+	}
+	queued, err := unix.IoctlGetInt(int(socket), unix.SIOCOUTQ) // sent and not acknowledged, or unsent
+	if err != nil {
+		return all, true
+	}
+	if n = buffer - buffer/16 - queued; n >= nearPiece { // the kernel counts a little more than the bytes
+		return n, true
+	}
+	if !l.roomSoon(socket) {
+		return all, false
+	}
+	return buffer / 4, true // poll(2) finds room when a third is free
 }
 
 // roomSoon waits for room in socket's buffer, or its end, and reports whether it came.

@@ -104,6 +104,45 @@ func TestNearConn(t *testing.T) {
 	}
 }
 
+// TestNearRoom has a buffer empty, full before a client that does not read, and read.
+func TestNearRoom(t *testing.T) {
+	server, client := nearPair(t)
+	raw, err := server.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	room := func() (n int, quick bool) {
+		t.Helper()
+		if err := raw.Control(func(socket uintptr) { n, quick = server.load.room(socket) }); err != nil {
+			t.Fatal(err)
+		}
+		return n, quick
+	}
+	empty, quick := room()
+	if !quick || empty < nearFile || empty > 2*nearBuffer {
+		t.Errorf("%d bytes, %t, fit into an empty buffer", empty, quick)
+	}
+	var written int64
+	for n := 1; n > 0; written += int64(n) { // until nothing goes for a while
+		if err := server.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		n, err = server.Write(make([]byte, 64<<20))
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("%d bytes to a client that does not read: %v", written, err)
+		}
+	}
+	if n, quick := room(); quick || n != all {
+		t.Errorf("a buffer that is full: %d, %t; want all, without having Go wait for it in vain", n, quick)
+	}
+	if _, err := io.CopyN(io.Discard, client, written); err != nil {
+		t.Fatal(err)
+	}
+	if n, quick := room(); !quick || n != empty {
+		t.Errorf("what was full is read: %d, %t; want %d", n, quick, empty)
+	}
+}
+
 // TestNearWaitsAreBounded: beyond so many no send waits in the kernel, with a thread; it
 // comes to its end by the runtime's poller.
 func TestNearWaitsAreBounded(t *testing.T) {
