@@ -35,6 +35,16 @@ func blames(err error) bool {
 	return err != nil && !errors.Is(err, errStopped) && !errors.Is(err, errShutdown) && !errors.Is(err, upstream.ErrDigest)
 }
 
+// asking is by whose right a fill's transfers ask, and who may have what they bring.
+type asking struct {
+	lead     asker   // as whom, and by whose right, transfers ask
+	proven   bool    // its repository was found to have the blob before
+	proved   []asker // for whom upstream answered
+	faults   faults
+	answered bool // upstream answered: the repository has the blob
+	found    bool // bytes were here before any answer
+}
+
 // fault is a transfer that failed: a ranged one, or the pump's.
 type fault struct {
 	oci.Range

@@ -157,7 +157,7 @@ func TestNoReadingByAnothersRight(t *testing.T) {
 	d := digest.FromString("x")
 	up := s.p.routes().def
 	mine, theirs := asker{up, oci.Repo{Upstream: "up", Name: "mine"}}, asker{up, oci.Repo{Upstream: "up", Name: "theirs"}}
-	f := &fill{p: s.p, d: d, up: up, lead: mine, size: -1, runs: map[*run]struct{}{}}
+	f := &fill{p: s.p, d: d, up: up, size: -1, asking: asking{lead: mine}, runs: map[*run]struct{}{}}
 	if !f.mayLocked(mine) || f.mayLocked(theirs) {
 		t.Error("before the first answer: only who leads may wait")
 	}

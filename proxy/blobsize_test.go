@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/sociable/sociable/internal/oci"
 )
 
 // lies are answers to a range of body that tell another size of the blob.
@@ -173,7 +171,7 @@ func TestSizeVotes(t *testing.T) {
 	s := newServer(t, g, nil)
 	for told, want := range map[int]int{1: 2, 3: 4, 100: mostTold + 1} {
 		d := g.addBlob("a", random(told, 1))
-		f := &fill{p: s.p, d: d, up: s.p.routes().def, size: -1, runs: map[*run]struct{}{}, have: oci.Extents{}}
+		f := &fill{p: s.p, d: d, up: s.p.routes().def, size: -1, runs: map[*run]struct{}{}}
 		for range told {
 			if err := f.learnSize(10); err != nil {
 				t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 // TestFaultsAreBounded has transfers fail again and again under a reader that looks,
 // and under one that does not.
 func TestFaultsAreBounded(t *testing.T) {
-	f := &fill{lead: asker{up: &Upstream{Name: "up"}, repo: oci.Repo{Upstream: "up", Name: "a"}}}
+	f := &fill{asking: asking{lead: asker{up: &Upstream{Name: "up"}, repo: oci.Repo{Upstream: "up", Name: "a"}}}}
 	looks, sleeps := &reader{f: f, who: f.lead, end: 10}, &reader{f: f, who: f.lead, end: 10}
 	for i := range 10 * maxFaults {
 		want := fmt.Errorf("fault %d", i)

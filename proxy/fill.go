@@ -51,39 +51,24 @@ type fill struct {
 	closed chan struct{} // closed when the last trace is gone
 	part   *storage.Partial
 
-	mu       sync.Mutex
-	err      error   // of opening, or why what it had is dropped
-	lead     asker   // as whom, and by whose right, transfers ask
-	proven   bool    // its repository was found to have the blob before
-	proved   []asker // for whom upstream answered
-	size     int64   // -1: not known yet
-	said     votes   // of upstream's answers, on size
-	have     oci.Extents
-	busy     oci.Extents // claimed by a transfer
-	wanted   oci.Extents // to be claimed, not overlapping have or busy
-	faults   faults
-	runs     map[*run]struct{}
-	pump     *pump     // nil: none at work
-	pumpErr  error     // of the last pump
-	pumpAt   int64     // where the pump is
-	began    time.Time // when it began, and had so many bytes to begin with
-	had      int64
+	mu       sync.Mutex          // guards all below
+	err      error               // of opening, or why what it had is dropped
+	size     int64               // -1: not known yet
+	said     votes               // of upstream's answers, on size
 	verified bool                // whole, and the digest matched
 	roomy    bool                // there is room for all of it, as far as its size is known
 	kept     bool                // fetched on purpose, whoever leaves
 	detached bool                // see purged
-	answered bool                // upstream answered: the repository has the blob
-	found    bool                // bytes were here before any answer
 	refs     int                 // requests
 	heirs    map[*spare]struct{} // of those of them that want all of it
 	taps     int                 // the indexer's readers: they keep the fill, and stop nothing
 	closing  bool
-	// lingering: to be put away when it has been idle for a moment, see linger
-	lingering bool
-	idleAt    time.Time     // when it was last given back
-	idles     int           // how often it was
-	due       time.Time     // see lingerMost
-	wake      chan struct{} // closed at the next change; nil: nobody waits
+	runs     map[*run]struct{}
+	extents
+	asking
+	pumping
+	idling
+	wake chan struct{} // closed at the next change; nil: nobody waits
 	// dropped is set with err by discard, and closed when what it had is gone
 	dropped chan struct{}
 }
@@ -114,8 +99,9 @@ func (p *Proxy) acquire(ctx context.Context, up *Upstream, repo oci.Repo, d dige
 		f = p.fills[fillKey{up.Name, d}]
 		if f == nil {
 			f = &fill{
-				p: p, d: d, up: up, lead: asker{up, repo}, proven: entitled, size: -1, refs: 1, due: time.Now().Add(lingerMost),
-				opened: make(chan struct{}), closed: make(chan struct{}), runs: map[*run]struct{}{},
+				p: p, d: d, up: up, size: -1, refs: 1, runs: map[*run]struct{}{},
+				opened: make(chan struct{}), closed: make(chan struct{}),
+				asking: asking{lead: asker{up, repo}, proven: entitled}, idling: idling{due: time.Now().Add(lingerMost)},
 			}
 			p.fills[f.key()] = f
 			p.mu.Unlock()
@@ -262,46 +248,4 @@ func (f *fill) waitLocked() <-chan struct{} {
 		f.wake = make(chan struct{})
 	}
 	return f.wake
-}
-
-// claim takes the bytes of r that nobody has or brings; only the first run of
-// them, so that the caller goes on behind it. state says what is at r.Off.
-func (f *fill) claim(r oci.Range) (got oci.Range, state claimState) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if end := f.have.At(r.Off); end > r.Off {
-		return oci.Range{Off: r.Off, End: min(end, r.End)}, claimHave
-	}
-	if end := f.busy.At(r.Off); end > r.Off {
-		return oci.Range{Off: r.Off, End: min(end, r.End)}, claimBusy
-	}
-	got = oci.Range{Off: r.Off, End: min(f.have.Next(r.Off, r.End), f.busy.Next(r.Off, r.End))}
-	f.busy.Add(got)
-	f.wanted.Sub(got)
-	return got, claimOurs
-}
-
-type claimState int
-
-const (
-	claimOurs claimState = iota // claimed: write it, then landed
-	claimHave                   // in the file
-	claimBusy                   // another transfer brings it: wait
-)
-
-// landed turns claimed bytes into bytes that readers may have.
-func (f *fill) landed(r oci.Range) {
-	f.mu.Lock()
-	f.busy.Sub(r)
-	f.have.Add(r)
-	f.changedLocked()
-	f.mu.Unlock()
-}
-
-// unclaim gives up claimed bytes that did not come.
-func (f *fill) unclaim(r oci.Range) {
-	f.mu.Lock()
-	f.busy.Sub(r)
-	f.changedLocked()
-	f.mu.Unlock()
 }

@@ -14,6 +14,14 @@ const (
 	lingerMost = time.Minute
 )
 
+// idling is when a fill was last of use.
+type idling struct {
+	lingering bool      // to be put away when it has been idle for a moment, see linger
+	idleAt    time.Time // when it was last given back
+	idles     int       // how often it was
+	due       time.Time // see lingerMost
+}
+
 // idleLocked reports, once, that the fill is to be put away now. One that may
 // be wanted again soon, as ranges come one after another, lingers first: to
 // file it and find it again costs more than all of them.

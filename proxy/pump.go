@@ -31,6 +31,15 @@ type pump struct {
 	filing chan struct{}  // one checkpoint at a time
 }
 
+// pumping is a fill's pump, and what the last one came to.
+type pumping struct {
+	pump    *pump     // nil: none at work
+	pumpErr error     // of the last pump
+	pumpAt  int64     // where the pump is
+	began   time.Time // when it began, and had so many bytes to begin with
+	had     int64
+}
+
 // pumpOnce starts the pump unless one is at work or the blob is verified. What it
 // opened and has no room for is heir's, if that is not nil.
 func (f *fill) pumpOnce(heir *spare) (started bool) {
