@@ -25,19 +25,13 @@ func TestScanAtOnce(t *testing.T) {
 			t.Run(fmt.Sprintf("%d at once, room made ahead %v", c.atOnce, ahead), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					r := newRig(t, t.TempDir(), nil, storage.Options{MaxBytes: 1_000_000})
-					hot := map[string]digest.Digest{}
-					for i := range 12 {
-						name := fmt.Sprint("hot", i)
-						hot[name] = r.mustPut(kb(name, 50), storage.KindBlob, storage.Durable)
-					}
+					hot := r.putMany("hot", 12, storage.KindBlob)
 					if ahead {
 						stop := r.running()
 						defer stop()
 					}
 					pass(time.Hour)
-					for name, d := range hot {
-						r.wantServed(name, d)
-					}
+					r.wantAllServed(hot)
 					pass(time.Minute)
 					r.scan(c.atOnce, 60)
 					left := 0

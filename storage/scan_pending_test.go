@@ -42,19 +42,13 @@ func TestScanOfSlowDisk(t *testing.T) {
 				}
 				medium := &slowDisk{Disk: files}
 				r := newRig(t, dir, nil, storage.Options{MaxBytes: 1_000_000, Blobs: medium})
-				hot := map[string]digest.Digest{}
-				for i := range 12 {
-					name := fmt.Sprint("hot", i)
-					hot[name] = r.mustPut(kb(name, 50), storage.KindBlob, storage.Durable)
-				}
+				hot := r.putMany("hot", 12, storage.KindBlob)
 				if run {
 					stop := r.running()
 					defer stop()
 				}
 				pass(time.Hour)
-				for name, d := range hot {
-					r.wantServed(name, d)
-				}
+				r.wantAllServed(hot)
 				pass(time.Minute)
 				medium.is.Store(true)
 				for i := range 60 {
@@ -69,9 +63,7 @@ func TestScanOfSlowDisk(t *testing.T) {
 					}
 					closeIt(t, p)
 				}
-				for name, d := range hot {
-					r.wantServed(name, d)
-				}
+				r.wantAllServed(hot)
 				medium.is.Store(false)
 				if err := r.Flush(t.Context()); err != nil {
 					t.Error(err)

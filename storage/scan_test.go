@@ -11,6 +11,24 @@ import (
 	"github.com/sociable/sociable/storage"
 )
 
+// putMany puts n blobs of 50,000 bytes, by the names that they get.
+func (r *rig) putMany(name string, n int, kind storage.Kind) map[string]digest.Digest {
+	many := map[string]digest.Digest{}
+	for i := range n {
+		name := fmt.Sprint(name, i)
+		many[name] = r.mustPut(kb(name, 50), kind, storage.Durable)
+	}
+	return many
+}
+
+// wantAllServed reads each of them.
+func (r *rig) wantAllServed(many map[string]digest.Digest) {
+	r.t.Helper()
+	for name, d := range many {
+		r.wantServed(name, d)
+	}
+}
+
 // TestScan has one-time pulls of three times the cache pass by. What was read
 // again before stays, whether or not it is read meanwhile.
 func TestScan(t *testing.T) {
@@ -18,15 +36,9 @@ func TestScan(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			now := &clock{t: noon}
 			r := newRig(t, t.TempDir(), nil, storage.Options{MaxBytes: 1_000_000, Now: now.now})
-			hot := map[string]digest.Digest{}
-			for i := range 12 {
-				name := fmt.Sprint("hot", i)
-				hot[name] = r.mustPut(kb(name, 50), kind, storage.Durable)
-			}
+			hot := r.putMany("hot", 12, kind)
 			now.forward(time.Hour)
-			for name, d := range hot {
-				r.wantServed(name, d)
-			}
+			r.wantAllServed(hot)
 			for i := range 60 {
 				now.forward(time.Minute)
 				name := fmt.Sprint("once", i)
@@ -51,15 +63,9 @@ func TestScan(t *testing.T) {
 func TestWantsChange(t *testing.T) {
 	now := &clock{t: noon}
 	r := newRig(t, t.TempDir(), nil, storage.Options{MaxBytes: 1_000_000, Now: now.now})
-	old := map[string]digest.Digest{}
-	for i := range 18 {
-		name := fmt.Sprint("old", i)
-		old[name] = r.mustPut(kb(name, 50), storage.KindBlob, storage.Durable)
-	}
+	old := r.putMany("old", 18, storage.KindBlob)
 	now.forward(time.Hour)
-	for name, d := range old {
-		r.wantServed(name, d)
-	}
+	r.wantAllServed(old)
 	fetched := 0
 	for round := range 5 { // twelve, one after another, again and again
 		fetched = 0
