@@ -40,6 +40,8 @@ type spanSource struct {
 	next   int           // the first span that was not asked for yet
 	at     int           // the first span of the range that is read
 	later  []oci.Range   // parts that are read after the first
+	unsent []oci.Range   // parts that are read after the one that is
+	aside  []*pieceOf    // what of unsent came with spans that were passed on
 	joined []*spanFlight // in which it is counted
 	rest   *spanRest     // what is passed on without being kept; nil: nothing yet
 }
@@ -342,6 +344,7 @@ func (s *spanSource) open(ctx context.Context, i int) (storage.Blob, error) {
 
 // copyRange writes r, trimmed out of its spans.
 func (s *spanSource) copyRange(ctx context.Context, w io.Writer, r oci.Range) error {
+	s.unsent = s.unsent[min(1, len(s.unsent)):]
 	if n := min(int64(len(s.layer.Head)), r.End); r.Off < n {
 		if _, err := w.Write(s.layer.Head[r.Off:n]); err != nil {
 			return clientError{err}
@@ -356,6 +359,15 @@ func (s *spanSource) copyRange(ctx context.Context, w io.Writer, r oci.Range) er
 		s.begin(first)
 	}
 	for i := first; ok && i <= last && r.Len() > 0; i++ {
+		sp := s.table.Span(i)
+		end := min(r.End, sp.End)
+		if p := s.fromAside(oci.Range{Off: r.Off, End: end}); p != nil {
+			if _, err := w.Write(p); err != nil {
+				return clientError{err}
+			}
+			r.Off = end
+			continue
+		}
 		s.keepAhead(ctx, i, last)
 		b, err := s.open(ctx, i)
 		if cause, ok := errors.AsType[keepError](err); ok {
@@ -367,8 +379,6 @@ func (s *spanSource) copyRange(ctx context.Context, w io.Writer, r oci.Range) er
 		if err != nil {
 			return err
 		}
-		sp := s.table.Span(i)
-		end := min(r.End, sp.End)
 		err = s.p.send(w, b, oci.Range{Off: r.Off - sp.Off, End: end - sp.Off})
 		_ = b.Close() // only read from
 		if err != nil {

@@ -99,7 +99,8 @@ func (s *spanSource) passSpan(w io.Writer, in *shared, sp ztoc.Span, r *oci.Rang
 	defer s.p.bufs.put(held)
 	verify := sp.Digest.Verifier()
 	out := &holder{w: w, held: held[:0], skip: r.Off - sp.Off, left: min(r.End, sp.End) - r.Off}
-	if err := in.copyTo(io.MultiWriter(verify, out), sp, s.p.bufs); err != nil {
+	later := &pieces{at: sp.Off, list: s.wantAside(sp)}
+	if err := in.copyTo(io.MultiWriter(verify, out, later), sp, s.p.bufs); err != nil {
 		if out.err != nil {
 			return clientError{out.err}
 		}
@@ -109,6 +110,7 @@ func (s *spanSource) passSpan(w io.Writer, in *shared, sp ztoc.Span, r *oci.Rang
 		s.p.reject(s.up, s.layer.Digest)
 		return fmt.Errorf("%w: span %s of %s from %s", upstream.ErrDigest, sp.Digest, s.layer.Digest, s.up.Name)
 	}
+	s.aside = append(s.aside, later.list...)
 	if err := out.flush(); err != nil {
 		return clientError{err}
 	}

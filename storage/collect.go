@@ -226,13 +226,11 @@ func (g *collection) orphans(ctx context.Context) error {
 		return err
 	}
 	for _, o := range list.orphans {
-		gone := true
-		if !g.dry {
+		var gone bool
+		if g.dry {
+			gone, err = g.s.ifOrphan(ctx, o, func() error { return nil })
+		} else {
 			gone, err = g.s.sweep(ctx, o)
-		} else if o.key == "" {
-			var kept bool
-			kept, err = g.s.keepHosted(ctx, o.d)
-			gone = !kept
 		}
 		if err != nil {
 			return err

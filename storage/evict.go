@@ -43,12 +43,16 @@ func (s *Store) takeEvicting(ctx context.Context, n, asked int64) error {
 		if err != nil {
 			return err
 		}
-		if never || s.barren.stands(asked) {
+		if never || s.barren.stands(asked, n) {
 			return fmt.Errorf("make room for %d bytes: %w", n, ErrFull)
 		}
 		begin := time.Now()
 		scan := s.barren.begun.Add(1)
 		freed, err := s.evict(ctx, n)
+		if errors.Is(err, errHeld) {
+			s.barren.set(scan, n, time.Since(begin))
+			return fmt.Errorf("make room for %d bytes: %w", n, err)
+		}
 		if err != nil {
 			return err
 		}
@@ -56,7 +60,7 @@ func (s *Store) takeEvicting(ctx context.Context, n, asked int64) error {
 			continue
 		}
 		if flushed {
-			s.barren.set(scan, time.Since(begin))
+			s.barren.set(scan, 0, time.Since(begin))
 			return fmt.Errorf("make room for %d bytes: %w", n, ErrFull)
 		}
 		// What is pending can't be evicted yet. In a small store that may be all.
@@ -67,25 +71,31 @@ func (s *Store) takeEvicting(ctx context.Context, n, asked int64) error {
 	}
 }
 
-// barren remembers that there was nothing to evict, so that a store that is full
-// of what may not go does not spend its time on looking for it.
+// errHeld is an ErrFull for pins' sake: nothing was evicted in vain.
+var errHeld = fmt.Errorf("%w: what pins keep leaves no room for it", ErrFull)
+
+// barren remembers that there was nothing to evict, or too little, so that a store
+// that is full of what may not go does not spend its time on looking for it.
 type barren struct {
 	begun atomic.Int64 // searches so far
 
-	scan  int64     // the one that found nothing; for who has Store.evicting
+	scan  int64     // the one that was in vain; for who has Store.evicting
+	least int64     // who wants less than this may find something
 	until time.Time // and for how long that stands for everybody
 }
 
-// set notes that search number scan, which took so long, found nothing. That
-// stands for whoever asked before the search began, and for everybody as long as
-// it took: at most half of the time goes into searching.
-func (b *barren) set(scan int64, took time.Duration) {
-	b.scan, b.until = scan, time.Now().Add(took)
+// set notes that search number scan, which took so long, was in vain for whoever
+// wants least bytes or more. That stands for those who asked before the search began,
+// and for everybody as long as it took: at most half of the time goes into searching.
+func (b *barren) set(scan, least int64, took time.Duration) {
+	b.scan, b.least, b.until = scan, least, time.Now().Add(took)
 }
 
-// stands reports whether nothing can be evicted for one who asked when so many
-// searches had begun.
-func (b *barren) stands(asked int64) bool { return b.scan > asked || time.Now().Before(b.until) }
+// stands reports whether what can be evicted makes no room for n bytes, for one who
+// asked when so many searches had begun; n is 0 for as little as there is.
+func (b *barren) stands(asked, n int64) bool {
+	return n >= b.least && (b.scan > asked || time.Now().Before(b.until))
+}
 
 // tryTake promises n bytes where that needs no eviction.
 func (s *Store) tryTake(ctx context.Context, n int64) (bool, error) {
@@ -124,9 +134,11 @@ func (s *Store) shortOfFree(ctx context.Context, n int64) (int64, error) {
 	return max(0, plus(plus(s.minFree, unwritten), n)-free), nil
 }
 
-// evict removes what was read longest ago until n more bytes fit, if it can. The
-// caller has s.evicting.
+// evict removes what was read longest ago until n more bytes fit, if it can. errHeld
+// where they would not fit without all that may go. The caller has s.evicting.
 func (s *Store) evict(ctx context.Context, n int64) (freed int64, err error) {
+	s.taking = n
+	defer func() { s.taking = 0 }()
 	short, err := s.shortOfFree(ctx, n)
 	if err != nil {
 		return 0, err
@@ -171,6 +183,9 @@ func (s *Store) evictBytes(ctx context.Context, need int64, patient bool) (freed
 		return 0, fmt.Errorf("look for what to evict: %w", err)
 	}
 	s.space.setHeld(found.held)
+	if s.taking > 0 && !s.mayTake(ctx, s.taking) {
+		return 0, errHeld
+	}
 	if s.aheadNow { // what pins keep, which is known now, is not to have room made for it
 		now, err := s.aheadNeed(ctx)
 		if err != nil {

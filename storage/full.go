@@ -58,7 +58,7 @@ func (s *Store) relieve(ctx context.Context, n, seen int64) (bool, error) {
 		return false, context.Cause(ctx)
 	}
 	defer func() { <-s.evicting }()
-	if s.barren.stands(asked) {
+	if s.barren.stands(asked, 0) {
 		return s.relief.times.Load() != seen, nil
 	}
 	begin := time.Now()
@@ -71,7 +71,7 @@ func (s *Store) relieve(ctx context.Context, n, seen int64) (bool, error) {
 		again, err = s.relieveNow(ctx, n, seen)
 	}
 	if !again && err == nil {
-		s.barren.set(scan, time.Since(begin))
+		s.barren.set(scan, 0, time.Since(begin))
 	}
 	return again, err
 }

@@ -131,46 +131,75 @@ func (s *Store) partialRow(ctx context.Context, d digest.Digest) (row PartialRow
 	return row, err
 }
 
-// sweep removes o if it still has no row and nobody is about to give it one.
+// sweep removes o if it is an orphan still.
 func (s *Store) sweep(ctx context.Context, o orphan) (gone bool, err error) {
-	defer func() {
-		if gone {
-			s.strayGone(o.d, o.key)
+	gone, err = s.ifOrphan(ctx, o, func() error {
+		switch {
+		case o.upload() != "":
+			return s.removeUploadFile(ctx, o.key)
+		case o.key != "":
+			return s.removePartialFile(ctx, o.d)
 		}
-	}()
+		return s.removeBytes(ctx, o.d)
+	})
+	if gone {
+		s.strayGone(o.d, o.key)
+	}
+	return gone, err
+}
+
+// ifOrphan calls remove if o still has no row and nobody is about to give it one,
+// and reports whether it succeeded.
+func (s *Store) ifOrphan(ctx context.Context, o orphan, remove func() error) (gone bool, err error) {
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
-	if id, upload := strings.CutPrefix(o.key, uploadPrefix); upload {
-		return s.sweepUpload(ctx, id)
+	if id := o.upload(); id != "" {
+		if s.uploads.get(id) != nil {
+			return false, nil
+		}
+		err = remove()
+		return err == nil, err
 	}
 	e := s.digests.lockIdle(o.d)
 	if e == nil {
 		return false, nil
 	}
 	defer s.digests.unlock(e)
-	if o.key == "" {
-		_, err := s.Stat(ctx, o.d)
-		if errors.Is(err, ErrUnreadable) {
-			return false, nil // a check files it anew
-		}
-		if !errors.Is(err, ErrNotFound) {
-			return false, err // nil: it has got a row
-		}
-		if kept, err := s.keepHosted(ctx, o.d); kept || err != nil {
-			return false, err
-		}
-		err = s.removeBytes(ctx, o.d)
-		return err == nil, err
+	rowless := s.rowlessBlob
+	if o.key != "" {
+		rowless = s.rowlessPartial
 	}
-	if s.partials.isOpen(o.d) {
-		return false, nil
-	}
-	if _, err := s.partialRow(ctx, o.d); !errors.Is(err, ErrNotFound) {
+	if yes, err := rowless(ctx, o.d); !yes || err != nil {
 		return false, err
 	}
-	err = s.removePartialFile(ctx, o.d)
+	err = remove()
 	return err == nil, err
+}
+
+// rowlessBlob reports bytes that nothing says anything about.
+func (s *Store) rowlessBlob(ctx context.Context, d digest.Digest) (bool, error) {
+	_, err := s.Stat(ctx, d)
+	if errors.Is(err, ErrUnreadable) {
+		return false, nil // a check files it anew
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return false, err // nil: it has got a row
+	}
+	kept, err := s.keepHosted(ctx, d)
+	return !kept, err
+}
+
+// rowlessPartial reports a partial that has no row and that nobody has open.
+func (s *Store) rowlessPartial(ctx context.Context, d digest.Digest) (bool, error) {
+	if s.partials.isOpen(d) {
+		return false, nil
+	}
+	_, err := s.partialRow(ctx, d)
+	if errors.Is(err, ErrNotFound) {
+		return true, nil
+	}
+	return false, err
 }
 
 // keepHosted reports bytes that a hosted repository has: no crash loses their

@@ -159,15 +159,11 @@ func (u *Upload) fileRow(ctx context.Context, d digest.Digest) error {
 	return nil
 }
 
-// sweepUpload removes the file of an upload that there is no more.
-func (s *Store) sweepUpload(ctx context.Context, id string) (gone bool, err error) {
-	if s.uploads.get(id) != nil {
-		return false, nil
-	}
-	f, err := s.blobs.OpenPartial(ctx, uploadPrefix+id)
+// removeUploadFile removes the file under key of an upload that there is no more.
+func (s *Store) removeUploadFile(ctx context.Context, key string) error {
+	f, err := s.blobs.OpenPartial(ctx, key)
 	if err != nil {
-		return false, err
+		return err
 	}
-	err = errors.Join(f.Remove(), f.Close())
-	return err == nil, err
+	return errors.Join(f.Remove(), f.Close())
 }
