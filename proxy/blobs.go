@@ -231,8 +231,7 @@ func (p *Proxy) sourceOf(ctx context.Context, up *Upstream, repo oci.Repo, d dig
 	if src, err := p.importedSource(ctx, st, specs); src != nil || err != nil {
 		return src, err
 	}
-	_, filling := p.filling(up, d)
-	if specs != nil && st.layer != nil && !filling {
+	if specs != nil && st.layer != nil {
 		if table := p.table(ctx, *st.layer); table != nil {
 			open := specs[0].First >= 0 && specs[0].Last < 0
 			return newSpanSource(p, up, repo, *st.layer, table, open), nil

@@ -92,13 +92,13 @@ func (a *ask) fault(err error) error {
 
 // fetchTwice is fetchRun, and once more where the answer contradicts the layer's size,
 // which is known: by telling another, or denying bytes.
-func (s *spanSource) fetchTwice(ctx context.Context, run []wantedSpan, landed func(i int, err error)) (int64, error) {
-	bytes, err := s.fetchRun(ctx, run, landed)
+func (s *spanSource) fetchTwice(ctx context.Context, run []wantedSpan, landed func(error)) (int64, error) {
+	bytes, err := s.fetchRun(ctx, run, s.upstreamBody, landed)
 	if _, denied := errors.AsType[*upstream.RangeError](err); !denied && !errors.Is(err, upstream.ErrDigest) {
 		return bytes, err
 	}
 	s.p.doubt(s.up, s.layer.Digest)
-	return s.fetchRun(ctx, run, landed) // nothing came of the first
+	return s.fetchRun(ctx, run, s.upstreamBody, landed) // nothing came of the first
 }
 
 // learnSize is the fill's, of an answer to the pump.

@@ -41,6 +41,7 @@ func (p *Proxy) brought(up *Upstream, repo oci.Repo, d digest.Digest, ranges int
 // are brought again: what counts is how much of the layer is here.
 func (s *spanSource) broughtSpans(bytes int64) {
 	p, d := s.p, s.layer.Digest
+	p.metrics.upstreamBytes.Add(float64(bytes))
 	sum, _ := p.readings.get(d)
 	sum.bytes += bytes
 	if !p.isMuch(&sum, s.layer.Size, s.here) {

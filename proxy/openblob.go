@@ -25,7 +25,7 @@ func (p *Proxy) OpenBlob(ctx context.Context, repo oci.Repo, d v1.Descriptor) (i
 	if err != nil {
 		return nil, absent(err)
 	}
-	return p.stream(ctx, src)
+	return p.stream(ctx, src, oci.Range{Off: 0, End: src.size()})
 }
 
 // open finds where a blob comes from, once repo is known to have it.
@@ -68,8 +68,8 @@ type stream struct {
 	end func()
 }
 
-// stream reads all of src, which it closes, as it would be sent to a client.
-func (p *Proxy) stream(ctx context.Context, src source) (io.ReadCloser, error) {
+// stream reads that part of src, which it closes, as it would be sent to a client.
+func (p *Proxy) stream(ctx context.Context, src source, of oci.Range) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	r, w := io.Pipe()
 	stop := context.AfterFunc(p.life, func() {
@@ -78,7 +78,7 @@ func (p *Proxy) stream(ctx context.Context, src source) (io.ReadCloser, error) {
 	})
 	started := p.work.start(func() {
 		defer src.close()
-		_ = w.CloseWithError(absent(src.copyRange(ctx, w, oci.Range{Off: 0, End: src.size()}))) // nil is io.EOF
+		_ = w.CloseWithError(absent(src.copyRange(ctx, w, of))) // nil is io.EOF
 	})
 	if !started {
 		stop()

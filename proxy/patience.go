@@ -10,8 +10,9 @@ const (
 	// clientStall is how long a client may take for one piece of a body. It is
 	// no limit on the whole: a slow client that goes on is a good one.
 	clientStall = 2 * time.Minute
-	// piece is how much is sent before the client's time starts anew.
-	piece = 8 << 20
+	// piece is how much is sent before the client's time starts anew: who takes less
+	// than some 9 kB a second of it is given up.
+	piece = 1 << 20
 )
 
 // patient is a response body whose client is given up only when it stops

@@ -56,6 +56,7 @@ func (f *fill) pumpOnce(heir *spare) (started bool) {
 	if !f.p.work.start(func() { m.run(ctx) }) {
 		cancel(errShutdown)
 		f.pump, f.pumpErr = nil, errShutdown
+		f.changedLocked()
 		return false
 	}
 	f.p.whenFiled(func() { f.p.index.Tap(f.d, size, f.tapReader) })

@@ -9,7 +9,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/sociable/sociable/internal/oci"
-	"github.com/sociable/sociable/internal/upstream"
 	"github.com/sociable/sociable/storage"
 	"github.com/sociable/sociable/ztoc"
 )
@@ -195,79 +194,6 @@ func (p *Proxy) landSpan(d digest.Digest, fl *spanFlight, err error) {
 	delete(p.spans, d)
 	p.mu.Unlock()
 	close(fl.done)
-}
-
-// fetch brings neighbouring spans by one upstream request. A span that is
-// wrong is asked for once more, alone, once that request is over: who waited for a
-// connection while he holds one could wait for ever.
-func (s *spanSource) fetch(ctx context.Context, run []wantedSpan) {
-	done := 0
-	var wrong []int // of run
-	for _, x := range run {
-		x.flight.by = s
-	}
-	bytes, err := s.fetchTwice(ctx, run, func(i int, err error) {
-		done = i + 1
-		if errors.Is(err, storage.ErrDigest) {
-			s.p.reject(s.up, s.layer.Digest)
-			s.p.log.Warn("upstream sent a wrong span; asking again", "digest", s.layer.Digest,
-				"span", run[i].Digest, "off", run[i].Off, "upstream", s.up.Name)
-			wrong = append(wrong, i)
-			return
-		}
-		s.p.landSpan(run[i].Digest, run[i].flight, stopped(ctx, err))
-	})
-	for ; done < len(run); done++ {
-		s.p.landSpan(run[done].Digest, run[done].flight, stopped(ctx, err))
-	}
-	s.broughtSpans(bytes)
-	for _, i := range wrong {
-		bytes, err := s.fetchRun(ctx, run[i:i+1], nil)
-		s.p.landSpan(run[i].Digest, run[i].flight, stopped(ctx, err))
-		s.broughtSpans(bytes)
-	}
-}
-
-// fetchRun reads spans in order from one ranged answer and stores each of them.
-// Neighbours may share a byte. landed hears of each span; nil: its error ends
-// the run. bytes is what came from upstream.
-func (s *spanSource) fetchRun(ctx context.Context, run []wantedSpan, landed func(i int, err error)) (bytes int64, err error) {
-	w, err := s.create(ctx, run[0].Span) // before upstream is asked for what could not be kept
-	if err != nil {
-		return 0, err
-	}
-	r := oci.Range{Off: run[0].Off, End: run[len(run)-1].End}
-	body, err := s.up.Registry.Blob(ctx, s.repo.Name, s.layer.Digest, r)
-	if err != nil {
-		_ = w.Close() // what it can't remove is swept
-		return 0, fmt.Errorf("fetch spans of %s: %w", s.layer.Digest, err)
-	}
-	defer body.Close()
-	if n := body.Size(); n >= 0 && n != s.layer.Size {
-		_ = w.Close()
-		return 0, fmt.Errorf("%w: upstream %s changed the size of %s from %d to %d",
-			upstream.ErrDigest, s.up.Name, s.layer.Digest, s.layer.Size, n)
-	}
-	in := &shared{r: body, pos: r.Off}
-	defer func() {
-		bytes = in.got
-		s.p.metrics.upstreamBytes.Add(float64(bytes))
-	}()
-	for i := range run {
-		if i > 0 {
-			if w, err = s.create(ctx, run[i].Span); err != nil {
-				return 0, err
-			}
-		}
-		err := s.keep(ctx, w, in, run[i].Span)
-		if err != nil && (landed == nil || !errors.Is(err, storage.ErrDigest)) {
-			return 0, err
-		}
-		if landed != nil {
-			landed(i, err)
-		}
-	}
-	return 0, nil
 }
 
 // create makes room for one span.
