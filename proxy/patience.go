@@ -10,9 +10,13 @@ const (
 	// clientStall is how long a client may take for one piece of a body. It is
 	// no limit on the whole: a slow client that goes on is a good one.
 	clientStall = 2 * time.Minute
-	// piece is how much is sent before the client's time starts anew: who takes less
-	// than some 9 kB a second of it is given up.
-	piece = 1 << 20
+	// minPiece and maxPiece bound how much is sent before the client's time starts anew,
+	// which is more for who is quick: each piece has a price, and a client that takes
+	// some 9 kB a second is a good one.
+	minPiece, maxPiece = 1 << 20, 8 << 20
+	// quickPiece and slowPiece are how long one takes of which the next is larger, and
+	// smaller.
+	quickPiece, slowPiece = 100 * time.Millisecond, clientStall / 16
 )
 
 // patient is a response body whose client is given up only when it stops
@@ -22,11 +26,12 @@ type patient struct {
 	w     http.ResponseWriter
 	rc    *http.ResponseController
 	given time.Time // when the client's time last began
+	piece int64
 }
 
 // newPatient is for a body whose header was just written, through bounded.
 func newPatient(w http.ResponseWriter) *patient {
-	return &patient{w: w, rc: http.NewResponseController(w), given: time.Now()}
+	return &patient{w: w, rc: http.NewResponseController(w), given: time.Now(), piece: minPiece}
 }
 
 func (p *patient) Write(b []byte) (int, error) {
@@ -42,11 +47,18 @@ func (p *patient) ReadFrom(src io.Reader) (total int64, err error) {
 	}
 	for from.N > 0 {
 		p.more()
-		n, err := io.Copy(p.w, &io.LimitedReader{R: from.R, N: min(from.N, piece)})
+		start := time.Now()
+		n, err := io.Copy(p.w, &io.LimitedReader{R: from.R, N: min(from.N, p.piece)})
 		total += n
 		from.N -= n
 		if err != nil || n == 0 {
 			return total, err
+		}
+		switch took := time.Since(start); {
+		case took < quickPiece:
+			p.piece = min(2*p.piece, maxPiece)
+		case took > slowPiece:
+			p.piece = max(p.piece/2, minPiece)
 		}
 	}
 	return total, nil
