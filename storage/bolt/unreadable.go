@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -113,7 +114,11 @@ func (t tx) drop(b *table, row storage.UnreadableRow) error {
 func (t tx) putBack(table string, v []byte) error {
 	switch table {
 	case storage.TableTags:
-		return putAbsent(v, func(r storage.TagRow) error { _, err := t.Tag(r.Repo, r.Tag); return err }, t.PutTag)
+		return putAbsent(v, func(r storage.TagRow) error {
+			_, bad := tagOfKey(r)
+			_, err := t.Tag(r.Repo, r.Tag)
+			return cmp.Or(bad, err)
+		}, t.PutTag)
 	case storage.TableContent:
 		return putAbsent(v, func(r storage.ContentRow) error { _, err := t.Content(r.Repo, r.Digest); return err }, t.PutContent)
 	case storage.TableReferrers:
@@ -122,7 +127,11 @@ func (t tx) putBack(table string, v []byte) error {
 			return err
 		}, t.PutReferrer)
 	case storage.TablePins:
-		return putAbsent(v, func(r storage.PinRow) error { _, err := t.Pin(r.Reference); return err }, t.PutPin)
+		return putAbsent(v, func(r storage.PinRow) error {
+			bad := t.eachPinKey(r, func([]byte) error { return nil })
+			_, err := t.Pin(r.Reference)
+			return cmp.Or(bad, err)
+		}, t.PutPin)
 	case storage.TableBlocks:
 		return putAbsent(v, func(r storage.BlockRow) error { _, err := t.Block(r.Digest); return err }, t.PutBlock)
 	}
@@ -134,13 +143,14 @@ func putAbsent[R any](v []byte, get, put func(R) error) error {
 	if json.Unmarshal(v, &row) != nil {
 		return nil // nor does its value say where
 	}
-	if _, err := keyOf(&row); err != nil {
-		return nil //nolint:nilerr // the same
+	err := get(row)
+	if errors.Is(err, storage.ErrNotFound) {
+		err = put(row)
 	}
-	if err := get(row); !errors.Is(err, storage.ErrNotFound) {
-		return err
+	if errors.Is(err, errKey) || errors.Is(err, errRow) {
+		return nil // it is no such row, and nothing was put
 	}
-	return put(row)
+	return err
 }
 
 // fileAgain files content as its row says.

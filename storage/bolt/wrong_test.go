@@ -3,6 +3,7 @@ package bolt_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -196,6 +197,23 @@ func TestBadKeys(t *testing.T) {
 				t.Errorf("%x: write: %v", key, err)
 			}
 			dropUnread(t, db)
+		}
+	})
+}
+
+// TestNoRow has values that are no rows of their tables under keys that are none: they
+// go, and nothing comes in their place.
+func TestNoRow(t *testing.T) {
+	want := mustReadEach(t, open(t, wrongDB(t), bolt.Options{NoSync: true}))
+	eachTable(t, func(t *testing.T, table string) {
+		for _, v := range []string{"", "{}", `{"subject":"x","holds":["x"],"reference":"r","size":-1}`} {
+			path := wrongDB(t)
+			storagetest.PutRow(t, path, table, []byte("garbage"), []byte(v))
+			db := open(t, path, bolt.Options{NoSync: true})
+			dropUnread(t, db)
+			if found := mustReadEach(t, db); !maps.Equal(found, want) {
+				t.Errorf("%q: found %v, want %v", v, found, want)
+			}
 		}
 	})
 }

@@ -52,6 +52,12 @@ func BadKeys() [][]byte {
 	}
 }
 
+// PutRow puts a value as it is in a table of the file path of a bolt.DB that is closed.
+func PutRow(t testing.TB, path, table string, key, value []byte) {
+	t.Helper()
+	changeRows(t, path, table, func(b *bbolt.Bucket) error { return b.Put(key, value) })
+}
+
 // AddBadKey puts a value of the table under a key that is none; where move, the row
 // that had it is gone.
 func AddBadKey(t testing.TB, path, table string, key []byte, move bool) {
