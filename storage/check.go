@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/ztoc"
 )
 
 // CheckOptions say how to check a store.
@@ -102,7 +104,7 @@ func (s *Store) Check(ctx context.Context, o CheckOptions) (CheckReport, error) 
 	}
 	var err error
 	for _, part := range []func(context.Context) error{
-		c.unreadableFiles, c.blobs, c.files, c.unreadableBlobs, c.partials, c.unreadableRows, c.layers, c.manifests, c.lists, c.lost,
+		c.unreadableFiles, c.blobs, c.files, c.unreadableBlobs, c.partials, c.unreadableRows, c.kinds, c.layers, c.manifests, c.lists, c.lost,
 	} {
 		if err = part(ctx); err != nil {
 			break
@@ -215,11 +217,20 @@ func (c *check) blob(ctx context.Context, row BlobRow) error {
 	if fresh, ok := c.s.blobs.(renewer); ok {
 		fresh.Renew(row.Digest)
 	}
-	b, _, err := c.s.openRow(ctx, row.Digest)
+	b, is, err := c.s.openRow(ctx, row.Digest)
+	if errors.Is(err, errMissized) {
+		if told, err := c.missized(ctx, row.Digest); told || err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return c.unsound(ctx, row.Digest, nil)
 	}
 	got, err := c.digest(ctx, b, row.Digest.Algorithm())
+	var parse error
+	if is.Kind == KindZTOC && got == row.Digest {
+		_, parse = ztoc.Parse(b, b.Size())
+	}
 	if cerr := b.Close(); err == nil {
 		err = cerr
 	}
@@ -230,6 +241,8 @@ func (c *check) blob(ctx context.Context, row BlobRow) error {
 		return c.unsound(ctx, row.Digest, fmt.Errorf("its bytes can't be read: %w", err))
 	case got != row.Digest:
 		return c.unsound(ctx, row.Digest, errors.New("its bytes are not what its name says"))
+	case parse != nil:
+		return c.noZTOC(ctx, is, parse)
 	}
 	return nil
 }
