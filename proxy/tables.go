@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"io"
 
 	"github.com/opencontainers/go-digest"
@@ -29,6 +30,9 @@ func (p *Proxy) table(ctx context.Context, l storage.LayerRow) *ztoc.SpanTable {
 	t := new(ztoc.SpanTable)
 	if err == nil {
 		err = t.UnmarshalBinary(raw)
+	}
+	if err == nil && t.LayerSize() != l.Size {
+		err = fmt.Errorf("it is of a layer of %d bytes, not %d", t.LayerSize(), l.Size)
 	}
 	if err != nil {
 		p.log.ErrorContext(ctx, "span table not readable; the layer is read by the grid", "digest", l.Digest, "err", err)

@@ -2,15 +2,15 @@ package storage
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"log/slog"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/sociable/sociable/ztoc"
 )
 
 // CheckOptions say how to check a store.
@@ -102,7 +102,7 @@ func (s *Store) Check(ctx context.Context, o CheckOptions) (CheckReport, error) 
 	}
 	var err error
 	for _, part := range []func(context.Context) error{
-		c.unreadableFiles, c.blobs, c.files, c.unreadableBlobs, c.partials, c.unreadableRows, c.layers, c.manifests, c.lists, c.lost,
+		c.unreadableFiles, c.blobs, c.files, c.unreadableBlobs, c.partials, c.unreadableRows, c.kinds, c.layers, c.manifests, c.lists, c.lost,
 	} {
 		if err = part(ctx); err != nil {
 			break
@@ -215,11 +215,20 @@ func (c *check) blob(ctx context.Context, row BlobRow) error {
 	if fresh, ok := c.s.blobs.(renewer); ok {
 		fresh.Renew(row.Digest)
 	}
-	b, _, err := c.s.openRow(ctx, row.Digest)
+	b, is, err := c.s.openRow(ctx, row.Digest)
+	if errors.Is(err, errMissized) {
+		if told, err := c.missized(ctx, row.Digest); told || err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return c.unsound(ctx, row.Digest, nil)
 	}
 	got, err := c.digest(ctx, b, row.Digest.Algorithm())
+	var parse error
+	if is.Kind == KindZTOC && got == row.Digest {
+		_, parse = ztoc.Parse(b, b.Size())
+	}
 	if cerr := b.Close(); err == nil {
 		err = cerr
 	}
@@ -230,6 +239,8 @@ func (c *check) blob(ctx context.Context, row BlobRow) error {
 		return c.unsound(ctx, row.Digest, fmt.Errorf("its bytes can't be read: %w", err))
 	case got != row.Digest:
 		return c.unsound(ctx, row.Digest, errors.New("its bytes are not what its name says"))
+	case parse != nil:
+		return c.noZTOC(ctx, is, parse)
 	}
 	return nil
 }
@@ -340,13 +351,10 @@ func (s *Store) countQuarantined(ctx context.Context) {
 	s.space.setAside(n, err == nil)
 }
 
-// digest hashes all of b.
+// digest hashes all of b within the bounds of the options.
 func (c *check) digest(ctx context.Context, b Blob, a digest.Algorithm) (digest.Digest, error) {
-	h := sha256.New()
-	if a != digest.SHA256 {
-		h = a.Hash()
-	}
-	if err := c.read(ctx, b, h); err != nil {
+	h := a.Hash()
+	if err := ReadInto(ctx, counted{ctx, c, h}, b, b.Size(), c.buf); err != nil {
 		return "", err
 	}
 	c.progress.Blobs++
@@ -354,28 +362,24 @@ func (c *check) digest(ctx context.Context, b Blob, a digest.Algorithm) (digest.
 	return digest.NewDigest(a, h), nil
 }
 
-// read hashes b within the bounds of the options.
-func (c *check) read(ctx context.Context, b Blob, h hash.Hash) error {
-	for off := int64(0); off < b.Size(); {
-		n, err := b.ReadAt(c.buf[:min(int64(len(c.buf)), b.Size()-off)], off)
-		if n == 0 {
-			return errors.Join(io.ErrUnexpectedEOF, err)
-		}
-		h.Write(c.buf[:n]) // never fails
-		off += int64(n)
-		c.progress.Bytes += int64(n)
-		c.tell()
-		if c.o.BytesPerSecond > 0 {
-			due := time.Duration(float64(c.progress.Bytes) / float64(c.o.BytesPerSecond) * float64(time.Second))
-			if early := due - time.Since(c.start); early > 0 {
-				sleep(ctx, early)
-			}
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+// counted is a hash of which a check tells how far it is, and that takes its time.
+type counted struct {
+	ctx context.Context
+	c   *check
+	hash.Hash
+}
+
+func (x counted) Write(p []byte) (int, error) {
+	n, err := x.Hash.Write(p)
+	x.c.progress.Bytes += int64(n)
+	x.c.tell()
+	if rate := x.c.o.BytesPerSecond; rate > 0 {
+		due := time.Duration(float64(x.c.progress.Bytes) / float64(rate) * float64(time.Second))
+		if early := due - time.Since(x.c.start); early > 0 {
+			sleep(x.ctx, early)
 		}
 	}
-	return nil
+	return n, err
 }
 
 func (c *check) tell() {

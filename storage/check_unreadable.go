@@ -134,6 +134,9 @@ func (s *Store) manifestOf(ctx context.Context, row UnreadableRow) (*ManifestRow
 // remedy finds what is to be done about row; m is the manifest that it was of.
 func (s *Store) remedy(tx Tx, row UnreadableRow, m *ManifestRow) (remedy, error) {
 	drop := func(tx Tx) error { return tx.DropUnreadable(row) }
+	if row.BadKey {
+		return remedy{then: "its key is none of its table's; what a person said is put where it belongs, and the rest is made, or asked for, anew", do: drop}, nil
+	}
 	switch row.Table {
 	case TableBlobs:
 		return remedy{then: "what it was of is found out from the bytes", do: drop}, nil
@@ -157,12 +160,28 @@ func (s *Store) remedy(tx Tx, row UnreadableRow, m *ManifestRow) (remedy, error)
 	case TableLayers:
 		return remedyLayer(tx, row, drop)
 	case TablePins:
-		return remedy{then: "what it holds stays pinned; pin it again, or unpin it"}, nil
+		return remedyPin(tx, row, drop)
 	case TableBlocks:
 		block := BlockRow{Digest: row.Digest, Reason: "why could not be read", Created: s.now().UTC().Round(0)}
 		return remedy{then: "it stays blocked", do: func(tx Tx) error { return tx.PutBlock(block) }}, nil
 	}
 	return remedy{then: "what it said is made, or asked for, anew", do: drop}, nil
+}
+
+// remedyPin: what a pin holds is filed under it, too. Where nothing is, it is another's.
+func remedyPin(tx Tx, row UnreadableRow, drop func(Tx) error) (remedy, error) {
+	holds, err := found(tx.AllPinned(func(d digest.Digest) error {
+		return tx.PinsOf(d, func(pin PinRow) error {
+			if pin.Reference == row.Name {
+				return errOne
+			}
+			return nil
+		})
+	}))
+	if holds {
+		return remedy{then: "what it holds stays pinned; pin it again, or unpin it"}, err
+	}
+	return remedy{then: "it holds nothing; what it says of another is put there, if that is gone", do: drop}, err
 }
 
 // remedyTag: the tag is filed under its digest, too, which is all that there is of

@@ -80,20 +80,25 @@ type hosted struct {
 }
 
 func newHosted(t *testing.T) *hosted {
+	return newRig(t, t.TempDir(), nil, storage.Options{}).pushSigned("a layer", "v1")
+}
+
+// pushSigned pushes an image of one blob, and a signature.
+func (r *rig) pushSigned(layer, tag string) *hosted {
+	r.t.Helper()
 	const media = "application/vnd.oci.image.manifest.v1+json"
-	r := newRig(t, t.TempDir(), nil, storage.Options{})
-	h := &hosted{rig: r, layer: r.push(gcApp, "a layer", nil)}
-	config := &v1.Descriptor{MediaType: "c", Digest: h.layer, Size: 7}
-	body := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"c","digest":%q,"size":7},"layers":[]}`, media, h.layer)
+	h := &hosted{rig: r, layer: r.push(gcApp, layer, nil)}
+	config := &v1.Descriptor{MediaType: "c", Digest: h.layer, Size: int64(len(layer))}
+	body := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"c","digest":%q,"size":%d},"layers":[]}`, media, h.layer, len(layer))
 	h.image = r.push(gcApp, body, &oci.Manifest{MediaType: media, Config: config})
 	subject := &v1.Descriptor{MediaType: media, Digest: h.image, Size: int64(len(body))}
-	h.signature = r.push(gcApp, fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"s","digest":%q,"size":7},"layers":[],"subject":{"mediaType":%q,"digest":%q,"size":%d}}`,
-		media, h.layer, media, h.image, len(body)), &oci.Manifest{MediaType: media, Config: config, Subject: subject})
-	err := r.Update(t.Context(), func(tx storage.Tx) error {
-		return tx.PutTag(storage.TagRow{Repo: gcApp, Tag: "v1", Digest: h.image, Checked: noon})
+	h.signature = r.push(gcApp, fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"s","digest":%q,"size":%d},"layers":[],"subject":{"mediaType":%q,"digest":%q,"size":%d}}`,
+		media, h.layer, len(layer), media, h.image, len(body)), &oci.Manifest{MediaType: media, Config: config, Subject: subject})
+	err := r.Update(r.t.Context(), func(tx storage.Tx) error {
+		return tx.PutTag(storage.TagRow{Repo: gcApp, Tag: tag, Digest: h.image, Checked: noon})
 	})
 	if err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
 	return h
 }

@@ -89,13 +89,25 @@ func (s *Store) compare(ctx context.Context, d digest.Digest) error {
 		return err
 	}
 	verify := d.Verifier()
-	_, err = io.Copy(verify, untilDone{ctx, io.NewSectionReader(b, 0, b.Size())})
-	if err != nil {
+	if err = ReadInto(ctx, verify, b, b.Size(), nil); err != nil {
 		err = fmt.Errorf("%w: %w", errUnreadable, err)
 	} else if !verify.Verified() {
 		err = fmt.Errorf("%w: blob %s holds others", ErrDigest, d)
 	}
 	return errors.Join(err, b.Close())
+}
+
+// ReadInto writes the first size bytes of r to w, a hash for example, until ctx ends:
+// its cause. io.ErrUnexpectedEOF where there are fewer. buf may be nil.
+func ReadInto(ctx context.Context, w io.Writer, r io.ReaderAt, size int64, buf []byte) error {
+	if buf == nil {
+		buf = make([]byte, 256<<10)
+	}
+	n, err := io.CopyBuffer(w, untilDone{ctx, io.NewSectionReader(r, 0, size)}, buf)
+	if err == nil && n < size {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // untilDone reads until its context ends.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -140,5 +141,27 @@ func TestDropWrongEnds(t *testing.T) {
 	}
 	if _, err := r.row(d); err != nil {
 		t.Errorf("its row: %v", err)
+	}
+}
+
+// TestReadInto: who reads less than was asked for, or is stopped, is told.
+func TestReadInto(t *testing.T) {
+	stopped := errors.New("stopped")
+	ended, stop := context.WithCancelCause(t.Context())
+	stop(stopped)
+	for _, c := range []struct {
+		ctx  context.Context
+		size int64
+		want error
+		n    int
+	}{
+		{t.Context(), 10, nil, 10}, {t.Context(), 0, nil, 0}, {t.Context(), 7, nil, 7},
+		{t.Context(), 11, io.ErrUnexpectedEOF, 10}, {ended, 10, stopped, 0},
+	} {
+		var out bytes.Buffer
+		err := storage.ReadInto(c.ctx, struct{ io.Writer }{&out}, strings.NewReader("0123456789"), c.size, make([]byte, 3))
+		if !errors.Is(err, c.want) || out.Len() != c.n {
+			t.Errorf("%d of 10 bytes: %d, %v, want %d, %v", c.size, out.Len(), err, c.n, c.want)
+		}
 	}
 }

@@ -27,7 +27,7 @@ func loseContent(tx Tx, d digest.Digest, lost bool) error {
 		}
 		var row ContentRow
 		row, err = tx.Content(repo, d)
-		if errors.Is(err, ErrUnreadable) { // fsck finds out
+		if errors.Is(err, ErrNotFound) { // or can't be read: fsck finds out
 			err = nil
 			continue
 		}

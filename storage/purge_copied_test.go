@@ -33,7 +33,8 @@ func newCopied(t *testing.T, to oci.Repo) *copied {
 		}))
 		return d
 	}
-	x.zTOC = made("zTOC", storage.KindZTOC, x.layer)
+	zTOC := string(stockLayer(t).ZTOC)
+	x.zTOC = made(zTOC, storage.KindZTOC, x.layer)
 	x.soci, x.converted = made("SOCI index", storage.KindIndex, x.image), made("converted", storage.KindIndex, x.image)
 	x.list = made("list", storage.KindIndex, x.image)
 	r.must(r.Update(t.Context(), func(tx storage.Tx) error {
@@ -47,7 +48,7 @@ func newCopied(t *testing.T, to oci.Repo) *copied {
 		r.must(err)
 	}
 	r.blob(to, "layer of image")
-	r.blob(to, "zTOC")
+	r.blob(to, zTOC)
 	push("converted", "", []digest.Digest{x.layer}, nil)
 	push("SOCI index", "", []digest.Digest{x.zTOC}, nil)
 	push("list", "copy", nil, []digest.Digest{x.converted, x.soci})

@@ -64,6 +64,9 @@ func (s *Store) open(ctx context.Context, d digest.Digest, try func() (Blob, Blo
 // errDamaged means that the bytes are not what the row says.
 var errDamaged = errors.New("bytes are gone, have another size, or were found to be others")
 
+// errMissized is errDamaged of a size: it may be the row's that is wrong.
+var errMissized = fmt.Errorf("%w: its size", errDamaged)
+
 func (s *Store) openRow(ctx context.Context, d digest.Digest) (Blob, BlobRow, error) {
 	row, err := s.Stat(ctx, d)
 	if err != nil {
@@ -87,14 +90,15 @@ func (s *Store) openBytes(ctx context.Context, row BlobRow) (Blob, error) {
 		return nil, err
 	}
 	if b.Size() != row.Size {
-		err := fmt.Errorf("%w: blob %s has %d bytes, its row says %d", errDamaged, d, b.Size(), row.Size)
+		err := fmt.Errorf("%w: blob %s has %d bytes, its row says %d", errMissized, d, b.Size(), row.Size)
 		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
 }
 
 // repair looks again where nobody else changes d, since it may have been
-// removed between row and bytes, and else forgets it; what was pushed is put aside.
+// removed between row and bytes, and else forgets it; what was pushed is put aside,
+// unless it is its row that is wrong.
 func (s *Store) repair(ctx context.Context, d digest.Digest) (Blob, BlobRow, error) {
 	e, err := s.digests.lock(ctx, d)
 	if err != nil {
@@ -109,6 +113,16 @@ func (s *Store) repair(ctx context.Context, d digest.Digest) (Blob, BlobRow, err
 	hosted, herr := s.hostedBlob(ctx, d)
 	if herr != nil {
 		return nil, row, errors.Join(err, herr)
+	}
+	if hosted && errors.Is(err, errMissized) {
+		right, rerr := s.resizeLocked(ctx, e)
+		if rerr != nil {
+			return nil, row, rerr
+		}
+		if right {
+			s.log.WarnContext(ctx, "the row of a blob that was pushed here said a wrong size, put right", "digest", d, "said", row.Size)
+			return s.openRow(ctx, d)
+		}
 	}
 	if hosted { // there may be no other copy
 		s.log.ErrorContext(ctx, "a blob that was pushed here is damaged, put aside: push it again", "digest", d, "bytes", row.Size, "err", err)

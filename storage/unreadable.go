@@ -14,8 +14,8 @@ import (
 // too: what it said can be fetched, made or pushed again, and is to be.
 var ErrUnreadable = fmt.Errorf("a row can't be read, and counts as %w", ErrNotFound)
 
-// UnreadableTx holds rows whose values can't be read, for a fault of the medium.
-// Getters give ErrUnreadable for them, iterators leave them out, Put replaces and
+// UnreadableTx holds rows whose values can't be read, for a fault of the medium, or
+// are of another row, and what is filed of rows that are not there. Getters give ErrUnreadable for them, iterators leave them out, Put replaces and
 // Delete deletes them. What another row says of them, too, holds: a tag means the
 // digest under which it is filed, and was never confirmed; content of a hosted
 // repository is there if its blob is; what is pinned or blocked stays so.
@@ -26,7 +26,8 @@ type UnreadableTx interface {
 	// Unreadable looks for all of them, and calls fn for each.
 	Unreadable(fn func(UnreadableRow) error) error
 	// DropUnreadable deletes such a row and what it is filed under. One that can be
-	// read by now stays.
+	// read by now stays. A tag, content, a referrer, a pin or a block that was under
+	// another key is put under its own, if nothing is there.
 	DropUnreadable(UnreadableRow) error
 }
 
@@ -51,6 +52,9 @@ type UnreadableRow struct {
 	SpanSize int64
 	Repo     oci.Repo
 	Name     string // a tag, or what else names it
+	// BadKey says that the key is none of the table's: nobody comes across the row by
+	// what it is of.
+	BadKey bool
 }
 
 // String is the row in words, as in "tags docker.io/library/redis 7".

@@ -84,17 +84,8 @@ func (u *Upload) catchUp(ctx context.Context, f io.ReaderAt, algorithm digest.Al
 		return nil
 	}
 	sum := algorithm.Hash()
-	buf := make([]byte, 1<<20)
-	for off := int64(0); off < u.size; {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		n, err := f.ReadAt(buf[:min(int64(len(buf)), u.size-off)], off)
-		sum.Write(buf[:n])
-		off += int64(n)
-		if err != nil && off < u.size {
-			return fmt.Errorf("read upload %s: %w", u.id, err)
-		}
+	if err := ReadInto(ctx, sum, f, u.size, nil); err != nil {
+		return fmt.Errorf("read upload %s: %w", u.id, err)
 	}
 	u.sum, u.row.Algorithm = sum, algorithm
 	return nil

@@ -83,14 +83,13 @@ func (t tx) BlobsAfter(last digest.Digest, fn func(storage.BlobRow) error) error
 
 func (t tx) blobsFrom(from []byte, fn func(storage.BlobRow) error) error {
 	return t.scan(bucketBlobs, nil, from, func(k, v []byte) error {
-		d, _, err := cutDigest(k)
+		d, err := wholeDigest(k)
 		var row storage.BlobRow
 		if err == nil {
 			row, err = decodeBlobRow(d, v)
 		}
 		if err != nil {
-			_ = t.unreadable(bucketBlobs, k, err) // that it is told is enough
-			return nil
+			return t.skip(bucketBlobs, k, err)
 		}
 		return fn(row)
 	})

@@ -43,7 +43,7 @@ func (t tx) Events(endpoint string, after uint64, fn func(storage.EventRow) erro
 	from := binary.BigEndian.AppendUint64(bytes.Clone(prefix), after+1)
 	return t.scan(bucketEvents, prefix, from, func(k, v []byte) error {
 		if len(k) != len(prefix)+numberLen {
-			return fmt.Errorf("%w: no number in %x", errKey, k)
+			return t.skip(bucketEvents, k, errKey)
 		}
 		return fn(storage.EventRow{
 			Endpoint: endpoint, Number: binary.BigEndian.Uint64(k[len(prefix):]), Body: bytes.Clone(v),
@@ -71,9 +71,11 @@ func (t tx) DeleteEvents(endpoint string, number uint64) error {
 func (t tx) EventEndpoints(fn func(string) error) error {
 	c := t.t.Bucket(bucketEvents).Cursor()
 	for k, _ := c.First(); k != nil; {
-		name, _, ok := bytes.Cut(k, []byte{0})
-		if !ok {
-			return fmt.Errorf("%w: no endpoint in %x", errKey, k)
+		name, number, _ := bytes.Cut(k, []byte{0})
+		if len(name) == 0 || len(number) != numberLen {
+			_ = t.skip(bucketEvents, k, errKey)
+			k, _ = c.Next()
+			continue
 		}
 		if err := fn(string(name)); err != nil {
 			return err

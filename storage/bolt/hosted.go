@@ -203,7 +203,7 @@ func (t tx) ContentOf(d digest.Digest, fn func(oci.Repo) error) error {
 	return t.scan(bucketContentByDigest, prefix, prefix, func(k, _ []byte) error {
 		repo, err := cutRepo(k[len(prefix):])
 		if err != nil {
-			return err
+			return t.skip(bucketContentByDigest, k, err)
 		}
 		return fn(repo)
 	})
@@ -230,7 +230,9 @@ func (t tx) ContentRepos(upstream, last string, fn func(oci.Repo) error) error {
 	for k, _ := c.Seek(from); bytes.HasPrefix(k, prefix); k, _ = c.Seek(from) {
 		name, _, ok := bytes.Cut(k[len(prefix):], []byte{0})
 		if !ok {
-			return fmt.Errorf("%w: no repository in %x", errKey, k)
+			from = append(bytes.Clone(k), 0) // the next key
+			_ = t.skip(bucketContent, k, errKey)
+			continue
 		}
 		from = append(append(from[:len(prefix)], name...), 1)
 		if err := fn(oci.Repo{Upstream: upstream, Name: string(name)}); err != nil {

@@ -78,6 +78,15 @@ func cutDigest(key []byte) (d digest.Digest, rest []byte, err error) {
 	return digest.Digest(hex.AppendEncode(buf, key[1:1+n])), key[1+n:], nil
 }
 
+// wholeDigest reads a key that is a digest.
+func wholeDigest(key []byte) (digest.Digest, error) {
+	d, rest, err := cutDigest(key)
+	if err == nil && len(rest) > 0 {
+		err = fmt.Errorf("%w: more than a digest in %x", errKey, key)
+	}
+	return d, err
+}
+
 func digestKey(d digest.Digest) ([]byte, error) {
 	return appendDigest(make([]byte, 0, keyRoom), d)
 }

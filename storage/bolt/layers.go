@@ -143,9 +143,9 @@ func (t tx) Images(fn func(storage.ImageRow) error) error {
 
 func (t tx) ImageDigests(fn func(digest.Digest) error) error {
 	return t.scan(bucketImages, nil, nil, func(k, _ []byte) error {
-		d, _, err := cutDigest(k)
+		d, err := wholeDigest(k)
 		if err != nil {
-			return err
+			return t.skip(bucketImages, k, err)
 		}
 		return fn(d)
 	})
@@ -157,13 +157,16 @@ func (t tx) ImagesOf(layer digest.Digest, fn func(storage.ImageRow) error) error
 		return err
 	}
 	return t.scan(bucketImagesByLayer, prefix, prefix, func(k, _ []byte) error {
-		manifest, _, err := cutDigest(k[len(prefix):])
+		manifest, err := wholeDigest(k[len(prefix):])
 		if err != nil {
-			return err
+			return t.skip(bucketImagesByLayer, k, err)
 		}
 		row, err := t.Image(manifest)
 		if errors.Is(err, storage.ErrUnreadable) {
 			return nil
+		}
+		if errors.Is(err, storage.ErrNotFound) {
+			return t.skip(bucketImagesByLayer, k, err)
 		}
 		if err != nil {
 			return err

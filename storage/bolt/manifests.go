@@ -83,11 +83,11 @@ func (t tx) TagsOf(d digest.Digest, fn func(oci.Repo, string) error) error {
 	if err != nil {
 		return err
 	}
-	return t.scan(bucketTagsByDigest, prefix, prefix, func(k, _ []byte) error {
-		k = k[len(prefix):]
+	return t.scan(bucketTagsByDigest, prefix, prefix, func(key, _ []byte) error {
+		k := key[len(prefix):]
 		repo, err := cutTagRepo(k)
 		if err != nil {
-			return err
+			return t.skip(bucketTagsByDigest, key, err)
 		}
 		return fn(repo, string(k[bytes.LastIndexByte(k, 0)+1:]))
 	})
@@ -107,7 +107,7 @@ func (t tx) Tags(repo oci.Repo, last string, fn func(storage.TagRow) error) erro
 	}
 	return t.scan(bucketTags, prefix, from, func(k, v []byte) error {
 		var row storage.TagRow
-		if err := json.Unmarshal(v, &row); err != nil {
+		if err := decode(k, v, &row); err != nil {
 			if row, err = t.tagByDigest(repo, string(k[len(prefix):]), k, t.unreadable(bucketTags, k, err)); err != nil {
 				return nil //nolint:nilerr // it is told
 			}
@@ -122,7 +122,9 @@ func (t tx) TagRepos(fn func(oci.Repo) error) error {
 	for k, _ := c.First(); k != nil; {
 		repo, err := cutTagRepo(k)
 		if err != nil {
-			return err
+			_ = t.skip(bucketTags, k, err)
+			k, _ = c.Next()
+			continue
 		}
 		next, err := tagsPrefix(repo)
 		if err != nil {
@@ -209,9 +211,9 @@ func (t tx) NamedBy(d digest.Digest, fn func(digest.Digest) error) error {
 		return err
 	}
 	return t.scan(bucketManifestsByNamed, prefix, prefix, func(k, _ []byte) error {
-		by, _, err := cutDigest(k[len(prefix):])
+		by, err := wholeDigest(k[len(prefix):])
 		if err != nil {
-			return err
+			return t.skip(bucketManifestsByNamed, k, err)
 		}
 		return fn(by)
 	})

@@ -82,7 +82,7 @@ func (t tx) PinsOf(d digest.Digest, fn func(storage.PinRow) error) error {
 	}
 	return t.scan(bucketPinsByDigest, prefix, prefix, func(k, _ []byte) error {
 		row, err := t.Pin(string(k[len(prefix):]))
-		if errors.Is(err, storage.ErrUnreadable) { // it holds d all the same
+		if errors.Is(err, storage.ErrNotFound) { // or can't be read: it holds d all the same
 			row, err = storage.PinRow{Reference: string(k[len(prefix):]), Holds: []digest.Digest{d}}, nil
 		}
 		if err != nil {
@@ -105,8 +105,11 @@ func (t tx) AllPinned(fn func(digest.Digest) error) error {
 	var last digest.Digest
 	return t.scan(bucketPinsByDigest, nil, nil, func(k, _ []byte) error {
 		d, _, err := cutDigest(k)
-		if err != nil || d == last {
-			return err
+		if err != nil {
+			return t.skip(bucketPinsByDigest, k, err)
+		}
+		if d == last {
+			return nil
 		}
 		last = d
 		return fn(d)

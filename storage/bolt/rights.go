@@ -42,7 +42,7 @@ func (t tx) RightRepos(d digest.Digest, fn func(oci.Repo) error) error {
 	return t.scan(bucketRights, prefix, prefix, func(k, _ []byte) error {
 		repo, err := cutRepo(k[len(prefix):])
 		if err != nil {
-			return err
+			return t.skip(bucketRights, k, err)
 		}
 		return fn(repo)
 	})
@@ -52,14 +52,17 @@ func (t tx) ForgetRights(upstream string) error {
 	var keys [][]byte // a cursor must not be used while its bucket changes
 	err := t.scan(bucketRights, nil, nil, func(k, _ []byte) error {
 		_, rest, err := cutDigest(k)
-		if err != nil {
-			return err
+		var repo oci.Repo
+		if err == nil {
+			repo, err = cutRepo(rest)
 		}
-		repo, err := cutRepo(rest)
-		if err == nil && repo.Upstream == upstream {
+		if err != nil {
+			return t.skip(bucketRights, k, err)
+		}
+		if repo.Upstream == upstream {
 			keys = append(keys, bytes.Clone(k))
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return err

@@ -75,14 +75,13 @@ func (t tx) DeletePulls(manifest digest.Digest) error {
 
 func (t tx) AllPulls(fn func(storage.PullRow) error) error {
 	return t.scan(bucketPulls, nil, nil, func(k, v []byte) error {
-		d, _, err := cutDigest(k)
+		d, err := wholeDigest(k)
 		var row storage.PullRow
 		if err == nil {
 			row, err = decodePulls(d, v)
 		}
 		if err != nil {
-			_ = t.unreadable(bucketPulls, k, err) // that it is told is enough
-			return nil
+			return t.skip(bucketPulls, k, err)
 		}
 		return fn(row)
 	})

@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -90,17 +89,16 @@ func (t tx) Tasks(fn func(storage.TaskRow) error) error {
 func scanOrdered[R any](t tx, order, bucket []byte, fn func(R) error) error {
 	return t.scan(order, nil, nil, func(k, _ []byte) error {
 		if len(k) < orderLen {
-			return fmt.Errorf("%w: %s has no order in %x", errKey, order, k)
+			return t.skip(order, k, errKey)
 		}
-		k = k[orderLen:]
-		v := t.t.Bucket(bucket).Get(k)
+		own := k[orderLen:]
+		v := t.t.Bucket(bucket).Get(own)
 		if v == nil {
-			return fmt.Errorf("%w: %s has no row for %x", errRow, bucket, k)
+			return t.skip(order, k, errFiled)
 		}
 		var row R
-		if err := json.Unmarshal(v, &row); err != nil {
-			_ = t.unreadable(bucket, k, err) // that it is told is enough
-			return nil
+		if err := decode(own, v, &row); err != nil {
+			return t.skip(bucket, own, err)
 		}
 		return fn(row)
 	})

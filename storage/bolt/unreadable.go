@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -50,65 +51,28 @@ func (l *told) tell(row storage.UnreadableRow, err error) {
 // unreadable notes that the row under key can't be read for err.
 func (t tx) unreadable(bucket, key []byte, err error) error {
 	t.unread++
-	row := unreadableRow(bucket, bytes.Clone(key)) // or the keys of all look-ups would be on the heap
+	row := tableOf(bucket).row(bytes.Clone(key)) // or the keys of all look-ups would be on the heap
 	t.told.tell(row, err)
 	return fmt.Errorf("%w: %s: %w", storage.ErrUnreadable, row, err)
+}
+
+// skip leaves out a row that can't be read for err: that it is told is enough.
+func (t tx) skip(bucket, key []byte, err error) error {
+	_ = t.unreadable(bucket, key, err)
+	return nil
 }
 
 func (t tx) Unread() int { return t.unread }
 
 var errLength = errors.New("it has a wrong length")
 
-// readers tell whether rows can be read, by their buckets, in the order in which
-// they are looked at.
-var readers = []struct {
-	bucket []byte
-	read   func(v []byte) error
-}{
-	{bucketBlobs, func(v []byte) error { _, err := decodeBlobRow("", v); return err }},
-	{bucketPartials, readJSON[storage.PartialRow]},
-	{bucketManifests, readJSON[storage.ManifestRow]},
-	{bucketContent, readJSON[storage.ContentRow]},
-	{bucketContentBytes, func(v []byte) error {
-		if len(v) != 8 {
-			return errLength
-		}
-		return nil
-	}},
-	{bucketTags, readJSON[storage.TagRow]},
-	{bucketReferrers, readJSON[storage.ReferrerRow]},
-	{bucketUpstreamReferrers, readJSON[storage.UpstreamReferrersRow]},
-	{bucketImages, readJSON[storage.ImageRow]},
-	{bucketLayers, readJSON[storage.LayerRow]},
-	{bucketHeat, func(v []byte) error { _, err := decodeHeat(v); return err }},
-	{bucketPulls, func(v []byte) error { _, err := decodePulls("", v); return err }},
-	{bucketLearn, readJSON[storage.LearnRow]},
-	{bucketTaken, readJSON[storage.TakenRow]},
-	{bucketJobs, readJSON[storage.JobRow]},
-	{bucketTasks, readJSON[storage.TaskRow]},
-	{bucketConversions, readJSON[storage.ConversionRow]},
-	{bucketConvertedTags, readJSON[storage.ConvertedTagRow]},
-	{bucketRetired, readJSON[storage.RetiredRow]},
-	{bucketPublished, readJSON[storage.PublishedRow]},
-	{bucketPins, readJSON[storage.PinRow]},
-	{bucketBlocks, readJSON[storage.BlockRow]},
-	{bucketMissing, readJSON[storage.MissingRow]},
-	{bucketImported, readJSON[storage.ImportedRow]},
-	{bucketUploads, readJSON[storage.UploadRow]},
-}
-
-func readJSON[R any](v []byte) error {
-	var row R
-	return json.Unmarshal(v, &row)
-}
-
 func (t tx) Unreadable(fn func(storage.UnreadableRow) error) error {
-	for _, r := range readers {
-		err := t.scan(r.bucket, nil, nil, func(k, v []byte) error {
-			if r.read(v) == nil {
+	for _, b := range tables() {
+		err := t.scan(b.bucket, nil, nil, func(k, v []byte) error {
+			if b.fault(t, k, v) == nil {
 				return nil
 			}
-			return fn(unreadableRow(r.bucket, bytes.Clone(k)))
+			return fn(b.row(bytes.Clone(k)))
 		})
 		if err != nil {
 			return err
@@ -117,62 +81,87 @@ func (t tx) Unreadable(fn func(storage.UnreadableRow) error) error {
 	return nil
 }
 
-// unreadableRow is what the key says, as far as it is one.
-func unreadableRow(bucket, key []byte) storage.UnreadableRow {
-	row := storage.UnreadableRow{Table: string(bucket), Key: key}
-	switch row.Table {
-	case storage.TableTags, string(bucketConvertedTags), string(bucketMissing):
-		if i := bytes.LastIndexByte(key, 0); i >= 0 {
-			row.Repo, _ = cutRepo(key[:i])
-			row.Name = string(key[i+1:])
-		}
-	case storage.TableContent:
-		up, rest, _ := bytes.Cut(key, []byte{0})
-		name, d, _ := bytes.Cut(rest, []byte{0})
-		row.Repo = oci.Repo{Upstream: string(up), Name: string(name)}
-		row.Digest, _, _ = cutDigest(d)
-	case storage.TableReferrers, string(bucketPublished):
-		subject, rest, err := cutDigest(key)
-		if err == nil {
-			row.Name = "of " + subject.String()
-			row.Digest, rest, _ = cutDigest(rest)
-			row.Repo, _ = cutRepo(rest)
-		}
-	case storage.TablePins, string(bucketUploads), string(bucketContentBytes), string(bucketTasks):
-		row.Name = string(bytes.ReplaceAll(key, []byte{0}, []byte{' '}))
-	default:
-		d, rest, err := cutDigest(key)
-		if err != nil {
-			row.Name = fmt.Sprintf("%x", key)
-			break
-		}
-		if row.Digest = d; len(rest) == 8 {
-			row.SpanSize = int64(binary.BigEndian.Uint64(rest)) //nolint:gosec // as it was put
-		} else if len(rest) > 0 {
-			row.Repo, _ = cutRepo(rest)
-		}
+func (t tx) DropUnreadable(row storage.UnreadableRow) error {
+	b := tableOf([]byte(row.Table))
+	if b == nil {
+		return fmt.Errorf("%w: no rows %q", errKey, row.Table)
 	}
-	return row
+	v := t.t.Bucket(b.bucket).Get(row.Key)
+	if v == nil || b.fault(t, row.Key, v) == nil {
+		return nil // somebody put it anew
+	}
+	v = bytes.Clone(v)
+	return errors.Join(t.drop(b, row), t.putBack(row.Table, v))
 }
 
-func (t tx) DropUnreadable(row storage.UnreadableRow) error {
-	for _, r := range readers {
-		if string(r.bucket) != row.Table {
-			continue
-		}
-		v := t.t.Bucket(r.bucket).Get(row.Key)
-		if v == nil || r.read(v) == nil {
-			return nil // somebody put it anew
-		}
-		switch row.Table {
-		case storage.TableContent:
-			return t.forgetContent(row.Repo, row.Digest)
-		case string(bucketContentBytes):
-			return t.mendContentBytes(string(row.Key))
-		}
-		return t.forget(r.bucket, row.Key)
+func (t tx) drop(b *table, row storage.UnreadableRow) error {
+	if b.row(row.Key).BadKey { // nothing is filed of it
+		return t.t.Bucket(b.bucket).Delete(row.Key)
 	}
-	return fmt.Errorf("%w: no rows %q", errKey, row.Table)
+	switch row.Table {
+	case storage.TableContent:
+		return t.forgetContent(row.Repo, row.Digest)
+	case string(bucketContentByDigest):
+		return t.fileAgain(row)
+	case string(bucketContentBytes):
+		return t.putContentBytes(string(row.Key))
+	}
+	return t.forget(b.bucket, row.Key)
+}
+
+// putBack puts what only a person could say again, and was under another key, where v
+// says that it belongs, unless that is taken.
+func (t tx) putBack(table string, v []byte) error {
+	switch table {
+	case storage.TableTags:
+		return putAbsent(v, func(r storage.TagRow) error {
+			_, bad := tagOfKey(r)
+			_, err := t.Tag(r.Repo, r.Tag)
+			return cmp.Or(bad, err)
+		}, t.PutTag)
+	case storage.TableContent:
+		return putAbsent(v, func(r storage.ContentRow) error { _, err := t.Content(r.Repo, r.Digest); return err }, t.PutContent)
+	case storage.TableReferrers:
+		return putAbsent(v, func(r storage.ReferrerRow) error {
+			_, err := t.Referrer(r.Repo, r.Subject, r.Descriptor.Digest)
+			return err
+		}, t.PutReferrer)
+	case storage.TablePins:
+		return putAbsent(v, func(r storage.PinRow) error {
+			bad := t.eachPinKey(r, func([]byte) error { return nil })
+			_, err := t.Pin(r.Reference)
+			return cmp.Or(bad, err)
+		}, t.PutPin)
+	case storage.TableBlocks:
+		return putAbsent(v, func(r storage.BlockRow) error { _, err := t.Block(r.Digest); return err }, t.PutBlock)
+	}
+	return nil
+}
+
+func putAbsent[R any](v []byte, get, put func(R) error) error {
+	var row R
+	if json.Unmarshal(v, &row) != nil {
+		return nil // nor does its value say where
+	}
+	err := get(row)
+	if errors.Is(err, storage.ErrNotFound) {
+		err = put(row)
+	}
+	if errors.Is(err, errKey) || errors.Is(err, errRow) {
+		return nil // it is no such row, and nothing was put
+	}
+	return err
+}
+
+// fileAgain files content as its row says.
+func (t tx) fileAgain(row storage.UnreadableRow) error {
+	content, err := t.contentOfFiled(row.Key)
+	if errors.Is(err, storage.ErrNotFound) {
+		err = t.t.Bucket(bucketContentByDigest).Delete(row.Key)
+	} else if err == nil {
+		err = t.fileContent(content)
+	}
+	return errors.Join(err, t.putContentBytes(row.Repo.Upstream))
 }
 
 // filings are the buckets in which rows are filed, too, with where in a key there

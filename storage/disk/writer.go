@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -113,17 +112,8 @@ func (w *writer) digest(ctx context.Context, a digest.Algorithm) (digest.Digest,
 		return "", err
 	}
 	h := a.Hash()
-	buf := make([]byte, 256<<10)
-	for off := int64(0); off < st.Size(); {
-		if ctx.Err() != nil {
-			return "", context.Cause(ctx)
-		}
-		n, err := w.f.ReadAt(buf[:min(int64(len(buf)), st.Size()-off)], off)
-		if n == 0 {
-			return "", errors.Join(io.ErrUnexpectedEOF, err)
-		}
-		h.Write(buf[:n])
-		off += int64(n)
+	if err := storage.ReadInto(ctx, h, w.f, st.Size(), nil); err != nil {
+		return "", err
 	}
 	return digest.NewDigest(a, h), nil
 }
