@@ -16,10 +16,11 @@ const (
 
 // idling is when a fill was last of use.
 type idling struct {
-	lingering bool      // to be put away when it has been idle for a moment, see linger
-	idleAt    time.Time // when it was last given back
-	idles     int       // how often it was
-	due       time.Time // see lingerMost
+	lingering bool          // to be put away when it has been idle for a moment, see linger
+	idleAt    time.Time     // when it was last given back
+	idles     int           // how often it was
+	due       time.Time     // see lingerMost
+	over      chan struct{} // closed when lingering is of no use any more
 }
 
 // idleLocked reports, once, that the fill is to be put away now. One that may
@@ -31,11 +32,18 @@ func (f *fill) idleLocked() bool {
 	}
 	f.idleAt = time.Now()
 	f.idles++
+	wanted := f.wantedLocked()
 	if f.lingering {
+		if !wanted && f.over != nil { // it came to be whole, say: who asks now is to look where it is by now
+			close(f.over)
+			f.over = nil
+		}
 		return false
 	}
-	if f.wantedLocked() {
-		f.lingering = f.p.work.start(f.linger)
+	if wanted {
+		over := make(chan struct{})
+		f.over = over
+		f.lingering = f.p.work.start(func() { f.linger(over) })
 	}
 	f.closing = !f.lingering
 	return f.closing
@@ -50,15 +58,17 @@ func (f *fill) wantedLocked() bool {
 	return !f.verified && !f.detached && f.err == nil && len(f.have) > 0 && f.p.life.Err() == nil
 }
 
-// linger puts the fill away when nobody has used it for a moment. While it is in
-// use this ends: then it is the last user's turn to begin it anew. It is filed
-// before it is closed, so that who comes at that moment need not wait for that.
-func (f *fill) linger() {
+// linger puts the fill away when nobody has used it for a moment, or once over is
+// closed. While it is in use this ends: then it is the last user's turn to begin it
+// anew. It is filed before it is closed, so that who comes at that moment need not wait
+// for that.
+func (f *fill) linger(over <-chan struct{}) {
 	filed := 0 // as it was given back for the so manyth time
 	for wait := lingerFor; ; {
 		t := time.NewTimer(wait)
 		select {
 		case <-t.C:
+		case <-over:
 		case <-f.p.life.Done():
 		}
 		t.Stop()

@@ -93,6 +93,27 @@ func TestFillInUseStaysOpen(t *testing.T) {
 	})
 }
 
+// TestWhatIsWholeDoesNotLinger: a fill that lingered, was joined and is whole then ends at
+// once. Who asks after a purge, say, would be answered by what it has.
+func TestWhatIsWholeDoesNotLinger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, nil)
+		b.useFill(t, 0)
+		f, _, err := b.p.acquire(t.Context(), b.up, oci.Repo{Upstream: "up", Name: "a"}, lingering, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.mu.Lock()
+		f.verified = true // as its pump does
+		f.mu.Unlock()
+		f.release()
+		synctest.Wait() // no time passes
+		if _, at := b.p.filling(b.up, lingering); at {
+			t.Error("it lingers")
+		}
+	})
+}
+
 // TestFillInUseIsLedByWhoUsesIt: a fill that lingers asks as whoever uses it, with the
 // configuration of that time, and not as who began it; one that somebody uses stays with
 // who leads it, and one who may not have what it brings changes nothing.
