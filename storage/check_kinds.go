@@ -134,8 +134,11 @@ func (s *Store) identifyAgain(ctx context.Context, d digest.Digest) error {
 		return err
 	}
 	defer s.digests.unlock(e)
+	if s.digests.pendingOf(d) != nil {
+		return nil
+	}
 	b, row, err := s.openRow(ctx, d)
-	if err != nil || s.digests.pendingOf(d) != nil {
+	if err != nil {
 		return ignoreAbsent(err)
 	}
 	u := unfiled{BlobRow: BlobRow{Digest: d, Size: row.Size, Kind: KindBlob}, manifest: manifestIn(b, d)}
