@@ -59,7 +59,7 @@ func (s *Store) evictAhead(ctx context.Context) (need, freed int64, err error) {
 	if need, err = s.aheadNeed(ctx); err != nil {
 		return 0, 0, err
 	}
-	if freed, err = s.free(ctx, need); err == nil && freed <= 0 && need > 0 {
+	if freed, err = s.free(ctx, need, 0); err == nil && freed <= 0 && need > 0 {
 		need, err = s.aheadNeed(ctx) // what pins keep is known now
 	}
 	return need, freed, err

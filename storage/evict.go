@@ -137,17 +137,16 @@ func (s *Store) shortOfFree(ctx context.Context, n int64) (int64, error) {
 // evict removes what was read longest ago until n more bytes fit, if it can. errHeld
 // where they would not fit without all that may go. The caller has s.evicting.
 func (s *Store) evict(ctx context.Context, n int64) (freed int64, err error) {
-	s.taking = n
-	defer func() { s.taking = 0 }()
 	short, err := s.shortOfFree(ctx, n)
 	if err != nil {
 		return 0, err
 	}
-	return s.free(ctx, max(short, s.space.excess(n)))
+	return s.free(ctx, max(short, s.space.excess(n)), n)
 }
 
-// free removes need bytes, if it can, garbage first. The caller has s.evicting.
-func (s *Store) free(ctx context.Context, need int64) (freed int64, err error) {
+// free removes need bytes, if it can, garbage first; for want see evictBytes. The caller
+// has s.evicting.
+func (s *Store) free(ctx context.Context, need, want int64) (freed int64, err error) {
 	if need == 0 {
 		return 0, nil
 	}
@@ -164,7 +163,7 @@ func (s *Store) free(ctx context.Context, need int64) (freed int64, err error) {
 			s.log.WarnContext(ctx, "files without a row can't be removed, others go", "err", err)
 		}
 	}
-	freed, err = s.evictBytes(ctx, need, true)
+	freed, err = s.evictBytes(ctx, need, want, true)
 	if err != nil || freed > 0 || s.digests.pendingOnce() == 0 {
 		return freed, err
 	}
@@ -172,18 +171,19 @@ func (s *Store) free(ctx context.Context, need int64) (freed int64, err error) {
 	if _, err := s.commitPending(ctx); err != nil && ctx.Err() == nil {
 		s.log.WarnContext(ctx, "what came last can't be made durable, others go", "err", err)
 	}
-	return s.evictBytes(ctx, need, false)
+	return s.evictBytes(ctx, need, want, false)
 }
 
 // evictBytes removes what was read longest ago, need bytes in all if there is so
-// much; for patient see choose. The caller has s.evicting.
-func (s *Store) evictBytes(ctx context.Context, need int64, patient bool) (freed int64, err error) {
+// much: nothing, and errHeld, where want bytes, 0 for nobody's, would have no room
+// without all that may go. For patient see choose. The caller has s.evicting.
+func (s *Store) evictBytes(ctx context.Context, need, want int64, patient bool) (freed int64, err error) {
 	found, err := s.candidates(ctx, need)
 	if err != nil {
 		return 0, fmt.Errorf("look for what to evict: %w", err)
 	}
 	s.space.setHeld(found.held)
-	if s.taking > 0 && !s.mayTake(ctx, s.taking) {
+	if want > 0 && !s.mayTake(ctx, want) {
 		return 0, errHeld
 	}
 	if s.aheadNow { // what pins keep, which is known now, is not to have room made for it

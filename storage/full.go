@@ -94,7 +94,7 @@ func (s *Store) relieveNow(ctx context.Context, n, seen int64) (bool, error) {
 	if s.relief.times.Load() != seen {
 		return true, nil
 	}
-	freed, err := s.evictBytes(ctx, max(plus(n, fileSlack), min(s.space.evictable()/20, reliefBytes)), false)
+	freed, err := s.evictBytes(ctx, max(plus(n, fileSlack), min(s.space.evictable()/20, reliefBytes)), 0, false)
 	if err != nil {
 		return false, fmt.Errorf("evict for a medium that is full: %w", err)
 	}

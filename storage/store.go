@@ -71,7 +71,6 @@ type Store struct {
 	counted  atomic.Bool
 	evicting chan struct{} // cap 1; whoever's token is in it evicts
 	aheadNow bool          // who evicts needs no room himself; for who has evicting
-	taking   int64         // how much room who evicts needs, 0 where that can't be told; for who has evicting
 	soon     chan struct{} // cap 1; has evictLoop look
 	barren   barren
 	relief   relief
