@@ -15,10 +15,11 @@ import (
 var ErrUnreadable = fmt.Errorf("a row can't be read, and counts as %w", ErrNotFound)
 
 // UnreadableTx holds rows whose values can't be read, for a fault of the medium, or
-// are of another row, and what is filed of rows that are not there. Getters give ErrUnreadable for them, iterators leave them out, Put replaces and
-// Delete deletes them. What another row says of them, too, holds: a tag means the
-// digest under which it is filed, and was never confirmed; content of a hosted
-// repository is there if its blob is; what is pinned or blocked stays so.
+// are of another row, and what is filed of rows that are not there. Getters give
+// ErrUnreadable for them, iterators leave them out, Put replaces and Delete deletes
+// them. What another row says of them, too, holds: a tag means the digest under which
+// it is filed, and was never confirmed; content of a hosted repository is there if its
+// blob is; what is pinned or blocked stays so.
 type UnreadableTx interface {
 	// Unread is how many of them this transaction came across until now: what it
 	// found to be absent may not be.
