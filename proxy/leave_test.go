@@ -37,17 +37,7 @@ func TestLastClientLeaves(t *testing.T) {
 				}
 				return true
 			}
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp, err := s.Client().Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := io.ReadFull(resp.Body, make([]byte, 1<<20)); err != nil {
-				t.Fatal(err)
-			}
+			resp, _ := s.pulling(t, path, 1<<20)
 			resp.Body.Close()
 			close(left)
 			if stop {
@@ -95,19 +85,9 @@ func TestOneOfTwoLeaves(t *testing.T) {
 	}
 	var bodies [2]io.ReadCloser
 	for i := range bodies {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/v2/up/a/blobs/"+d.String(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := s.Client().Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
+		resp, _ := s.pulling(t, "/v2/up/a/blobs/"+d.String(), 1<<20)
 		defer resp.Body.Close()
 		bodies[i] = resp.Body
-		if _, err := io.ReadFull(resp.Body, make([]byte, 1<<20)); err != nil {
-			t.Fatal(err)
-		}
 	}
 	bodies[0].Close()
 	waitFor(t, func() bool { return s.p.Active() == 1 })

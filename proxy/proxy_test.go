@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -101,6 +102,25 @@ func waitFor(t *testing.T, ok func() bool) {
 		case <-time.After(time.Millisecond):
 		}
 	}
+}
+
+// pulling begins a GET and reads n bytes of its body.
+func (s *server) pulling(t *testing.T, path string, n int) (*http.Response, []byte) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, n)
+	if _, err := io.ReadFull(resp.Body, got); err != nil {
+		resp.Body.Close()
+		t.Fatal(err)
+	}
+	return resp, got
 }
 
 // TestWrongBytes holds that no client gets a complete body that is not what

@@ -38,19 +38,8 @@ func TestPurgedWhileItComes(t *testing.T) {
 				_, _ = w.Write(body[first:])
 				return true
 			}
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp, err := s.Client().Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
+			resp, got := s.pulling(t, path, first-holdBack)
 			defer resp.Body.Close()
-			got := make([]byte, first-holdBack)
-			if _, err := io.ReadFull(resp.Body, got); err != nil {
-				t.Fatal(err)
-			}
 			if block {
 				if err := s.store.Block(t.Context(), storage.BlockRow{Digest: d}); err != nil {
 					t.Fatal(err)

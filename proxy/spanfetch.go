@@ -22,7 +22,7 @@ type landing struct {
 // rest is what of the run did not come.
 func (l *landing) rest() []wantedSpan { return l.run[l.done:] }
 
-// landed hears of the next span.
+// landed hears of the next span: err is nil or storage.ErrDigest.
 func (l *landing) landed(err error) {
 	x := l.run[l.done]
 	l.done++
@@ -30,7 +30,7 @@ func (l *landing) landed(err error) {
 		l.wrong = append(l.wrong, x)
 		return
 	}
-	l.s.p.landSpan(x.Digest, x.flight, err)
+	l.s.p.landSpan(x.Digest, x.flight, nil)
 }
 
 // fetch brings neighbouring spans, as far as the layer's fill has none of them by one
@@ -64,10 +64,13 @@ func (s *spanSource) fetch(ctx context.Context, run []wantedSpan) {
 	}
 }
 
+// opener gives a part of the layer.
+type opener func(context.Context, oci.Range) (io.ReadCloser, error)
+
 // fetchRun reads spans in order from one body, which open gives, and stores each of them.
-// Neighbours may share a byte. landed hears of each span; nil: its error ends
-// the run. bytes is what came.
-func (s *spanSource) fetchRun(ctx context.Context, run []wantedSpan, open func(context.Context, oci.Range) (io.ReadCloser, error), landed func(error)) (bytes int64, err error) {
+// Neighbours may share a byte. landed hears of each span, with nil or storage.ErrDigest;
+// nil: the latter ends the run. bytes is what came.
+func (s *spanSource) fetchRun(ctx context.Context, run []wantedSpan, open opener, landed func(error)) (bytes int64, err error) {
 	w, err := s.create(ctx, run[0].Span) // before anybody is asked for what could not be kept
 	if err != nil {
 		return 0, err

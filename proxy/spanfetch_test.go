@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"net/http"
 	"sync"
 	"testing"
@@ -31,39 +30,14 @@ func TestSpansBesideFill(t *testing.T) {
 			end := sync.OnceFunc(func() { close(goOn) })
 			defer end()
 			asked := make(chan int64, 100) // offsets behind the pull's
-			var spoilt bool
-			g.serve = func(w http.ResponseWriter, r *http.Request, body []byte) bool {
-				from := body
+			g.serve = half(sp.Off+10, func(spoilt bool) []byte {
 				if tt.wrong && (tt.stays || !spoilt) {
-					from = bad
+					return bad
 				}
-				var off, last int64
-				if n, _ := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &off, &last); n == 2 && r.Method == http.MethodGet {
-					spoilt = spoilt || off <= sp.Off && sp.Off+10 <= last
-					asked <- off
-				} else if r.Method == http.MethodGet {
-					w.Header().Set("Content-Length", fmt.Sprint(len(body)))
-					_, _ = w.Write(from[:1<<20])
-					_ = http.NewResponseController(w).Flush()
-					<-goOn
-					_, _ = w.Write(from[1<<20:])
-					return true
-				}
-				http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(from))
-				return true
-			}
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp, err := s.Client().Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
+				return layer
+			}, goOn, asked)
+			resp, _ := s.pulling(t, path, 100)
 			defer resp.Body.Close()
-			if _, err := io.ReadFull(resp.Body, make([]byte, 100)); err != nil {
-				t.Fatal(err)
-			}
 			a := getPatiently(t, s, path, "Range", fmt.Sprintf("bytes=%d-%d", sp.Off, sp.End-1))
 			end()
 			if tt.stays && (a.status != http.StatusBadGateway || len(asked) != 2) {
@@ -76,5 +50,30 @@ func TestSpansBesideFill(t *testing.T) {
 				t.Errorf("%d requests for what a fill brings, want 1", len(asked))
 			}
 		})
+	}
+}
+
+// half serves what from gives, the beginning of a whole blob until goOn is closed, and
+// tells asked where ranges begin. from hears whether the byte at place was sent before.
+func half(place int64, from func(spoilt bool) []byte, goOn <-chan struct{}, asked chan<- int64) func(http.ResponseWriter, *http.Request, []byte) bool {
+	spoilt := false
+	return func(w http.ResponseWriter, r *http.Request, _ []byte) bool {
+		body := from(spoilt)
+		var off, last int64
+		n, _ := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &off, &last)
+		switch {
+		case r.Method == http.MethodGet && n == 2:
+			spoilt = spoilt || off <= place && place <= last
+			asked <- off
+		case r.Method == http.MethodGet:
+			w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+			_, _ = w.Write(body[:1<<20])
+			_ = http.NewResponseController(w).Flush()
+			<-goOn
+			_, _ = w.Write(body[1<<20:])
+			return true
+		}
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+		return true
 	}
 }
