@@ -10,7 +10,7 @@ const (
 	// nearRoundTrip is how far away a client may be to be near.
 	nearRoundTrip = 300 * time.Microsecond
 	// nearBuffer is what the kernel may hold for a near client's connection: it
-	// doubles that for its own needs. What is on the wire at 10 Gbit/s and
+	// doubles that for its own needs, and gives no more than net.core.wmem_max. What is on the wire at 10 Gbit/s and
 	// nearRoundTrip is less; a megabyte, and it falls out of the processor's cache.
 	nearBuffer = 320 << 10
 )

@@ -29,6 +29,7 @@ const (
 // ReadFrom sends src by the kernel's own copy. Of a large file it waits for room by
 // poll(2), with its thread, and only where that takes long as Go does, in the
 // runtime's poller: a near client makes room sooner than the runtime wakes anybody.
+// A deadline, or Close, is seen there, and between two calls: who sends much sends pieces.
 func (c nearConn) ReadFrom(src io.Reader) (int64, error) {
 	from, ok := src.(*io.LimitedReader)
 	if !ok || from.N < nearFile {
